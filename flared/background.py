@@ -1,0 +1,104 @@
+"""Background work with one shape: a Worker does one step after the other, at a pace.
+
+Also ``Threads``: the one way to leave the event loop for work that blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, TypeVarTuple
+
+import trio
+
+from flared.errors import FlareError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+log = logging.getLogger(__name__)
+
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+
+
+class Threads(Protocol):
+    """Runs a plain function off the event loop. Tests on a virtual clock run it inline instead."""
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """The function's result, or what it raised. Not cancelled once begun."""
+
+
+class WorkerThreads:
+    """Threads for real: at most ``limit`` at once, the rest wait their turn."""
+
+    def __init__(self, limit: int) -> None:
+        self._limiter = trio.CapacityLimiter(limit)
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await trio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
+
+
+class InlineThreads:
+    """No threads: for tests on trio's autojump clock, which would jump while a thread runs."""
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        await trio.lowlevel.checkpoint()
+        return function(*arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    name: str
+    steps: int
+    failures: int
+    last_error: str
+
+
+class Worker(Protocol):
+    """One kind of background work."""
+
+    name: str
+
+    async def step(self) -> bool:
+        """Do a bounded piece of work; True if there is more to do at once."""
+
+    async def wait(self) -> None:
+        """Return when there may be something to do again."""
+
+
+class WorkerRun:
+    """Drives one Worker until cancelled, and counts what happens to it.
+
+    A FlareError is logged and the step tried again after a pause; anything else is a bug and ends the process.
+    ``rest`` paces it: after each step it rests ``rest`` times as long as the step took.
+    """
+
+    def __init__(self, worker: Worker, *, rest: float = 0.0) -> None:
+        self._worker = worker
+        self._rest = rest
+        self._steps = 0
+        self._failures = 0
+        self._last_error = ""
+
+    async def run(self) -> None:
+        while True:
+            started = trio.current_time()
+            try:
+                more = await self._worker.step()
+                self._steps += 1
+            except FlareError as error:
+                self._failures += 1
+                self._last_error = str(error)
+                log.warning("event=worker_failed worker=%s error=%s message=%r", self._worker.name, error.code, str(error))
+                await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+                continue
+            if not more:
+                await self._worker.wait()
+            elif self._rest:
+                await trio.sleep(self._rest * (trio.current_time() - started))
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> WorkerStatistics:
+        return WorkerStatistics(self._worker.name, self._steps, self._failures, self._last_error)

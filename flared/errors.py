@@ -1,0 +1,204 @@
+"""Every error Flare raises on purpose.
+
+The tree answers three questions: whose fault, may one retry, is data at risk.
+
+    FlareError
+    ├─ Refused       the request cannot be right; do not retry
+    │    BadName BadRange BadDigest BadRequest TooLarge NoSuchBucket NoSuchObject NoSuchPiece
+    │    Conflict BucketNotEmpty PreconditionFailed NotModified Unauthenticated Forbidden
+    ├─ Unavailable   right, but not now; retry later
+    │    QuorumNotReached NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy TransactionConflict
+    ├─ Damaged       bytes are not what was written; data is at risk
+    │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt VolumeFailed
+    ├─ ProtocolError LocalProtocolError (we broke HTTP) RemoteProtocolError (they did)
+    │                BodyTruncated (the peer promised more than it sent) ConnectionLost
+    └─ ConfigError   every mistake of a file at once
+
+``code`` is the stable word a client sees and may branch on; the message is one sentence for a person.
+Foreign exceptions become one of these at the edge (disk, HTTP client, metadata engine) and never above.
+No HTTP status stands here: each face owns one table from error to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class FlareError(Exception):
+    """Something went wrong that Flare knows about."""
+
+    retry: ClassVar[bool] = False
+    data_at_risk: ClassVar[bool] = False
+
+    @property
+    def code(self) -> str:
+        return type(self).__name__
+
+
+class Refused(FlareError):
+    """The request cannot be right; sending it again will not help."""
+
+
+class BadName(Refused):
+    """A bucket, key, node or piece name breaks its rules."""
+
+
+class BadRange(Refused):
+    """The range asked for does not touch the object. ``size`` is the object's size in bytes."""
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class BadDigest(Refused):
+    """The body does not have the digest that came with it."""
+
+
+class BadRequest(Refused):
+    """The request breaks a rule that has no error of its own; the message names the rule."""
+
+
+class TooLarge(Refused):
+    """A body, header or list is larger than the limit named in the message."""
+
+
+class NoSuchBucket(Refused):
+    """There is no such bucket."""
+
+
+class NoSuchObject(Refused):
+    """There is no such object."""
+
+
+class NoSuchPiece(Refused):
+    """Every volume of the node was asked, and none holds this piece."""
+
+
+class Conflict(Refused):
+    """The request contradicts what is there now."""
+
+
+class BucketNotEmpty(Conflict):
+    """The bucket still holds objects."""
+
+
+class PreconditionFailed(Refused):
+    """An If-Match, If-None-Match or If-Unmodified-Since condition does not hold."""
+
+
+class NotModified(Refused):
+    """A conditional read found nothing newer."""
+
+
+class Unauthenticated(Refused):
+    """The request carries no credentials, or wrong ones."""
+
+
+class Forbidden(Refused):
+    """The credentials are right but do not allow this."""
+
+
+class Unavailable(FlareError):
+    """The request is right but cannot be served now; retry later."""
+
+    retry = True
+
+
+class QuorumNotReached(Unavailable):
+    """Too few nodes stored their pieces."""
+
+    def __init__(self, *, wanted: int, got: int, failures: Sequence[str] = ()) -> None:
+        reasons = "; ".join(failures) or "too few nodes are reachable"
+        super().__init__(f"{got} of the {wanted} nodes needed could store the data: {reasons}")
+        self.wanted = wanted
+        self.got = got
+        self.failures = tuple(failures)
+
+
+class NodeUnreachable(Unavailable):
+    """A data node did not answer, or answered that it cannot serve now."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        super().__init__(f"node {node}: {reason}")
+        self.node = node
+        self.reason = reason
+
+
+class NoPlacement(Unavailable):
+    """The cluster has fewer usable nodes than the scheme needs."""
+
+
+class VolumeFull(Unavailable):
+    """No volume of the node has room for this; reads and deletes go on."""
+
+
+class MetadataFull(Unavailable):
+    """The api node's own disk has no room for new metadata; deletes still commit."""
+
+
+class SlowDown(Unavailable):
+    """The client goes over its limit."""
+
+
+class Busy(Unavailable):
+    """The node is starting, stopping or has too much to do."""
+
+
+class TransactionConflict(Unavailable):
+    """What a transaction expected has changed; it was not applied."""
+
+
+class Damaged(FlareError):
+    """Stored bytes are not what was written."""
+
+    data_at_risk = True
+
+
+class PieceCorrupt(Damaged):
+    """A piece's bytes do not have the checksum they were stored with."""
+
+
+class SegmentCorrupt(Damaged):
+    """A segment holds something that is not a record."""
+
+
+class ChunkLost(Damaged):
+    """Too few good pieces of a chunk are reachable to rebuild it."""
+
+
+class ManifestCorrupt(Damaged):
+    """A metadata record cannot be decoded."""
+
+
+class VolumeFailed(Damaged):
+    """A volume's disk failed a write or a sync; the volume takes no more writes."""
+
+
+class ProtocolError(FlareError):
+    """HTTP was broken by one side."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our side was about to break HTTP: a bug."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that is not HTTP as we accept it."""
+
+
+class BodyTruncated(ProtocolError):
+    """The peer promised a longer body than it sent."""
+
+
+class ConnectionLost(ProtocolError):
+    """The peer went away."""
+
+
+class ConfigError(FlareError):
+    """A configuration file has mistakes; ``mistakes`` lists all of them, one sentence each."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)

@@ -1,0 +1,67 @@
+"""KV: what Flare asks of a metadata engine.
+
+Keys and values are bytes; keys order as bytes. Every key has a version, larger after every change of it.
+One suite (``tests/contract/kv.py``) holds for every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+ABSENT = 0
+"""The version of a key that is not there."""
+
+
+class Entry(NamedTuple):
+    value: bytes
+    version: int
+
+
+class Transaction(Protocol):
+    """What a decision sees: reads of one consistent state, writes that apply together or not at all.
+
+    Reads see the transaction's own writes.
+    """
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove the key; not an error if it is not there."""
+
+
+class KV(Protocol):
+    """Ordered transactional key-value store.
+
+    A 2xx depends on it: when ``transact`` or ``commit`` returns, the writes are on stable storage.
+    There is no guard against phantoms: a decision that needs "no key with this prefix" must read a key that
+    every writer of such keys reads too, and change it (see ``catalog.buckets``).
+    """
+
+    async def get(self, key: bytes) -> Entry | None:
+        """The newest committed value; never one of a transaction that may still fail."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The values of several keys, all of one moment, in the order asked."""
+
+    async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """At most ``limit`` (key, value) with ``start <= key < end`` in key order, all of one moment."""
+
+    async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
+        """Apply all ``writes`` (None deletes) if every key in ``expected`` has that version (ABSENT: not there).
+
+        Raises TransactionConflict, and then nothing was applied. MetadataFull if the disk is full.
+        Cancelling may or may not apply the writes, all or none.
+        """
+
+    async def transact(self, decide: Callable[[Transaction], T]) -> T:
+        """Run ``decide`` on a transaction and commit what it wrote; its result is returned.
+
+        ``decide`` is a plain function that may be run several times and must have no effect but its writes.
+        What it raises goes to the caller, and nothing is applied. MetadataFull if the disk is full and the
+        transaction writes more than it deletes. Cancelling may or may not apply the writes, all or none.
+        """

@@ -1,0 +1,107 @@
+"""The names users and nodes give to things: parse, print, order.
+
+A name is a plain ``str`` behind a ``NewType``: it is checked once, where it enters, and costs nothing after.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, NewType
+
+from flared.errors import BadName
+
+BucketName = NewType("BucketName", str)
+ObjectKey = NewType("ObjectKey", str)
+NodeName = NewType("NodeName", str)
+ChunkId = NewType("ChunkId", str)
+"""``{SHA-256 of the plain bytes, 64 hex}.{generation, 16 hex}``"""
+PieceName = NewType("PieceName", str)
+"""``{chunk id}.{piece number}``; an opaque string to the data node that keeps it."""
+
+DEFAULT_BUCKET = BucketName("default")
+KEY_BYTES_MAX = 1024
+PIECE_NAME_BYTES_MAX = 200
+PIECES_PER_CHUNK_MAX = 64
+
+# The rules of S3, so that every bucket can be shown through an S3 face later.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_PIECE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_CHUNK = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
+
+
+class ObjectName(NamedTuple):
+    """Where an object lives; orders by bucket, then by key."""
+
+    bucket: BucketName
+    key: ObjectKey
+
+
+def parse_bucket(text: str) -> BucketName:
+    """Check a bucket's name; raises BadName with the rule that it breaks."""
+    if not _BUCKET.fullmatch(text) or ".." in text or _ADDRESS.fullmatch(text):
+        raise BadName(
+            f"{text!r} is no bucket name: use 3 to 63 of a-z, 0-9, '-' and '.', "
+            "beginning and ending with a letter or digit, without '..' and not shaped like an IP address"
+        )
+    return BucketName(text)
+
+
+def parse_key(text: str) -> ObjectKey:
+    """Check an object's key: 1 to 1024 bytes of UTF-8 without NUL; raises BadName."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise BadName("the key is not valid UTF-8") from None
+    if not size:
+        raise BadName("the key is empty")
+    if size > KEY_BYTES_MAX:
+        raise BadName(f"the key has {size} bytes; at most {KEY_BYTES_MAX} are allowed")
+    if "\0" in text:
+        raise BadName("the key contains a NUL byte (%00)")
+    return ObjectKey(text)
+
+
+def parse_node(text: str) -> NodeName:
+    """Check a node's name; raises BadName."""
+    if not _NODE.fullmatch(text):
+        raise BadName(f"{text!r} is no node name: use 1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    return NodeName(text)
+
+
+def parse_piece(text: str) -> PieceName:
+    """Check a piece's name as a data node does: an opaque, harmless string; raises BadName."""
+    if not _PIECE.fullmatch(text):
+        raise BadName(f"{text[:80]!r} is no piece name: use 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    return PieceName(text)
+
+
+def parse_chunk(text: str) -> ChunkId:
+    """Check a chunk id; raises BadName."""
+    if not _CHUNK.fullmatch(text):
+        raise BadName(f"{text[:90]!r} is no chunk id: it is 64 hex digits, a dot and 16 hex digits")
+    return ChunkId(text)
+
+
+def chunk_id(digest: bytes, generation: int) -> ChunkId:
+    """Name one storing of a chunk: ``digest`` is its SHA-256, ``generation`` 64 random bits."""
+    return ChunkId(f"{digest.hex()}.{generation:016x}")
+
+
+def chunk_digest(chunk: ChunkId) -> bytes:
+    """The SHA-256 of the chunk's plain bytes."""
+    return bytes.fromhex(chunk[:64])
+
+
+def piece_name(chunk: ChunkId, number: int) -> PieceName:
+    """Name piece ``number`` (from 0) of a chunk."""
+    return PieceName(f"{chunk}.{number}")
+
+
+def piece_parts(piece: PieceName) -> tuple[ChunkId, int]:
+    """The chunk and the number of a piece; raises BadName if the name is not one of ours."""
+    chunk, dot, number = piece.rpartition(".")
+    if not dot or not number.isascii() or not number.isdigit() or len(number) > 3:
+        raise BadName(f"{piece[:90]!r} is no piece of a chunk")
+    return parse_chunk(chunk), int(number)
