@@ -6,13 +6,15 @@ Also ``Threads``: the one way to leave the event loop for work that blocks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
 from flared.errors import FlareError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -90,7 +92,9 @@ class WorkerRun:
             except FlareError as error:
                 self._failures += 1
                 self._last_error = str(error)
-                log.warning("event=worker_failed worker=%s error=%s message=%r", self._worker.name, error.code, str(error))
+                log.warning(
+                    "event=worker_failed worker=%s error=%s message=%r", self._worker.name, error.code, str(error)
+                )
                 await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
                 continue
             if not more:

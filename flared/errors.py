@@ -21,8 +21,10 @@ No HTTP status stands here: each face owns one table from error to answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class FlareError(Exception):

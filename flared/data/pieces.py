@@ -49,7 +49,7 @@ def block_checksums(payload: bytes | memoryview) -> bytes:
 
 def block_is_good(piece: Piece, number: int, block: bytes | memoryview) -> bool:
     """Whether ``block`` is block ``number`` of the piece, whole and unchanged."""
-    return xxhash.xxh3_64_digest(block) == piece.blocks[8 * number : 8 * number + 8]  # type: ignore[no-any-return]  # xxhash has no types
+    return xxhash.xxh3_64_digest(block) == piece.blocks[8 * number : 8 * number + 8]
 
 
 def piece_is_good(piece: Piece, payload: bytes | memoryview) -> bool:
@@ -57,9 +57,7 @@ def piece_is_good(piece: Piece, payload: bytes | memoryview) -> bool:
     return len(payload) == piece.size and xxhash.xxh3_128_digest(payload) == piece.checksum
 
 
-def describe_piece(
-    name: str, payload: bytes | memoryview, *, codec: int, scheme: str, plain_size: int
-) -> Piece:
+def describe_piece(name: str, payload: bytes | memoryview, *, codec: int, scheme: str, plain_size: int) -> Piece:
     """The Piece of these stored bytes; computes its checksums (31 GB/s: inline is fine for a MiB)."""
     return Piece(
         name, codec, scheme, plain_size, len(payload), xxhash.xxh3_128_digest(payload), block_checksums(payload)

@@ -1,0 +1,101 @@
+"""Nodes: the data nodes as the chunk pipeline sees them: who is there, in which state, in which order to ask.
+
+``upkeep.membership`` keeps it up to date; readers and writers only look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from flared.cluster.placement import Policy, RoundRobin, choose
+from flared.cluster.ring import Ring, RingNode
+from flared.cluster.states import NodeState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from flared.data.pieces import Piece
+    from flared.errors import FlareError
+    from flared.names import NodeName, PieceName
+
+
+class PieceStream(Protocol):
+    """The stored bytes of a piece, as they arrive: not verified."""
+
+    @property
+    def piece(self) -> Piece: ...
+
+    async def receive_into(self, buffer: memoryview) -> int: ...
+
+
+class PieceNode(Protocol):
+    """One data node to ask. ``data.remote.Remote`` is one; it documents what each call promises."""
+
+    def put_nowait(
+        self, piece: Piece, payload: bytes | memoryview, done: Callable[[FlareError | None], None]
+    ) -> None: ...
+
+    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None: ...
+
+    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]: ...
+
+    def open(
+        self, name: PieceName, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[PieceStream]: ...
+
+    async def head(self, name: PieceName) -> Piece: ...
+
+    async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]: ...
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]: ...
+
+
+class Nodes:
+    def __init__(self, *, round_robin: bool = False) -> None:
+        self._round_robin = round_robin
+        self._stores: dict[NodeName, PieceNode] = {}
+        self._states: dict[NodeName, NodeState] = {}
+        self._policy: Policy = Ring(())
+
+    def set_ring(self, nodes: Iterable[RingNode]) -> None:
+        ring = Ring(nodes)
+        self._policy = RoundRobin(ring) if self._round_robin else ring
+
+    def set_node(self, name: NodeName, store: PieceNode, state: NodeState) -> None:
+        self._stores[name] = store
+        self._states[name] = state
+
+    def set_state(self, name: NodeName, state: NodeState) -> None:
+        self._states[name] = state
+
+    def remove(self, name: NodeName) -> None:
+        self._stores.pop(name, None)
+        self._states.pop(name, None)
+
+    def store(self, name: NodeName) -> PieceNode | None:
+        return self._stores.get(name)
+
+    def state(self, name: NodeName) -> NodeState:
+        return self._states.get(name, NodeState.OFFLINE)
+
+    def is_online(self, name: NodeName | None) -> bool:
+        """Whether the node answers: online, or full."""
+        return name is not None and self._states.get(name) in _ANSWERS
+
+    def takes_pieces(self, name: NodeName) -> bool:
+        return self._states.get(name) is NodeState.ONLINE
+
+    def names(self) -> list[NodeName]:
+        return list(self._stores)
+
+    def order(self, digest_hex: str) -> tuple[NodeName, ...]:
+        """Every node of the ring, best first, for a chunk with this digest."""
+        return self._policy.order(digest_hex)
+
+    def choose(self, digest_hex: str, pieces: int, *, taken: Iterable[NodeName] = ()) -> list[NodeName]:
+        """At most ``pieces`` nodes that take new pieces now, none of them ``taken``."""
+        return choose(self._policy.order(digest_hex), pieces, self.takes_pieces, taken=taken)
+
+
+_ANSWERS = frozenset({NodeState.ONLINE, NodeState.FULL})

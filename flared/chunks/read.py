@@ -1,0 +1,242 @@
+"""Read one chunk: ask a node, verify, fall back to another piece; never a byte before its block's checksum held.
+
+A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere. Two shapes: ``PlainStream``
+passes a large plain piece on block by block; ``read_whole`` gathers everything else (small, or coded) at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.chunks.codec import decode
+from flared.cluster.states import NodeState
+from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE, Piece, block_is_good
+from flared.errors import (
+    ChunkLost,
+    FlareError,
+    NodeUnreachable,
+    NoSuchPiece,
+    PieceCorrupt,
+    QuorumNotReached,
+    Unavailable,
+)
+from flared.names import NodeName, PieceName, chunk_digest, piece_name
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from flared.chunks.chunk import Chunks, PlacedChunk
+    from flared.chunks.nodes import PieceNode, PieceStream
+
+HEDGE_SECONDS = 1.0
+"""A node that has not begun to answer after this long is passed over while another one has the piece."""
+
+_TRUST = {NodeState.ONLINE: 0, NodeState.FULL: 0, NodeState.SUSPECT: 1, NodeState.OFFLINE: 2}
+
+
+class Source:
+    """One piece that may serve a read."""
+
+    __slots__ = ("name", "node", "number", "store")
+
+    def __init__(self, name: PieceName, number: int, node: NodeName, store: PieceNode) -> None:
+        self.name = name
+        self.number = number
+        self.node = node
+        self.store = store
+
+
+class Search:
+    """The pieces of one chunk still worth asking, best first, and why the others failed."""
+
+    def __init__(self, chunks: Chunks, chunk: PlacedChunk) -> None:
+        self._chunks = chunks
+        self._chunk = chunk
+        self._sources = _sources(chunks, chunk)
+        self._reasons: list[str] = []
+        self._unreachable = len(chunk.nodes) > len(self._sources) + len(chunk.missing)
+
+    @property
+    def has_spare(self) -> bool:
+        return len(self._sources) > 1
+
+    def best(self) -> Source:
+        """The next piece to ask; raises ChunkLost, or QuorumNotReached while a silent node may still have one."""
+        if self._sources:
+            return self._sources[0]
+        if self._unreachable:
+            raise QuorumNotReached(wanted=1, got=0, failures=self._reasons or ["its nodes are not known yet"])
+        raise ChunkLost(
+            f"no good piece of chunk {self._chunk.id} is left: {'; '.join(self._reasons) or 'none recorded'}"
+        )
+
+    def fail(self, source: Source, error: FlareError) -> None:
+        """Take ``source`` out; damage goes on the DamageList. Errors that are nobody's silence or damage are raised."""
+        if isinstance(error, (NoSuchPiece, PieceCorrupt)):
+            self._chunks.damage.add(self._chunk.id, source.number, source.node, str(error))
+        elif isinstance(error, Unavailable):
+            self._unreachable = True
+        else:
+            raise error
+        self._reasons.append(str(error))
+        self._sources.remove(source)
+
+
+async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
+    """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
+    ``stored_size`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
+    piece, stored = await read_stored(chunks, chunk, buffer)
+    if piece.codec == CODEC_PLAIN or chunk.size < LARGE_SIZE:
+        return decode(piece.codec, stored, chunk.size)
+    return await chunks.threads.run(decode, piece.codec, stored, chunk.size)
+
+
+async def read_stored(
+    chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None
+) -> tuple[Piece, bytes | memoryview]:
+    """The stored bytes of a chunk, verified, and the piece they came from."""
+    search = Search(chunks, chunk)
+    while True:
+        source = search.best()
+        try:
+            if chunk.stored_size < LARGE_SIZE:
+                return await _ask_small(chunk, source, search.has_spare)
+            assert buffer is not None, "a large piece needs a buffer"
+            return await _gather(chunk, source, buffer[: chunk.stored_size])
+        except FlareError as error:
+            search.fail(source, error)
+
+
+async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[Piece, bytes]:
+    if not hedged:
+        piece, payload = await source.store.get_small(source.name)
+    else:
+        with trio.move_on_after(HEDGE_SECONDS) as scope:
+            piece, payload = await source.store.get_small(source.name)
+        if scope.cancelled_caught:
+            raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
+    _compare(chunk, source.name, piece)
+    # One block: the digest of the plain bytes says more than any checksum that came along.
+    if hashlib.sha256(decode(piece.codec, payload, chunk.size)).digest() != chunk_digest(chunk.id):
+        raise PieceCorrupt(f"piece {source.name} on {source.node} does not have its chunk's digest")
+    return piece, payload
+
+
+async def _gather(chunk: PlacedChunk, source: Source, buffer: memoryview) -> tuple[Piece, memoryview]:
+    async with source.store.open(source.name) as stream:
+        _compare(chunk, source.name, stream.piece)
+        await _fill(stream, source, buffer)
+        _verify(stream.piece, source, 0, buffer)
+        return stream.piece, buffer
+
+
+class PlainStream:
+    """The bytes ``start`` to ``start + length`` of a large plain chunk, verified block by block, in order."""
+
+    def __init__(self, chunks: Chunks, chunk: PlacedChunk, start: int, length: int) -> None:
+        self._search = Search(chunks, chunk)
+        self._chunk = chunk
+        self._start = start
+        self._end = start + length
+        self._position = start - start % BLOCK_SIZE
+        self._fetch_end = min(-(-self._end // BLOCK_SIZE) * BLOCK_SIZE, chunk.stored_size)
+        self._source: Source | None = None
+        self._context: AbstractAsyncContextManager[PieceStream] | None = None
+        self._stream: PieceStream | None = None
+
+    async def prepare(self) -> None:
+        """Ask for the bytes, so that they are under way while the chunk before is still being sent."""
+        if self._stream is None and self._position < self._fetch_end:
+            await self._open_best()
+
+    async def next(self, unit: memoryview) -> memoryview | None:
+        """The next verified bytes, as a view of ``unit`` (a multiple of BLOCK_SIZE long); None at the end.
+
+        Raises ChunkLost or Unavailable when no piece can serve the rest.
+        """
+        if self._position >= self._fetch_end:
+            return None
+        size = min(len(unit), self._fetch_end - self._position)
+        view = unit[:size]
+        while True:
+            if self._stream is None:
+                await self._open_best()
+            assert self._stream is not None
+            assert self._source is not None
+            try:
+                await _fill(self._stream, self._source, view)
+                _verify(self._stream.piece, self._source, self._position // BLOCK_SIZE, view)
+                break
+            except FlareError as error:
+                await self.close()
+                self._search.fail(self._source, error)
+        first = max(0, self._start - self._position)
+        last = min(size, self._end - self._position)
+        self._position += size
+        return view[first:last]
+
+    async def close(self) -> None:
+        context, self._context, self._stream = self._context, None, None
+        if context is not None:
+            await context.__aexit__(None, None, None)
+
+    async def _open_best(self) -> None:
+        while True:
+            self._source = self._search.best()
+            try:
+                await self._open(self._source)
+                return
+            except FlareError as error:
+                await self.close()
+                self._search.fail(self._source, error)
+
+    async def _open(self, source: Source) -> None:
+        length = self._fetch_end - self._position
+        context = source.store.open(source.name, offset=self._position, length=length)
+        if self._search.has_spare:
+            with trio.move_on_after(HEDGE_SECONDS) as scope:
+                stream = await context.__aenter__()
+            if scope.cancelled_caught:
+                raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
+        else:
+            stream = await context.__aenter__()
+        self._context, self._stream = context, stream
+        _compare(self._chunk, source.name, stream.piece)
+
+
+def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
+    nodes = chunks.nodes
+    found = [
+        Source(piece_name(chunk.id, number), number, node, store)
+        for number, node in enumerate(chunk.nodes)
+        if node is not None and number not in chunk.missing and (store := nodes.store(node)) is not None
+    ]
+    if len(found) > 1:
+        damage = chunks.damage
+        found.sort(key=lambda source: _TRUST[nodes.state(source.node)] + 3 * damage.holds(chunk.id, source.number))
+    return found
+
+
+def _compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
+    """A data node is trusted against malice, not against error: is this what was asked for?"""
+    if piece.name != asked or piece.size != chunk.stored_size or piece.codec != chunk.codec:
+        raise PieceCorrupt(f"asked for {asked} with {chunk.stored_size} bytes, got {piece.name} with {piece.size}")
+
+
+async def _fill(stream: PieceStream, source: Source, view: memoryview) -> None:
+    filled = 0
+    while filled < len(view):
+        received = await stream.receive_into(view[filled:])
+        if not received:
+            raise NodeUnreachable(source.node, "the piece ended early")
+        filled += received
+
+
+def _verify(piece: Piece, source: Source, first_block: int, view: memoryview) -> None:
+    for start in range(0, len(view), BLOCK_SIZE):
+        number = first_block + start // BLOCK_SIZE
+        if not block_is_good(piece, number, view[start : start + BLOCK_SIZE]):
+            raise PieceCorrupt(f"block {number} of piece {source.name} on {source.node} has a wrong checksum")

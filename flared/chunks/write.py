@@ -1,0 +1,214 @@
+"""Write one chunk: encode, place, send its pieces, count to the quorum.
+
+The order is: pieces durable, then (by the caller) the record. A crash in between leaves pieces that no record
+names; ``upkeep.reconcile`` collects them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.chunks.chunk import Chunk, Chunks
+from flared.chunks.codec import encode
+from flared.cluster.quorum import Tally
+from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
+from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull
+from flared.names import ChunkId, NodeName, chunk_id, piece_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.chunks.scheme import Scheme
+
+STRAGGLER_SECONDS = 0.05
+"""How long a put waits for the remaining pieces once the quorum is durable. A large piece gets as long again as the
+quorum took, if that is more: on slow disks 50 ms would leave every large put degraded."""
+
+
+async def write_chunk(
+    chunks: Chunks, plain: bytes | memoryview, digest: bytes, *, scheme: Scheme, compress: bool
+) -> Chunk:
+    """Store ``plain`` (whose SHA-256 is ``digest``) under a fresh generation.
+
+    Returns when at least the scheme's write quorum of pieces is durable. Raises QuorumNotReached, NoPlacement, or
+    VolumeFull if that is why. Neither an error nor a cancellation leaves anything recorded.
+    """
+    chunk = chunk_id(digest, chunks.random_bits(64))
+    if len(plain) < LARGE_SIZE:
+        piece, payload = _encode(plain, chunk, scheme, compress)
+    else:
+        piece, payload = await chunks.threads.run(_encode, plain, chunk, scheme, compress)
+    fan = _FanOut(chunks, chunk, piece, payload, scheme)
+    await (fan.send_small() if piece.size < LARGE_SIZE else fan.send_large())
+    return Chunk(chunk, len(plain), piece.size, piece.codec, scheme.text, tuple(fan.nodes), tuple(fan.tally.missing))
+
+
+async def write_piece(chunks: Chunks, node: NodeName, piece: Piece, payload: bytes | memoryview) -> None:
+    """Store one piece on one node, as heal does; raises what the node answered."""
+    store = chunks.nodes.store(node)
+    if store is None:
+        raise NoPlacement(f"node {node} is not known")
+    if piece.size >= LARGE_SIZE:
+        await store.put(piece, [memoryview(payload)])
+        return
+    waiting = _Single()
+    store.put_nowait(piece, payload, waiting.done)
+    await waiting.settled.wait()
+    if waiting.error is not None:
+        raise waiting.error
+
+
+class _Single:
+    def __init__(self) -> None:
+        self.settled = trio.Event()
+        self.error: FlareError | None = None
+
+    def done(self, error: FlareError | None) -> None:
+        self.error = error
+        self.settled.set()
+
+
+def _encode(
+    plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress: bool
+) -> tuple[Piece, bytes | memoryview]:
+    codec, stored = encode(plain, compress=compress)
+    return describe_piece(piece_name(chunk, 0), stored, codec=codec, scheme=scheme.text, plain_size=len(plain)), stored
+
+
+class _FanOut:
+    """The pieces of one chunk on their way to their nodes, each with the ring's next node as its spare."""
+
+    def __init__(
+        self, chunks: Chunks, chunk: ChunkId, piece: Piece, payload: bytes | memoryview, scheme: Scheme
+    ) -> None:
+        self._chunks = chunks
+        self._chunk = chunk
+        self._piece = piece
+        self._payload = payload
+        self.tally = Tally(scheme.pieces, scheme.quorum)
+        self._quorum = trio.Event()
+        self._complete = trio.Event()
+        self._full = 0
+        nodes = chunks.nodes
+        targets = nodes.choose(chunk, scheme.pieces)
+        if len(targets) < scheme.quorum:
+            _refuse(chunks, chunk, scheme)
+        self._spares: list[NodeName] | None = None
+        self.nodes: list[NodeName | None] = [*targets]
+        if len(targets) < scheme.pieces:
+            self._note_absent(scheme.pieces)
+
+    def _note_absent(self, pieces: int) -> None:
+        """Pieces that no node can take now belong to the next nodes of the ring, and are missing there."""
+        absent = [node for node in self._chunks.nodes.order(self._chunk) if node not in self.nodes]
+        for number in range(len(self.nodes), pieces):
+            self.nodes.append(absent.pop(0) if absent else None)
+            self.tally.fail(number, "no node could take it")
+
+    async def send_small(self) -> None:
+        for number in range(self._sent_count()):
+            self._queue(number)
+        await self._settle(STRAGGLER_SECONDS)
+
+    def _queue(self, number: int) -> None:
+        node = self.nodes[number]
+        store = self._chunks.nodes.store(node) if node else None
+        if store is None:
+            self._done(number, NoPlacement(f"node {node} has gone"))
+            return
+        store.put_nowait(self._numbered(number), self._payload, partial(self._done_small, number))
+
+    def _done_small(self, number: int, error: FlareError | None) -> None:
+        # After the put was answered a straggler may still end well; heal finds its piece already there.
+        if error is not None and not self._complete.is_set() and self._take_spare(number):
+            self._full += isinstance(error, VolumeFull)
+            self._queue(number)
+            return
+        self._done(number, error)
+
+    async def send_large(self) -> None:
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(self._sent_count()):
+                nursery.start_soon(self._send_one, number)
+            await self._quorum.wait()
+            patience = max(STRAGGLER_SECONDS, trio.current_time() - started)
+            with trio.move_on_after(patience):
+                await self._complete.wait()
+            nursery.cancel_scope.cancel()
+        self._check()
+
+    async def _send_one(self, number: int) -> None:
+        while True:
+            node = self.nodes[number]
+            store = self._chunks.nodes.store(node) if node else None
+            error: FlareError | None = None
+            try:
+                if store is None:
+                    raise NoPlacement(f"node {node} has gone")
+                await store.put(self._numbered(number), [memoryview(self._payload)])
+            except FlareError as refusal:
+                error = refusal
+                self._full += isinstance(refusal, VolumeFull)
+                if self._take_spare(number):
+                    continue
+            self._done(number, error)
+            return
+
+    async def _settle(self, patience: float) -> None:
+        await self._quorum.wait()
+        if not self._complete.is_set():
+            with trio.move_on_after(patience):
+                await self._complete.wait()
+            self._complete.set()
+        self._check()
+
+    def _check(self) -> None:
+        if self.tally.won:
+            return
+        if self._full and self._full >= len(self.tally.failed):
+            raise VolumeFull("no data node has room left for this")
+        raise QuorumNotReached(wanted=self.tally.quorum, got=len(self.tally.stored), failures=self.tally.failures)
+
+    def _done(self, number: int, error: FlareError | None) -> None:
+        if self._complete.is_set():
+            return
+        if error is None:
+            self.tally.store(number)
+        else:
+            self._full += isinstance(error, VolumeFull)
+            self.tally.fail(number, str(error))
+        if self.tally.won or self.tally.complete:
+            self._quorum.set()
+        if self.tally.complete:
+            self._complete.set()
+
+    def _sent_count(self) -> int:
+        return self.tally.wanted - len(self.tally.failed)
+
+    def _numbered(self, number: int) -> Piece:
+        return self._piece if number == 0 else replace(self._piece, name=piece_name(self._chunk, number))
+
+    def _take_spare(self, number: int) -> bool:
+        """Give piece ``number`` the next node of the ring that holds none of this chunk; False if there is none."""
+        if self._spares is None:
+            taken = [node for node in self.nodes if node]
+            self._spares = self._chunks.nodes.choose(self._chunk, len(self._chunks.nodes.names()), taken=taken)
+        if not self._spares:
+            return False
+        self.nodes[number] = self._spares.pop(0)
+        return True
+
+
+def _refuse(chunks: Chunks, chunk: ChunkId, scheme: Scheme) -> None:
+    order: Sequence[NodeName] = chunks.nodes.order(chunk)
+    states = ", ".join(f"{node} is {chunks.nodes.state(node).value}" for node in order) or "no data node is known yet"
+    usable = sum(map(chunks.nodes.takes_pieces, order))
+    answering = sum(map(chunks.nodes.is_online, order))
+    if usable < scheme.quorum <= answering:
+        raise VolumeFull(f"{scheme.text} needs {scheme.quorum} nodes with room: {states}")
+    raise NoPlacement(f"{scheme.text} needs {scheme.quorum} reachable nodes, {usable} can be used: {states}")
