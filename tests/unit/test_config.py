@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flared.config import (
+    API_TEMPLATE,
+    DATA_TEMPLATE,
+    Address,
+    ApiConfig,
+    DataConfig,
+    format_size,
+    load_config,
+    parse_address,
+    parse_config,
+    parse_duration,
+    parse_size,
+)
+from flared.errors import ConfigError
+
+FILE = Path("/etc/flared/node.toml")
+API = 'role = "api"\n'
+DATA = 'role = "data"\nname = "data1"\nvolumes = ["/srv/a"]\n'
+
+
+def read(text: str) -> ApiConfig | DataConfig:
+    return parse_config(tomllib.loads(text), FILE)
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return list(caught.value.mistakes)
+
+
+def check_mistake(text: str, *words: str) -> None:
+    (mistake,) = mistakes(text)
+    assert mistake.startswith(f"{FILE}: ")
+    assert [word for word in words if word not in mistake] == []
+
+
+def test_an_api_node_needs_only_its_role() -> None:
+    config = read(API)
+    assert isinstance(config, ApiConfig)
+    assert config.listen == Address("127.0.0.1", 8000)
+    assert config.metadata == Path("/etc/flared/meta.db")
+    assert (config.memory, config.scheme, config.upload_ttl) == (96 << 20, "replica:3", 86400.0)
+
+
+def test_a_data_node_needs_a_name_and_volumes() -> None:
+    config = read(DATA)
+    assert isinstance(config, DataConfig)
+    assert config.advertise == config.listen == Address("127.0.0.1", 9000)
+    assert config.volumes == (Path("/srv/a"),)
+    assert len(mistakes('role = "data"')) == 2
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    text = DATA + 'zone = ""\nadvertize = "x:1"\nsegment_size = 1\n[storage]\ndirect = "yes"\n[log]\nlevel = "inof"\n'
+    found = mistakes(text)
+    assert len(found) == 5
+    assert "did you mean advertise?" in "".join(found)
+    assert "did you mean storage.segment_size?" in "".join(found)
+    assert "did you mean 'info'?" in "".join(found)
+
+
+def test_without_a_role_the_other_mistakes_are_named_all_the_same() -> None:
+    found = mistakes('name = "data1"\nvolumes = ["/a"]\nzone = "a b"\n')
+    assert [mistake.split(": ")[1] for mistake in found] == ["role", "zone"]
+
+
+def test_mistakes_say_what_is_allowed() -> None:
+    check_mistake(API + '[defaults]\nscheme = "replica:0"', "defaults.scheme", "'replica:0'", "replica:N")
+    check_mistake(API + '[defaults]\nchunk_size = "1KiB"', "from 64KiB to 64MiB")
+    check_mistake(API + "[limits]\nconnections = true", "from 1 to 100000")
+    check_mistake(API + "[cluster]\nrepair_after = 600", "'10min'")
+    check_mistake(API + 'listen = "8000"', "host:port")
+    check_mistake(DATA + 'api = ["localhost:8000"]', "http://127.0.0.1:8000")
+    check_mistake(DATA.replace("/srv/a", 'x", "./x'), "volumes", "twice")
+    check_mistake(DATA + "[limits]\nmemory = 1", "limits.memory")
+
+
+def test_beyond_loopback_a_secret_is_a_must(tmp_path: Path) -> None:
+    check_mistake(API + 'listen = "0.0.0.0:8000"', "secret_file")
+    check_mistake(API + 'secret_file = "/nowhere/secret"', "cannot be read")
+    for address in ("localhost:1", "127.0.0.2:1", "[::1]:1"):
+        assert read(API + f'listen = "{address}"').secret is None
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    file = tmp_path / "api.toml"
+    file.write_text(API + 'listen = "10.0.0.1:8000"\nsecret_file = "secret"')
+    assert load_config(file).secret == b"0123456789abcdef"
+    (tmp_path / "secret").write_text("short\n")
+    with pytest.raises(ConfigError, match="at least 16"):
+        load_config(file)
+
+
+def test_an_address_nobody_can_reach_is_not_advertised(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0" * 16)
+    check_mistake(DATA + f'listen = "0.0.0.0:9000"\nsecret_file = "{secret}"', "advertise", "0.0.0.0:9000")
+
+
+def test_unreadable_files_are_one_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    for content, word in ((None, "cannot be read"), (b"\xff", "UTF-8"), (b"role = \n", "line 1")):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(ConfigError, match=word):
+            load_config(file)
+
+
+def test_sizes_durations_addresses() -> None:
+    assert [parse_size(x) for x in (5, "5B", "1.5KiB", "2 MB", "5TiB")] == [5, 5, 1536, 2 * 10**6, 5 << 40]
+    assert [parse_duration(x) for x in ("500ms", "30s", "10min", "1.5h", "30d")] == [0.5, 30, 600, 5400, 2592000]
+    assert parse_address("[::1]:80") == Address("::1", 80)
+    assert str(parse_address("[::1]:80")) == "[::1]:80"
+    for size in (1, 1023, 1024, 96 << 20, 5 << 40):
+        assert parse_size(format_size(size)) == size
+    for wrong in ("::1:80", "x", "x:", ":80", "x:65536", "x:-1", 80):
+        with pytest.raises(ValueError, match="host:port"):
+            parse_address(wrong)
+
+
+@pytest.mark.parametrize(("template", "minimal"), [(API_TEMPLATE, API), (DATA_TEMPLATE, DATA)])
+def test_the_starting_file_shows_the_defaults(template: str, minimal: str, tmp_path: Path) -> None:
+    uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", template, flags=re.MULTILINE)
+    uncommented = re.sub(r"^secret_file.*\n", "", uncommented, flags=re.MULTILINE)
+    plain = read(minimal.replace("/srv/a", "/srv/flare"))
+    assert read(template) == plain
+    assert read(uncommented) == plain
+
+
+def test_the_man_page_names_every_key() -> None:
+    page = Path(__file__).parents[2].joinpath("man/flared.toml.5").read_text().replace("\\", "")
+    for template in (API_TEMPLATE, DATA_TEMPLATE):
+        for key in re.findall(r"^(?:# )?([a-z_]+) = ", template, flags=re.MULTILINE):
+            assert re.search(rf"^\.B {key}$", page, flags=re.MULTILINE), key
