@@ -1,0 +1,385 @@
+"""Wire: how the calls to a data node look in HTTP; used by both ends. Pure.
+
+Many small pieces travel in one body. ``POST /chunks/put`` sends a batch and is answered with statuses;
+``POST /chunks/get`` sends names and is answered with a batch; ``POST /chunks/delete`` sends names and is answered with
+statuses. Answers are in the order asked. Integers are little-endian::
+
+    batch    := count:4 names_size:4 head{count} names payloads
+    head     := status:2 codec:1 zero:1 plain_size:4 size:4 checksum:16 block:8 scheme:16
+                status: 0 in a put. checksum, block: of ``Piece``; block is zero when size is. scheme: padded with NUL
+                when a got record's status is not 200 the rest of its head is zero
+    names    := (name LF){count}
+    payloads := the stored bytes, one after the other
+    statuses := status:2 {count}
+
+The fixed heads lie together, and so do the names, because each is then taken apart by one call for the whole batch.
+A piece from LARGE_SIZE on travels alone, as ``PUT /chunk/{name}`` and ``GET /chunk/{name}``, its Piece in fields.
+The same text, for people, is in ``docs/chunk-api.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import TypeVar
+
+from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.errors import (
+    BadDigest,
+    BadName,
+    BadRange,
+    BadRequest,
+    Damaged,
+    FlareError,
+    Forbidden,
+    NodeUnreachable,
+    NoSuchPiece,
+    PieceCorrupt,
+    RemoteProtocolError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    VolumeFailed,
+    VolumeFull,
+)
+from flared.names import PIECE_NAME_BYTES_MAX
+
+Buffer = bytes | bytearray | memoryview
+B = TypeVar("B", bytes, memoryview)
+Fields = Sequence[tuple[str, str]]
+
+PATH_ONE = "/chunk/"
+PATH_LIST = "/chunks"
+PATH_PUT = "/chunks/put"
+PATH_GET = "/chunks/get"
+PATH_DELETE = "/chunks/delete"
+
+RECORDS_MAX = 512
+"""Records of one batch: their answer is one line of statuses, their sync one sync."""
+
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Payload of one batch: about 2 ms of copying, so that nothing else on the loop waits longer."""
+
+NAMES_BYTES_MAX = RECORDS_MAX * (PIECE_NAME_BYTES_MAX + 1)
+
+LIST_MAX = 10_000
+"""Names on one page of the inventory: about a MiB of JSON."""
+
+LIST_BYTES_MAX = LIST_MAX * (PIECE_NAME_BYTES_MAX + 32)
+
+GOT = 200
+STORED = 201
+THERE = 200
+DELETED = 204
+ABSENT = 404
+ASK_AGAIN = 206
+"""Status of a got record that did not fit into this answer. The first record always fits."""
+
+ERROR_FIELD = "x-flare-error"
+"""The error's code, also on answers to HEAD, which have no body. Without it a 404 is not ours."""
+
+VERIFIES_FIELD = "x-flare-reader-verifies"
+"""Sent by readers that check every block themselves; for others the data node does so before it sends."""
+
+PIECE_FIELD = "x-flare-piece"
+SIZE_FIELD = "x-flare-size"
+
+_COUNTS = Struct("<II")
+_HEAD = Struct("<HBxII16s8s16s")
+_SCHEME_BYTES_MAX = 15
+_ALL_NAMES = re.compile(rb"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,199}\n)*")
+_SCHEME = re.compile(rb"[ -~]{0,15}")
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+PUT_BODY_BYTES_MAX = _COUNTS.size + RECORDS_MAX * _HEAD.size + NAMES_BYTES_MAX + BATCH_BYTES_MAX
+GET_BODY_BYTES_MAX = PUT_BODY_BYTES_MAX
+
+
+def pack_pieces(items: Sequence[tuple[Piece, Buffer]]) -> bytes:
+    """The batch that stores these pieces, each smaller than LARGE_SIZE."""
+    pack = _HEAD.pack
+    heads: list[Buffer] = []
+    names: list[str] = []
+    for piece, _ in items:
+        names.append(piece.name)
+        heads.append(
+            pack(
+                0, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, _scheme_bytes(piece.scheme)
+            )
+        )
+    return _join(heads, names, [payload for _, payload in items])
+
+
+def pack_answers(names: Sequence[str], answers: Sequence[tuple[Piece, Buffer] | int]) -> bytes:
+    """The batch that answers a get: for each name the piece and its bytes, or the status that says why not."""
+    pack = _HEAD.pack
+    heads: list[Buffer] = []
+    payloads: list[Buffer] = []
+    for answer in answers:
+        if isinstance(answer, int):
+            heads.append(pack(answer, 0, 0, 0, b"", b"", b""))
+            continue
+        piece, payload = answer
+        payloads.append(payload)
+        scheme = _scheme_bytes(piece.scheme)
+        heads.append(pack(GOT, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, scheme))
+    return _join(heads, names, payloads)
+
+
+def parse_pieces(body: B) -> list[tuple[Piece, B]]:
+    """What ``pack_pieces`` packed; payloads are slices of ``body``. BadRequest if it is anything else."""
+    heads, names, at = _open(body)
+    items: list[tuple[Piece, B]] = []
+    for (_, codec, plain_size, size, checksum, block, scheme), name in zip(heads, names, strict=True):
+        end = at + size
+        text = _scheme_text(scheme)
+        piece = Piece(name, codec, text, plain_size, size, checksum, block if size else b"")
+        items.append((piece, body[at:end]))
+        at = end
+    if at != len(body):
+        raise BadRequest("the batch's sizes do not add up to its length")
+    return items
+
+
+def parse_answers(body: bytes, asked: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
+    """What ``pack_answers`` packed, if it answers these names. RemoteProtocolError if it is anything else."""
+    try:
+        heads, names, at = _open(body)
+        if names != asked:
+            raise RemoteProtocolError("the batch answers other names than asked")
+        answers: list[tuple[Piece, bytes] | int] = []
+        for (status, codec, plain_size, size, checksum, block, scheme), name in zip(heads, names, strict=True):
+            if status != GOT:
+                answers.append(status)
+                continue
+            end = at + size
+            text = _scheme_text(scheme)
+            piece = Piece(name, codec, text, plain_size, size, checksum, block if size else b"")
+            answers.append((piece, body[at:end]))
+            at = end
+    except BadRequest as error:
+        raise RemoteProtocolError(str(error)) from error
+    if at != len(body):
+        raise RemoteProtocolError("the batch's sizes do not add up to its length")
+    return answers
+
+
+def pack_names(names: Sequence[str]) -> bytes:
+    """The body that asks for these names."""
+    return ("\n".join(names) + "\n").encode("ascii") if names else b""
+
+
+def parse_names(body: bytes) -> list[str]:
+    """What ``pack_names`` packed, each name checked. BadRequest if it is anything else."""
+    if not _ALL_NAMES.fullmatch(body):
+        raise BadRequest("expected one piece name a line: 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    names = body.decode("ascii").split("\n")
+    names.pop()
+    if len(names) > RECORDS_MAX:
+        raise BadRequest(f"{len(names)} records in one batch; at most {RECORDS_MAX} are allowed")
+    return names
+
+
+def pack_statuses(statuses: Sequence[int]) -> bytes:
+    return _statuses(len(statuses)).pack(*statuses)
+
+
+def parse_statuses(body: bytes, count: int) -> tuple[int, ...]:
+    """``count`` statuses; RemoteProtocolError if there are more or fewer."""
+    if len(body) != 2 * count:
+        raise RemoteProtocolError(f"{len(body)} bytes are not the statuses of {count} records")
+    return _statuses(count).unpack(body)
+
+
+def piece_fields(piece: Piece) -> list[tuple[str, str]]:
+    """The fields that carry a Piece beside its bytes."""
+    return [
+        (PIECE_FIELD, piece.name),
+        (SIZE_FIELD, str(piece.size)),
+        ("x-flare-codec", str(piece.codec)),
+        ("x-flare-scheme", piece.scheme),
+        ("x-flare-plain-size", str(piece.plain_size)),
+        ("x-flare-checksum", piece.checksum.hex()),
+        ("x-flare-blocks", piece.blocks.hex()),
+    ]
+
+
+def says_piece(fields: Mapping[str, str]) -> bool:
+    """Whether the sender of a single piece described it; if not, the data node computes what ``piece_fields`` says."""
+    return "x-flare-checksum" in fields
+
+
+def parse_piece_fields(fields: Mapping[str, str], name: str, size: int | None = None) -> Piece:
+    """The Piece that the fields describe: of this name, and this size if known. BadRequest with what is wrong."""
+    if fields.get(PIECE_FIELD, name) != name:
+        raise BadRequest(f"{PIECE_FIELD} names another piece")
+    said = _number(fields, SIZE_FIELD, size)
+    if size is not None and said != size:
+        raise BadRequest(f"{SIZE_FIELD} says {said} bytes, the body has {size}")
+    blocks = _hex(fields, "x-flare-blocks")
+    if said > PIECE_SIZE_MAX or len(blocks) != 8 * -(-said // BLOCK_SIZE):
+        raise BadRequest("x-flare-blocks needs 16 hex digits for each 256 KiB of at most 64 MiB")
+    checksum = _hex(fields, "x-flare-checksum")
+    if len(checksum) != 16:
+        raise BadRequest("x-flare-checksum needs 32 hex digits")
+    codec = _number(fields, "x-flare-codec", 0)
+    plain_size = _number(fields, "x-flare-plain-size", said)
+    if codec > 255 or plain_size > 0xFFFFFFFF:
+        raise BadRequest("x-flare-codec or x-flare-plain-size is out of bounds")
+    return Piece(name, codec, parse_scheme_field(fields), plain_size, said, checksum, blocks)
+
+
+def parse_scheme_field(fields: Mapping[str, str]) -> str:
+    scheme = fields.get("x-flare-scheme", "replica:1")
+    if not _SCHEME.fullmatch(scheme.encode("utf-8")):
+        raise BadRequest("x-flare-scheme is longer than 15 bytes of ASCII")
+    return scheme
+
+
+def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
+    """Start and end of a single ``Range``; None when the whole is meant, also by a field we need not understand.
+
+    BadRange when nothing of it lies within ``size``.
+    """
+    match = _RANGE.fullmatch(field) if field else None
+    if match is None or match[1] == match[2] == "":
+        return None
+    if match[1]:
+        start, end = int(match[1]), int(match[2] or size) + bool(match[2])
+        if end < start + bool(match[2]):
+            return None
+    else:
+        start, end = max(0, size - int(match[2])), size
+    if start >= size or end <= start:
+        raise BadRange("the range does not touch the piece", size=size)
+    return start, min(end, size)
+
+
+_STATUSES: Mapping[type[FlareError], int] = {
+    NoSuchPiece: ABSENT,
+    TooLarge: 413,
+    BadRange: 416,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    VolumeFull: 507,
+    VolumeFailed: 503,  # Nothing is known to be lost: this copy cannot be had or made now.
+    Damaged: 500,
+    Unavailable: 503,
+}
+
+
+def status_of(error: FlareError) -> int:
+    """How a data node says this error: the status of a request, or of one record."""
+    for kind in type(error).__mro__:
+        status = _STATUSES.get(kind)
+        if status is not None:
+            return status
+    return 400
+
+
+_PUT_ERRORS: Mapping[int, type[FlareError]] = {400: BadDigest, 413: TooLarge, 507: VolumeFull}
+_GET_ERRORS: Mapping[int, type[FlareError]] = {404: NoSuchPiece, 413: TooLarge, 500: PieceCorrupt}
+_CODES: Mapping[str, type[FlareError]] = {
+    kind.__name__: kind
+    for kind in (BadDigest, BadName, BadRequest, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated, VolumeFull)
+} | {"Forbidden": Unauthenticated}
+
+
+def put_error(node: str, name: str, status: int) -> FlareError | None:
+    """What the status of one put record means."""
+    if status in (STORED, THERE):
+        return None
+    return _record_error(_PUT_ERRORS, node, name, status)
+
+
+def get_error(node: str, name: str, status: int) -> FlareError:
+    """What the status of one got record means, if not GOT."""
+    return _record_error(_GET_ERRORS, node, name, status)
+
+
+def delete_error(node: str, name: str, status: int) -> FlareError | None:
+    """What the status of one deleted record means: one that is not there counts as deleted."""
+    if status in (DELETED, ABSENT):
+        return None
+    return NodeUnreachable(node, f"answered {status} to the delete of {name}")
+
+
+def request_error(node: str, status: int, code: str, message: str) -> FlareError:
+    """What a whole answer that is not the one hoped for means. ``code`` is its ERROR_FIELD, or empty."""
+    kind = _CODES.get(code)
+    if kind is not None:
+        return kind(f"node {node}: {message or code}")
+    return NodeUnreachable(node, f"answered {status} {message or code}".rstrip())
+
+
+def _record_error(kinds: Mapping[int, type[FlareError]], node: str, name: str, status: int) -> FlareError:
+    kind = kinds.get(status)
+    if kind is not None:
+        return kind(f"node {node} answered {status} for {name}")
+    return NodeUnreachable(node, f"answered {status} for {name}")
+
+
+Heads = Sequence[tuple[int, int, int, int, bytes, bytes, bytes]]
+
+
+def _open(body: bytes | memoryview) -> tuple[Heads, list[str], int]:
+    """The heads and names of a batch, and where its payloads begin."""
+    if len(body) < _COUNTS.size:
+        raise BadRequest("the batch is shorter than its counts")
+    count, names_size = _COUNTS.unpack_from(body)
+    names_at = _COUNTS.size + count * _HEAD.size
+    at = names_at + names_size
+    if count > RECORDS_MAX or at > len(body):
+        raise BadRequest(f"the batch is cut short, or has more than {RECORDS_MAX} records")
+    names = parse_names(bytes(body[names_at:at]))
+    if len(names) != count:
+        raise BadRequest("the batch has not as many names as heads")
+    return list(_HEAD.iter_unpack(body[_COUNTS.size : names_at])), names, at
+
+
+def _join(heads: list[Buffer], names: Sequence[str], payloads: Sequence[Buffer]) -> bytes:
+    text = pack_names(names)
+    return b"".join([_COUNTS.pack(len(heads), len(text)), *heads, text, *payloads])
+
+
+@lru_cache(64)
+def _scheme_bytes(text: str) -> bytes:
+    raw = text.encode("ascii")
+    assert len(raw) <= _SCHEME_BYTES_MAX
+    return raw
+
+
+@lru_cache(64)
+def _scheme_text(raw: bytes) -> str:
+    stripped = raw.rstrip(b"\0")
+    if not _SCHEME.fullmatch(stripped):
+        raise BadRequest("a record's scheme is not at most 15 bytes of ASCII")
+    return stripped.decode("ascii")
+
+
+@lru_cache(RECORDS_MAX)
+def _statuses(count: int) -> Struct:
+    return Struct(f"<{count}H")
+
+
+def _number(fields: Mapping[str, str], name: str, otherwise: int | None) -> int:
+    text = fields.get(name)
+    if text is None and otherwise is not None:
+        return otherwise
+    if text is None or not _NUMBER.fullmatch(text):
+        raise BadRequest(f"{name} is not a number")
+    return int(text)
+
+
+def _hex(fields: Mapping[str, str], name: str) -> bytes:
+    text = fields.get(name, "")
+    if not _HEX.fullmatch(text):
+        raise BadRequest(f"{name} is not lower-case hex")
+    return bytes.fromhex(text)
+
+
+assert LARGE_SIZE <= BLOCK_SIZE  # a head has room for one block's checksum
