@@ -1,0 +1,145 @@
+"""A data node in memory, for tests of what stands above the wire. Its faults are set from outside."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.data.pieces import Piece, piece_is_good
+from flared.errors import FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, VolumeFull
+from flared.names import NodeName, PieceName
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from flared.chunks.nodes import PieceStream
+
+
+class MemoryNode:
+    """Is a PieceNode. ``down`` refuses everything, ``full`` refuses puts, ``silent`` never answers."""
+
+    def __init__(self, name: str, *, delay: float = 0.001) -> None:
+        self.name = NodeName(name)
+        self.pieces: dict[str, tuple[Piece, bytes]] = {}
+        self.down = False
+        self.full = False
+        self.silent = False
+        self.delay = delay
+        self.puts = 0
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def flip(self, name: str, at: int = 0) -> None:
+        piece, payload = self.pieces[name]
+        changed = bytearray(payload)
+        changed[at] ^= 1
+        self.pieces[name] = piece, bytes(changed)
+
+    async def _answer(self) -> None:
+        if self.silent:
+            await trio.sleep_forever()
+        await trio.sleep(self.delay)
+        if self.down:
+            raise NodeUnreachable(self.name, "connection refused")
+
+    def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Callable[[FlareError | None], None]) -> None:
+        async def answer() -> None:
+            try:
+                await self.put(piece, [memoryview(payload)])
+            except FlareError as error:
+                done(error)
+            else:
+                done(None)
+
+        assert self._nursery is not None
+        self._nursery.start_soon(answer)
+
+    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
+        await self._answer()
+        if self.full:
+            raise VolumeFull(f"node {self.name} is full")
+        body = b"".join(payload)
+        if not piece_is_good(piece, body):
+            raise PieceCorrupt("the body does not have its checksum")
+        self.puts += 1
+        self.pieces.setdefault(piece.name, (piece, body))
+
+    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
+        await self._answer()
+        if name not in self.pieces:
+            raise NoSuchPiece(f"{name} is not on {self.name}")
+        piece, payload = self.pieces[name]
+        if not piece_is_good(piece, payload):
+            raise PieceCorrupt(f"{name} on {self.name} is damaged")
+        return piece, payload
+
+    @asynccontextmanager
+    async def open(self, name: PieceName, *, offset: int = 0, length: int | None = None) -> AsyncIterator[PieceStream]:
+        await self._answer()
+        if name not in self.pieces:
+            raise NoSuchPiece(f"{name} is not on {self.name}")
+        piece, payload = self.pieces[name]
+        end = len(payload) if length is None else offset + length
+        yield _MemoryStream(piece, payload[offset:end], self)
+
+    async def head(self, name: PieceName) -> Piece:
+        await self._answer()
+        if name not in self.pieces:
+            raise NoSuchPiece(f"{name} is not on {self.name}")
+        return self.pieces[name][0]
+
+    async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        await self._answer()
+        for name in names:
+            self.pieces.pop(name, None)
+        return [None] * len(names)
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        await self._answer()
+        return [(name, self.pieces[name][0].size) for name in sorted(self.pieces) if name > after][:limit]
+
+
+class _MemoryStream:
+    def __init__(self, piece: Piece, payload: bytes, node: MemoryNode) -> None:
+        self.piece = piece
+        self._rest = memoryview(payload)
+        self._node = node
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        await trio.lowlevel.checkpoint()
+        if self._node.down:
+            raise NodeUnreachable(self._node.name, "connection reset")
+        size = min(len(buffer), len(self._rest), 100_000)
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+class MemorySource:
+    """A body in memory, given out in parts of ``part`` bytes with ``pause`` seconds before each."""
+
+    def __init__(self, data: bytes, *, known: bool = True, part: int = 65_536, pause: float = 0.0) -> None:
+        self.length = len(data) if known else None
+        self._rest = memoryview(data)
+        self._part = part
+        self._pause = pause
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        await trio.sleep(self._pause)
+        size = min(len(buffer), len(self._rest), self._part)
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    async def read_all(self, limit: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        assert len(self._rest) <= limit
+        data, self._rest = bytes(self._rest), self._rest[:0]
+        return data
