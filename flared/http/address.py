@@ -1,0 +1,75 @@
+"""``host:port`` in and out, and listening sockets made from it."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import NamedTuple
+
+from flared.errors import BadRequest
+
+BACKLOG = 1024
+"""Connections the kernel keeps for us while the event loop is busy; it caps this at net.core.somaxconn."""
+
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})")
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """``host:port``, with an IPv6 host in brackets; raises BadRequest with the rule it breaks."""
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise BadRequest(f"{text!r} is no address: write host:port, such as 10.0.0.5:9000 or [::1]:9000")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def open_listeners(address: str) -> list[socket.socket]:
+    """Listening sockets for every IP address of ``address``; OSError if one of them cannot be had.
+
+    Port 0 takes any free port: ``listening_address`` tells which.
+    """
+    host, port = parse_address(address)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, _, _, _, place in dict.fromkeys(found):
+            # Port 0 on a name with two addresses: the second takes the port the first was given.
+            wanted = listeners[0].getsockname()[1] if listeners and not port else port
+            listeners.append(_listen(family, (place[0], wanted, *place[2:])))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def inherited_listeners(descriptors: range) -> list[socket.socket]:
+    """Listening sockets that another process opened for us, such as systemd's socket activation."""
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def listening_address(listener: socket.socket) -> str:
+    """Where ``listener`` can be reached, as ``host:port``."""
+    name = listener.getsockname()
+    return str(Address(name[0], name[1]))
+
+
+def _listen(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

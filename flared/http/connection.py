@@ -1,0 +1,206 @@
+"""One served connection: head, handler, reply, and again, until either side wants no more."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge
+from flared.http.messages import EMPTY_BODY, Body, Handler, Reply, Request, open_body
+from flared.http.parsing import (
+    Fields,
+    HeadLimits,
+    HeadRefused,
+    RequestLine,
+    find_head_end,
+    parse_request_fields,
+    parse_request_line,
+)
+from flared.http.stream import REFILL_COST, Link, Stream
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["idle", "head", "exchange", "linger"]
+
+_JSON = b"content-type: application/json\r\n"
+_KEEP_ALIVE = b"connection: keep-alive\r\n"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all connections of a server share: whether to go on, and what happened."""
+
+    stopping: bool = False
+    requests: int = 0
+    refused: int = 0
+    failures: int = 0
+
+
+class Connection:
+    """Serves one Stream; ``phase`` and ``progress`` are for the server's sweeper."""
+
+    def __init__(self, stream: Stream, number: int, handler: Handler, limits: HeadLimits, tally: Tally) -> None:
+        self.stream = stream
+        self.number = number
+        self.phase: Phase = "idle"
+        self.requests = 0
+        self._link = Link(stream)
+        self._handler = handler
+        self._limits = limits
+        self._tally = tally
+        self._known_block = b""
+        self._known_fields: Fields | None = None
+
+    def progress(self) -> tuple[int, Phase, int]:
+        """What changes while the connection is alive. In a head only its end counts: it may not trickle in."""
+        moved = self.stream.received + self.stream.sent
+        return self.requests, self.phase, moved >> 10 if self.phase == "exchange" else 0
+
+    async def converse(self) -> None:
+        """Answer one request after the other. Raises ConnectionLost; the caller closes the stream."""
+        link = self._link
+        while not self._tally.stopping or link.data:
+            try:
+                end = await self._receive_head()
+                if not end:
+                    return
+                data, at = link.data, link.at
+                line_end = data.index(b"\n", at) + 1
+                line = parse_request_line(data[at:line_end], self._limits)
+                fields = self._parse_fields(data[line_end:end], line.minor)
+            except HeadRefused as error:
+                await self._refuse(error)
+                return
+            link.skip(end - at)
+            self.phase = "exchange"
+            self.requests += 1
+            if not await self._exchange(line, fields):
+                return
+
+    async def _receive_head(self) -> int:
+        """Wait for a whole head; where it ends in the link's data, or 0 if the peer is done."""
+        link = self._link
+        if link.data:
+            await link.moved(REFILL_COST)  # pipelined: the others want a turn now and then
+        else:
+            self.phase = "idle"
+            # The peer has just got its reply, so there is nothing yet: trying first would be a call in vain.
+            await link.wait_readable()
+            if not await link.refill():
+                return 0
+        looked = 0
+        while True:
+            end = find_head_end(link.data, link.at, link.at + looked, self._limits)
+            if end >= 0:
+                return end
+            self.phase = "head"
+            looked = len(link.data) - link.at
+            if not await link.refill():
+                return 0
+
+    def _parse_fields(self, block: bytes, minor: int) -> Fields:
+        # Most clients send the same fields with every request: those are parsed once.
+        if self._known_fields is not None and block == self._known_block and minor:
+            return self._known_fields
+        fields = parse_request_fields(block, minor, self._limits)
+        if minor:
+            self._known_block, self._known_fields = block, fields
+        return fields
+
+    async def _exchange(self, line: RequestLine, fields: Fields) -> bool:
+        """Answer one request; whether the connection can carry another."""
+        link = self._link
+        if line.minor:
+            reply = Reply(link, line.method == "HEAD", fields.close or self._tally.stopping, b"")
+        else:
+            reply = Reply(link, line.method == "HEAD", not fields.keep_alive or self._tally.stopping, _KEEP_ALIVE)
+        if fields.length == 0:
+            body: Body = EMPTY_BODY
+        else:
+            body = reply.body = open_body(link, fields.length, reply.send_continue if fields.expects_continue else None)
+        request = Request(line.method, line.path, line.query, fields.values, body, self.stream.peer)
+        try:
+            await self._handler(request, reply)
+        except Exception as error:
+            await self._recover(request, reply, error)
+        if not reply.finished:
+            await self._complain(request, reply)
+        if not reply.close and not body.finished:
+            await body.read_all(body.left or 0)
+        if reply.close and (link.data or not body.finished):
+            await self._linger()
+        return not reply.close
+
+    async def _recover(self, request: Request, reply: Reply, error: Exception) -> None:
+        """The handler raised: tell the client if that is still possible; the connection ends."""
+        reply.close = True
+        cause = _single_cause(error)
+        what = f"connection={self.number} request={self.requests} method={request.method} path={request.path!r}"
+        if isinstance(cause, BodyTruncated | ConnectionLost | RemoteProtocolError | TooLarge):
+            self._tally.refused += 1
+            log.info("event=request_broken %s error=%s message=%r", what, cause.code, str(cause))
+        else:
+            self._tally.failures += 1
+            log.error("event=handler_failed %s started=%s", what, reply.started, exc_info=error)
+        if not reply.started:
+            status, code, message = _explain(cause)
+            await self._send_error(reply, status, code, message)
+
+    async def _complain(self, request: Request, reply: Reply) -> None:
+        """The handler left without a whole reply: end the connection, so that nobody takes it for one."""
+        if not reply.close or not reply.started:
+            self._tally.failures += 1
+            log.error(
+                "event=reply_unfinished connection=%d request=%d method=%s path=%r started=%s",
+                self.number, self.requests, request.method, request.path, reply.started,
+            )  # fmt: skip
+        reply.close = True
+        if not reply.started:
+            await self._send_error(reply, *_explain(None))
+        else:
+            raise ConnectionLost("a reply was not finished")
+
+    async def _refuse(self, error: HeadRefused) -> None:
+        self._tally.refused += 1
+        log.info(
+            "event=head_refused connection=%d peer=%s status=%d message=%r",
+            self.number, self.stream.peer, error.status, str(error),
+        )  # fmt: skip
+        reply = Reply(self._link, False, True, b"")
+        await self._send_error(reply, error.status, "BadRequest", str(error))
+        await self._linger()
+
+    async def _send_error(self, reply: Reply, status: int, code: str, message: str) -> None:
+        request_id = f"{self.number}-{self.requests}"
+        answer = {"error": {"code": code, "message": message, "request_id": request_id}}
+        await reply.send(status, _JSON, json.dumps(answer).encode() + b"\n")
+
+    async def _linger(self) -> None:
+        """Take and drop what the peer still sends: closing at once would reset the connection under our reply.
+
+        The sweeper ends this.
+        """
+        self.phase = "linger"
+        self.stream.finish_sending()
+        link = self._link
+        with memoryview(bytearray(REFILL_COST)) as scratch:
+            while await link.receive_into(scratch):
+                pass
+
+
+def _single_cause(error: Exception) -> Exception:
+    """What a nursery in a handler wrapped, if it is one thing."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _explain(cause: Exception | None) -> tuple[int, str, str]:
+    if isinstance(cause, TooLarge):
+        return 413, cause.code, str(cause)
+    if isinstance(cause, BodyTruncated | RemoteProtocolError):
+        return 400, cause.code, str(cause)
+    code = cause.code if isinstance(cause, FlareError) else "InternalError"
+    return 500, code, "the server failed at this request; its log says why"

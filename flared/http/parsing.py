@@ -1,0 +1,205 @@
+"""Heads and chunk lines: bytes to values. Pure.
+
+Every head passes two readers: the patterns here, which refuse whatever two HTTP programs might read differently, and
+then httptools, which takes the fields apart. The first is there because httptools 0.1 (Debian 12) accepts bare line
+feeds, folded lines and spaces before colons, and what is accepted must not depend on the version installed.
+For the same reason chunked bodies are decoded by ``messages.ChunkedBody``; httptools never sees a body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httptools
+
+from flared.errors import RemoteProtocolError
+
+HEAD_END = b"\r\n\r\n"
+METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"})
+CHUNK_EXTENSION_BYTES_MAX = 256
+UNTIL_CLOSE = -1
+"""The length of a reply that ends where the connection ends."""
+
+_REQUEST_LINE = re.compile(
+    rb"([A-Z]{1,16}) (?:https?://[A-Za-z0-9.:_~%\[\]-]++)?(/[!-\"$->@-~\x80-\xff]*+|\*)"
+    rb"(?:\?([!-\"$-~\x80-\xff]*+))? HTTP/1\.([01])\r\n"
+)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n")
+_FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+\r\n")
+_STRAY = re.compile(rb"(?<!\r)\n|\r[^\n]|\0")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class HeadLimits(NamedTuple):
+    """What a head may cost us before we know who sends it."""
+
+    line_bytes_max: int = 8 * 1024
+    """A key has at most 1024 bytes, each of which may be percent-encoded."""
+    bytes_max: int = 32 * 1024
+    fields_max: int = 100
+
+
+class HeadRefused(RemoteProtocolError):
+    """The head is not one we accept; ``status`` is what HTTP calls the reason."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The field lines of one head, and what they say about framing. Shared by equal heads: never changed."""
+
+    values: Mapping[str, str]
+    """Lower-case names; the values of repeated ones joined by ``, ``."""
+    length: int | None
+    """The body's length; None if it comes in chunks; 0 (request) or UNTIL_CLOSE (reply) if nothing is said."""
+    close: bool
+    keep_alive: bool
+    expects_continue: bool
+
+
+class RequestLine(NamedTuple):
+    method: str
+    path: str
+    query: str
+    minor: int
+
+
+class StatusLine(NamedTuple):
+    status: int
+    minor: int
+
+
+def find_head_end(data: bytes, at: int, looked: int, limits: HeadLimits) -> int:
+    """Where the head that begins at ``at`` ends, behind its empty line; -1 if more bytes are needed.
+
+    Bytes before ``looked`` were looked at by an earlier call. Raises HeadRefused as soon as this cannot become a head.
+    """
+    end = data.find(HEAD_END, max(at, looked - 3))
+    if end >= 0 and end + 4 - at <= limits.bytes_max:
+        return end + 4
+    if _STRAY.search(data, max(at, looked - 1)):
+        raise HeadRefused("a bare CR or LF, or a NUL byte, in the head")
+    if len(data) - at > limits.line_bytes_max and data.find(b"\r\n", at, at + limits.line_bytes_max) < 0:
+        raise HeadRefused(f"the request line is longer than {limits.line_bytes_max} bytes", 414)
+    if end >= 0 or len(data) - at > limits.bytes_max:
+        raise HeadRefused(f"the head is longer than {limits.bytes_max} bytes", 431)
+    return -1
+
+
+def parse_request_line(line: bytes, limits: HeadLimits) -> RequestLine:
+    """``line`` with its CRLF; raises HeadRefused."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise HeadRefused("the request line is not 'METHOD /path HTTP/1.1'")
+    if len(line) > limits.line_bytes_max:
+        raise HeadRefused(f"the request line is longer than {limits.line_bytes_max} bytes", 414)
+    method, path, query, minor = match.groups()
+    name = method.decode()
+    if name not in METHODS:
+        raise HeadRefused(f"the method {name} is not known here", 501)
+    if path == b"*" and name != "OPTIONS":
+        raise HeadRefused("only OPTIONS may ask for *")
+    return RequestLine(name, path.decode("latin-1"), query.decode("latin-1") if query else "", int(minor))
+
+
+def parse_status_line(line: bytes) -> StatusLine:
+    """``line`` with its CRLF; raises HeadRefused."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise HeadRefused("the status line is not 'HTTP/1.1 200 …'")
+    return StatusLine(int(match[2]), int(match[1]))
+
+
+def parse_request_fields(block: bytes, minor: int, limits: HeadLimits) -> Fields:
+    """``block`` is everything after the request line, up to and with the empty line; raises HeadRefused."""
+    pairs = _split(block, httptools.HttpRequestParser, b"POST / HTTP/1.1\r\n", limits)
+    hosts = sum(name == "host" for name, _ in pairs)
+    if hosts > 1 or (minor and not hosts):
+        raise HeadRefused("exactly one Host field is needed")
+    values = _join(pairs)
+    if not minor and "transfer-encoding" in values:
+        raise HeadRefused("HTTP/1.0 knows no Transfer-Encoding")
+    expect = values.get("expect")
+    if expect is not None and expect.lower() != "100-continue":
+        raise HeadRefused("only 'Expect: 100-continue' can be met", 417)
+    return _fields(values, 0, expects_continue=expect is not None and bool(minor))
+
+
+def parse_reply_fields(block: bytes, limits: HeadLimits) -> Fields:
+    """The same for a reply."""
+    pairs = _split(block, httptools.HttpResponseParser, b"HTTP/1.1 200 OK\r\n", limits)
+    return _fields(_join(pairs), UNTIL_CLOSE, expects_continue=False)
+
+
+def parse_chunk_size(line: bytes) -> int:
+    """The size in a chunk's first line (without CRLF); raises RemoteProtocolError."""
+    match = _CHUNK_LINE.fullmatch(line)
+    if match is None or len(line) > len(match[1]) + CHUNK_EXTENSION_BYTES_MAX:
+        raise RemoteProtocolError("bad chunk size or chunk extension")
+    return int(match[1], 16)
+
+
+class _Sink:
+    """What httptools calls with each field."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[str, str]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.pairs.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
+
+
+def _split(
+    block: bytes,
+    parser: Callable[[_Sink], httptools.HttpRequestParser | httptools.HttpResponseParser],
+    line: bytes,
+    limits: HeadLimits,
+) -> list[tuple[str, str]]:
+    if not _FIELD_LINES.fullmatch(block):
+        raise HeadRefused("a field line is not 'Name: value', is folded, or holds a control character")
+    if block.count(b"\n") > limits.fields_max + 1:
+        raise HeadRefused(f"more than {limits.fields_max} fields", 431)
+    sink = _Sink()
+    try:
+        parser(sink).feed_data(line + block)
+    except httptools.HttpParserUpgrade:
+        pass  # An offer to switch protocols may be ignored (RFC 9110, 7.8).
+    except httptools.HttpParserError as error:
+        raise HeadRefused(f"the head cannot be parsed: {error}") from error
+    return sink.pairs
+
+
+def _join(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        before = values.get(name)
+        values[name] = value if before is None else f"{before}, {value}"
+    return values
+
+
+def _fields(values: dict[str, str], unsaid: int, *, expects_continue: bool) -> Fields:
+    options = {option.strip(" \t") for option in values.get("connection", "").lower().split(",")}
+    return Fields(values, _length(values, unsaid), "close" in options, "keep-alive" in options, expects_continue)
+
+
+def _length(values: dict[str, str], unsaid: int) -> int | None:
+    coding = values.get("transfer-encoding")
+    length = values.get("content-length")
+    if coding is not None:
+        if length is not None:
+            raise HeadRefused("both Content-Length and Transfer-Encoding")
+        if coding.lower() != "chunked":
+            raise HeadRefused("the only Transfer-Encoding known here is 'chunked'")
+        return None
+    if length is None:
+        return unsaid
+    if not _LENGTH.fullmatch(length):
+        raise HeadRefused("Content-Length is not one number")
+    return int(length)

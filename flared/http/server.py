@@ -1,0 +1,234 @@
+"""The serving end: accepts, limits, sweeps and stops; ``connection.py`` does the talking.
+
+No clock is read and no cancel scope opened for a request: one sweeper looks at every connection once a second and
+cuts those that have been waiting for their peer, unmoved, for too long.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from flared.errors import BodyTruncated, ConnectionLost
+from flared.http.address import inherited_listeners as inherited_listeners
+from flared.http.address import listening_address as listening_address
+from flared.http.address import open_listeners as open_listeners
+from flared.http.connection import Connection, Phase, Tally
+from flared.http.messages import Handler, Reply, Request
+from flared.http.parsing import HeadLimits
+from flared.http.stream import Stream, TcpStream
+
+log = logging.getLogger(__name__)
+
+SHED_CONNECTIONS_MAX = 64
+"""So many connections beyond the limit are told so; those beyond these are closed without a word."""
+SWEEP_SECONDS = 1.0
+ACCEPT_PAUSE_SECONDS = 0.1
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    connections_max: int = 1024
+    idle_seconds: float = 75.0
+    """Between two requests."""
+    head_seconds: float = 10.0
+    """From the first byte of a head to its last."""
+    stall_seconds: float = 30.0
+    """Without a KiB of a body moving while we wait for the peer: 1 KiB/s is slow, not dead."""
+    linger_seconds: float = 5.0
+    """How long a refused upload is still taken and thrown away, so that its sender sees why."""
+    limits: HeadLimits = field(default_factory=HeadLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    connections: int
+    """Open now."""
+    accepted: int
+    shed: int
+    """Refused because there were too many."""
+    swept: int
+    """Cut because their peer was idle, slow or dead."""
+    requests: int
+    refused: int
+    """Requests whose head or body was not HTTP as we accept it, or broke off."""
+    failures: int
+    """Handlers that ended in an error of ours."""
+    bytes_received: int
+    bytes_sent: int
+
+
+class Listener(Protocol):
+    """Where connections come from: a listening socket, or a network in memory."""
+
+    async def accept(self) -> Stream:
+        """The next connection; trio.ClosedResourceError after ``close``."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+
+class TcpListener:
+    """A Listener on a listening socket, which it owns."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        self._socket = listening
+
+    async def accept(self) -> Stream:
+        while True:
+            try:
+                accepted, place = self._socket.accept()
+                return TcpStream(accepted, f"{place[0]}:{place[1]}")
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except OSError as error:
+                if self._socket.fileno() < 0:
+                    raise trio.ClosedResourceError from error
+                if error.errno in _NO_ROOM:
+                    log.error("event=accept_failed error=%r", error.strerror)
+                    await trio.sleep(ACCEPT_PAUSE_SECONDS)
+                # else the connection was gone before we took it
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class Server:
+    """Serves HTTP/1.1 with one handler: one task a connection."""
+
+    def __init__(self, handler: Handler, settings: ServerSettings | None = None) -> None:
+        self._handler = handler
+        self._settings = settings or ServerSettings()
+        self._patience: dict[Phase, float] = {
+            "idle": self._settings.idle_seconds,
+            "head": self._settings.head_seconds,
+            "exchange": self._settings.stall_seconds,
+            "linger": self._settings.linger_seconds,
+        }
+        self._seen: dict[Connection, tuple[object, float]] = {}
+        """Every open connection: what it looked like to the sweeper, and since when."""
+        self._listeners: list[Listener] = []
+        self._nursery: trio.Nursery | None = None
+        self._emptied = trio.Event()
+        self._tally = Tally()
+        self._accepted = self._shed = self._swept = 0
+        self._past_requests = self._past_received = self._past_sent = 0
+
+    async def serve(
+        self,
+        listeners: Sequence[Listener | socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until ``stop`` has done its work, or until cancelled, which cuts every connection."""
+        self._listeners = [TcpListener(one) if isinstance(one, socket.socket) else one for one in listeners]
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._sweep)
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept, listener)
+                task_status.started()
+        finally:
+            for listener in self._listeners:
+                listener.close()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more connections, close idle ones, give the rest ``grace_seconds`` to finish, cut what is left."""
+        self._tally.stopping = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in self._seen:
+            if connection.phase in ("idle", "head"):
+                connection.stream.finish_receiving()
+        if self._seen:
+            with trio.move_on_after(grace_seconds):
+                await self._emptied.wait()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def serve_stream(self, stream: Stream) -> None:
+        """Serve one connection to its end, in the caller's task."""
+        self._accepted += 1
+        shed = len(self._seen) >= self._settings.connections_max
+        self._shed += shed
+        handler = _answer_full if shed else self._handler
+        connection = Connection(stream, self._accepted, handler, self._settings.limits, self._tally)
+        self._seen[connection] = (None, 0.0)
+        try:
+            await connection.converse()
+        except (BodyTruncated, ConnectionLost) as error:
+            log.debug("event=connection_lost connection=%d message=%r", connection.number, str(error))
+        finally:
+            stream.close()
+            del self._seen[connection]
+            self._past_requests += connection.requests
+            self._past_received += stream.received
+            self._past_sent += stream.sent
+            if self._tally.stopping and not self._seen:
+                self._emptied.set()
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(
+            connections=len(self._seen),
+            accepted=self._accepted,
+            shed=self._shed,
+            swept=self._swept,
+            requests=self._past_requests + sum(connection.requests for connection in self._seen),
+            refused=self._tally.refused,
+            failures=self._tally.failures,
+            bytes_received=self._past_received + sum(connection.stream.received for connection in self._seen),
+            bytes_sent=self._past_sent + sum(connection.stream.sent for connection in self._seen),
+        )
+
+    async def _accept(self, listener: Listener) -> None:
+        assert self._nursery is not None
+        while True:
+            try:
+                stream = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            if len(self._seen) >= self._settings.connections_max + SHED_CONNECTIONS_MAX:
+                self._shed += 1
+                stream.close()
+            else:
+                self._nursery.start_soon(self.serve_stream, stream)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            now = trio.current_time()
+            for connection in self._seen:
+                self._look_at(connection, now)
+
+    def _look_at(self, connection: Connection, now: float) -> None:
+        progress, since = self._seen[connection]
+        busy = connection.phase == "exchange" and not connection.stream.waiting
+        if busy or progress != connection.progress():
+            self._seen[connection] = (connection.progress(), now)
+        elif now - since >= self._patience[connection.phase]:
+            self._swept += 1
+            log.debug(
+                "event=swept connection=%d phase=%s peer=%s",
+                connection.number, connection.phase, connection.stream.peer,
+            )  # fmt: skip
+            if connection.phase == "idle":
+                connection.stream.finish_receiving()
+            else:
+                connection.stream.abort()
+
+
+async def _answer_full(request: Request, reply: Reply) -> None:
+    reply.close = True
+    body = b'{"error": {"code": "Busy", "message": "too many connections", "request_id": ""}}\n'
+    await reply.send(503, [("retry-after", "1"), ("content-type", "application/json")], body)

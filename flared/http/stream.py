@@ -1,0 +1,321 @@
+"""One connection's bytes: try first, wait only when it would block; and what was received but not used yet.
+
+``Stream`` is the port to the network. ``TcpStream`` is the real one, on the raw non-blocking socket: trio's own
+SocketStream costs a checkpoint and a lock for each call, about a third of a small reply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, Protocol
+
+import trio
+
+from flared.errors import BodyTruncated, ConnectionLost, RemoteProtocolError
+
+Buffer = bytes | bytearray | memoryview
+
+RECEIVE_BYTES = 16 * 1024
+"""One receive of a head: also holds a small body, and is cheap to allocate."""
+
+UNBLOCKED_BYTES_MAX = 4 * 1024 * 1024
+"""So much may move without waiting before the other tasks get a turn: about a millisecond."""
+
+REFILL_COST = 256 * 1024
+"""What one small receive counts towards that: parsing its content costs more than moving it."""
+
+JOIN_BYTES_MAX = 16 * 1024
+"""Up to here copying parts into one send is cheaper than a sendmsg of them."""
+
+SEND_PARTS_MAX = 512
+"""Parts of one sendmsg; Linux takes 1024."""
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Stream(Protocol):
+    """A connection: the bytes of one direction arrive in order or not at all. ConnectionLost once it is gone."""
+
+    peer: str
+    waiting: Literal["", "read", "write"]
+    """What some task waits for just now; the server's sweeper looks at it."""
+    received: int
+    sent: int
+
+    def receive_nowait(self, size: int) -> bytes | None:
+        """What is there, up to ``size`` bytes; empty at the end; None if there is nothing yet."""
+
+    def receive_into_nowait(self, buffer: memoryview) -> int | None:
+        """The same into ``buffer``; 0 at the end."""
+
+    def send_nowait(self, data: Buffer) -> int:
+        """Hand over as much as fits, perhaps nothing; the number of bytes."""
+
+    def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
+        """The same for several buffers, in one go."""
+
+    async def wait_readable(self) -> None:
+        """Return when a receive may bring something."""
+
+    async def wait_writable(self) -> None:
+        """Return when a send may take something."""
+
+    def finish_sending(self) -> None:
+        """Tell the peer that nothing more will come."""
+
+    def finish_receiving(self) -> None:
+        """Whoever waits for bytes sees the end, after those that are already here."""
+
+    def abort(self) -> None:
+        """Cut the connection: whoever waits on it wakes and finds it gone."""
+
+    def close(self) -> None:
+        """Give it up. Nobody may be waiting on it."""
+
+
+class TcpStream:
+    """A Stream on a connected TCP socket, which it owns."""
+
+    __slots__ = ("_fd", "_receive", "_receive_into", "_send", "_socket", "peer", "received", "sent", "waiting")
+
+    def __init__(self, connected: socket.socket, peer: str) -> None:
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected
+        self._fd = connected.fileno()
+        self._receive = connected.recv
+        self._receive_into = connected.recv_into
+        self._send = connected.send
+        self.peer = peer
+        self.waiting: Literal["", "read", "write"] = ""
+        self.received = 0
+        self.sent = 0
+
+    def receive_nowait(self, size: int) -> bytes | None:
+        try:
+            data = self._receive(size)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _lost(self.peer, error) from error
+        self.received += len(data)
+        return data
+
+    def receive_into_nowait(self, buffer: memoryview) -> int | None:
+        try:
+            count = self._receive_into(buffer)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _lost(self.peer, error) from error
+        self.received += count
+        return count
+
+    def send_nowait(self, data: Buffer) -> int:
+        try:
+            count = self._send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _lost(self.peer, error) from error
+        self.sent += count
+        return count
+
+    def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
+        try:
+            count = self._socket.sendmsg(parts)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _lost(self.peer, error) from error
+        self.sent += count
+        return count
+
+    async def wait_readable(self) -> None:
+        self.waiting = "read"
+        try:
+            await trio.lowlevel.wait_readable(self._fd)
+        finally:
+            self.waiting = ""
+
+    async def wait_writable(self) -> None:
+        self.waiting = "write"
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        finally:
+            self.waiting = ""
+
+    def finish_sending(self) -> None:
+        self._shut(socket.SHUT_WR)
+
+    def finish_receiving(self) -> None:
+        self._shut(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        try:
+            # The peer takes nothing: drop what the kernel still holds for it, instead of keeping it for minutes.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            return  # closed already
+        self._shut(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _shut(self, how: int) -> None:
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._socket.shutdown(how)
+
+
+async def connect_tcp(address: str) -> Stream:
+    """Connect to ``host:port``; ConnectionLost if nobody answers there."""
+    from flared.http.address import parse_address
+
+    host, port = parse_address(address)
+    try:
+        connected = await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise ConnectionLost(f"{address}: {error}") from error
+    return TcpStream(socket.socket(fileno=connected.socket.detach()), address)
+
+
+class Link:
+    """A Stream with what was received from it and not used yet; both ends of HTTP read and write through it.
+
+    ``stall_seconds`` limits each wait for the peer (a client's watchdog); the server has a sweeper instead.
+    """
+
+    __slots__ = ("at", "data", "stall_seconds", "stream", "unblocked")
+
+    def __init__(self, stream: Stream, *, stall_seconds: float = math.inf) -> None:
+        self.stream = stream
+        self.data = b""
+        self.at = 0
+        self.stall_seconds = stall_seconds
+        self.unblocked = 0
+
+    async def refill(self) -> bool:
+        """Receive some more bytes behind those that are here; False at the end."""
+        while True:
+            more = self.stream.receive_nowait(RECEIVE_BYTES)
+            if more is not None:
+                break
+            await self.wait_readable()
+        self.data = self.data[self.at :] + more
+        self.at = 0
+        await self.moved(REFILL_COST)
+        return bool(more)
+
+    def refill_nowait(self) -> bool:
+        """Take what is there without waiting; whether there was anything, be it the end."""
+        more = self.stream.receive_nowait(RECEIVE_BYTES)
+        if more:
+            self.data = self.data[self.at :] + more
+            self.at = 0
+        return more is not None
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """1 to len(buffer) bytes: first those that are here, then straight from the stream; 0 at the end."""
+        here = len(self.data) - self.at
+        if here:
+            count = min(here, len(buffer))
+            buffer[:count] = memoryview(self.data)[self.at : self.at + count]
+            self.skip(count)
+            return count
+        while True:
+            received = self.stream.receive_into_nowait(buffer)
+            if received is not None:
+                await self.moved(received)
+                return received
+            await self.wait_readable()
+
+    def skip(self, count: int) -> None:
+        """The next ``count`` bytes have been used."""
+        self.at += count
+        if self.at == len(self.data):
+            self.data = b""
+            self.at = 0
+
+    async def read_line(self, limit: int) -> bytes:
+        """The next line without its CRLF, at most ``limit`` bytes. RemoteProtocolError; empty data at the end too."""
+        while True:
+            end = self.data.find(b"\n", self.at, self.at + limit + 2)
+            if end >= 0:
+                break
+            if len(self.data) - self.at >= limit + 2:
+                raise RemoteProtocolError(f"a line of a chunked body is longer than {limit} bytes")
+            if not await self.refill():
+                raise BodyTruncated("the connection ended inside a chunked body")
+        line = self.data[self.at : end + 1]
+        self.skip(len(line))
+        if not line.endswith(b"\r\n") or line.find(b"\r") != len(line) - 2:
+            raise RemoteProtocolError("a line of a chunked body does not end in CRLF")
+        return line[:-2]
+
+    async def send(self, data: Buffer) -> None:
+        """Send all of it; when this returns ``data`` may be reused."""
+        count = self.stream.send_nowait(data)
+        if count != len(data) or count > REFILL_COST:
+            await self._send_rest(data, count)
+
+    async def send_parts(self, parts: Sequence[Buffer]) -> None:
+        """Send all of them, in as few calls as they fit in."""
+        if sum(map(len, parts)) <= JOIN_BYTES_MAX:
+            return await self.send(b"".join(parts))
+        at = 0
+        while at < len(parts):
+            group = parts[at : at + SEND_PARTS_MAX]
+            at += len(group)
+            count = self.stream.send_parts_nowait(group)
+            for part in group:
+                if count < len(part):
+                    await self._send_rest(part, count)
+                    count = 0
+                else:
+                    count -= len(part)
+
+    async def _send_rest(self, data: Buffer, count: int) -> None:
+        await self.moved(count)
+        with memoryview(data) as view:
+            while count < len(view):
+                sent = self.stream.send_nowait(view[count:])
+                if sent:
+                    count += sent
+                    await self.moved(sent)
+                else:
+                    await self.wait_writable()
+
+    async def moved(self, count: int) -> None:
+        """Let the others have a turn when this connection never has to wait."""
+        self.unblocked += count
+        if self.unblocked >= UNBLOCKED_BYTES_MAX:
+            self.unblocked = 0
+            await trio.lowlevel.checkpoint()
+
+    async def wait_readable(self) -> None:
+        self.unblocked = 0
+        if self.stall_seconds == math.inf:
+            await self.stream.wait_readable()
+        else:
+            await self._watch(self.stream.wait_readable)
+
+    async def wait_writable(self) -> None:
+        self.unblocked = 0
+        if self.stall_seconds == math.inf:
+            await self.stream.wait_writable()
+        else:
+            await self._watch(self.stream.wait_writable)
+
+    async def _watch(self, wait: Callable[[], Awaitable[None]]) -> None:
+        with trio.move_on_after(self.stall_seconds) as scope:
+            await wait()
+        if scope.cancelled_caught:
+            raise ConnectionLost(f"{self.stream.peer} did not move a byte for {self.stall_seconds:g} s")
+
+
+def _lost(peer: str, error: OSError) -> ConnectionLost:
+    return ConnectionLost(f"the connection to {peer} was lost: {error.strerror or error}")
