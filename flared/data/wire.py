@@ -99,19 +99,14 @@ PUT_BODY_BYTES_MAX = _COUNTS.size + RECORDS_MAX * _HEAD.size + NAMES_BYTES_MAX +
 GET_BODY_BYTES_MAX = PUT_BODY_BYTES_MAX
 
 
-def pack_pieces(items: Sequence[tuple[Piece, Buffer]]) -> bytes:
+def pack_pieces(pieces: Sequence[Piece], payloads: Sequence[Buffer]) -> bytes:
     """The batch that stores these pieces, each smaller than LARGE_SIZE."""
     pack = _HEAD.pack
-    heads: list[Buffer] = []
-    names: list[str] = []
-    for piece, _ in items:
-        names.append(piece.name)
-        heads.append(
-            pack(
-                0, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, _scheme_bytes(piece.scheme)
-            )
-        )
-    return _join(heads, names, [payload for _, payload in items])
+    heads: list[Buffer] = [
+        pack(0, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, _scheme_bytes(piece.scheme))
+        for piece in pieces
+    ]
+    return _join(heads, [piece.name for piece in pieces], payloads)
 
 
 def pack_answers(names: Sequence[str], answers: Sequence[tuple[Piece, Buffer] | int]) -> bytes:

@@ -1,0 +1,313 @@
+"""Remote: one data node as the api node sees it.
+
+Small pieces join batches (``links``); a large one is a request of its own, from and into the caller's buffers.
+Whatever goes wrong on the way is NodeUnreachable here: above, nobody knows of HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from urllib.parse import quote
+
+import trio
+
+from flared.access.keys import authorization
+from flared.data import wire
+from flared.data.links import LINKS, Done, GetLinks, LinkStatistics, PutLinks
+from flared.data.pieces import Piece
+from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
+from flared.http.messages import Body, encode_fields
+from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
+from flared.http.stream import Stream, connect_tcp
+from flared.names import NodeName, PieceName
+
+Connect = Callable[[str], Awaitable[Stream]]
+
+CONTROL_CONNECTIONS = 4
+"""Deletes, inventories and questions, beside the links: they never wait behind large pieces."""
+
+ANSWER_BYTES_MAX = 1024 * 1024
+"""JSON that is not an inventory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    connections_max: int = 16
+    """Large pieces under way at once, to and from one node; more wait their turn."""
+    connect_seconds: float = 3.0
+    stall_seconds: float = 10.0
+    """How long the node may move no byte: a slow sync is seconds, a dead host is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatistics:
+    puts: LinkStatistics
+    gets: LinkStatistics
+    small: PoolStatistics
+    large: PoolStatistics
+
+
+class PieceStream:
+    """The stored bytes of a piece, or of a range of it, as they come from the node: not verified."""
+
+    __slots__ = ("_body", "_node", "piece")
+
+    def __init__(self, node: NodeName, piece: Piece, body: Body) -> None:
+        self.piece = piece
+        self._node = node
+        self._body = body
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """The next 1 to len(buffer) bytes, straight into ``buffer``; 0 at the end. NodeUnreachable."""
+        try:
+            return await self._body.receive_into(buffer)
+        except ProtocolError as error:
+            raise NodeUnreachable(self._node, str(error)) from error
+
+
+class Remote:
+    """One data node. Raises NoSuchPiece, PieceCorrupt, VolumeFull, TooLarge, Unauthenticated and NodeUnreachable."""
+
+    def __init__(
+        self,
+        name: NodeName,
+        address: str,
+        token: str | None,
+        settings: RemoteSettings | None = None,
+        *,
+        connect: Connect = connect_tcp,
+    ) -> None:
+        self.name = name
+        self._settings = settings or RemoteSettings()
+        self._connect = connect
+        self._fields = [("authorization", authorization(token))] if token else []
+        self._small_fields = encode_fields(self._fields)
+        self._puts = PutLinks(name, self._post)
+        self._gets = GetLinks(name, self._post)
+        self._make_pools(address)
+
+    @property
+    def address(self) -> str:
+        return self._small.address
+
+    def set_address(self, address: str) -> None:
+        """The node has moved: what is under way goes on with the old address, the rest takes the new one."""
+        if address != self.address:
+            self._close_pools()
+            self._make_pools(address)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive the links, for as long as the node is known. Small calls are refused before and after."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._puts.run)
+                await nursery.start(self._gets.run)
+                task_status.started()
+        finally:
+            self._close_pools()
+
+    def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Done) -> None:
+        """Queue a small piece for the next batch. ``payload`` must stay as it is until ``done``.
+
+        ``done`` is called once: with None when the piece is durable at the node, else with the error. It is called
+        from a link's task; or at once if the links are not running or far too much waits.
+        """
+        self._puts.put_nowait(piece, payload, done)
+
+    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
+        """A small piece, verified, out of the next batch. TooLarge if it has to be fetched with ``open``."""
+        return await self._gets.get(name)
+
+    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
+        """Store one piece; returns when it is durable at the node, or was there already."""
+        fields = [*self._fields, *wire.piece_fields(piece)]
+        with self._reachable():
+            async with self._large.request("PUT", _path(piece.name), fields, payload, repeatable=True) as response:
+                await self._check(response, (wire.STORED, wire.THERE))
+
+    def open(
+        self, name: PieceName, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[PieceStream]:
+        """The piece's stored bytes from ``offset`` on, at most ``length``. The reader verifies them."""
+        return _Opening(self, name, offset, length)
+
+    async def head(self, name: PieceName) -> Piece:
+        with self._reachable():
+            async with self._small.request("HEAD", _path(name), self._small_fields, repeatable=True) as response:
+                await self._check(response, (200,))
+                return self._described(response, name)
+
+    async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        """Delete the pieces; one that is not there counts as deleted. In the order asked, None or what went wrong."""
+        errors: list[FlareError | None] = []
+        for start in range(0, len(names), wire.RECORDS_MAX):
+            some = names[start : start + wire.RECORDS_MAX]
+            answer = await self._post(wire.PATH_DELETE, wire.pack_names(some), 2 * len(some))
+            with self._reachable():
+                statuses = wire.parse_statuses(answer, len(some))
+            errors += [wire.delete_error(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
+        return errors
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Names and sizes of at most ``limit`` pieces behind ``after``, in name order; fewer only at the end."""
+        limit = min(limit, wire.LIST_MAX)
+        target = f"{wire.PATH_LIST}?after={quote(after, safe='')}&limit={limit}"
+        page = _parse_page(await self._get_json(target, wire.LIST_BYTES_MAX))
+        if page is None:
+            raise NodeUnreachable(self.name, "its inventory is not one")
+        return page
+
+    async def status(self) -> dict[str, object]:
+        """What the node says of itself."""
+        answer = await self._get_json("/status", ANSWER_BYTES_MAX)
+        if not isinstance(answer, dict):
+            raise NodeUnreachable(self.name, "its status is no JSON object")
+        return answer
+
+    def statistics(self) -> RemoteStatistics:
+        return RemoteStatistics(
+            self._puts.statistics(), self._gets.statistics(), self._small.statistics(), self._large.statistics()
+        )
+
+    async def _post(self, path: str, body: bytes, limit: int) -> bytes:
+        with self._reachable():
+            async with self._small.request("POST", path, self._small_fields, (body,), repeatable=True) as response:
+                await self._check(response, (200,))
+                return await self._read(response, limit)
+
+    async def _get_json(self, target: str, limit: int) -> object:
+        with self._reachable():
+            async with self._small.request("GET", target, self._small_fields, repeatable=True) as response:
+                await self._check(response, (200,))
+                raw = await self._read(response, limit)
+        answer = _parse_json(raw)
+        if answer is None:
+            raise NodeUnreachable(self.name, "its answer is no JSON")
+        return answer
+
+    async def _read(self, response: Response, limit: int) -> bytes:
+        try:
+            return await response.body.read_all(limit)
+        except TooLarge as error:
+            raise NodeUnreachable(self.name, f"its answer is too long: {error}") from error
+
+    async def _check(self, response: Response, wanted: Sequence[int]) -> None:
+        """Raise what the answer means unless its status is one of ``wanted``."""
+        if response.status in wanted:
+            return
+        message = _parse_message(await self._read(response, ANSWER_BYTES_MAX))
+        raise wire.request_error(self.name, response.status, response.fields.get(wire.ERROR_FIELD, ""), message)
+
+    def _described(self, response: Response, name: str) -> Piece:
+        """The Piece in the answer's fields, which must be the one asked for."""
+        if wire.PIECE_FIELD not in response.fields:
+            raise NodeUnreachable(self.name, "its answer does not say which piece it is")
+        try:
+            return wire.parse_piece_fields(response.fields, name)
+        except BadRequest as error:
+            raise NodeUnreachable(self.name, f"its answer does not describe {name}: {error}") from error
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except ProtocolError as error:
+            raise NodeUnreachable(self.name, str(error)) from error
+
+    def _make_pools(self, address: str) -> None:
+        settings = self._settings
+        self._small, self._large = [
+            Pool(
+                address,
+                PoolSettings(
+                    connections_max=connections,
+                    connect_seconds=settings.connect_seconds,
+                    stall_seconds=settings.stall_seconds,
+                ),
+                self._connect,
+            )
+            for connections in (2 * LINKS + CONTROL_CONNECTIONS, settings.connections_max)
+        ]
+
+    def _close_pools(self) -> None:
+        self._small.close()
+        self._large.close()
+
+    def _ask(self, name: PieceName, offset: int, length: int | None) -> AbstractAsyncContextManager[Response]:
+        fields = [*self._fields, (wire.VERIFIES_FIELD, "1")]
+        if offset or length is not None:
+            last = "" if length is None else offset + length - 1
+            fields.append(("range", f"bytes={offset}-{last}"))
+        return self._large.request("GET", _path(name), fields, repeatable=True)
+
+    async def _accept(self, response: Response, name: PieceName, offset: int, length: int | None) -> PieceStream:
+        await self._check(response, (200, 206))
+        piece = self._described(response, name)
+        wanted = max(0, piece.size - offset if length is None else min(length, piece.size - offset))
+        if response.body.length != wanted:
+            raise NodeUnreachable(self.name, f"it sends {response.body.length} bytes of {name} instead of {wanted}")
+        return PieceStream(self.name, piece, response.body)
+
+
+class _Opening(AbstractAsyncContextManager[PieceStream]):
+    """``Remote.open``: errors of the node become NodeUnreachable, those of the block inside stay what they are."""
+
+    def __init__(self, remote: Remote, name: PieceName, offset: int, length: int | None) -> None:
+        self._remote = remote
+        self._wanted = name, offset, length
+        self._request = remote._ask(*self._wanted)
+
+    async def __aenter__(self) -> PieceStream:
+        with self._remote._reachable():
+            response = await self._request.__aenter__()
+            try:
+                return await self._remote._accept(response, *self._wanted)
+            except BaseException as error:
+                await self._request.__aexit__(type(error), error, error.__traceback__)
+                raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        # Leaving early may find the connection gone: the pool drops it, and nobody wanted the rest.
+        with suppress(ProtocolError):
+            return await self._request.__aexit__(kind, error, traceback)
+        return None
+
+
+def _path(name: str) -> str:
+    return wire.PATH_ONE + name
+
+
+def _parse_json(raw: bytes) -> object:
+    """The value; None for null and for what is no JSON."""
+    try:
+        value: object = json.loads(raw)
+    except ValueError:
+        return None
+    return value
+
+
+def _parse_message(raw: bytes) -> str:
+    answer = _parse_json(raw)
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else ""
+
+
+def _parse_page(answer: object) -> list[tuple[str, int]] | None:
+    rows = answer.get("pieces") if isinstance(answer, dict) else None
+    if not isinstance(rows, list):
+        return None
+    page: list[tuple[str, int]] = []
+    for row in rows:
+        match row:
+            case [str(name), int(size)]:
+                page.append((name, size))
+            case _:
+                return None
+    return page
