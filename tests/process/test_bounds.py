@@ -1,0 +1,21 @@
+"""Short forms of the measurements of size and memory; the full ones are commands, see docs/testing.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.process import many_objects, memory_bound, million_records
+
+MIB = 1024 * 1024
+
+
+def test_many_objects_come_back_byte_for_byte(directory: Path) -> None:
+    many_objects.run(directory, objects=600, through=30, seed=1)
+
+
+def test_memory_stays_bounded(directory: Path) -> None:
+    memory_bound.run(directory, parts=("idle", "clients", "big"), clients=16, size=48 * MIB, big=1024 * MIB, slow=0)
+
+
+def test_records_cost_neither_start_nor_memory(directory: Path) -> None:
+    million_records.run(directory, records=20_000)

@@ -1,0 +1,22 @@
+"""Short forms of the crash tests; the full ones are commands, see docs/testing.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.process.kill_rounds import run_rounds
+from tests.process.power_cuts import run_cuts
+from tests.support.faultdisk import why_not
+
+SEED = 20240607
+
+
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(directory: Path) -> None:
+    run_rounds(directory, rounds=10, seed=SEED, nodes=3, scheme="replica:2")
+
+
+@pytest.mark.skipif(why_not() is not None, reason=f"no power cuts on this machine: {why_not()}")
+def test_nothing_acknowledged_is_lost_when_the_power_is_cut(directory: Path) -> None:
+    run_cuts(directory, rounds=2, seed=SEED)

@@ -1,0 +1,80 @@
+"""``flared local``: a little cluster in the foreground that mends itself and finds everything again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.bodies import body
+from tests.support.client import NO_ANSWER, Client
+from tests.support.daemons import free_ports
+from tests.support.faultdisk import wait_until
+
+
+@contextlib.contextmanager
+def local(directory: Path, port: int, data_port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "flared", "local", "--dir", str(directory), "--nodes", "3"]
+    command += ["--port", str(port), "--data-port", str(data_port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: health(port) == "ok", "flared local does not become healthy", seconds=60)
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0, "SIGTERM is an orderly end"
+
+
+def health(port: int) -> str:
+    client = Client(port)
+    try:
+        return str(client.call("GET", "/status").json()["health"])
+    except NO_ANSWER:
+        return "no answer"
+    finally:
+        client.close()
+
+
+def adjacent_ports(count: int) -> int:
+    """The first of ``count`` free ports in a row."""
+    for _ in range(100):
+        first = free_ports(1)[0]
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no free ports in a row")
+
+
+def child_named(parent: int, word: str) -> int | None:
+    """The process started by ``parent`` whose command line has this word in it; None if there is none."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                status = (entry / "stat").read_text().rpartition(")")[2].split()
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+                if int(status[1]) == parent and word in command:
+                    return int(entry.name)
+    return None
+
+
+def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) -> None:
+    port, data_port = free_ports(1)[0], adjacent_ports(3)
+    content = body("local", 3_000_000)
+    with local(directory, port, data_port) as process:
+        assert Client(port).put("mine", content).status == 201
+        victim = child_named(process.pid, "data2")
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: child_named(process.pid, "data2") not in (None, victim), "no new data2")
+        wait_until(lambda: health(port) == "ok", "it does not become healthy again", seconds=60)
+        assert Client(port).get("mine").body == content
+    for name in ("api", "data1", "data2", "data3"):
+        assert (directory / f"{name}.toml").is_file()
+    with local(directory, port, data_port):
+        assert Client(port).get("mine").body == content

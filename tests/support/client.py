@@ -1,0 +1,129 @@
+"""A foreign HTTP client for tests and measurements: one blocking connection, nothing of Flare's own code.
+
+It never repeats a request: what becomes of a request whose answer is lost is exactly what many tests ask.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import quote
+
+from tests.support.bodies import UNIT_SIZE, Stream
+
+NO_ANSWER = (OSError, http.client.HTTPException)
+"""What a call raises when the answer did not come whole: whether it was done is not known."""
+
+Body = bytes | Iterable[bytes | bytearray]
+
+
+class Answer(NamedTuple):
+    status: int
+    fields: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes
+
+    def json(self) -> dict[str, object]:
+        parsed = json.loads(self.body)
+        assert isinstance(parsed, dict)
+        return parsed
+
+
+def object_path(key: str, bucket: str = "default") -> str:
+    return f"/bucket/{bucket}/object/{quote(key, safe='/')}"
+
+
+class Client:
+    """Use it from one thread. After NO_ANSWER the next call connects anew."""
+
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 60.0) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def call(self, method: str, path: str, body: Body = b"", fields: Mapping[str, str] | None = None) -> Answer:
+        try:
+            response = self._send(method, path, body, fields or {})
+            return Answer(response.status, _fields(response), response.read())
+        except NO_ANSWER:
+            self.close()
+            raise
+
+    def put(self, key: str, body: Body, *, bucket: str = "default", fields: Mapping[str, str] | None = None) -> Answer:
+        return self.call("PUT", object_path(key, bucket), body, fields)
+
+    def get(self, key: str, *, bucket: str = "default", fields: Mapping[str, str] | None = None) -> Answer:
+        return self.call("GET", object_path(key, bucket), fields=fields)
+
+    def delete(self, key: str, *, bucket: str = "default") -> Answer:
+        return self.call("DELETE", object_path(key, bucket))
+
+    def put_stream(self, key: str, stream: Stream, *, bucket: str = "default") -> Answer:
+        return self.put(key, stream.units(), bucket=bucket, fields={"content-length": str(stream.size)})
+
+    def get_stream(self, key: str, stream: Stream, *, bucket: str = "default") -> bool:
+        """Whether the object is exactly ``stream``; nothing of it is kept."""
+        response = self._send("GET", object_path(key, bucket), b"", {})
+        buffer = memoryview(bytearray(UNIT_SIZE))
+        same = response.status == 200 and response.length == stream.size
+        for unit in stream.units() if same else ():
+            got = _read_exactly(response, buffer[: len(unit)])
+            if got != len(unit) or unit != buffer[:got]:
+                same = False
+                break
+        if not same or response.read(1):
+            self.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _send(self, method: str, path: str, body: Body, fields: Mapping[str, str]) -> http.client.HTTPResponse:
+        connection = self._connection
+        fresh = connection.sock is None
+        # http.client would answer keep-alive's races (the server closed an idle connection) with an error that says
+        # nothing about the store, so a socket the peer has closed meanwhile is replaced before anything is sent.
+        if not fresh and _is_closed(connection.sock):
+            connection.close()
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        names = {name.lower() for name in fields}
+        if isinstance(body, bytes) and "content-length" not in names and (body or method in ("PUT", "POST")):
+            connection.putheader("content-length", str(len(body)))
+        for name, value in fields.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        try:
+            if isinstance(body, bytes):
+                if body:
+                    connection.send(body)
+            else:
+                for part in body:
+                    connection.send(part)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # refused early: the answer may lie in the socket already
+        return connection.getresponse()
+
+
+def _is_closed(connected: socket.socket) -> bool:
+    try:
+        return connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _read_exactly(response: http.client.HTTPResponse, buffer: memoryview) -> int:
+    got = 0
+    while got < len(buffer):
+        count = response.readinto(buffer[got:])
+        if not count:
+            break
+        got += count
+    return got
+
+
+def _fields(response: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}

@@ -1,0 +1,58 @@
+"""Looking behind the api node: what do the data nodes really hold?"""
+
+from __future__ import annotations
+
+from flared.access.keys import authorization, node_token
+from tests.support.client import NO_ANSWER, Client
+from tests.support.daemons import Cluster
+
+NO_PIECES_SECONDS = 120.0
+
+
+def data_fields(cluster: Cluster, name: str) -> dict[str, str]:
+    """What a call to this data node must carry."""
+    return {"authorization": authorization(node_token(cluster.secret.encode(), f"data:{name}"))}
+
+
+def data_client(cluster: Cluster, name: str) -> Client:
+    return cluster.client(name)
+
+
+def piece_count(cluster: Cluster, name: str) -> int:
+    """Pieces on this node, counted in its inventory; -1 if it does not answer."""
+    client = cluster.client(name)
+    count, after = 0, ""
+    try:
+        while True:
+            answer = client.call("GET", f"/chunks?limit=1000&after={after}", fields=data_fields(cluster, name))
+            if answer.status != 200:
+                return -1
+            names = piece_names(answer.json())
+            if not names:
+                return count
+            count += len(names)
+            after = names[-1]
+    except NO_ANSWER:
+        return -1
+    finally:
+        client.close()
+
+
+def piece_names(page: dict[str, object]) -> list[str]:
+    entries = page["pieces"]
+    assert isinstance(entries, list)
+    return [str(entry["name"]) for entry in entries]
+
+
+def wait_for_no_pieces(cluster: Cluster, seconds: float = NO_PIECES_SECONDS) -> None:
+    """With the graces set short, nothing that no object needs may stay."""
+    counts: dict[str, int] = {}
+
+    def all_gone() -> bool:
+        counts.update({name: piece_count(cluster, name) for name in cluster.data_names()})
+        return not any(counts.values())
+
+    try:
+        cluster.wait_until(all_gone, "pieces stay that no object needs", seconds)
+    except AssertionError as error:
+        raise AssertionError(f"pieces left: {counts}\n{error}") from error
