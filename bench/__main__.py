@@ -1,0 +1,267 @@
+"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY]
+
+Prints each figure as it comes, with its ratio to nginx and its goal, and writes all of them as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import large, machine, small
+from bench.report import DURABILITY, HEADING, Figure, text, write_json
+from bench.yardstick import Yardstick
+from flared.data.pieces import CODEC_PLAIN, describe_piece
+from tests.support.bodies import body
+from tests.support.client import Client
+from tests.support.daemons import API, Cluster, cpu_seconds, private_bytes, running
+from tests.support.filler import fill, put_requests
+from tests.support.pieces import data_fields
+from tests.support.scratch import REAL_DISK, scratch_directory
+
+MIB = 1024 * 1024
+SMALL = 4096
+FILES = 2000
+OBJECT_PATTERN = "/object/get-%05d"
+PIECE_PATTERN = "/chunk/" + "0" * 59 + "%05d.00000000000000aa.0"
+
+
+@dataclass
+class Bench:
+    """The servers under measurement, and how long to look at each."""
+
+    cluster: Cluster
+    yardstick: Yardstick
+    directory: Path
+    quick: bool
+    figures: list[Figure] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return 3 if self.quick else 10
+
+    @property
+    def large_size(self) -> int:
+        return 256 * MIB if self.quick else 1024 * MIB
+
+    @property
+    def port(self) -> int:
+        return self.cluster.daemons[API].port
+
+    @property
+    def data_port(self) -> int:
+        return self.cluster.daemons["data1"].port
+
+    @property
+    def data_authorization(self) -> str:
+        return data_fields(self.cluster, "data1")["authorization"]
+
+    def add(self, figure: Figure) -> None:
+        self.figures.append(figure)
+        print(text(figure), flush=True)
+
+    def nginx_small(self) -> small.SmallLoad:
+        """The yardstick of small requests, now."""
+        seconds = 2 if self.quick else 3
+        return small.measure(self.yardstick.port, "get.lua", [FILES, OBJECT_PATTERN], seconds=seconds)
+
+
+def measure_machine(bench: Bench) -> None:
+    size = bench.large_size
+    bench.add(Figure("raw disk, O_DIRECT + fdatasync", machine.disk_write_rate(bench.directory, size) / 1e9, "GB/s"))
+    median, p99 = machine.disk_sync_times(bench.directory, bench.seconds / 3)
+    bench.add(Figure("raw disk, append 4 KiB + fdatasync", median, "ms", details={"p99 ms": p99}))
+    bench.add(Figure("loopback, one stream", machine.loopback_rate(4 * size) / 1e9, "GB/s"))
+
+
+def measure_small_put(bench: Bench) -> None:
+    yardstick = bench.nginx_small()
+    load = small.measure(
+        bench.port, "put.lua", [SMALL, secrets.token_hex(4)], seconds=bench.seconds, pids=pids(bench.cluster)
+    )
+    add_small(bench, "PUT 4 KiB, api node", load, yardstick, goal=0.15)
+    bench.add(Figure("  its 99th percentile", load.p99, "ms", goal=10, at_most=True))
+
+
+def measure_small_get(bench: Bench) -> None:
+    keys = ((OBJECT_PATTERN % number).removeprefix("/object/") for number in range(FILES))
+    fill(bench.port, put_requests("default", keys, body("get", SMALL - len("get-00000"))))
+    yardstick = bench.nginx_small()
+    load = small.measure(
+        bench.port, "get.lua", [FILES, OBJECT_PATTERN], seconds=bench.seconds, pids=pids(bench.cluster)
+    )
+    add_small(bench, "GET 4 KiB, api node", load, yardstick, goal=0.3)
+
+
+def measure_data_put(bench: Bench) -> None:
+    bodies = bench.directory / "bodies"
+    bodies.write_bytes(b"".join(described(body(number, SMALL)) for number in range(FILES)))
+    yardstick = bench.nginx_small()
+    arguments = [bodies, SMALL, secrets.token_hex(8), bench.data_authorization]
+    data = [bench.cluster.daemons["data1"].pid]
+    load = small.measure(bench.data_port, "chunk_put.lua", arguments, seconds=bench.seconds, pids=data)
+    add_small(bench, "PUT 4 KiB, data node alone", load, yardstick, goal=0.2)
+
+
+def described(content: bytes) -> bytes:
+    """A record of the file that chunk_put.lua reads."""
+    piece = describe_piece("x", content, codec=CODEC_PLAIN, scheme="replica:1", plain_size=len(content))
+    return piece.checksum.hex().encode() + piece.blocks.hex().encode() + content
+
+
+def measure_data_get(bench: Bench) -> None:
+    fill(bench.data_port, piece_requests(bench))
+    yardstick = bench.nginx_small()
+    arguments = [FILES, PIECE_PATTERN, bench.data_authorization]
+    data = [bench.cluster.daemons["data1"].pid]
+    load = small.measure(bench.data_port, "get.lua", arguments, seconds=bench.seconds, pids=data)
+    add_small(bench, "GET 4 KiB, data node alone", load, yardstick, goal=0.5)
+
+
+def piece_requests(bench: Bench) -> Iterator[bytes]:
+    fields = f"host: x\r\nauthorization: {bench.data_authorization}\r\ncontent-length: {SMALL}\r\n\r\n"
+    for number in range(FILES):
+        yield f"PUT {PIECE_PATTERN % number} HTTP/1.1\r\n{fields}".encode() + body(f"piece {number}", SMALL)
+
+
+def measure_large(bench: Bench) -> None:
+    size = bench.large_size
+    name = f"{size // MIB} MiB"
+    with open(bench.yardstick.files / "large", "wb") as file:
+        file.writelines(body(time.monotonic_ns(), 8 * MIB) for _ in range(0, size, 8 * MIB))
+    large.get(bench.yardstick.port, "/large", size)  # into the page cache, for both
+
+    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size))
+    add_large(bench, f"PUT {name}, one client", lambda: large.put(bench.port, "/object/large", size), yardstick, 0.3)
+
+    cold = large.get(bench.port, "/object/large", size)
+    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size))
+    add_large(bench, f"GET {name}, one client", lambda: large.get(bench.port, "/object/large", size), yardstick, 0.65)
+    bench.add(Figure("  its first time, from the disk", cold.rate / 1e9, "GB/s", yardstick.rate / 1e9))
+
+    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size, clients=4))
+    four = lambda: large.get(bench.port, "/object/large", size, clients=4)  # noqa: E731  # one line, used once
+    add_large(bench, f"GET {name}, four clients", four, yardstick, 0.65)
+
+
+def measure_memory(bench: Bench) -> None:
+    for daemon in bench.cluster.running():
+        memory = private_bytes(daemon.pid) / MIB
+        bench.add(Figure(f"private memory now, {daemon.name}", memory, "MiB", goal=200, at_most=True))
+
+
+def measure_idle(bench: Bench) -> None:
+    for daemon in bench.cluster.running():
+        memory = private_bytes(daemon.pid) / MIB
+        bench.add(Figure(f"private memory idle, {daemon.name}", memory, "MiB", goal=60, at_most=True))
+
+
+def measure_flarectl(bench: Bench) -> None:
+    """Start-up in multiples of the bare interpreter's."""
+    client = Client(bench.port)
+    client.put("hello", b"hello")
+    client.close()
+    repeat = 5 if bench.quick else 15
+    bare = run_seconds([sys.executable, "-c", "pass"], repeat)
+    endpoint = f"http://127.0.0.1:{bench.port}"
+    for arguments, goal in ((["--version"], 4), (["--help"], 16), (["--endpoint", endpoint, "ls"], 18)):
+        seconds = run_seconds([sys.executable, "-m", "flarectl", *arguments], repeat)
+        ratio = seconds / bare
+        name = f"flarectl {arguments[-1]}"
+        bench.add(
+            Figure(name, ratio, "x", goal=goal, at_most=True, details={"ms": seconds * 1e3, "bare ms": bare * 1e3})
+        )
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {
+    "idle": measure_idle,
+    "machine": measure_machine,
+    "small-put": measure_small_put,
+    "small-get": measure_small_get,
+    "data-put": measure_data_put,
+    "data-get": measure_data_get,
+    "large": measure_large,
+    "memory": measure_memory,
+    "flarectl": measure_flarectl,
+}
+
+
+def add_small(bench: Bench, name: str, load: small.SmallLoad, yardstick: small.SmallLoad, *, goal: float) -> None:
+    names = [f"{daemon} cpu us" for daemon in ("api", "data")][-len(load.server_cpu) :]
+    details = {"p50 ms": load.p50, "p90 ms": load.p90, "p99 ms": load.p99}
+    details |= dict(zip(names, load.server_cpu, strict=True))
+    details |= {"client cpu us": load.client_cpu, "nginx k/s": yardstick.rate / 1e3}
+    if load.failed:
+        details["FAILED"] = load.failed
+    bench.add(Figure(name, load.rate / 1e3, "k/s", yardstick.rate / 1e3, goal=goal, details=details))
+
+
+def add_large(
+    bench: Bench, name: str, run: Callable[[], large.LargeLoad], yardstick: large.LargeLoad, goal: float
+) -> None:
+    before = cpu_seconds(pids(bench.cluster))
+    load = median_of_a_few(bench, run)
+    clients = 4 if "four" in name else 1
+    moved = bench.large_size * clients * repeats(bench) / 2**30
+    details = {
+        "cpu s/GiB": (cpu_seconds(pids(bench.cluster)) - before) / moved,
+        "client cpu s/GiB": load.client_cpu,
+        "nginx GB/s": yardstick.rate / 1e9,
+    }
+    bench.add(Figure(name, load.rate / 1e9, "GB/s", yardstick.rate / 1e9, goal=goal, details=details))
+
+
+def repeats(bench: Bench) -> int:
+    return 2 if bench.quick else 3
+
+
+def median_of_a_few(bench: Bench, run: Callable[[], large.LargeLoad]) -> large.LargeLoad:
+    """The run in the middle of a few."""
+    return sorted((run() for _ in range(repeats(bench))), key=lambda load: load.rate)[(repeats(bench) - 1) // 2]
+
+
+def pids(cluster: Cluster) -> list[int]:
+    return [cluster.daemons[API].pid, cluster.daemons["data1"].pid]
+
+
+def run_seconds(command: list[str], repeat: int) -> float:
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Flare beside nginx and the raw disk.")
+    parser.add_argument("--quick", action="store_true", help="shorter and smaller; noisier")
+    parser.add_argument("--only", action="append", choices=MEASURES, help="this measurement only; may be repeated")
+    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    parser.add_argument("--dir", type=Path, default=REAL_DISK, help="work below this directory of a real disk")
+    options = parser.parse_args()
+    with (
+        scratch_directory(below=options.dir) as directory,
+        Yardstick(directory / "nginx") as yardstick,
+        running(Cluster(directory / "cluster")) as cluster,
+    ):
+        bench = Bench(cluster, yardstick, directory, options.quick)
+        small.write_files(yardstick.files, OBJECT_PATTERN, FILES, SMALL)
+        print(DURABILITY)
+        print(HEADING)
+        for name in options.only or MEASURES:
+            MEASURES[name](bench)
+        cluster.check_alive()
+    write_json(options.json, bench.figures)
+    print(f"written to {options.json}")
+
+
+if __name__ == "__main__":
+    main()
