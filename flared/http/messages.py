@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from flared.errors import BodyTruncated, LocalProtocolError, RemoteProtocolError, TooLarge
 from flared.http.parsing import UNTIL_CLOSE, parse_chunk_size
-from flared.http.stream import Buffer, Link
+from flared.http.stream import JOIN_BYTES_MAX, Buffer, Link
 
 ReplyFields = Sequence[tuple[str, str]] | bytes
 """Field lines; as bytes they are already ``Name: value`` lines, each ending in CRLF, and are sent unchecked."""
@@ -23,6 +23,7 @@ READ_BYTES = 64 * 1024
 """A body of unknown length is gathered in units of this."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = b"connection: close\r\n"
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 _WITHOUT_BODY = frozenset({204, 304})
@@ -233,22 +234,23 @@ class Request:
 class Reply:
     """The one reply to a request: either ``send``, or ``start`` and then ``write`` until its length is reached."""
 
-    __slots__ = ("_ending", "_head", "_left", "_link", "_mute", "body", "close", "started", "status")
+    # Defaults stand on the class: a reply is made for every request, and most never change them.
+    started = False
+    """Whether bytes of the final reply are out. Until then ``send`` may still replace what ``start`` announced."""
+    status = 0
+    body: Body = EMPTY_BODY
+    """The request's: what is left unread of it decides whether the connection can be kept."""
+    ending = b""
+    """A field line that goes with a connection kept open."""
+    _head = b""
+    _left = 0
 
-    def __init__(self, link: Link, mute: bool, close: bool, ending: bytes) -> None:
-        """``mute`` for HEAD: no body leaves; ``ending`` is a field line that goes with a connection kept open."""
-        self.started = False
-        """Whether bytes of the final reply are out. Until then ``send`` may still replace what ``start`` announced."""
-        self.status = 0
-        self.close = close
-        """Whether the connection ends with this reply; may be set by the handler before the reply starts."""
-        self.body: Body = EMPTY_BODY
-        """The request's: what is left unread of it decides whether the connection can be kept."""
+    def __init__(self, link: Link, mute: bool, close: bool) -> None:
+        """``mute`` for HEAD: no body leaves."""
         self._link = link
         self._mute = mute
-        self._ending = ending
-        self._head = b""
-        self._left = 0
+        self.close = close
+        """Whether the connection ends with this reply; may be set by the handler before the reply starts."""
 
     async def send(self, status: int, fields: ReplyFields, body: Buffer = b"") -> None:
         """The whole reply, in one send of the socket if it is small. ConnectionLost if the peer is gone."""
@@ -257,10 +259,16 @@ class Reply:
         head = self._make_head(status, fields, len(body))
         self.started = True
         self._left = 0
-        if self._mute or not body or status in _WITHOUT_BODY:
-            await self._link.send(head)
+        link = self._link
+        if self._mute or status in _WITHOUT_BODY:
+            await link.send(head)
+        elif len(body) > JOIN_BYTES_MAX:
+            await link.send_parts((head, body))
         else:
-            await self._link.send_parts((head, body))
+            data = b"".join((head, body))
+            sent = link.stream.send_nowait(data)
+            if sent != len(data):
+                await link.send_rest(data, sent)
 
     async def start(self, status: int, fields: ReplyFields, length: int) -> None:
         """Announce a body of ``length`` bytes. The head leaves with the first write."""
@@ -303,10 +311,11 @@ class Reply:
     def _make_head(self, status: int, fields: ReplyFields, length: int) -> bytes:
         self.status = status
         lines = fields if isinstance(fields, bytes) else encode_fields(fields)
-        left = self.body.left
-        if left is None or left > DRAIN_BYTES_MAX:
-            self.close = True
-        ending = b"connection: close\r\n" if self.close else self._ending
+        if self.body is not EMPTY_BODY:
+            left = self.body.left
+            if left is None or left > DRAIN_BYTES_MAX:
+                self.close = True
+        ending = _CLOSE if self.close else self.ending
         if status in _WITHOUT_BODY:
             return b"%b%b%b\r\n" % (status_line(status), lines, ending)
         return b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), lines, ending, length)

@@ -18,7 +18,7 @@ import httptools
 from flared.errors import RemoteProtocolError
 
 HEAD_END = b"\r\n\r\n"
-METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"})
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")}
 CHUNK_EXTENSION_BYTES_MAX = 256
 UNTIL_CLOSE = -1
 """The length of a reply that ends where the connection ends."""
@@ -27,6 +27,7 @@ _REQUEST_LINE = re.compile(
     rb"([A-Z]{1,16}) (?:https?://[A-Za-z0-9.:_~%\[\]-]++)?(/[!-\"$->@-~\x80-\xff]*+|\*)"
     rb"(?:\?([!-\"$-~\x80-\xff]*+))? HTTP/1\.([01])\r\n"
 )
+_match_request_line = _REQUEST_LINE.match
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n")
 _FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+\r\n")
 _STRAY = re.compile(rb"(?<!\r)\n|\r[^\n]|\0")
@@ -64,11 +65,59 @@ class Fields:
     expects_continue: bool
 
 
-class RequestLine(NamedTuple):
-    method: str
-    path: str
-    query: str
-    minor: int
+RequestHead = tuple[str, str, str, int, Fields, int]
+"""Method, path and query as they were sent, the minor version, the fields, and where the head ends in the data."""
+
+
+class HeadReader:
+    """Reads the request heads of one connection.
+
+    Most clients send the same fields with every request, so those of the last one are kept and only compared.
+    """
+
+    __slots__ = ("_block", "_fields", "_limits", "_looked")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._block = b""
+        self._fields: Fields | None = None
+        self._looked = 0
+
+    def read(self, data: bytes, at: int) -> RequestHead | None:
+        """The head that begins at ``at``; None if more bytes are needed. Raises HeadRefused."""
+        if self._fields is not None and not self._looked:
+            match = _match_request_line(data, at)
+            if match is not None and data.startswith(self._block, match.end()):
+                return self._accept(match, at, self._fields, match.end() + len(self._block))
+        end = find_head_end(data, at, at + self._looked, self._limits)
+        if end < 0:
+            self._looked = len(data) - at
+            return None
+        self._looked = 0
+        match = _match_request_line(data, at)
+        if match is None:
+            raise HeadRefused("the request line is not 'METHOD /path HTTP/1.1'")
+        block = data[match.end() : end]
+        fields = parse_request_fields(block, self._limits)
+        self._block, self._fields = block, fields
+        return self._accept(match, at, fields, end)
+
+    def _accept(self, match: re.Match[bytes], at: int, fields: Fields, end: int) -> RequestHead:
+        word, path, query, minor = match.groups()
+        method = METHODS.get(word)
+        if match.end() - at > self._limits.line_bytes_max:
+            raise HeadRefused(f"the request line is longer than {self._limits.line_bytes_max} bytes", 414)
+        if method is None:
+            raise HeadRefused(f"the method {word.decode()} is not known here", 501)
+        if path == b"*" and method != "OPTIONS":
+            raise HeadRefused("only OPTIONS may ask for *")
+        if minor == b"1":
+            if "host" not in fields.values:
+                raise HeadRefused("HTTP/1.1 needs a Host field")
+            return method, path.decode("latin-1"), query.decode("latin-1") if query else "", 1, fields, end
+        if fields.length is None:
+            raise HeadRefused("HTTP/1.0 knows no Transfer-Encoding")
+        return method, path.decode("latin-1"), query.decode("latin-1") if query else "", 0, fields, end
 
 
 class StatusLine(NamedTuple):
@@ -93,22 +142,6 @@ def find_head_end(data: bytes, at: int, looked: int, limits: HeadLimits) -> int:
     return -1
 
 
-def parse_request_line(line: bytes, limits: HeadLimits) -> RequestLine:
-    """``line`` with its CRLF; raises HeadRefused."""
-    match = _REQUEST_LINE.fullmatch(line)
-    if match is None:
-        raise HeadRefused("the request line is not 'METHOD /path HTTP/1.1'")
-    if len(line) > limits.line_bytes_max:
-        raise HeadRefused(f"the request line is longer than {limits.line_bytes_max} bytes", 414)
-    method, path, query, minor = match.groups()
-    name = method.decode()
-    if name not in METHODS:
-        raise HeadRefused(f"the method {name} is not known here", 501)
-    if path == b"*" and name != "OPTIONS":
-        raise HeadRefused("only OPTIONS may ask for *")
-    return RequestLine(name, path.decode("latin-1"), query.decode("latin-1") if query else "", int(minor))
-
-
 def parse_status_line(line: bytes) -> StatusLine:
     """``line`` with its CRLF; raises HeadRefused."""
     match = _STATUS_LINE.fullmatch(line)
@@ -117,19 +150,16 @@ def parse_status_line(line: bytes) -> StatusLine:
     return StatusLine(int(match[2]), int(match[1]))
 
 
-def parse_request_fields(block: bytes, minor: int, limits: HeadLimits) -> Fields:
+def parse_request_fields(block: bytes, limits: HeadLimits) -> Fields:
     """``block`` is everything after the request line, up to and with the empty line; raises HeadRefused."""
     pairs = _split(block, httptools.HttpRequestParser, b"POST / HTTP/1.1\r\n", limits)
-    hosts = sum(name == "host" for name, _ in pairs)
-    if hosts > 1 or (minor and not hosts):
-        raise HeadRefused("exactly one Host field is needed")
+    if sum(name == "host" for name, _ in pairs) > 1:
+        raise HeadRefused("more than one Host field")
     values = _join(pairs)
-    if not minor and "transfer-encoding" in values:
-        raise HeadRefused("HTTP/1.0 knows no Transfer-Encoding")
     expect = values.get("expect")
     if expect is not None and expect.lower() != "100-continue":
         raise HeadRefused("only 'Expect: 100-continue' can be met", 417)
-    return _fields(values, 0, expects_continue=expect is not None and bool(minor))
+    return _fields(values, 0, expects_continue=expect is not None)
 
 
 def parse_reply_fields(block: bytes, limits: HeadLimits) -> Fields:

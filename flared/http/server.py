@@ -213,7 +213,7 @@ class Server:
 
     def _look_at(self, connection: Connection, now: float) -> None:
         progress, since = self._seen[connection]
-        busy = connection.phase == "exchange" and not connection.stream.waiting
+        busy = connection.phase == "exchange" and not connection.waiting
         if busy or progress != connection.progress():
             self._seen[connection] = (connection.progress(), now)
         elif now - since >= self._patience[connection.phase]:

@@ -11,11 +11,12 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import trio
 
 from flared.errors import BodyTruncated, ConnectionLost, RemoteProtocolError
+from flared.http.address import parse_address
 
 Buffer = bytes | bytearray | memoryview
 
@@ -41,8 +42,6 @@ class Stream(Protocol):
     """A connection: the bytes of one direction arrive in order or not at all. ConnectionLost once it is gone."""
 
     peer: str
-    waiting: Literal["", "read", "write"]
-    """What some task waits for just now; the server's sweeper looks at it."""
     received: int
     sent: int
 
@@ -58,11 +57,11 @@ class Stream(Protocol):
     def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
         """The same for several buffers, in one go."""
 
-    async def wait_readable(self) -> None:
-        """Return when a receive may bring something."""
+    def wait_readable(self) -> Awaitable[None]:
+        """Await it to go on when a receive may bring something."""
 
-    async def wait_writable(self) -> None:
-        """Return when a send may take something."""
+    def wait_writable(self) -> Awaitable[None]:
+        """Await it to go on when a send may take something."""
 
     def finish_sending(self) -> None:
         """Tell the peer that nothing more will come."""
@@ -80,7 +79,7 @@ class Stream(Protocol):
 class TcpStream:
     """A Stream on a connected TCP socket, which it owns."""
 
-    __slots__ = ("_fd", "_receive", "_receive_into", "_send", "_socket", "peer", "received", "sent", "waiting")
+    __slots__ = ("_fd", "_receive", "_receive_into", "_send", "_socket", "peer", "received", "sent")
 
     def __init__(self, connected: socket.socket, peer: str) -> None:
         connected.setblocking(False)
@@ -91,7 +90,6 @@ class TcpStream:
         self._receive_into = connected.recv_into
         self._send = connected.send
         self.peer = peer
-        self.waiting: Literal["", "read", "write"] = ""
         self.received = 0
         self.sent = 0
 
@@ -135,19 +133,11 @@ class TcpStream:
         self.sent += count
         return count
 
-    async def wait_readable(self) -> None:
-        self.waiting = "read"
-        try:
-            await trio.lowlevel.wait_readable(self._fd)
-        finally:
-            self.waiting = ""
+    def wait_readable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_readable(self._fd)  # noqa: ASYNC105  # the caller awaits it
 
-    async def wait_writable(self) -> None:
-        self.waiting = "write"
-        try:
-            await trio.lowlevel.wait_writable(self._fd)
-        finally:
-            self.waiting = ""
+    def wait_writable(self) -> Awaitable[None]:
+        return trio.lowlevel.wait_writable(self._fd)  # noqa: ASYNC105  # the caller awaits it
 
     def finish_sending(self) -> None:
         self._shut(socket.SHUT_WR)
@@ -173,8 +163,6 @@ class TcpStream:
 
 async def connect_tcp(address: str) -> Stream:
     """Connect to ``host:port``; ConnectionLost if nobody answers there."""
-    from flared.http.address import parse_address
-
     host, port = parse_address(address)
     try:
         connected = await trio.open_tcp_stream(host, port)
@@ -189,7 +177,7 @@ class Link:
     ``stall_seconds`` limits each wait for the peer (a client's watchdog); the server has a sweeper instead.
     """
 
-    __slots__ = ("at", "data", "stall_seconds", "stream", "unblocked")
+    __slots__ = ("at", "data", "stall_seconds", "stream", "unblocked", "waiting")
 
     def __init__(self, stream: Stream, *, stall_seconds: float = math.inf) -> None:
         self.stream = stream
@@ -197,6 +185,8 @@ class Link:
         self.at = 0
         self.stall_seconds = stall_seconds
         self.unblocked = 0
+        self.waiting = False
+        """Whether some task waits for the peer just now; the server's sweeper looks at it."""
 
     async def refill(self) -> bool:
         """Receive some more bytes behind those that are here; False at the end."""
@@ -260,7 +250,7 @@ class Link:
         """Send all of it; when this returns ``data`` may be reused."""
         count = self.stream.send_nowait(data)
         if count != len(data) or count > REFILL_COST:
-            await self._send_rest(data, count)
+            await self.send_rest(data, count)
 
     async def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send all of them, in as few calls as they fit in."""
@@ -273,12 +263,13 @@ class Link:
             count = self.stream.send_parts_nowait(group)
             for part in group:
                 if count < len(part):
-                    await self._send_rest(part, count)
+                    await self.send_rest(part, count)
                     count = 0
                 else:
                     count -= len(part)
 
-    async def _send_rest(self, data: Buffer, count: int) -> None:
+    async def send_rest(self, data: Buffer, count: int) -> None:
+        """Send what is left of ``data`` after ``count`` bytes."""
         await self.moved(count)
         with memoryview(data) as view:
             while count < len(view):
@@ -297,24 +288,24 @@ class Link:
             await trio.lowlevel.checkpoint()
 
     async def wait_readable(self) -> None:
-        self.unblocked = 0
-        if self.stall_seconds == math.inf:
-            await self.stream.wait_readable()
-        else:
-            await self._watch(self.stream.wait_readable)
+        await self._wait(self.stream.wait_readable)
 
     async def wait_writable(self) -> None:
-        self.unblocked = 0
-        if self.stall_seconds == math.inf:
-            await self.stream.wait_writable()
-        else:
-            await self._watch(self.stream.wait_writable)
+        await self._wait(self.stream.wait_writable)
 
-    async def _watch(self, wait: Callable[[], Awaitable[None]]) -> None:
-        with trio.move_on_after(self.stall_seconds) as scope:
-            await wait()
-        if scope.cancelled_caught:
-            raise ConnectionLost(f"{self.stream.peer} did not move a byte for {self.stall_seconds:g} s")
+    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
+        self.unblocked = 0
+        self.waiting = True
+        try:
+            if self.stall_seconds == math.inf:
+                await wait()
+                return
+            with trio.move_on_after(self.stall_seconds):
+                await wait()
+                return
+        finally:
+            self.waiting = False
+        raise ConnectionLost(f"{self.stream.peer} did not move a byte for {self.stall_seconds:g} s")
 
 
 def _lost(peer: str, error: OSError) -> ConnectionLost:
