@@ -6,10 +6,8 @@ One suite (``tests/contract/kv.py``) holds for every engine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -22,18 +20,28 @@ class Entry(NamedTuple):
     version: int
 
 
-class Transaction(Protocol):
+class Snapshot(Protocol):
+    """Reads of one moment."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+
+class Transaction(Snapshot, Protocol):
     """What a decision sees: reads of one consistent state, writes that apply together or not at all.
 
     Reads see the transaction's own writes.
     """
 
-    def get(self, key: bytes) -> bytes | None: ...
-
     def put(self, key: bytes, value: bytes) -> None: ...
 
     def delete(self, key: bytes) -> None:
         """Remove the key; not an error if it is not there."""
+
+    def note(self, what: object) -> None:
+        """Tell the listeners ``what`` once the transaction is committed: in commit order, before its answer."""
+
+    def reclaim(self) -> None:
+        """Say that this leads to space coming back: on a full disk it may draw on the reserve."""
 
 
 class KV(Protocol):
@@ -50,8 +58,19 @@ class KV(Protocol):
     async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
         """The values of several keys, all of one moment, in the order asked."""
 
+    async def view(self, look: Callable[[Snapshot], T]) -> T:
+        """Run ``look``, a plain function without effects that may be run twice, on one committed moment."""
+
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """At most ``limit`` (key, value) with ``start <= key < end`` in key order, all of one moment."""
+
+    async def walk(
+        self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
+    ) -> None:
+        """Several scans of one moment: ``visit`` gets each page of at most ``limit`` and says where the next starts.
+
+        None ends the walk, as does an empty page (which is visited too). ``visit`` may run in a thread.
+        """
 
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         """Apply all ``writes`` (None deletes) if every key in ``expected`` has that version (ABSENT: not there).
@@ -64,6 +83,10 @@ class KV(Protocol):
         """Run ``decide`` on a transaction and commit what it wrote; its result is returned.
 
         ``decide`` is a plain function that may be run several times and must have no effect but its writes.
-        What it raises goes to the caller, and nothing is applied. MetadataFull if the disk is full and the
-        transaction writes more than it deletes. Cancelling may or may not apply the writes, all or none.
+        What it raises goes to the caller, and nothing is applied. MetadataFull if the disk is full, the
+        transaction writes more than it deletes and does not ``reclaim``.
+        Cancelling may or may not apply the writes, all or none.
         """
+
+    def listen(self, listener: Callable[[object], None]) -> None:
+        """Call ``listener`` with every note of every transaction that this process commits from now on."""

@@ -1,0 +1,140 @@
+"""Buckets: their settings, and a removal that no put can slip into.
+
+    record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": compression ["r": being removed until ms]}
+
+Every put reads its bucket's record in its transaction. A removal marks the record, looks whether the bucket is
+empty, and deletes the record only if its own mark still stands; a marked bucket takes no puts. A removal that died
+leaves a mark that runs out: the next put wipes it off, so that a removal that was only slow fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
+from flared.errors import BucketNotEmpty, Busy, NoSuchBucket
+from flared.meta import keys
+from flared.meta.kv import KV, Snapshot, Transaction
+from flared.names import BucketName
+
+REMOVAL_MS = 30_000
+"""A removal takes one scan of one key; a slower one is taken for dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    name: BucketName
+    created_ms: int
+    scheme: str
+    """Written once; never follows the state of the nodes."""
+    chunk_size: int
+    compression: str
+    removing_until_ms: int = 0
+
+    @property
+    def removing(self) -> bool:
+        return self.removing_until_ms > 0
+
+
+async def find_bucket(kv: KV, name: BucketName) -> Bucket:
+    """Raises NoSuchBucket."""
+    entry = await kv.get(keys.bucket(name))
+    if entry is None:
+        raise NoSuchBucket(f"there is no bucket {name}")
+    return decode(name, entry.value)
+
+
+async def list_buckets(kv: KV, after: str = "", limit: int = 1000) -> list[Bucket]:
+    """In the order of their names, those after ``after``."""
+    start, end = keys.under(b"bucket/")
+    rows = await kv.scan(max(start, keys.after(keys.bucket(after))), end, limit)
+    return [decode(BucketName(key.decode().partition("/")[2]), value) for key, value in rows]
+
+
+def create_bucket(tx: Transaction, bucket: Bucket) -> bool:
+    """True if it is new. One that is there keeps its settings; a removal under way is called off."""
+    old = read_bucket(tx, bucket.name)
+    if old is None:
+        tx.put(keys.bucket(bucket.name), encode(bucket))
+    elif old.removing:
+        _unmark(tx, old)
+    return old is None
+
+
+def writable_bucket(tx: Transaction, name: BucketName, now_ms: int) -> Bucket:
+    """The bucket, for a transaction that puts something into it. Raises NoSuchBucket; Busy while it is removed."""
+    bucket = read_bucket(tx, name)
+    if bucket is None:
+        raise NoSuchBucket(f"there is no bucket {name}")
+    if bucket.removing_until_ms > now_ms:
+        raise Busy(f"the bucket {name} is being removed")
+    if bucket.removing:
+        return _unmark(tx, bucket)
+    return bucket
+
+
+async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:
+    """Remove an empty bucket; False if there is none. Raises BucketNotEmpty, or Busy if a put came in between."""
+
+    def mark(tx: Transaction) -> bytes | None:
+        tx.reclaim()
+        bucket = read_bucket(tx, name)
+        if bucket is None:
+            return None
+        # Each removal's mark is its own: two at once may not take each other's look for theirs.
+        until = max(now_ms + REMOVAL_MS, bucket.removing_until_ms + 1)
+        marked = encode(replace(bucket, removing_until_ms=until))
+        tx.put(keys.bucket(name), marked)
+        return marked
+
+    def finish(tx: Transaction) -> bool:
+        tx.reclaim()
+        if tx.get(keys.bucket(name)) != marked:
+            return False
+        if empty:
+            tx.delete(keys.bucket(name))
+        else:
+            _unmark(tx, decode(name, marked))
+        return True
+
+    marked = await kv.transact(mark)
+    if marked is None:
+        return False
+    empty = not await kv.scan(*keys.under(keys.object_(name, "")), 1)
+    finished = await kv.transact(finish)
+    if not empty:
+        raise BucketNotEmpty(f"the bucket {name} still holds objects")
+    if not finished:
+        raise Busy(f"the bucket {name} is in use")
+    return True
+
+
+def read_bucket(look: Snapshot, name: BucketName) -> Bucket | None:
+    value = look.get(keys.bucket(name))
+    return None if value is None else decode(name, value)
+
+
+def _unmark(tx: Transaction, bucket: Bucket) -> Bucket:
+    bucket = replace(bucket, removing_until_ms=0)
+    tx.put(keys.bucket(bucket.name), encode(bucket))
+    return bucket
+
+
+def encode(bucket: Bucket) -> bytes:
+    text = (
+        f'1{{"t":{bucket.created_ms},"m":{quote(bucket.scheme)},"k":{bucket.chunk_size},"z":{quote(bucket.compression)}'
+    )
+    if bucket.removing_until_ms:
+        text += f',"r":{bucket.removing_until_ms}'
+    return (text + "}").encode()
+
+
+@lru_cache(256)  # every put decodes its bucket, and there are few
+def decode(name: BucketName, value: bytes) -> Bucket:
+    """Raises ManifestCorrupt."""
+    try:
+        fields = parse(text_of(value), 1)[0]
+        return Bucket(name, fields["t"], fields["m"], fields["k"], fields["z"], fields.get("r", 0))
+    except UNDECODABLE as error:
+        raise corrupt(f"the bucket {name}", error) from error

@@ -1,0 +1,258 @@
+"""Chunk records: how often a chunk is referenced, and where its pieces are.
+
+    record = "1" object
+    object = {"t": stored size, "s": size, "c": codec, "m": scheme, "r": references, "n": [node or null, ...]
+              ["x": [piece number known missing, ...]] ["d": when its garbage item is due]}
+
+A chunk with pieces missing has the key ``repair/{chunk}`` too. Chunks that may be shared have the key
+``shared/{digest}/{scheme}``, which names the newest of them: the point that racing creators meet at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from flared.catalog import garbage
+from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage, Pieces
+from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.totals import NOTHING, Counted
+from flared.errors import ManifestCorrupt
+from flared.meta import keys
+from flared.meta.kv import KV, Snapshot, Transaction
+from flared.names import ChunkId, NodeName, chunk_digest
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    id: ChunkId
+    size: int
+    """Plain bytes."""
+    stored: int
+    """Bytes after the codec, before the scheme."""
+    codec: int
+    """As in ``data.pieces``."""
+    scheme: str
+    references: int
+    nodes: tuple[NodeName | None, ...]
+    """Who holds each piece, by piece number; None: nobody yet."""
+    missing: tuple[int, ...] = ()
+    """Piece numbers that are known not to be where ``nodes`` says; every None is one of them."""
+    due_ms: int = 0
+    """When the garbage item of a chunk without references is due; 0 while there are references."""
+
+    @property
+    def pieces(self) -> Pieces:
+        """Every piece that a node may hold, missing or not."""
+        return tuple((number, node) for number, node in enumerate(self.nodes) if node is not None)
+
+
+# Readers
+
+
+async def find_chunk(kv: KV, chunk: ChunkId) -> ChunkRecord | None:
+    entry = await kv.get(keys.chunk(chunk))
+    return None if entry is None else decode(chunk, entry.value)
+
+
+async def find_many(kv: KV, chunks: Sequence[ChunkId]) -> list[ChunkRecord | None]:
+    """The records of one moment, in the order asked."""
+    entries = await kv.get_many([keys.chunk(chunk) for chunk in chunks])
+    return [None if entry is None else decode(chunk, entry.value) for chunk, entry in zip(chunks, entries, strict=True)]
+
+
+async def find_shared(kv: KV, digest: bytes, scheme: str) -> ChunkRecord | None:
+    """The chunk to reference instead of storing the same bytes again, if there is one; it may lack pieces."""
+    return await kv.view(lambda look: read_shared(look, digest, scheme))
+
+
+async def find_by_digest(kv: KV, digest: bytes, scheme: str, limit: int) -> list[ChunkRecord]:
+    """Every generation of a digest under a scheme, of chunks that may be shared and others: for inspection."""
+    start, end = keys.under(b"chunk/" + digest.hex().encode() + b".")
+    rows = await kv.scan(start, end, limit)
+    records = [decode(chunk_of(key), value) for key, value in rows]
+    return [record for record in records if record.scheme == scheme]
+
+
+async def list_chunks(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkRecord]:
+    """All chunk records, a page at a time, in the order of their ids."""
+    start, end = keys.under(b"chunk/")
+    if after is not None:
+        start = keys.after(keys.chunk(after))
+    return [decode(chunk_of(key), value) for key, value in await kv.scan(start, end, limit)]
+
+
+async def list_repairs(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkId]:
+    """Chunks with pieces missing, a page at a time, in the order of their ids."""
+    start, end = keys.under(b"repair/")
+    if after is not None:
+        start = keys.after(keys.repair(after))
+    return [chunk_of(key) for key, _ in await kv.scan(start, end, limit)]
+
+
+def read_chunk(look: Snapshot, chunk: ChunkId) -> ChunkRecord | None:
+    value = look.get(keys.chunk(chunk))
+    return None if value is None else decode(chunk, value)
+
+
+def read_shared(look: Snapshot, digest: bytes, scheme: str) -> ChunkRecord | None:
+    value = look.get(keys.shared(digest, scheme))
+    return None if value is None else read_chunk(look, ChunkId(value.decode()))
+
+
+# Changes
+
+
+def create_chunk(tx: Transaction, record: ChunkRecord) -> None:
+    """Record a chunk of a fresh generation, never used before, with one reference: its creator's.
+
+    Nothing is looked up; for chunks too small to be shared.
+    """
+    assert record.references == 1, "a chunk is created by what references it"
+    _write(tx, record)
+    tx.note(Counted(keys.chunk(record.id), NOTHING, record.stored))
+
+
+def create_shared_chunk(
+    tx: Transaction, record: ChunkRecord, due_ms: int, *, unfit: ChunkId | None = None
+) -> ChunkRecord:
+    """Record a chunk that others may share, or reference the one that another creator recorded first.
+
+    The loser's pieces are condemned. ``unfit`` is the chunk that was looked up before and found to lack too much to
+    be shared: ours takes its place. Either way the record that is returned holds one reference more.
+    """
+    digest = chunk_digest(record.id)
+    winner = read_shared(tx, digest, record.scheme)
+    if winner is not None and winner.id != unfit and not winner.missing:
+        garbage.condemn_pieces(tx, record.id, record.pieces, due_ms)
+        return _reference(tx, winner)
+    create_chunk(tx, record)
+    tx.put(keys.shared(digest, record.scheme), record.id.encode())
+    return record
+
+
+def add_reference(tx: Transaction, chunk: ChunkId) -> bool:
+    """Reference a chunk that is there; False if it is gone: condemned generations never come back."""
+    record = read_chunk(tx, chunk)
+    if record is None:
+        return False
+    _reference(tx, record)
+    return True
+
+
+def release_reference(tx: Transaction, chunk: ChunkId, due_ms: int) -> None:
+    """Give a reference back. With the last one the chunk becomes garbage, to be looked at when ``due_ms`` is past.
+
+    A chunk without a record has nothing to release: what names it must be deletable still.
+    """
+    record = read_chunk(tx, chunk)
+    if record is None:
+        return
+    if record.references < 1:
+        raise ManifestCorrupt(f"the chunk {chunk} is referenced but counts no reference")
+    if record.references > 1:
+        _write(tx, replace(record, references=record.references - 1))
+        return
+    _write(tx, replace(record, references=0, due_ms=due_ms))
+    garbage.add(tx, Garbage(due_ms, CHUNK, chunk))
+
+
+def place(tx: Transaction, chunk: ChunkId, expected: ChunkRecord, new: ChunkRecord) -> bool:
+    """Record new nodes and missing pieces, if they still are as ``expected``; False if not, or if the chunk is gone.
+
+    References may have come and gone meanwhile and stay as they are now.
+    """
+    now = read_chunk(tx, chunk)
+    if now is None or (now.nodes, now.missing) != (expected.nodes, expected.missing):
+        return False
+    _write(tx, replace(now, nodes=new.nodes, missing=new.missing), had_missing=bool(now.missing))
+    return True
+
+
+def condemn_chunk(tx: Transaction, item: Garbage, now_ms: int) -> Garbage | None:
+    """Give up a chunk that had no reference ever since ``item`` was written: what is left is a condemned item.
+
+    From this transaction on nothing can reference the generation, so its pieces may be deleted at any later time.
+    None if the item stands no more (the chunk was referenced meanwhile), or if there is no piece to delete.
+    """
+    if not garbage.stands(tx, item):
+        return None
+    tx.reclaim()
+    garbage.remove(tx, item)
+    chunk = ChunkId(item.id)
+    record = read_chunk(tx, chunk)
+    if record is None or record.references or record.due_ms != item.due_ms:
+        return None
+    tx.delete(keys.chunk(chunk))
+    if record.missing:
+        tx.delete(keys.repair(chunk))
+    shared = keys.shared(chunk_digest(chunk), record.scheme)
+    if tx.get(shared) == chunk.encode():
+        tx.delete(shared)
+    tx.note(Counted(keys.chunk(chunk), record.stored, NOTHING))
+    if not record.pieces:
+        return None
+    condemned = Garbage(now_ms, CONDEMNED, chunk, record.pieces)
+    garbage.add(tx, condemned)
+    return condemned
+
+
+def _reference(tx: Transaction, record: ChunkRecord) -> ChunkRecord:
+    if not record.references:
+        garbage.remove(tx, Garbage(record.due_ms, CHUNK, record.id))
+    record = replace(record, references=record.references + 1, due_ms=0)
+    _write(tx, record)
+    return record
+
+
+def _write(tx: Transaction, record: ChunkRecord, *, had_missing: bool = False) -> None:
+    tx.put(keys.chunk(record.id), encode(record))
+    if record.missing:
+        tx.put(keys.repair(record.id), b"1")
+    elif had_missing:
+        tx.delete(keys.repair(record.id))
+
+
+# Encoding
+
+
+def encode(record: ChunkRecord) -> bytes:
+    text = (
+        f'1{{"t":{record.stored},"s":{record.size},"c":{record.codec},"m":"{record.scheme}",'
+        f'"r":{record.references},"n":{_encode_nodes(record.nodes)}'
+    )
+    if record.missing:
+        text += f',"x":[{",".join(map(str, record.missing))}]'
+    if record.due_ms:
+        text += f',"d":{record.due_ms}'
+    return (text + "}").encode()
+
+
+def decode(chunk: ChunkId, value: bytes) -> ChunkRecord:
+    """Raises ManifestCorrupt."""
+    try:
+        fields = parse(text_of(value), 1)[0]
+        return ChunkRecord(
+            chunk,
+            fields["s"],
+            fields["t"],
+            fields["c"],
+            fields["m"],
+            fields["r"],
+            tuple(fields["n"]),
+            tuple(fields["x"]) if "x" in fields else (),
+            fields.get("d", 0),
+        )
+    except UNDECODABLE as error:
+        raise corrupt(f"the chunk {chunk}", error) from error
+
+
+def chunk_of(key: bytes) -> ChunkId:
+    """The chunk of a ``chunk/`` or ``repair/`` key."""
+    return ChunkId(key.partition(b"/")[2].decode())
+
+
+@lru_cache(4096)  # a cluster has few sets of nodes, and every put encodes one of them
+def _encode_nodes(nodes: tuple[NodeName | None, ...]) -> str:
+    return "[" + ",".join("null" if node is None else f'"{node}"' for node in nodes) + "]"

@@ -1,0 +1,57 @@
+"""The record of the cluster: its id, which every volume carries too, and the format of all other records.
+
+cluster = "1" {"i": id, "f": format, "t": created ms}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.errors import ConfigError
+from flared.meta import keys
+from flared.meta.kv import KV, Snapshot, Transaction
+
+FORMAT = 1
+"""Of keys and records together; raised by a change that an older Flare would misread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    id: str
+    format: int
+    created_ms: int
+
+
+async def open_cluster(kv: KV, new_id: str, now_ms: int) -> Cluster:
+    """The cluster of this metadata; a new one with ``new_id`` if the metadata is empty.
+
+    Raises ConfigError if a newer Flare wrote it.
+    """
+
+    def decide(tx: Transaction) -> Cluster:
+        cluster = read_cluster(tx)
+        if cluster is None:
+            cluster = Cluster(new_id, FORMAT, now_ms)
+            fields = {"i": cluster.id, "f": cluster.format, "t": cluster.created_ms}
+            tx.put(keys.CLUSTER, b"1" + json.dumps(fields, separators=(",", ":")).encode())
+        return cluster
+
+    cluster = await kv.transact(decide)
+    if cluster.format > FORMAT:
+        raise ConfigError(
+            [f"the metadata was written by a newer Flare (format {cluster.format}, this one knows {FORMAT})"]
+        )
+    return cluster
+
+
+def read_cluster(look: Snapshot) -> Cluster | None:
+    value = look.get(keys.CLUSTER)
+    if value is None:
+        return None
+    try:
+        fields = parse(text_of(value), 1)[0]
+        return Cluster(fields["i"], fields["f"], fields["t"])
+    except UNDECODABLE as error:
+        raise corrupt("the cluster", error) from error

@@ -1,0 +1,245 @@
+"""Extents: ordered lists of chunks. Open while an upload writes one, then sealed, and never changed again.
+
+    extent/{extent}          "1" {"n": chunks, "s": size, "k": chunk size, "r": references
+                                  ["o": when an open one expires] ["d": when its garbage item is due]
+                                  ["g": chunks released by the sweep]}
+    extent/{extent}/{page}   "1" [[chunk id, size], ...]       up to PAGE_CHUNKS
+    open/{expires}/{extent}  "1{}"                             as long as the extent is open
+
+An upload writes each chunk's record and its place in the open extent in one transaction: that is the chunk's pin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from flared.catalog import chunks, garbage
+from flared.catalog.garbage import EXTENT, Garbage
+from flared.catalog.manifest import ExtentId, ExtentRef
+from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.errors import Conflict, ManifestCorrupt
+from flared.meta import keys
+from flared.meta.kv import KV, Snapshot, Transaction
+from flared.names import ChunkId
+
+PAGE_CHUNKS = 512
+"""46 KiB a page. A 5 TiB object of 8 MiB chunks has 1,280 pages."""
+
+PageEntry = tuple[ChunkId, int]
+"""A chunk and its plain size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    id: ExtentId
+    chunks: int
+    size: int
+    chunk_size: int
+    references: int
+    expires_ms: int = 0
+    """When an upload that nobody carries on is given up; 0: sealed or given up."""
+    due_ms: int = 0
+    """When the garbage item of an extent without references is due; 0 while it is open or referenced."""
+    released: int = 0
+    """How many of its chunks the sweep has released. From the first one on it cannot be referenced again."""
+
+    @property
+    def ref(self) -> ExtentRef:
+        return ExtentRef(self.id, self.size, self.chunks, self.chunk_size)
+
+
+# Readers
+
+
+async def find_extent(kv: KV, extent: ExtentId) -> Extent | None:
+    entry = await kv.get(keys.extent(extent))
+    return None if entry is None else decode(extent, entry.value)
+
+
+async def read_page(kv: KV, extent: ExtentId, page: int) -> list[PageEntry]:
+    """The chunks ``page * PAGE_CHUNKS`` and following. Raises ManifestCorrupt if the page is not there."""
+    entry = await kv.get(keys.extent_page(extent, page))
+    if entry is None:
+        raise ManifestCorrupt(f"the extent {extent} has no page {page}")
+    return decode_page(extent, entry.value)
+
+
+async def list_open_extents(kv: KV, until_ms: int, limit: int) -> list[tuple[int, ExtentId]]:
+    """(expires_ms, extent) of the open extents that expire by ``until_ms``, the longest expired first."""
+    start, end = keys.timed("open", until_ms)
+    found = []
+    for key, _ in await kv.scan(start, end, limit):
+        _, expires, extent = key.decode().split("/")
+        found.append((int(expires), ExtentId(extent)))
+    return found
+
+
+# Changes by an upload
+
+
+def open_extent(tx: Transaction, extent: ExtentId, chunk_size: int, expires_ms: int) -> None:
+    """Begin a list of chunks. Unless sealed it is given up by the sweep after ``expires_ms``."""
+    assert expires_ms > 0, "0 means sealed"
+    _write(tx, Extent(extent, 0, 0, chunk_size, 0, expires_ms))
+    tx.put(keys.open_extent(expires_ms, extent), b"1{}")
+
+
+def append_chunk(tx: Transaction, extent: ExtentId, chunk: ChunkId, size: int) -> None:
+    """Append a chunk whose reference was counted in this transaction. Raises Conflict if the extent is not open.
+
+    The caller appends in order; chunks of other sizes than the extent's chunk size end it.
+    """
+    now = _open(tx, extent)
+    page, place = divmod(now.chunks, PAGE_CHUNKS)
+    key = keys.extent_page(extent, page)
+    entry = b'["%s",%d]' % (chunk.encode(), size)
+    old = tx.get(key) if place else b"1[]"
+    if old is None:
+        raise ManifestCorrupt(f"the extent {extent} has no page {page}")
+    assert now.size == now.chunks * now.chunk_size, "only the last chunk may be shorter than the others"
+    tx.put(key, old[:-1] + (b"," if place else b"") + entry + b"]")
+    _write(tx, replace(now, chunks=now.chunks + 1, size=now.size + size))
+
+
+def keep_open(tx: Transaction, extent: ExtentId, expires_ms: int) -> None:
+    """An upload goes on: let it expire later. Raises Conflict if the extent is not open any more."""
+    now = _open(tx, extent)
+    tx.delete(keys.open_extent(now.expires_ms, extent))
+    tx.put(keys.open_extent(expires_ms, extent), b"1{}")
+    _write(tx, replace(now, expires_ms=expires_ms))
+
+
+def seal(tx: Transaction, extent: ExtentId) -> ExtentRef:
+    """End the list, with one reference: of the manifest that names it in this transaction.
+
+    Raises Conflict if the extent is not open.
+    """
+    now = _open(tx, extent)
+    tx.delete(keys.open_extent(now.expires_ms, extent))
+    _write(tx, replace(now, references=1, expires_ms=0))
+    return now.ref
+
+
+def give_up(tx: Transaction, extent: ExtentId, due_ms: int) -> bool:
+    """End an upload that failed or expired: the sweep will release its chunks. False if the extent is not open."""
+    now = read_extent(tx, extent)
+    if now is None or not now.expires_ms:
+        return False
+    tx.reclaim()
+    tx.delete(keys.open_extent(now.expires_ms, extent))
+    _condemn(tx, replace(now, expires_ms=0), due_ms)
+    return True
+
+
+# Changes by manifests
+
+
+def add_reference(tx: Transaction, extent: ExtentId) -> bool:
+    """Reference an extent that a manifest names; False if it is gone, or on its way."""
+    now = read_extent(tx, extent)
+    if now is None or now.expires_ms or now.released:
+        return False
+    if not now.references:
+        garbage.remove(tx, Garbage(now.due_ms, EXTENT, extent))
+    _write(tx, replace(now, references=now.references + 1, due_ms=0))
+    return True
+
+
+def release_reference(tx: Transaction, extent: ExtentId, due_ms: int) -> None:
+    """Give a reference back. With the last one the extent becomes garbage; its chunks stay until the sweep."""
+    now = read_extent(tx, extent)
+    if now is None:
+        return
+    if now.references < 1:
+        raise ManifestCorrupt(f"the extent {extent} is referenced but counts no reference")
+    if now.references > 1:
+        _write(tx, replace(now, references=now.references - 1))
+    else:
+        _condemn(tx, replace(now, references=0), due_ms)
+
+
+# Changes by the sweep
+
+
+def release_extent_page(tx: Transaction, item: Garbage, due_ms: int, limit: int) -> bool:
+    """Release up to ``limit`` chunks of an extent that had no reference since ``item``; True if there are more.
+
+    ``due_ms`` is for the chunks that become garbage by it. How far it came stands in the extent's record, so it
+    goes on where it was, after a crash too, and no chunk is released twice. The last one takes the extent along.
+    """
+    if not garbage.stands(tx, item):
+        return False
+    tx.reclaim()
+    extent = ExtentId(item.id)
+    now = read_extent(tx, extent)
+    if now is None or now.references or now.due_ms != item.due_ms:
+        garbage.remove(tx, item)
+        return False
+    page, place = divmod(now.released, PAGE_CHUNKS)
+    key = keys.extent_page(extent, page)
+    entries = decode_page(extent, tx.get(key) or b"1[]")
+    portion = entries[place : place + limit]
+    for chunk, _ in portion:
+        chunks.release_reference(tx, chunk, due_ms)
+    released = now.released + len(portion)
+    if place + len(portion) >= len(entries):
+        tx.delete(key)
+        released = max(released, min(now.chunks, (page + 1) * PAGE_CHUNKS))
+    if released < now.chunks:
+        _write(tx, replace(now, released=released))
+        return True
+    tx.delete(keys.extent(extent))
+    garbage.remove(tx, item)
+    return False
+
+
+def read_extent(look: Snapshot, extent: ExtentId) -> Extent | None:
+    value = look.get(keys.extent(extent))
+    return None if value is None else decode(extent, value)
+
+
+def _open(tx: Transaction, extent: ExtentId) -> Extent:
+    now = read_extent(tx, extent)
+    if now is None or not now.expires_ms:
+        raise Conflict("the upload was given up because nothing came for too long")
+    return now
+
+
+def _condemn(tx: Transaction, extent: Extent, due_ms: int) -> None:
+    _write(tx, replace(extent, due_ms=due_ms))
+    garbage.add(tx, Garbage(due_ms, EXTENT, extent.id))
+
+
+def _write(tx: Transaction, extent: Extent) -> None:
+    tx.put(keys.extent(extent.id), encode(extent))
+
+
+# Encoding
+
+
+def encode(extent: Extent) -> bytes:
+    text = f'1{{"n":{extent.chunks},"s":{extent.size},"k":{extent.chunk_size},"r":{extent.references}'
+    for name, number in (("o", extent.expires_ms), ("d", extent.due_ms), ("g", extent.released)):
+        if number:
+            text += f',"{name}":{number}'
+    return (text + "}").encode()
+
+
+def decode(extent: ExtentId, value: bytes) -> Extent:
+    """Raises ManifestCorrupt."""
+    try:
+        fields = parse(text_of(value), 1)[0]
+        get = fields.get
+        return Extent(extent, fields["n"], fields["s"], fields["k"], fields["r"], get("o", 0), get("d", 0), get("g", 0))
+    except UNDECODABLE as error:
+        raise corrupt(f"the extent {extent}", error) from error
+
+
+def decode_page(extent: ExtentId, value: bytes) -> list[PageEntry]:
+    """Raises ManifestCorrupt."""
+    try:
+        entries: Sequence[tuple[str, int]] = parse(text_of(value), 1)[0]
+        return [(ChunkId(chunk), size) for chunk, size in entries]
+    except UNDECODABLE as error:
+        raise corrupt(f"a page of the extent {extent}", error) from error

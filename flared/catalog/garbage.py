@@ -1,0 +1,107 @@
+"""Garbage: what nothing references any more, and when it may be looked at again.
+
+    key   = "garbage/" due "/" kind "/" id
+    value = "1{}" | "1" {"p": [[piece number, node], ...]}      the pieces of a condemned chunk, still to be deleted
+
+An ``extent`` or ``chunk`` item stands exactly as long as its record has no reference and says the same ``due``.
+A ``condemned`` item stands until every node was told to delete its pieces; its chunk has no record any more.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.meta import keys
+from flared.meta.kv import KV, Transaction
+from flared.names import ChunkId, NodeName
+
+Kind = Literal["chunk", "condemned", "extent"]
+EXTENT: Kind = "extent"
+CHUNK: Kind = "chunk"
+CONDEMNED: Kind = "condemned"
+_KINDS = {kind: kind for kind in get_args(Kind)}
+
+Pieces = tuple[tuple[int, NodeName], ...]
+"""(piece number, the node that may hold it)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    due_ms: int
+    kind: Kind
+    id: str
+    """Of the extent or the chunk."""
+    pieces: Pieces = ()
+
+    @property
+    def key(self) -> bytes:
+        return keys.garbage(self.due_ms, self.kind, self.id)
+
+
+def add(tx: Transaction, item: Garbage) -> None:
+    pieces = json.dumps({"p": item.pieces}, separators=(",", ":")) if item.pieces else "{}"
+    tx.put(item.key, b"1" + pieces.encode())
+
+
+def remove(tx: Transaction, item: Garbage) -> None:
+    tx.delete(item.key)
+
+
+def stands(tx: Transaction, item: Garbage) -> bool:
+    """Whether the item is still there: if not, its thing was referenced again, or another sweep was faster."""
+    return tx.get(item.key) is not None
+
+
+def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int) -> None:
+    """Have pieces deleted that were sent out for a chunk without a record: of a put that failed or lost a race."""
+    if pieces:
+        add(tx, Garbage(due_ms, CONDEMNED, chunk, pieces))
+
+
+def told(tx: Transaction, item: Garbage, node: NodeName) -> Garbage | None:
+    """The node has deleted its pieces of a condemned chunk; what is left of the item, or None. May be repeated."""
+    value = tx.get(item.key)
+    if value is None:
+        return None
+    tx.reclaim()
+    item = decode(item.key, value)
+    item = replace(item, pieces=tuple(piece for piece in item.pieces if piece[1] != node))
+    if not item.pieces:
+        remove(tx, item)
+        return None
+    add(tx, item)
+    return item
+
+
+def postpone(tx: Transaction, item: Garbage, due_ms: int) -> Garbage | None:
+    """Look at a condemned item again later, because a node of it cannot be told now; None if it is gone."""
+    assert item.kind == CONDEMNED, "the due time of an unreferenced chunk or extent stands in its record too"
+    value = tx.get(item.key)
+    if value is None:
+        return None
+    tx.reclaim()
+    remove(tx, item)
+    later = replace(decode(item.key, value), due_ms=due_ms)
+    add(tx, later)
+    return later
+
+
+async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None) -> list[Garbage]:
+    """The items due by ``now_ms``, longest due first, beyond ``after``. They stay until their step removes them."""
+    start, end = keys.timed("garbage", now_ms)
+    if after is not None:
+        start = keys.after(after.key)
+    return [decode(key, value) for key, value in await kv.scan(start, end, limit)]
+
+
+def decode(key: bytes, value: bytes) -> Garbage:
+    """Raises ManifestCorrupt."""
+    try:
+        _, due, kind, identity = key.decode().split("/")
+        pieces = parse(text_of(value), 1)[0].get("p", ())
+        return Garbage(int(due), _KINDS[kind], identity, tuple((number, NodeName(node)) for number, node in pieces))
+    except UNDECODABLE as error:
+        raise corrupt(f"garbage {key!r}", error) from error

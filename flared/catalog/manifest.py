@@ -1,0 +1,97 @@
+"""Manifest: one version of one object.
+
+record = "1" object
+object = {"s": size, "v": version, "e": etag, "m": modified, "t": content type
+          ["u": {name: value}] ["c": chunk id] ["x": [[extent, size, chunks, chunk size], ...]]}
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import NamedTuple, NewType
+
+from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
+from flared.names import ChunkId, ObjectName
+
+ExtentId = NewType("ExtentId", str)
+"""32 hex digits, drawn at random by whoever opens the extent."""
+
+
+class ExtentRef(NamedTuple):
+    """A sealed extent, as a manifest names it."""
+
+    id: ExtentId
+    size: int
+    chunks: int
+    chunk_size: int
+    """Of every chunk but the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Never changes once written. An empty object has neither chunk nor extents."""
+
+    name: ObjectName
+    version: int
+    """max(clock in ms, the key's last version + 1); 0 until ``put_version`` gives it."""
+    size: int
+    etag: str
+    modified: float
+    """Seconds since 1970, UTC."""
+    content_type: str
+    user: dict[str, str]
+    """``x-flare-meta-*`` without the prefix."""
+    chunk: ChunkId | None
+    """The only chunk of the object; its size is the object's."""
+    extents: tuple[ExtentRef, ...] = ()
+
+    def with_version(self, version: int) -> Manifest:
+        """``dataclasses.replace`` takes four times as long, and every put does this."""
+        return Manifest(
+            self.name,
+            version,
+            self.size,
+            self.etag,
+            self.modified,
+            self.content_type,
+            self.user,
+            self.chunk,
+            self.extents,
+        )
+
+
+def encode(manifest: Manifest, version: int) -> bytes:
+    """The record of the manifest with this version."""
+    text = (
+        f'1{{"s":{manifest.size},"v":{version},"e":{quote(manifest.etag)},"m":{manifest.modified!r},'
+        f'"t":{quote(manifest.content_type)}'
+    )
+    if manifest.user:
+        text += f',"u":{json.dumps(manifest.user, separators=(",", ":"))}'
+    if manifest.chunk is not None:
+        text += f',"c":"{manifest.chunk}"'
+    if manifest.extents:
+        text += f',"x":{json.dumps(manifest.extents, separators=(",", ":"))}'
+    return (text + "}").encode()
+
+
+def decode(name: ObjectName, value: bytes) -> Manifest:
+    """Raises ManifestCorrupt."""
+    try:
+        fields = parse(text_of(value), 1)[0]
+        get = fields.get
+        extents = get("x")
+        return Manifest(
+            name,
+            fields["v"],
+            fields["s"],
+            fields["e"],
+            fields["m"],
+            fields["t"],
+            get("u") or {},
+            get("c"),
+            tuple(ExtentRef(*extent) for extent in extents) if extents else (),
+        )
+    except UNDECODABLE as error:
+        raise corrupt(f"the object {name.bucket}/{name.key}", error) from error

@@ -1,0 +1,121 @@
+"""How many objects, bytes and chunks there are: kept in memory, exact, and never a row that every put would touch.
+
+A paged scan fills the counters at the start; from then on they follow the notes of committed transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import trio
+
+from flared.catalog.records import leading_number
+from flared.meta import keys
+from flared.meta.kv import KV, Transaction
+
+PAGE_KEYS = 500
+NOTHING = -1
+
+
+class Counted(NamedTuple):
+    """The note of a transaction that changed what ``key`` counts for: its size before and after, or NOTHING."""
+
+    key: bytes
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsNow:
+    objects: int
+    bytes: int
+    chunks: int
+    stored_bytes: int
+    """Of all chunks after their codec, each counted once, whatever its scheme."""
+    exact: bool
+    """Whether the first scan is done; until then the numbers only grow towards the truth."""
+
+
+class Totals:
+    """Listens to ``kv`` from its making on; ``fill`` counts what was there before."""
+
+    def __init__(self, kv: KV) -> None:
+        self._kv = kv
+        self._objects = _Table(keys.under(b"object/"))
+        self._chunks = _Table(keys.under(b"chunk/"))
+        kv.listen(self._hear)
+
+    def now(self) -> TotalsNow:
+        objects, chunks = self._objects, self._chunks
+        return TotalsNow(objects.count, objects.size, chunks.count, chunks.size, objects.full and chunks.full)
+
+    async def fill(self, rest: Callable[[], float] = lambda: 0.0) -> None:
+        """Count everything once, a page at a time, with ``rest()`` seconds between two pages."""
+        for table in (self._objects, self._chunks):
+            while not table.full:
+                await table.count_page(self._kv)
+                await trio.sleep(rest())
+
+    def _hear(self, note: object) -> None:
+        if isinstance(note, Counted):
+            table = self._objects if note.key.startswith(b"object/") else self._chunks
+            table.hear(note)
+
+
+class _Table:
+    """The count of one key range.
+
+    Keys below the cursor are counted, so notes about them apply; keys above it will be. The page under way is of a
+    moment that no one knows exactly: a note about one of its keys may or may not be in it already. So the page's
+    sizes are kept, and each note about such a key sets what the key counts for, until every transaction that can
+    have been in the page has been heard of.
+    """
+
+    def __init__(self, span: keys.Range) -> None:
+        self.count = 0
+        self.size = 0
+        self._end = span.end
+        self._cursor = span.start
+        self._page_start = span.start
+        self._page: dict[bytes, int] | None = None
+        self._heard: dict[bytes, int] | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._cursor == self._end
+
+    def hear(self, note: Counted) -> None:
+        if note.key < self._cursor:
+            before = note.before
+            if self._page is not None and note.key >= self._page_start:
+                before = self._page.get(note.key, NOTHING)
+                self._page[note.key] = note.after
+            self._add(before, -1)
+            self._add(note.after, 1)
+        elif self._heard is not None:
+            self._heard[note.key] = note.after
+
+    async def count_page(self, kv: KV) -> None:
+        self._heard = {}
+        page = await kv.scan(self._cursor, self._end, PAGE_KEYS)
+        cursor = keys.after(page[-1][0]) if len(page) == PAGE_KEYS else self._end
+        sizes = {key: leading_number(value) for key, value in page}
+        sizes |= {key: size for key, size in self._heard.items() if key < cursor}
+        for size in sizes.values():
+            self._add(size, 1)
+        self._page, self._heard = sizes, None
+        self._page_start, self._cursor = self._cursor, cursor
+        # Answered only after everything decided before it, hence everything that the page can have seen.
+        await kv.transact(_nothing)
+        self._page = None
+
+    def _add(self, size: int, sign: int) -> None:
+        if size != NOTHING:
+            self.count += sign
+            self.size += sign * size
+
+
+def _nothing(_tx: Transaction) -> None:
+    pass

@@ -1,0 +1,76 @@
+"""How the keys of the metadata are spelled. ``docs/metadata-keys.md`` says what each holds.
+
+Numbers have a fixed width, so that keys order by them. Object keys end a key and stand as they are, so that
+objects order by the UTF-8 bytes of their keys.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+CLUSTER = b"cluster"
+
+_PAGE_DIGITS = 6
+_TIME_DIGITS = 15
+
+
+class Range(NamedTuple):
+    """``start <= key < end``"""
+
+    start: bytes
+    end: bytes
+
+
+def bucket(name: str) -> bytes:
+    return b"bucket/" + name.encode()
+
+
+def object_(bucket: str, key: str) -> bytes:
+    return f"object/{bucket}/{key}".encode()
+
+
+def chunk(chunk: str) -> bytes:
+    return b"chunk/" + chunk.encode()
+
+
+def shared(digest: bytes, scheme: str) -> bytes:
+    return f"shared/{digest.hex()}/{scheme}".encode()
+
+
+def repair(chunk: str) -> bytes:
+    return b"repair/" + chunk.encode()
+
+
+def extent(extent: str) -> bytes:
+    return b"extent/" + extent.encode()
+
+
+def extent_page(extent: str, page: int) -> bytes:
+    return f"extent/{extent}/{page:0{_PAGE_DIGITS}}".encode()
+
+
+def open_extent(expires_ms: int, extent: str) -> bytes:
+    return f"open/{expires_ms:0{_TIME_DIGITS}}/{extent}".encode()
+
+
+def garbage(due_ms: int, kind: str, identity: str) -> bytes:
+    return f"garbage/{due_ms:0{_TIME_DIGITS}}/{kind}/{identity}".encode()
+
+
+def node(name: str) -> bytes:
+    return b"node/" + name.encode()
+
+
+def under(prefix: bytes) -> Range:
+    """Every key that begins with ``prefix``, which may not be empty nor end in the byte 255 (UTF-8 never does)."""
+    return Range(prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))
+
+
+def timed(table: str, until_ms: int) -> Range:
+    """The entries of ``open`` or ``garbage`` with a time up to and including ``until_ms``."""
+    return Range(f"{table}/".encode(), f"{table}/{until_ms + 1:0{_TIME_DIGITS}}/".encode())
+
+
+def after(key: bytes) -> bytes:
+    """The first key that can follow ``key``."""
+    return key + b"\0"

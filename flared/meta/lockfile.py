@@ -1,0 +1,37 @@
+"""A lock beside a file: one process at a time, and the next one is told which."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from flared.errors import Busy
+
+
+class LockFile:
+    """Holds ``path`` locked until closed, or until the process ends in whatever way.
+
+    The file stays when the lock is given back: unlinking it would let two processes lock two files of one name.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Raises Busy, naming the holder's process id, if another holds it."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._lock(what)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _lock(self, what: str) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise Busy(f"{what} is in use by process {holder or '(starting)'}") from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)

@@ -1,0 +1,90 @@
+"""The metadata in memory: for tests and throw-away clusters. Nothing survives the process."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import trio
+
+from flared.errors import TransactionConflict
+from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
+from flared.meta.transaction import Draft, transact_optimistically
+
+T = TypeVar("T")
+
+
+class MemoryKV:
+    """A KV on a dict and a sorted list of its keys. Its transactions are optimistic, as an etcd's would be."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._keys: list[bytes] = []
+        self._version = ABSENT
+        self._listeners: list[Callable[[object], None]] = []
+
+    async def get(self, key: bytes) -> Entry | None:
+        await trio.lowlevel.checkpoint()
+        return self._entries.get(key)
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        await trio.lowlevel.checkpoint()
+        return [self._entries.get(key) for key in keys]
+
+    async def view(self, look: Callable[[Snapshot], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return look(Draft(self._value))
+
+    async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        await trio.lowlevel.checkpoint()
+        return self._page(start, end, limit)
+
+    async def walk(
+        self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        position: bytes | None = start
+        while position is not None:
+            page = self._page(position, end, limit)
+            position = visit(page)
+            if not page:
+                break
+
+    async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
+        await trio.lowlevel.checkpoint()
+        for key, version in expected.items():
+            entry = self._entries.get(key)
+            if (ABSENT if entry is None else entry.version) != version:
+                raise TransactionConflict(f"the key {key!r} has changed")
+        self._version += 1
+        for key, value in writes.items():
+            self._write(key, value)
+
+    async def transact(self, decide: Callable[[Transaction], T]) -> T:
+        return await transact_optimistically(self, decide, self._tell)
+
+    def listen(self, listener: Callable[[object], None]) -> None:
+        self._listeners.append(listener)
+
+    def _tell(self, notes: list[object]) -> None:
+        for note in notes:
+            for listener in self._listeners:
+                listener(note)
+
+    def _value(self, key: bytes) -> bytes | None:
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
+
+    def _page(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        first = bisect_left(self._keys, start)
+        last = min(bisect_left(self._keys, end), first + limit)
+        return [(key, self._entries[key].value) for key in self._keys[first:last]]
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            if key not in self._entries:
+                insort(self._keys, key)
+            self._entries[key] = Entry(value, self._version)
+        elif self._entries.pop(key, None) is not None:
+            del self._keys[bisect_left(self._keys, key)]

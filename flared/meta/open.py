@@ -1,0 +1,47 @@
+"""URL -> metadata engine, running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from flared.background import Threads, WorkerThreads
+from flared.errors import ConfigError
+from flared.meta.kv import KV
+from flared.meta.memory import MemoryKV
+from flared.meta.sqlite import SCANS_MAX, SqliteKV
+
+
+@asynccontextmanager
+async def open_kv(url: str, *, threads: Threads | None = None) -> AsyncIterator[KV]:
+    """The engine behind ``url``: ``memory:``, ``sqlite:PATH`` or a plain path; it commits while the block lasts.
+
+    ``threads`` should be the engine's alone: a commit must not queue behind a codec.
+    Raises Busy if another process has the file, ConfigError if the URL or the file is not one we know.
+    """
+    kind, colon, rest = url.partition(":")
+    if not colon:
+        kind, rest = "sqlite", url
+    if kind == "memory":
+        yield MemoryKV()
+    elif kind == "sqlite" and rest:
+        async with _open_sqlite(Path(rest), threads or WorkerThreads(2 + SCANS_MAX)) as kv:
+            yield kv
+    else:
+        raise ConfigError([f"{url!r} is no metadata URL: use a path, sqlite:PATH or memory:"])
+
+
+@asynccontextmanager
+async def _open_sqlite(path: Path, threads: Threads) -> AsyncIterator[SqliteKV]:
+    kv = await SqliteKV.open(path, threads=threads)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(kv.run)
+            yield kv
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):  # a few checkpointed pages; without it the next start replays the log
+            await threads.run(kv.close)

@@ -1,0 +1,440 @@
+"""The embedded metadata engine: one SQLite file, one process, group commit.
+
+A decision runs at once, inline on the event loop, on top of everything decided before it: the committed state,
+the group that is being synced (*flying*) and the group that gathers meanwhile. A group is written and synced by a
+thread in one SQLite transaction; only then are its jobs answered. What a decision returned or raised is answered
+no earlier than the group it may depend on. If a group fails, everything decided on top of it is decided again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import trio
+
+from flared.background import Threads, WorkerThreads
+from flared.errors import Busy, FlareError, MetadataFull, TransactionConflict, VolumeFailed
+from flared.meta.cache import Cache
+from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
+from flared.meta.lockfile import LockFile
+from flared.meta.reserve import Reserve
+from flared.meta.sqlite_file import Checkpointer, Log, Reader, Scanner, Writer, open_database
+from flared.meta.transaction import Draft
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+SCANS_MAX = 2
+PAGE_BYTES = 4096
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+GATE_ROUNDS_MAX = 4
+"""Each round moves what came in during the one before, which is less each time unless the disk cannot keep up."""
+
+GROUP_PAGES = 4
+"""Pages a group appends to the log beyond one a row: inner pages, splits, the header."""
+
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteSettings:
+    cache_bytes: int = 16 * 1024 * 1024
+    checkpoint_pages: int = 4096
+    """Pages (4 KiB) that the log may hold beyond the database before a thread begins to move them: 16 MiB."""
+    log_pages_max: int = 16384
+    """From 64 MiB on the log is begun anew, for which one group waits until the last few pages are moved."""
+    gate_pages: int = 512
+    """So few pages are left to move when the group is made to wait, if load allows: some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteStatistics:
+    transactions: int
+    groups: int
+    rows: int
+    checkpoints: int
+    log_bytes: int
+    full: bool
+
+
+class _Job:
+    """One ``transact`` on its way: decided again if the group under it fails."""
+
+    __slots__ = ("decide", "error", "failures", "notes", "result", "task")
+
+    def __init__(self, decide: Callable[[Transaction], object]) -> None:
+        self.decide = decide
+        self.result: object = None
+        self.error: Exception | None = None
+        self.notes: Sequence[object] = ()
+        self.failures = 0
+        self.task: trio.lowlevel.Task | None = None
+
+    def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def answer(self) -> None:
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task)
+            self.task = None
+
+
+class _Group:
+    """Jobs that commit together, and all they write."""
+
+    __slots__ = ("jobs", "writes")
+
+    def __init__(self) -> None:
+        self.jobs: list[_Job] = []
+        self.writes: dict[bytes, Entry | None] = {}
+
+
+class SqliteKV:
+    """A KV in a file. ``run`` must be running for anything to commit."""
+
+    def __init__(self, path: Path, threads: Threads, settings: SqliteSettings) -> None:
+        """Blocks, like ``close``; see ``open``."""
+        self._lock = LockFile(path.with_name(path.name + ".lock"), f"the metadata file {path}")
+        self._version = open_database(path)
+        self._reserve = Reserve(path.with_name(path.name + ".reserve"))
+        self._full = not self._reserve.restore()
+        self._writer = Writer(path)
+        self._reader = Reader(path)
+        self._checkpointer = Checkpointer(path)
+        self._scanners = [Scanner(path) for _ in range(SCANS_MAX)]
+        self._scans = trio.Semaphore(SCANS_MAX)
+        self._threads = threads
+        self._settings = settings
+        self._cache = Cache(settings.cache_bytes)
+        self._gathering = _Group()
+        self._flying: _Group | None = None
+        self._work = trio.Event()
+        self._stopped = True
+        self._failure: str = ""
+        self._log = Log(0, 0)
+        self._appended = 0
+        """Pages appended since ``_log`` was reported; an estimate."""
+        self._log_grown = trio.Event()
+        self._gate: trio.Event | None = None
+        self._listeners: list[Callable[[object], None]] = []
+        self._transactions = self._groups = self._rows = self._checkpoints = 0
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, threads: Threads | None = None, settings: SqliteSettings | None = None
+    ) -> SqliteKV:
+        """Open or create the file. Raises Busy if another process has it, ConfigError if it is not ours to read."""
+        threads = threads or WorkerThreads(2 + SCANS_MAX)
+        return await threads.run(cls, path, threads, settings or SqliteSettings())
+
+    def close(self) -> None:
+        """Move the log into the database and let go of the file. Not while ``run`` is running."""
+        self._reader.close()
+        for scanner in self._scanners:
+            scanner.close()
+        self._checkpointer.close()
+        self._writer.close()
+        self._lock.close()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit and checkpoint until cancelled."""
+        self._stopped = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._commit_groups)
+                nursery.start_soon(self._move_pages)
+                task_status.started()
+        finally:
+            self._stopped = True
+            self._refuse_waiting(Busy("the metadata engine is stopping"))
+
+    # Reads
+
+    async def get(self, key: bytes) -> Entry | None:
+        return self._committed(key)
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        if self._flying is not None and not self._flying.writes.keys().isdisjoint(keys):
+            return [self._reader.get(key) for key in keys]
+        return [self._committed(key) for key in keys]
+
+    async def view(self, look: Callable[[Snapshot], T]) -> T:
+        """While a group is flying its keys may change under us, in the file first and in the cache a little later.
+
+        So a look that touched one of them is repeated on the reader alone, whose moment stands still.
+        """
+        flying = self._flying
+        if flying is None:
+            return look(Draft(self._committed_value))
+        view = _View(self._committed, flying.writes)
+        try:
+            result = look(view)
+        except FlareError:
+            if not view.doubtful:
+                raise
+        if view.doubtful:
+            return look(Draft(self._read_value))
+        return result
+
+    async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        async with self._scans:
+            scanner = self._scanners.pop()
+            try:
+                return await self._threads.run(scanner.scan, start, end, limit)
+            finally:
+                self._scanners.append(scanner)
+
+    async def walk(
+        self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
+    ) -> None:
+        async with self._scans:
+            scanner = self._scanners.pop()
+            try:
+                await self._threads.run(scanner.walk, start, end, limit, visit)
+            finally:
+                self._scanners.append(scanner)
+
+    def _committed(self, key: bytes) -> Entry | None:
+        entry = self._cache.get(key)
+        if entry is None:
+            entry = self._reader.get(key)
+            if entry is not None:
+                self._cache.add(key, entry)
+        return entry
+
+    def _committed_value(self, key: bytes) -> bytes | None:
+        entry = self._committed(key)
+        return None if entry is None else entry.value
+
+    def _read_value(self, key: bytes) -> bytes | None:
+        entry = self._reader.get(key)
+        return None if entry is None else entry.value
+
+    # Decisions
+
+    async def transact(self, decide: Callable[[Transaction], T]) -> T:
+        if self._stopped:
+            raise Busy("the metadata engine is not running")
+        job = _Job(decide)
+        self._decide(job)
+        job.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(job.abandon)
+        if job.error is not None:
+            error, job.error = job.error, None
+            raise error
+        return cast("T", job.result)
+
+    async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
+        def decide(tx: Transaction) -> None:
+            for key, version in expected.items():
+                entry = self._newest(key)
+                if (ABSENT if entry is None else entry.version) != version:
+                    raise TransactionConflict(f"the key {key!r} has changed")
+            for key, value in writes.items():
+                if value is None:
+                    tx.delete(key)
+                else:
+                    tx.put(key, value)
+
+        await self.transact(decide)
+
+    def listen(self, listener: Callable[[object], None]) -> None:
+        self._listeners.append(listener)
+
+    def statistics(self) -> SqliteStatistics:
+        log_bytes = (self._log.pages + self._appended) * PAGE_BYTES
+        return SqliteStatistics(self._transactions, self._groups, self._rows, self._checkpoints, log_bytes, self._full)
+
+    def _decide(self, job: _Job) -> None:
+        """Run the decision on top of all others and let it join the gathering group, whatever came of it."""
+        group = self._gathering
+        draft = Draft(self._newest_value)
+        job.error = None
+        job.notes = ()
+        group.jobs.append(job)
+        self._work.set()
+        try:
+            job.result = job.decide(draft)
+            if draft.writes:
+                self._admit(job, draft)
+        except Exception as error:
+            job.error = error
+            return
+        job.notes = draft.notes
+        self._version += 1
+        version = self._version
+        writes = group.writes
+        for key, value in draft.writes.items():
+            writes[key] = None if value is None else Entry(value, version)
+
+    def _newest(self, key: bytes) -> Entry | None:
+        """With everything decided so far, synced or not."""
+        writes = self._gathering.writes
+        if key in writes:
+            return writes[key]
+        if self._flying is not None and key in self._flying.writes:
+            return self._flying.writes[key]
+        return self._committed(key)
+
+    def _newest_value(self, key: bytes) -> bytes | None:
+        entry = self._newest(key)
+        return None if entry is None else entry.value
+
+    def _admit(self, job: _Job, draft: Draft) -> None:
+        """Refuse what must not be written now."""
+        if self._failure:
+            raise VolumeFailed(self._failure)
+        if not self._full:
+            return
+        if not job.failures and self._reserve.restore():
+            log.info("event=metadata_has_room_again")
+            self._full = False
+        elif job.failures > 1 or not (draft.reclaims or self._growth(draft) <= 0):
+            raise MetadataFull("the disk of the metadata is full; deletes are still possible")
+
+    def _growth(self, draft: Draft) -> int:
+        """Bytes that the transaction writes beyond those it deletes."""
+        growth = 0
+        for key, value in draft.writes.items():
+            old = self._newest_value(key)
+            growth += 0 if value is None else len(key) + len(value)
+            growth -= 0 if old is None else len(key) + len(old)
+        return growth
+
+    # Groups
+
+    async def _commit_groups(self) -> None:
+        while True:
+            await self._work.wait()
+            if self._gate is not None:
+                await self._empty_log(self._gate)
+            if not self._gathering.jobs:
+                self._work = trio.Event()
+                continue
+            group = self._flying = self._gathering
+            self._gathering = _Group()
+            try:
+                if group.writes:
+                    await self._threads.run(self._writer.apply, group.writes)
+            except sqlite3.Error as error:
+                self._flying = None
+                self._group_failed(group, error)
+            else:
+                self._flying = None
+                self._group_committed(group)
+
+    def _group_committed(self, group: _Group) -> None:
+        self._reader.refresh()
+        for key, entry in group.writes.items():
+            self._cache.update(key, entry)
+        self._groups += 1
+        self._transactions += len(group.jobs)
+        self._rows += len(group.writes)
+        self._count_pages(len(group.writes) + GROUP_PAGES)
+        for job in group.jobs:
+            if job.error is None:
+                self._tell(job.notes)
+            job.answer()
+
+    def _tell(self, notes: Sequence[object]) -> None:
+        for note in notes:
+            for listener in self._listeners:
+                listener(note)
+
+    def _group_failed(self, group: _Group, error: sqlite3.Error) -> None:
+        """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""
+        for job in group.jobs:
+            job.failures += 1
+        if error.sqlite_errorcode in _FULL:
+            log.error("event=metadata_full error=%s", error)
+            self._full = True
+            self._reserve.release()
+        else:
+            # What a failed sync left in the file is not known; a second try could report success without meaning it.
+            log.critical("event=metadata_failed error=%s", error)
+            self._failure = f"the disk of the metadata failed: {error}"
+        self._reader.refresh()
+        again = group.jobs + self._gathering.jobs
+        self._gathering = _Group()
+        for job in again:
+            self._decide(job)
+
+    def _refuse_waiting(self, error: FlareError) -> None:
+        for group in (self._flying, self._gathering):
+            for job in group.jobs if group is not None else ():
+                job.error = error
+                job.answer()
+        self._flying = None
+        self._gathering = _Group()
+
+    # The log
+
+    def _count_pages(self, count: int) -> None:
+        self._appended += count
+        if self._log.pages - self._log.moved + self._appended >= self._settings.checkpoint_pages:
+            self._log_grown.set()
+
+    async def _move_pages(self) -> None:
+        """Keep the log short: while groups go on, and by a gate between two of them when that is not enough.
+
+        A log begins anew only with the first group after all of it was moved, and under load there is always one
+        more group: so the last few pages are moved while the next group waits.
+        """
+        while True:
+            await self._log_grown.wait()
+            self._log_grown = trio.Event()
+            await self._checkpoint()
+            if self._log.pages < self._settings.log_pages_max:
+                continue
+            for _ in range(GATE_ROUNDS_MAX):
+                if self._log.pages - self._log.moved + self._appended <= self._settings.gate_pages:
+                    break
+                await self._checkpoint()
+            gate = self._gate = trio.Event()
+            self._work.set()
+            await gate.wait()
+
+    async def _empty_log(self, gate: trio.Event) -> None:
+        self._reader.refresh()
+        await self._checkpoint()
+        self._gate = None
+        gate.set()
+
+    async def _checkpoint(self) -> None:
+        appended = self._appended
+        try:
+            self._log = await self._threads.run(self._checkpointer.checkpoint)
+        except sqlite3.Error as error:
+            # Pages that were not moved stay in the log, and are moved from there by the next try.
+            log.error("event=checkpoint_failed error=%s", error)
+            if error.sqlite_errorcode in _FULL:
+                self._full = True
+                self._reserve.release()
+            await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+            return
+        self._appended -= appended
+        self._checkpoints += 1
+
+
+class _View:
+    """Committed reads that notice when a key may be of another moment than the rest."""
+
+    __slots__ = ("_flying", "_look", "doubtful")
+
+    def __init__(self, look: Callable[[bytes], Entry | None], flying: Mapping[bytes, Entry | None]) -> None:
+        self._look = look
+        self._flying = flying
+        self.doubtful = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self._flying:
+            self.doubtful = True
+        entry = self._look(key)
+        return None if entry is None else entry.value

@@ -1,0 +1,105 @@
+"""A transaction's write set, and transactions for engines that only know ``commit(expected, writes)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from flared.errors import TransactionConflict
+from flared.meta.kv import ABSENT, KV, Entry, Transaction
+
+T = TypeVar("T")
+
+ATTEMPTS_MAX = 200
+"""Someone wins every conflict, so even hundreds of writers of one key get through; more is a livelock."""
+
+
+class Draft:
+    """A Transaction over a look-up: collects what a decision wants, touches nothing."""
+
+    __slots__ = ("_look", "notes", "reclaims", "writes")
+
+    def __init__(self, look: Callable[[bytes], bytes | None]) -> None:
+        self._look = look
+        self.writes: dict[bytes, bytes | None] = {}
+        self.notes: list[object] = []
+        self.reclaims = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self.writes:
+            return self.writes[key]
+        return self._look(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.writes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.writes[key] = None
+
+    def note(self, what: object) -> None:
+        self.notes.append(what)
+
+    def reclaim(self) -> None:
+        self.reclaims = True
+
+
+class _Unread(BaseException):
+    """A decision asked for a key that was not fetched yet; no ``except Exception`` of a decision may eat it."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+
+class _ReadSet:
+    """What was fetched for a decision. All of it is verified by version at the commit."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry | None] = {}
+
+    def look(self, key: bytes) -> bytes | None:
+        try:
+            entry = self._entries[key]
+        except KeyError:
+            raise _Unread(key) from None
+        return None if entry is None else entry.value
+
+    async def fetch(self, kv: KV, key: bytes) -> None:
+        self._entries[key] = await kv.get(key)
+
+    def versions(self) -> dict[bytes, int]:
+        return {key: ABSENT if entry is None else entry.version for key, entry in self._entries.items()}
+
+
+async def transact_optimistically(
+    kv: KV, decide: Callable[[Transaction], T], committed: Callable[[list[object]], None]
+) -> T:
+    """``KV.transact`` by ``kv.get`` and ``kv.commit`` alone; ``committed`` gets the notes.
+
+    A decision runs again each time it asks for one more key. Its reads may be of different moments, so what it
+    returns or raises counts only once all versions it read were found unchanged together.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        reads = _ReadSet()
+        while True:
+            draft = Draft(reads.look)
+            refusal: Exception | None = None
+            try:
+                result = decide(draft)
+            except _Unread as unread:
+                await reads.fetch(kv, unread.key)
+                continue
+            except Exception as error:
+                refusal = error
+            break
+        try:
+            await kv.commit(reads.versions(), {} if refusal else draft.writes)
+        except TransactionConflict:
+            await trio.lowlevel.checkpoint()
+            continue
+        if refusal is not None:
+            raise refusal
+        committed(draft.notes)
+        return result
+    raise TransactionConflict(f"the keys of a transaction changed under it {ATTEMPTS_MAX} times")
