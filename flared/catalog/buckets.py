@@ -1,6 +1,6 @@
 """Buckets: their settings, and a removal that no put can slip into.
 
-    record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": compression ["r": being removed until ms]}
+    record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0 ["r": being removed until ms]}
 
 Every put reads its bucket's record in its transaction. A removal marks the record, looks whether the bucket is
 empty, and deletes the record only if its own mark still stands; a marked bucket takes no puts. A removal that died
@@ -29,7 +29,7 @@ class Bucket:
     scheme: str
     """Written once; never follows the state of the nodes."""
     chunk_size: int
-    compression: str
+    compress: bool
     removing_until_ms: int = 0
 
     @property
@@ -122,9 +122,7 @@ def _unmark(tx: Transaction, bucket: Bucket) -> Bucket:
 
 
 def encode(bucket: Bucket) -> bytes:
-    text = (
-        f'1{{"t":{bucket.created_ms},"m":{quote(bucket.scheme)},"k":{bucket.chunk_size},"z":{quote(bucket.compression)}'
-    )
+    text = f'1{{"t":{bucket.created_ms},"m":{quote(bucket.scheme)},"k":{bucket.chunk_size},"z":{bucket.compress:d}'
     if bucket.removing_until_ms:
         text += f',"r":{bucket.removing_until_ms}'
     return (text + "}").encode()
@@ -135,6 +133,6 @@ def decode(name: BucketName, value: bytes) -> Bucket:
     """Raises ManifestCorrupt."""
     try:
         fields = parse(text_of(value), 1)[0]
-        return Bucket(name, fields["t"], fields["m"], fields["k"], fields["z"], fields.get("r", 0))
+        return Bucket(name, fields["t"], fields["m"], fields["k"], bool(fields["z"]), fields.get("r", 0))
     except UNDECODABLE as error:
         raise corrupt(f"the bucket {name}", error) from error
