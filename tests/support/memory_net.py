@@ -1,0 +1,259 @@
+"""A network in memory with the contract of ``flared.http.stream.Stream``, and with faults, for virtual clocks.
+
+``MemoryNetwork.listen`` gives a Listener for ``Server.serve``; ``MemoryNetwork.connect`` is what ``Pool`` wants.
+Faults are set per address: ``cut`` breaks its connections and refuses new ones, ``freeze`` lets bytes vanish into a
+queue that nobody serves until ``heal``, ``delay`` holds each batch of bytes back, and ``fragment`` hands the bytes over
+in pieces of random size, drawn from the network's seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Sequence
+
+import trio
+
+from flared.errors import ConnectionLost
+from flared.http.stream import Buffer, Stream
+
+WINDOW_BYTES = 256 * 1024
+"""What one direction holds before its sender must wait: about what the kernel's socket buffers hold."""
+
+
+class _Pipe:
+    """One direction of a connection."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.data = bytearray()
+        self.ready_at = 0.0
+        self.ended = False
+        self.cut = False
+        self.changed = trio.Event()
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def put(self, data: Buffer) -> int:
+        room = WINDOW_BYTES - len(self.data)
+        taken = bytes(memoryview(data)[: max(room, 0)])
+        if taken:
+            if not self.data:
+                self.ready_at = trio.current_time() + self.place.delay_seconds
+            self.data += taken
+            self.wake()
+        return len(taken)
+
+    def arrived(self) -> bool:
+        """Whether a receive would bring something, be it the end or the news of a cut."""
+        if self.cut:
+            return True
+        return not self.place.frozen and (bool(self.data) or self.ended) and trio.current_time() >= self.ready_at
+
+    def take(self, size: int) -> bytes | None:
+        if not self.arrived():
+            return None
+        if self.place.fragments is not None and size > 1:
+            size = self.place.fragments.randint(1, min(size, 64))
+        taken = bytes(self.data[:size])
+        del self.data[:size]
+        self.wake()
+        return taken
+
+
+class MemoryStream:
+    """One end of a connection."""
+
+    def __init__(self, peer: str, incoming: _Pipe, outgoing: _Pipe) -> None:
+        self.peer = peer
+        self.received = 0
+        self.sent = 0
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._closed = False
+        self._place = incoming.place
+        self._place.streams.add(self)
+
+    def receive_nowait(self, size: int) -> bytes | None:
+        self._check(self._incoming)
+        data = self._incoming.take(size)
+        self.received += len(data or b"")
+        return data
+
+    def receive_into_nowait(self, buffer: memoryview) -> int | None:
+        data = self.receive_nowait(len(buffer))
+        if data is None:
+            return None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def send_nowait(self, data: Buffer) -> int:
+        self._check(self._outgoing)
+        if self._outgoing.ended:
+            raise ConnectionLost(f"{self.peer} was told that nothing more would come")
+        count = self._outgoing.put(data)
+        self.sent += count
+        return count
+
+    def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
+        return self.send_nowait(b"".join(parts))
+
+    def wait_readable(self) -> Awaitable[None]:
+        return self._wait_readable()
+
+    def wait_writable(self) -> Awaitable[None]:
+        return self._wait_writable()
+
+    def finish_sending(self) -> None:
+        self._outgoing.ended = True
+        self._outgoing.wake()
+
+    def finish_receiving(self) -> None:
+        self._incoming.ended = True
+        self._incoming.wake()
+
+    def abort(self) -> None:
+        for pipe in (self._incoming, self._outgoing):
+            pipe.cut = True
+            pipe.wake()
+
+    def wake(self) -> None:
+        """Whoever waits looks again."""
+        self._incoming.wake()
+        self._outgoing.wake()
+
+    def close(self) -> None:
+        """As TCP does: closing with bytes unread resets the connection, else the peer sees the end."""
+        if not self._closed:
+            self._closed = True
+            if self._incoming.data:
+                self.abort()
+            self.finish_sending()
+            self._incoming.cut = True
+            self._incoming.wake()
+            self._place.streams.discard(self)
+
+    def _check(self, pipe: _Pipe) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+        if pipe.cut:
+            raise ConnectionLost(f"the connection to {self.peer} was cut")
+
+    async def _wait_readable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        pipe = self._incoming
+        while not pipe.arrived():
+            changed = pipe.changed
+            if pipe.data and not pipe.place.frozen:
+                await trio.sleep_until(pipe.ready_at)
+            else:
+                await changed.wait()
+
+    async def _wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        pipe = self._outgoing
+        while len(pipe.data) >= WINDOW_BYTES and not pipe.cut:
+            await pipe.changed.wait()
+
+
+class Place:
+    """One address of the network, and what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.frozen = False
+        self.delay_seconds = 0.0
+        self.fragments: random.Random | None = None
+        self.listener: MemoryListener | None = None
+        self.streams: set[MemoryStream] = set()
+        self.reachable = True
+        self.healed = trio.Event()
+
+
+class MemoryListener:
+    """Where a Server takes its connections from."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._sender, self._receiver = trio.open_memory_channel[MemoryStream](1000)
+
+    def offer(self, stream: MemoryStream) -> None:
+        self._sender.send_nowait(stream)
+
+    async def accept(self) -> Stream:
+        try:
+            return await self._receiver.receive()
+        except trio.EndOfChannel:
+            raise trio.ClosedResourceError from None
+
+    def close(self) -> None:
+        """Take no more; connections not accepted yet are cut, as the kernel does."""
+        if self._place.listener is self:
+            self._place.listener = None
+        self._sender.close()
+
+
+class MemoryNetwork:
+    """Addresses are any strings. Faults hold until ``heal``."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+        self._places: dict[str, Place] = {}
+        self._connections = 0
+
+    def listen(self, address: str) -> MemoryListener:
+        place = self._place(address)
+        assert place.listener is None, f"{address} is taken"
+        place.listener = MemoryListener(place)
+        return place.listener
+
+    async def connect(self, address: str) -> Stream:
+        """The client's end of a new connection; ConnectionLost if nobody listens or the address is cut off."""
+        await trio.lowlevel.checkpoint()
+        place = self._place(address)
+        if place.frozen:
+            await place.healed.wait()
+        if place.listener is None or not place.reachable:
+            raise ConnectionLost(f"{address}: connection refused")
+        self._connections += 1
+        up, down = _Pipe(place), _Pipe(place)
+        client = MemoryStream(address, down, up)
+        server = MemoryStream(f"client:{self._connections}", up, down)
+        place.listener.offer(server)
+        return client
+
+    def cut(self, address: str) -> None:
+        """Every connection to the address breaks, and none can be made."""
+        place = self._place(address)
+        place.reachable = False
+        self.reset(address)
+
+    def reset(self, address: str) -> None:
+        """Every connection to the address breaks; others can be made."""
+        place = self._place(address)
+        for stream in place.streams:
+            stream.abort()
+
+    def freeze(self, address: str) -> None:
+        """Nothing moves any more, and nobody is told."""
+        self._place(address).frozen = True
+
+    def delay(self, address: str, seconds: float) -> None:
+        """Bytes take so long to arrive, in either direction."""
+        self._place(address).delay_seconds = seconds
+
+    def fragment(self, address: str) -> None:
+        """Bytes arrive in pieces of 1 to 64."""
+        self._place(address).fragments = random.Random(self._random.random())
+
+    def heal(self, address: str) -> None:
+        """No fault is left; broken connections stay broken."""
+        place = self._place(address)
+        place.reachable, place.frozen, place.delay_seconds, place.fragments = True, False, 0.0, None
+        place.healed.set()
+        place.healed = trio.Event()
+        for stream in place.streams:
+            stream.wake()
+
+    def _place(self, address: str) -> Place:
+        return self._places.setdefault(address, Place())
