@@ -106,3 +106,25 @@ class WorkerRun:
 
     def statistics(self) -> WorkerStatistics:
         return WorkerStatistics(self._worker.name, self._steps, self._failures, self._last_error)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception a caller should see of several that a nursery gathered.
+
+    A bug before a FlareError, and neither hidden behind the cancellations that followed from it.
+    """
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    return min(leaves, key=_insignificance)
+
+
+def _insignificance(error: BaseException) -> int:
+    if isinstance(error, trio.Cancelled):
+        return 2
+    return 1 if isinstance(error, FlareError) else 0

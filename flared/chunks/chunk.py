@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import trio
+
     from flared.background import Threads
     from flared.chunks.budget import MemoryBudget
     from flared.chunks.damage import DamageList
+    from flared.chunks.inflight import InFlight
     from flared.chunks.nodes import Nodes
     from flared.names import ChunkId, NodeName
 
@@ -31,7 +34,7 @@ class PlacedChunk(Protocol):
     @property
     def size(self) -> int: ...
     @property
-    def stored_size(self) -> int: ...
+    def stored(self) -> int: ...
     @property
     def codec(self) -> int: ...
     @property
@@ -48,7 +51,7 @@ class Chunk:
 
     id: ChunkId
     size: int
-    stored_size: int
+    stored: int
     codec: int
     scheme: str
     nodes: tuple[NodeName | None, ...]
@@ -65,6 +68,10 @@ class Chunks:
     stages: MemoryBudget
     """What uploads may hold before they have a lease; see ``cutter``."""
     damage: DamageList
+    in_flight: InFlight
+    prefetches: trio.Semaphore
+    """How many streams may be asked for ahead of their turn, over all readers: tried, never waited for, because the
+    holder keeps another connection meanwhile."""
     threads: Threads
     random_bits: Callable[[int], int]
     """``random.getrandbits`` of a source that is seeded by the operating system, or by a test."""

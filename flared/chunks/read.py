@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from flared.chunks.chunk import INLINE_DIGEST_MAX
 from flared.chunks.codec import decode
 from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE, Piece, block_is_good
@@ -87,42 +88,50 @@ class Search:
 
 async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
     """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
-    ``stored_size`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
-    piece, stored = await read_stored(chunks, chunk, buffer)
-    if piece.codec == CODEC_PLAIN or chunk.size < LARGE_SIZE:
-        return decode(piece.codec, stored, chunk.size)
-    return await chunks.threads.run(decode, piece.codec, stored, chunk.size)
+    ``stored`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
+    return (await read_both(chunks, chunk, buffer))[2]
 
 
-async def read_stored(
+async def read_both(
     chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None
-) -> tuple[Piece, bytes | memoryview]:
-    """The stored bytes of a chunk, verified, and the piece they came from."""
+) -> tuple[Piece, bytes | memoryview, bytes | memoryview]:
+    """A piece of the chunk, its stored bytes and the plain bytes, all verified. As ``read_whole``."""
     search = Search(chunks, chunk)
     while True:
         source = search.best()
         try:
-            if chunk.stored_size < LARGE_SIZE:
-                return await _ask_small(chunk, source, search.has_spare)
+            if chunk.stored < LARGE_SIZE:
+                piece, stored = await _ask_small(chunk, source, search.has_spare)
+                if chunk.size <= INLINE_DIGEST_MAX:
+                    return piece, stored, _decode_whole(chunk, piece, stored)
+                return piece, stored, await chunks.threads.run(_decode_whole, chunk, piece, stored)
             assert buffer is not None, "a large piece needs a buffer"
-            return await _gather(chunk, source, buffer[: chunk.stored_size])
+            piece, view = await _gather(chunk, source, buffer[: chunk.stored])
+            if piece.codec == CODEC_PLAIN:
+                return piece, view, view
+            return piece, view, await chunks.threads.run(decode, piece.codec, view, chunk.size)
         except FlareError as error:
             search.fail(source, error)
 
 
 async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[Piece, bytes]:
     if not hedged:
-        piece, payload = await source.store.get_small(source.name)
+        piece, stored = await source.store.get_small(source.name)
     else:
         with trio.move_on_after(HEDGE_SECONDS) as scope:
-            piece, payload = await source.store.get_small(source.name)
+            piece, stored = await source.store.get_small(source.name)
         if scope.cancelled_caught:
             raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
     _compare(chunk, source.name, piece)
-    # One block: the digest of the plain bytes says more than any checksum that came along.
-    if hashlib.sha256(decode(piece.codec, payload, chunk.size)).digest() != chunk_digest(chunk.id):
-        raise PieceCorrupt(f"piece {source.name} on {source.node} does not have its chunk's digest")
-    return piece, payload
+    return piece, stored
+
+
+def _decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | memoryview:
+    """One block: the digest of the plain bytes says more than any checksum that came along."""
+    plain = decode(piece.codec, stored, chunk.size)
+    if hashlib.sha256(plain).digest() != chunk_digest(chunk.id):
+        raise PieceCorrupt(f"piece {piece.name} does not have its chunk's digest")
+    return plain
 
 
 async def _gather(chunk: PlacedChunk, source: Source, buffer: memoryview) -> tuple[Piece, memoryview]:
@@ -142,7 +151,7 @@ class PlainStream:
         self._start = start
         self._end = start + length
         self._position = start - start % BLOCK_SIZE
-        self._fetch_end = min(-(-self._end // BLOCK_SIZE) * BLOCK_SIZE, chunk.stored_size)
+        self._fetch_end = min(-(-self._end // BLOCK_SIZE) * BLOCK_SIZE, chunk.stored)
         self._source: Source | None = None
         self._context: AbstractAsyncContextManager[PieceStream] | None = None
         self._stream: PieceStream | None = None
@@ -222,8 +231,8 @@ def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
 
 def _compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
     """A data node is trusted against malice, not against error: is this what was asked for?"""
-    if piece.name != asked or piece.size != chunk.stored_size or piece.codec != chunk.codec:
-        raise PieceCorrupt(f"asked for {asked} with {chunk.stored_size} bytes, got {piece.name} with {piece.size}")
+    if piece.name != asked or piece.size != chunk.stored or piece.codec != chunk.codec:
+        raise PieceCorrupt(f"asked for {asked} with {chunk.stored} bytes, got {piece.name} with {piece.size}")
 
 
 async def _fill(stream: PieceStream, source: Source, view: memoryview) -> None:

@@ -35,7 +35,8 @@ async def write_chunk(
     """Store ``plain`` (whose SHA-256 is ``digest``) under a fresh generation.
 
     Returns when at least the scheme's write quorum of pieces is durable. Raises QuorumNotReached, NoPlacement, or
-    VolumeFull if that is why. Neither an error nor a cancellation leaves anything recorded.
+    VolumeFull if that is why; then, and when cancelled, the pieces that were sent are handed to the sweep.
+    The caller ends the write in ``chunks.in_flight``: settled when it recorded the chunk, abandoned if not.
     """
     chunk = chunk_id(digest, chunks.random_bits(64))
     if len(plain) < LARGE_SIZE:
@@ -43,8 +44,18 @@ async def write_chunk(
     else:
         piece, payload = await chunks.threads.run(_encode, plain, chunk, scheme, compress)
     fan = _FanOut(chunks, chunk, piece, payload, scheme)
-    await (fan.send_small() if piece.size < LARGE_SIZE else fan.send_large())
+    chunks.in_flight.begin_write(chunk)
+    try:
+        await (fan.send_small() if piece.size < LARGE_SIZE else fan.send_large())
+    except BaseException:
+        chunks.in_flight.abandon_write(chunk, placed_pieces(fan.nodes), trio.current_time())
+        raise
     return Chunk(chunk, len(plain), piece.size, piece.codec, scheme.text, tuple(fan.nodes), tuple(fan.tally.missing))
+
+
+def placed_pieces(nodes: Sequence[NodeName | None]) -> tuple[tuple[int, NodeName], ...]:
+    """(piece number, node) of every piece that a node may hold."""
+    return tuple((number, node) for number, node in enumerate(nodes) if node is not None)
 
 
 async def write_piece(chunks: Chunks, node: NodeName, piece: Piece, payload: bytes | memoryview) -> None:

@@ -1,1 +1,5 @@
-""""""
+"""The background work of the api role: who is there, what is lacking, what nothing references any more.
+
+Each kind is a Worker with one shape (``background.Worker``). It never answers a client and never invents data:
+repair is a verified read and a write. Open ``membership.py`` first, then ``heal.py`` and ``sweep.py``.
+"""

@@ -16,6 +16,7 @@ from flared.chunks.budget import Lease, MemoryBudget
 from flared.chunks.chunk import Chunk, Chunks
 from flared.chunks.cutter import BodySource, Cutter
 from flared.chunks.damage import DamageList
+from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.read import PlainStream, read_whole
 from flared.chunks.scheme import parse_scheme
@@ -43,7 +44,20 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
             nodes.set_node(member.name, member, NodeState.ONLINE)
         nodes.set_ring(RingNode(member.name, "z", 1.0) for member in members)
         bits = random.Random(7).getrandbits
-        yield Chunks(nodes, MemoryBudget(total), MemoryBudget(total), DamageList(), InlineThreads(), bits, "."), members
+        yield (
+            Chunks(
+                nodes=nodes,
+                budget=MemoryBudget(total),
+                stages=MemoryBudget(total),
+                damage=DamageList(),
+                in_flight=InFlight(),
+                prefetches=trio.Semaphore(8),
+                threads=InlineThreads(),
+                random_bits=bits,
+                spill_directory="/tmp",
+            ),
+            members,
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -53,7 +67,7 @@ async def store(chunks: Chunks, plain: bytes, scheme: str = "replica:3", *, comp
 
 
 async def load(chunks: Chunks, chunk: Chunk) -> bytes:
-    buffer = memoryview(bytearray(chunk.stored_size)) if chunk.stored_size >= LARGE_SIZE else None
+    buffer = memoryview(bytearray(chunk.stored)) if chunk.stored >= LARGE_SIZE else None
     return bytes(await read_whole(chunks, chunk, buffer))
 
 

@@ -1,0 +1,51 @@
+"""Buckets: create, list, remove."""
+
+from __future__ import annotations
+
+from flared.catalog import buckets as catalog
+from flared.catalog.buckets import Bucket
+from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
+from flared.chunks.scheme import parse_scheme
+from flared.errors import BadRequest
+from flared.names import DEFAULT_BUCKET, BucketName
+from flared.objects.store import Store, now_ms
+
+
+async def create_bucket(
+    store: Store,
+    name: BucketName,
+    *,
+    scheme: str | None = None,
+    chunk_size: int | None = None,
+    compress: bool | None = None,
+) -> bool:
+    """Create a bucket; False if it is there, whatever its settings. What is not given comes from the configuration.
+
+    Raises BadRequest for a setting that cannot be.
+    """
+    defaults = store.defaults
+    bucket = Bucket(
+        name,
+        now_ms(store),
+        parse_scheme(scheme or defaults.scheme).text,
+        defaults.chunk_size if chunk_size is None else chunk_size,
+        defaults.compress if compress is None else compress,
+    )
+    if not CHUNK_SIZE_MIN <= bucket.chunk_size <= CHUNK_SIZE_MAX:
+        raise BadRequest(f"a chunk size is {CHUNK_SIZE_MIN} to {CHUNK_SIZE_MAX} bytes, not {bucket.chunk_size}")
+    return await store.kv.transact(lambda tx: catalog.create_bucket(tx, bucket))
+
+
+async def ensure_default_bucket(store: Store) -> None:
+    """The bucket ``default`` is there from the first start on."""
+    await create_bucket(store, DEFAULT_BUCKET)
+
+
+async def remove_bucket(store: Store, name: BucketName) -> bool:
+    """Remove an empty bucket; False if there is none. Raises BucketNotEmpty, or Busy if a put came in between."""
+    return await catalog.remove_bucket(store.kv, name, now_ms(store))
+
+
+async def list_buckets(store: Store, after: str = "", limit: int = 1000) -> list[Bucket]:
+    """In the order of their names, those after ``after``."""
+    return await catalog.list_buckets(store.kv, after, limit)

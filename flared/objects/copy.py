@@ -1,0 +1,113 @@
+"""Copy: a new name for the same chunks, by reference; read and written again where the target's bucket keeps its
+objects differently."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.catalog.buckets import find_bucket
+from flared.catalog.manifest import Manifest
+from flared.catalog.objects import add_references, find_object, put_version
+from flared.errors import Busy
+from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
+from flared.objects.get import Reading, open_object
+from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.store import Store, due_ms, now_ms
+
+if TYPE_CHECKING:
+    from flared.meta.kv import Transaction
+    from flared.names import ObjectName
+
+ATTEMPTS_MAX = 5
+"""Each one that fails means that the source was replaced meanwhile and its garbage collected."""
+
+
+async def copy_object(
+    store: Store,
+    source: ObjectName,
+    target: ObjectName,
+    *,
+    headers: ObjectHeaders | None = None,
+    when: Conditions = UNCONDITIONAL,
+) -> PutResult:
+    """Make ``target`` the same as the newest version of ``source``, with new ``headers`` if given.
+
+    ``when`` is about the target. Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
+    """
+    theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
+    if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
+        async with open_object(store, source) as reading:
+            return await put_object(
+                store, target, _ReadingSource(reading), headers=headers or _headers_of(reading.manifest), when=when
+            )
+    for _ in range(ATTEMPTS_MAX):
+        result = await _reference(store, await find_object(store.kv, source), target, headers, when)
+        if result is not None:
+            return result
+    raise Busy(f"{source.key!r} changes faster than it can be copied")
+
+
+class _Gone(Exception):  # a signal inside this file, never an error
+    """What the manifest names was released meanwhile."""
+
+
+async def _reference(
+    store: Store, manifest: Manifest, target: ObjectName, headers: ObjectHeaders | None, when: Conditions
+) -> PutResult | None:
+    now, moment, due = store.now(), now_ms(store), due_ms(store)
+    said = headers or _headers_of(manifest)
+
+    def check(current: Manifest | None) -> None:
+        check_write(when, current.etag if current else None)
+
+    def decide(tx: Transaction) -> PutResult:
+        if not add_references(tx, manifest):
+            raise _Gone
+        draft = Manifest(
+            target,
+            0,
+            manifest.size,
+            manifest.etag,
+            now,
+            said.content_type,
+            said.user,
+            manifest.chunk,
+            manifest.extents,
+        )
+        written, replaced = put_version(tx, draft, check, moment, due)
+        return PutResult(written, replaced is None)
+
+    try:
+        return await store.kv.transact(decide)
+    except _Gone:
+        return None
+
+
+def _headers_of(manifest: Manifest) -> ObjectHeaders:
+    return ObjectHeaders(manifest.content_type, manifest.user)
+
+
+class _ReadingSource:
+    """An open object as the body of a put."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.length: int | None = reading.length
+        self._reading = reading
+        self._rest = memoryview(b"")
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        if not len(self._rest):
+            view = await self._reading.next()
+            if view is None:
+                return 0
+            self._rest = memoryview(view)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    async def read_all(self, limit: int) -> bytes:
+        data = bytearray()
+        while (view := await self._reading.next()) is not None:
+            data += view
+        return bytes(data)

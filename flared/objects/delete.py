@@ -1,0 +1,30 @@
+"""Delete: the manifest goes at once; what only it referenced is garbage, released after a grace period."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.catalog.objects import delete_version
+from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
+from flared.objects.store import Store, due_ms
+
+if TYPE_CHECKING:
+    from flared.catalog.manifest import Manifest
+    from flared.meta.kv import Transaction
+    from flared.names import ObjectName
+
+
+async def delete_object(store: Store, name: ObjectName, when: Conditions = UNCONDITIONAL) -> bool:
+    """Delete the newest version; False if there was none. Durable when it returns, also on a full disk.
+
+    Raises NoSuchBucket, and PreconditionFailed if ``when`` does not hold at that moment.
+    """
+    due = due_ms(store)
+
+    def check(current: Manifest | None) -> None:
+        check_write(when, current.etag if current else None)
+
+    def decide(tx: Transaction) -> bool:
+        return delete_version(tx, name, check, due) is not None
+
+    return await store.kv.transact(decide)

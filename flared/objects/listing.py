@@ -1,0 +1,69 @@
+"""Listing: the objects of a bucket, and the chunks of an object, a page at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flared.catalog.chunks import ChunkRecord, find_many
+from flared.catalog.extents import PAGE_CHUNKS, read_page
+from flared.catalog.objects import Listing, find_object, list_page
+from flared.errors import ManifestCorrupt
+
+if TYPE_CHECKING:
+    from flared.catalog.manifest import Manifest
+    from flared.names import BucketName, ChunkId, ObjectName
+    from flared.objects.store import Store
+
+LIMIT_MAX = 10_000
+
+
+async def list_objects(
+    store: Store, bucket: BucketName, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+) -> Listing:
+    """One page, in UTF-8 byte order, of one moment; costs the same whatever the bucket holds. Raises NoSuchBucket."""
+    return await list_page(
+        store.kv, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=min(limit, LIMIT_MAX)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPage:
+    manifest: Manifest
+    first: int
+    """Number of the first chunk on this page."""
+    chunks: tuple[ChunkRecord, ...]
+    next: int | None
+    """Number of the first chunk that is not on this page any more; None if there is none."""
+
+
+async def list_chunks(store: Store, name: ObjectName, *, first: int = 0, limit: int = 1000) -> ChunkPage:
+    """The chunks of the newest version from number ``first`` on, where their pieces are and which are missing.
+
+    Raises NoSuchBucket, NoSuchObject.
+    """
+    manifest = await find_object(store.kv, name)
+    total = 1 if manifest.chunk else sum(extent.chunks for extent in manifest.extents)
+    end = min(total, first + max(1, min(limit, LIMIT_MAX)))
+    ids = await _chunk_ids(store, manifest, first, end)
+    records = []
+    for chunk, record in zip(ids, await find_many(store.kv, ids), strict=True):
+        if record is None:
+            raise ManifestCorrupt(f"the record of chunk {chunk} is lost")
+        records.append(record)
+    return ChunkPage(manifest, first, tuple(records), end if end < total else None)
+
+
+async def _chunk_ids(store: Store, manifest: Manifest, first: int, end: int) -> list[ChunkId]:
+    if manifest.chunk is not None:
+        return [manifest.chunk][first:end]
+    ids: list[ChunkId] = []
+    position = 0
+    for extent in manifest.extents:
+        for page in range(-(-extent.chunks // PAGE_CHUNKS)):
+            count = min(PAGE_CHUNKS, extent.chunks - page * PAGE_CHUNKS)
+            if position < end and position + count > first:
+                members = await read_page(store.kv, extent.id, page)
+                ids += [chunk for chunk, _ in members[max(0, first - position) : end - position]]
+            position += count
+    return ids

@@ -1,0 +1,51 @@
+"""Store: the handles that the verbs work with. A value; it has no methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flared.chunks.chunk import CHUNK_SIZE_DEFAULT, Chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flared.catalog.totals import Totals
+    from flared.meta.kv import KV
+
+OBJECT_SIZE_MAX = 5 * 1024**4
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a bucket gets at its creation unless it says otherwise."""
+
+    scheme: str = "replica:3"
+    chunk_size: int = CHUNK_SIZE_DEFAULT
+    compress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    kv: KV
+    chunks: Chunks
+    totals: Totals
+    now: Callable[[], float]
+    """The wall clock, seconds since the epoch: for versions, times of modification and due times."""
+    random_bits: Callable[[int], int]
+    defaults: Defaults = Defaults()
+    object_size_max: int = OBJECT_SIZE_MAX
+    garbage_grace_seconds: float = 15 * 60.0
+    upload_ttl_seconds: float = 24 * 3600.0
+    degraded: Callable[[], None] = lambda: None
+    """Called when a chunk was recorded with pieces missing, so that heal need not look for it."""
+
+
+def now_ms(store: Store) -> int:
+    """The wall clock in milliseconds: what versions and due times are made of."""
+    return int(store.now() * 1000)
+
+
+def due_ms(store: Store) -> int:
+    """When garbage that is made now may be collected."""
+    return now_ms(store) + int(store.garbage_grace_seconds * 1000)

@@ -1,0 +1,208 @@
+"""Heal: take what is known to be damaged or missing, read a good copy, write the lacking pieces, record them.
+
+Damage is recorded first (``missing`` in the chunk record), so that a restart forgets nothing; then every chunk with
+missing pieces is repaired, as far as nodes can take them. The order of a repair is: the piece durable on its node,
+then the record. A crash in between leaves a piece that is written again, or collected by ``reconcile``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place
+from flared.chunks.read import read_both
+from flared.chunks.scheme import parse_scheme
+from flared.chunks.write import write_piece
+from flared.cluster.states import NodeState
+from flared.data.pieces import LARGE_SIZE
+from flared.errors import Damaged, FlareError, NodeUnreachable, Unavailable
+from flared.names import ChunkId, NodeName, piece_name
+
+if TYPE_CHECKING:
+    from flared.chunks.damage import DamageList
+    from flared.objects.store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+PARALLEL = 8
+"""Repairs under way at once: enough to fill a link with small pieces, few enough to leave the loop to clients."""
+RETRY_SECONDS = 15.0
+"""What could not be repaired now is looked at again this much later, or when a node comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealStatistics:
+    backlog: int
+    """Chunks known to lack pieces, as of the last pass."""
+    repaired: int
+    """Pieces written since the start."""
+    lost: int
+    """Chunks of which the last pass found no good piece."""
+
+
+class Heal:
+    """A Worker."""
+
+    name = "heal"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._damage: DamageList = store.chunks.damage
+        self._woken = trio.Event()
+        self._cursor: ChunkId | None = None
+        self._repaired = 0
+        self._backlog = 0
+        self._pass_left = 0
+        self._pass_lost = 0
+        self._lost = 0
+
+    def wake(self) -> None:
+        """There may be something to repair, or somebody new to take it."""
+        self._woken.set()
+
+    async def step(self) -> bool:
+        recorded = await self._record_damage()
+        chunks = await list_repairs(self._store.kv, self._cursor, BATCH)
+        lacking = await self._repair_all(chunks)
+        self._pass_left += lacking
+        if len(chunks) == BATCH:
+            self._cursor = chunks[-1]
+            self._backlog = max(self._backlog, self._pass_left)
+            return True
+        self._backlog, self._pass_left = self._pass_left, 0
+        self._lost, self._pass_lost = self._pass_lost, 0
+        self._cursor = None
+        return recorded == BATCH
+
+    async def wait(self) -> None:
+        if not self._woken.is_set():
+            with trio.move_on_after(RETRY_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._wake_on_damage)
+                    await self._woken.wait()
+                    nursery.cancel_scope.cancel()
+        self._woken = trio.Event()
+
+    def statistics(self) -> HealStatistics:
+        waiting = self._damage.statistics().waiting
+        return HealStatistics(self._backlog + waiting, self._repaired, self._lost)
+
+    async def _wake_on_damage(self) -> None:
+        await self._damage.wait()
+        self._woken.set()
+
+    async def _record_damage(self) -> int:
+        """Write what readers and scrubs found into the chunk records; how many entries were taken."""
+        entries = self._damage.take(BATCH)
+        for chunk, number, node in entries:
+            record = await find_chunk(self._store.kv, chunk)
+            stands = record is not None and number < len(record.nodes) and record.nodes[number] == node
+            if record is not None and stands and number not in record.missing:
+                await mark_missing(self._store, record, (number,))
+            self._damage.settle(chunk, number)
+        return len(entries)
+
+    async def _repair_all(self, chunks: list[ChunkId]) -> int:
+        """How many of them still lack pieces after it."""
+        lacking = 0
+        limit = trio.CapacityLimiter(PARALLEL)
+
+        async def repair(chunk: ChunkId) -> None:
+            nonlocal lacking
+            async with limit:
+                try:
+                    lacking += not await self._repair(chunk)
+                except Unavailable as error:
+                    lacking += 1
+                    log.debug("event=repair_postponed chunk=%s message=%r", chunk, str(error))
+                except Damaged as error:
+                    lacking += 1
+                    self._pass_lost += 1
+                    log.error("event=chunk_lost chunk=%s message=%r", chunk, str(error))
+
+        async with trio.open_nursery() as nursery:
+            for chunk in chunks:
+                nursery.start_soon(repair, chunk)
+        return lacking
+
+    async def _repair(self, chunk: ChunkId) -> bool:
+        """Write the missing pieces of one chunk where they can be; whether none is missing after."""
+        record = await find_chunk(self._store.kv, chunk)
+        if record is None or not record.missing:
+            return True
+        targets = choose_targets(self._store, record)
+        if not targets:
+            return False
+        chunks = self._store.chunks
+        amount = record.stored if record.stored >= LARGE_SIZE else 0
+        with await chunks.budget.lease(amount, beside=record.size) as lease:
+            piece, stored, _ = await read_both(chunks, record, lease.view)
+            payloads = parse_scheme(record.scheme).encode(stored)
+            written: dict[int, NodeName] = {}
+            for number, node in targets.items():
+                name = piece_name(chunk, number)
+                try:
+                    await self._clear(record, number, node)
+                    await write_piece(chunks, node, replace(piece, name=name), payloads[number])
+                except FlareError as error:
+                    log.info(
+                        "event=repair_failed chunk=%s piece=%d node=%s message=%r", chunk, number, node, str(error)
+                    )
+                    continue
+                written[number] = node
+        if not written:
+            return False
+        return await self._record(record, written)
+
+    async def _clear(self, record: ChunkRecord, number: int, node: NodeName) -> None:
+        """Where a wrong piece of this name may lie, a put would be told that it is there already."""
+        store = self._store.chunks.nodes.store(node)
+        if store is None:
+            raise NodeUnreachable(node, "it has gone")
+        if record.nodes[number] == node:
+            for error in await store.delete([piece_name(record.id, number)]):
+                if error is not None:
+                    raise error
+
+    async def _record(self, record: ChunkRecord, written: dict[int, NodeName]) -> bool:
+        nodes = tuple(written.get(number, node) for number, node in enumerate(record.nodes))
+        missing = tuple(number for number in record.missing if number not in written)
+        new = replace(record, nodes=nodes, missing=missing)
+        placed = await self._store.kv.transact(lambda tx: place(tx, record.id, record, new))
+        if placed:
+            self._repaired += len(written)
+            for number in written:
+                self._damage.settle(record.id, number)
+        return placed and not missing
+
+
+def choose_targets(store: Store, record: ChunkRecord) -> dict[int, NodeName]:
+    """For each missing piece the node that can take it now: its own if it is back, else another without a piece."""
+    nodes = store.chunks.nodes
+    targets: dict[int, NodeName] = {}
+    for number in record.missing:
+        own = record.nodes[number]
+        if own is not None and nodes.takes_pieces(own):
+            targets[number] = own
+    taken = {node for number, node in enumerate(record.nodes) if node and number not in record.missing}
+    for number in record.missing:
+        if number not in targets:
+            found = nodes.choose(record.id, 1, taken=taken | set(targets.values()))
+            if found:
+                targets[number] = found[0]
+    return targets
+
+
+async def mark_missing(store: Store, record: ChunkRecord, numbers: tuple[int, ...]) -> bool:
+    """Record that pieces are not, or not rightly, where the record says; False if it has changed meanwhile."""
+    new = replace(record, missing=tuple(sorted({*record.missing, *numbers})))
+    return await store.kv.transact(lambda tx: place(tx, record.id, record, new))
+
+
+def is_gone(store: Store, node: NodeName | None) -> bool:
+    return node is not None and store.chunks.nodes.state(node) is NodeState.OFFLINE

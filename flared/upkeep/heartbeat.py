@@ -1,0 +1,114 @@
+"""What a data node says of itself every three seconds, as a value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flared.errors import BadRequest
+from flared.names import NodeName, parse_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TEXT_MAX = 255
+VOLUMES_MAX = 256
+DAMAGE_MAX = 10_000
+
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    id: str
+    path: str
+    capacity: int
+    used: int
+    free: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    name: NodeName
+    address: str
+    zone: str
+    version: str
+    cluster: str | None
+    instance: str
+    volumes: tuple[VolumeReport, ...]
+    pieces: int
+    damage: tuple[str, ...]
+
+    @property
+    def capacity(self) -> int:
+        return sum(volume.capacity for volume in self.volumes)
+
+    @property
+    def used(self) -> int:
+        return sum(volume.used for volume in self.volumes)
+
+    @property
+    def full(self) -> bool:
+        """Whether no volume takes new pieces."""
+        return not any(volume.state == "ok" for volume in self.volumes)
+
+
+def parse_heartbeat(data: object) -> Heartbeat:
+    """A heartbeat from its decoded JSON; raises BadRequest or BadName for anything else."""
+    fields = _mapping(data)
+    address = _text(fields, "address")
+    if not _ADDRESS.fullmatch(address):
+        raise BadRequest(f"a heartbeat's address must be host:port, not {address[:60]!r}")
+    volumes = _list(fields, "volumes", VOLUMES_MAX)
+    damage = _list(fields, "damage", DAMAGE_MAX)
+    return Heartbeat(
+        name=parse_node(_text(fields, "name")),
+        address=address,
+        zone=_text(fields, "zone"),
+        version=_text(fields, "version"),
+        cluster=_text(fields, "cluster") if fields.get("cluster") is not None else None,
+        instance=_text(fields, "instance"),
+        volumes=tuple(_volume(_mapping(volume)) for volume in volumes),
+        pieces=_count(fields, "pieces"),
+        damage=tuple(name for name in damage if isinstance(name, str)),
+    )
+
+
+def _volume(fields: Mapping[str, object]) -> VolumeReport:
+    return VolumeReport(
+        id=_text(fields, "id"),
+        path=str(fields.get("path", "")),
+        capacity=_count(fields, "capacity"),
+        used=_count(fields, "used"),
+        free=_count(fields, "free"),
+        state=_text(fields, "state"),
+    )
+
+
+def _mapping(data: object) -> Mapping[str, object]:
+    if not isinstance(data, dict):
+        raise BadRequest("a heartbeat is a JSON object")
+    return data
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value or len(value) > TEXT_MAX:
+        raise BadRequest(f"a heartbeat needs {name!r} as a text of 1 to {TEXT_MAX} characters")
+    return value
+
+
+def _count(fields: Mapping[str, object], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise BadRequest(f"a heartbeat needs {name!r} as a whole number")
+    return value
+
+
+def _list(fields: Mapping[str, object], name: str, limit: int) -> list[object]:
+    value = fields.get(name, [])
+    if not isinstance(value, list):
+        raise BadRequest(f"a heartbeat needs {name!r} as a list")
+    return value[:limit]

@@ -1,0 +1,73 @@
+"""LostNodes: when a node has been silent for ``repair_after``, note its pieces as missing, so that heal rebuilds them.
+
+One walk over the chunk records for all nodes that went offline; a walk begun before a node went is followed by another.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.catalog.chunks import ChunkRecord, list_chunks
+from flared.cluster.states import NodeState
+from flared.upkeep.heal import Heal, mark_missing
+
+if TYPE_CHECKING:
+    from flared.names import ChunkId, NodeName
+    from flared.objects.store import Store
+
+log = logging.getLogger(__name__)
+
+PAGE = 256
+
+
+class LostNodes:
+    """A Worker."""
+
+    name = "lost_nodes"
+
+    def __init__(self, store: Store, heal: Heal) -> None:
+        self._store = store
+        self._heal = heal
+        self._waiting: set[NodeName] = set()
+        self._walking: set[NodeName] = set()
+        self._cursor: ChunkId | None = None
+        self._woken = trio.Event()
+
+    def node_changed(self, node: NodeName, state: NodeState) -> None:
+        """Told by membership."""
+        if state is NodeState.OFFLINE:
+            self._waiting.add(node)
+            self._woken.set()
+        else:
+            self._waiting.discard(node)
+            self._walking.discard(node)
+
+    async def step(self) -> bool:
+        if not self._walking:
+            self._walking, self._waiting, self._cursor = self._waiting, set(), None
+            if not self._walking:
+                return False
+            log.warning("event=rebuild_begins nodes=%s", ",".join(sorted(self._walking)))
+        page = await list_chunks(self._store.kv, self._cursor, PAGE)
+        for record in page:
+            await self._note(record)
+        self._heal.wake()
+        if len(page) == PAGE:
+            self._cursor = page[-1].id
+        else:
+            self._walking = set()
+        return bool(self._walking or self._waiting)
+
+    async def wait(self) -> None:
+        await self._woken.wait()
+        self._woken = trio.Event()
+
+    async def _note(self, record: ChunkRecord) -> None:
+        numbers = tuple(
+            number for number, node in enumerate(record.nodes) if node in self._walking and number not in record.missing
+        )
+        if numbers:
+            await mark_missing(self._store, record, numbers)

@@ -1,0 +1,161 @@
+"""Sweep: release what nothing references any more, when its grace is over.
+
+Extents give back their chunks page by page; a chunk without references is condemned (its record goes, and with it any
+way to reference that generation again); then each node is told to delete its pieces, and told again until it has.
+The order makes every line safe to crash at: a record never outlives the wish to delete its pieces, and pieces are
+deleted only after nothing can name them. Deleting twice is harmless, because a generation is never used again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.catalog.chunks import condemn_chunk, find_chunk
+from flared.catalog.extents import give_up, list_open_extents, release_extent_page
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, postpone, take_due, told
+from flared.errors import FlareError, NodeUnreachable
+from flared.names import ChunkId, NodeName, piece_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.objects.store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+EXTENT_PORTION = 64
+"""Chunks of an extent released in one transaction."""
+POSTPONE_SECONDS = 60.0
+INTERVAL_SECONDS = 5.0
+ABANDONED_SECONDS = 15.0
+"""How long after its put failed a piece may still be on its way to a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStatistics:
+    extents: int
+    chunks: int
+    pieces: int
+    due: int
+    """Items that were due at the last look and could not be finished."""
+
+
+class Sweep:
+    """A Worker. What is due by the wall clock also has to have been seen due for the grace by the monotonic one."""
+
+    name = "sweep"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clock = _SteadyClock(store)
+        self._extents = self._chunks = self._pieces = self._due = 0
+
+    async def step(self) -> bool:
+        now_ms = self._clock.steady_ms()
+        if not now_ms:
+            return False
+        await self._give_up_expired(now_ms)
+        abandoned = await self._delete_abandoned()
+        items = await take_due(self._store.kv, now_ms, BATCH)
+        progress = 0
+        for item in items:
+            if item.kind == EXTENT:
+                progress += await self._release_extent(item, now_ms)
+            elif item.kind == CHUNK:
+                progress += await self._condemn(item, now_ms)
+        condemned = [item for item in items if item.kind == CONDEMNED]
+        progress += await self._delete_pieces(condemned, now_ms)
+        self._due = len(items) - progress
+        return progress > 0 or abandoned
+
+    async def wait(self) -> None:
+        await trio.sleep(min(INTERVAL_SECONDS, max(0.1, self._store.garbage_grace_seconds / 2)))
+
+    def statistics(self) -> SweepStatistics:
+        return SweepStatistics(self._extents, self._chunks, self._pieces, self._due)
+
+    async def _give_up_expired(self, now_ms: int) -> None:
+        """An upload that this process carries on never expires, however long it takes."""
+        for _, extent in await list_open_extents(self._store.kv, now_ms, BATCH):
+            if not self._store.chunks.in_flight.reads(extent):
+                await self._store.kv.transact(lambda tx, extent=extent: give_up(tx, extent, now_ms))  # type: ignore[misc]
+
+    async def _release_extent(self, item: Garbage, now_ms: int) -> bool:
+        if self._store.chunks.in_flight.reads(item.id):
+            return False
+        # The chunks have rested as long as the extent: nothing else led to them.
+        while await self._store.kv.transact(lambda tx: release_extent_page(tx, item, now_ms, EXTENT_PORTION)):
+            await trio.lowlevel.checkpoint()
+        self._extents += 1
+        return True
+
+    async def _condemn(self, item: Garbage, now_ms: int) -> bool:
+        if self._store.chunks.in_flight.reads(item.id):
+            return False
+        condemned = await self._store.kv.transact(lambda tx: condemn_chunk(tx, item, now_ms))
+        self._chunks += condemned is not None
+        return True
+
+    async def _delete_pieces(self, items: Sequence[Garbage], now_ms: int) -> int:
+        """Tell each node in one call what to delete; how many items made progress."""
+        by_node: defaultdict[NodeName, list[tuple[Garbage, int]]] = defaultdict(list)
+        for item in items:
+            for number, node in item.pieces:
+                by_node[node].append((item, number))
+        touched: set[str] = set()
+        for node, pieces in by_node.items():
+            names = [(ChunkId(item.id), number) for item, number in pieces]
+            answers = await self._tell(node, names)
+            for (item, _), error in zip(pieces, answers, strict=True):
+                later = now_ms + int(POSTPONE_SECONDS * 1000)
+                if error is None:
+                    await self._store.kv.transact(lambda tx, item=item, node=node: told(tx, item, node))  # type: ignore[misc]
+                    self._pieces += 1
+                else:
+                    await self._store.kv.transact(lambda tx, item=item, later=later: postpone(tx, item, later))  # type: ignore[misc]
+                touched.add(item.id)
+        return len(touched)
+
+    async def _tell(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
+        store = self._store.chunks.nodes.store(node)
+        if store is None or not self._store.chunks.nodes.is_online(node):
+            return [NodeUnreachable(node, "it is away")] * len(pieces)
+        try:
+            return await store.delete([piece_name(chunk, number) for chunk, number in pieces])
+        except FlareError as error:
+            return [error] * len(pieces)
+
+    async def _delete_abandoned(self) -> bool:
+        """Pieces of puts that failed: wherever they may be, unless the chunk was recorded after all."""
+        chunks = self._store.chunks.in_flight.take_abandoned(trio.current_time() - ABANDONED_SECONDS, BATCH)
+        due = self._clock.steady_ms()
+        for chunk, pieces in chunks:
+            if await find_chunk(self._store.kv, chunk) is None:
+                await self._store.kv.transact(
+                    lambda tx, chunk=chunk, pieces=pieces: condemn_pieces(tx, chunk, pieces, due)  # type: ignore[misc]
+                )
+        return bool(chunks)
+
+
+class _SteadyClock:
+    """The wall clock, but never further ahead than the monotonic clock has moved since the start, and standing still
+    for the first grace: a clock that jumps, while this process runs or before, makes nothing due."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wall = store.now()
+        self._monotonic: float | None = None
+
+    def steady_ms(self) -> int:
+        if self._monotonic is None:
+            self._monotonic = trio.current_time()
+        elapsed = trio.current_time() - self._monotonic
+        if elapsed < self._store.garbage_grace_seconds:
+            return 0
+        return int(min(self._store.now(), self._wall + elapsed) * 1000)
