@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place
+from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place, read_chunk
+from flared.catalog.garbage import condemn_pieces
 from flared.chunks.read import read_both
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
@@ -24,7 +25,8 @@ from flared.names import ChunkId, NodeName, piece_name
 
 if TYPE_CHECKING:
     from flared.chunks.damage import DamageList
-    from flared.objects.store import Store
+    from flared.meta.kv import Transaction
+from flared.objects.store import Store, now_ms
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +138,18 @@ class Heal:
         if record is None or not record.missing:
             return True
         targets = choose_targets(self._store, record)
-        if not targets:
+        in_flight = self._store.chunks.in_flight
+        if not targets or in_flight.writes(chunk):
             return False
+        in_flight.begin_write(chunk)
+        try:
+            return await self._rewrite(record, targets)
+        finally:
+            in_flight.settle_write(chunk)
+
+    async def _rewrite(self, record: ChunkRecord, targets: dict[int, NodeName]) -> bool:
+        """Write pieces to their targets and record those that came through; whether none is missing after."""
+        chunk = record.id
         chunks = self._store.chunks
         amount = record.stored if record.stored >= LARGE_SIZE else 0
         with await chunks.budget.lease(amount, beside=record.size) as lease:
@@ -173,7 +185,16 @@ class Heal:
         nodes = tuple(written.get(number, node) for number, node in enumerate(record.nodes))
         missing = tuple(number for number in record.missing if number not in written)
         new = replace(record, nodes=nodes, missing=missing)
-        placed = await self._store.kv.transact(lambda tx: place(tx, record.id, record, new))
+
+        def decide(tx: Transaction) -> bool:
+            if place(tx, record.id, record, new):
+                return True
+            if read_chunk(tx, record.id) is None:
+                # The chunk was condemned meanwhile: nobody else knows of what was just written.
+                condemn_pieces(tx, record.id, tuple(written.items()), now_ms(self._store))
+            return False
+
+        placed = await self._store.kv.transact(decide)
         if placed:
             self._repaired += len(written)
             for number in written:

@@ -1,0 +1,99 @@
+"""Status: what an operator asks first, as one value: is anything wrong, what is affected, who is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flared.chunks.scheme import parse_scheme
+from flared.cluster.states import NodeState
+
+if TYPE_CHECKING:
+    from flared.catalog.totals import TotalsNow
+    from flared.objects.store import Store
+    from flared.upkeep.heal import HealStatistics
+    from flared.upkeep.membership import Member, Membership
+    from flared.upkeep.reconcile import ReconcileStatistics
+    from flared.upkeep.sweep import SweepStatistics
+    from flared.upkeep.workers import Upkeep
+
+Health = Literal["ok", "degraded", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    health: Health
+    reasons: tuple[str, ...]
+    """One sentence for each thing that keeps the health from ``ok``."""
+    cluster: str
+    totals: TotalsNow
+    members: tuple[Member, ...]
+    heal: HealStatistics
+    sweep: SweepStatistics
+    reconcile: ReconcileStatistics
+
+
+def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> ClusterStatus:
+    """The state of everything this api node knows; from memory, without a scan."""
+    members = tuple(membership.members())
+    heal = upkeep.heal.statistics()
+    reasons = [*_about_writes(store, members), *_about_nodes(members), *_about_chunks(heal)]
+    down = obstacle(store, membership)
+    health: Health = "down" if down else "degraded" if reasons else "ok"
+    return ClusterStatus(
+        health,
+        tuple(reasons),
+        membership.cluster,
+        store.totals.now(),
+        members,
+        heal,
+        upkeep.sweep.statistics(),
+        upkeep.reconcile.statistics(),
+    )
+
+
+def obstacle(store: Store, membership: Membership) -> str:
+    """Why this cluster cannot take a put of the default scheme now; empty if it can."""
+    scheme = parse_scheme(store.defaults.scheme)
+    usable = [member for member in membership.members() if member.state is NodeState.ONLINE]
+    if len(usable) >= scheme.quorum:
+        return ""
+    return f"{scheme.text} needs {scheme.quorum} data nodes that take writes, {len(usable)} can"
+
+
+def _about_writes(store: Store, members: tuple[Member, ...]) -> list[str]:
+    scheme = parse_scheme(store.defaults.scheme)
+    usable = sum(member.state is NodeState.ONLINE for member in members)
+    if usable < scheme.quorum:
+        return [f"writes are refused: {scheme.text} needs {scheme.quorum} data nodes that take them, {usable} can"]
+    if usable < scheme.pieces:
+        return [f"new objects lack copies: {scheme.text} wants {scheme.pieces} data nodes, {usable} take writes"]
+    return []
+
+
+def _about_nodes(members: tuple[Member, ...]) -> list[str]:
+    reasons = []
+    for member in members:
+        name = member.record.name
+        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+            seen = member.last_seen_seconds
+            since = "not heard from since this api node started" if seen is None else f"silent for {seen:.0f} s"
+            reasons.append(f"node {name} is {member.state.value}: {since}")
+        elif member.state is NodeState.FULL:
+            reasons.append(f"node {name} takes no new data: none of its volumes has room or is writable")
+        if member.heartbeat is not None:
+            reasons += [
+                f"volume {volume.path} on node {name} is {volume.state}"
+                for volume in member.heartbeat.volumes
+                if volume.state not in ("ok", "full")
+            ]
+    return reasons
+
+
+def _about_chunks(heal: HealStatistics) -> list[str]:
+    reasons = []
+    if heal.backlog:
+        reasons.append(f"{heal.backlog} chunks lack pieces and wait for repair")
+    if heal.lost:
+        reasons.append(f"{heal.lost} chunks have no good piece that can be reached: their objects cannot be read")
+    return reasons

@@ -1,0 +1,69 @@
+"""Upkeep: every background Worker of the api role, wired to what wakes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.background import WorkerRun, WorkerStatistics
+from flared.cluster.states import NodeState
+from flared.upkeep.heal import Heal
+from flared.upkeep.lost_nodes import LostNodes
+from flared.upkeep.reconcile import Reconcile
+from flared.upkeep.sweep import Sweep
+
+if TYPE_CHECKING:
+    from flared.names import NodeName
+    from flared.objects.store import Store
+    from flared.upkeep.membership import Membership
+
+TRIM_SECONDS = 10.0
+
+HEAL_REST = 0.5
+"""Heal rests half as long as it works, so that clients keep at least a third of the loop."""
+
+
+class Upkeep:
+    """Lives as long as the api role. Nothing of it runs before ``run``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.heal = Heal(store)
+        self.sweep = Sweep(store)
+        self.reconcile = Reconcile(store, self.heal)
+        self.lost_nodes = LostNodes(store, self.heal)
+        self._runs = [
+            WorkerRun(self.heal, rest=HEAL_REST),
+            WorkerRun(self.sweep),
+            WorkerRun(self.reconcile),
+            WorkerRun(self.lost_nodes, rest=1.0),
+        ]
+
+    def follow(self, membership: Membership) -> None:
+        """Hear of every change of a node's state."""
+        membership.subscribe(self._node_changed)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. A cancelled step leaves nothing half-done: each is made of transactions."""
+        async with trio.open_nursery() as nursery:
+            for run in self._runs:
+                nursery.start_soon(run.run)
+            nursery.start_soon(self._store.totals.fill)
+            nursery.start_soon(self._trim)
+            task_status.started()
+
+    def statistics(self) -> list[WorkerStatistics]:
+        return [run.statistics() for run in self._runs]
+
+    def _node_changed(self, node: NodeName, state: NodeState) -> None:
+        self.lost_nodes.node_changed(node, state)
+        self.reconcile.node_changed(node, state)
+        if state is NodeState.ONLINE:
+            self.heal.wake()
+
+    async def _trim(self) -> None:
+        """Give unused buffers back to the kernel."""
+        while True:
+            await trio.sleep(TRIM_SECONDS)
+            self._store.chunks.budget.trim()
