@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from flared.chunks.scheme import REPLICAS_MAX, parse_scheme
 from flared.errors import BadName, BadRequest, ConfigError
+from flared.http.address import Address, parse_address
 from flared.names import NodeName, parse_node
 
 T = TypeVar("T")
@@ -45,31 +46,6 @@ SIZE_UNITS = {
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-_PORTS = range(65536)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen, or where to be reached. Port 0 means any free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def wildcard(self) -> bool:
-        return self.host in {"0.0.0.0", "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +240,11 @@ def _read_log(reader: Reader) -> LogConfig:
 
 def _read_door(reader: Reader, port: int) -> tuple[Address, bytes | None]:
     """Where to listen, and the secret that is a must beyond loopback."""
-    listen = reader.read("listen", Address("127.0.0.1", port), parse_address)
+    listen = reader.read("listen", Address("127.0.0.1", port), parse_listen)
     name = reader.read("secret_file", "-", _text)
     if reader.given("secret_file"):
         return listen, _read_secret(reader, name)
-    if not listen.loopback:
+    if not is_loopback(listen):
         reader.note(
             "secret_file",
             f"is missing; listening on {listen} needs one: a file with the secret all nodes of the cluster share",
@@ -290,27 +266,28 @@ def _read_secret(reader: Reader, name: str) -> bytes | None:
 
 
 def _read_advertise(reader: Reader, listen: Address) -> Address:
-    advertise = reader.read("advertise", listen, parse_address)
-    if advertise.wildcard:
+    advertise = reader.read("advertise", listen, parse_listen)
+    if advertise.host in {"0.0.0.0", "::"}:
         reader.note(
             "advertise", f"nobody can reach {advertise}; name the address at which the api nodes reach this node"
         )
     return advertise
 
 
-def parse_address(value: object) -> Address:
+def parse_listen(value: object) -> Address:
     """``host:port`` or ``[ipv6]:port``; raises ValueError with what is allowed."""
-    rule = "use host:port, such as 127.0.0.1:8000 or [::1]:8000"
-    if not isinstance(value, str):
-        raise ValueError(rule)
-    host, colon, port = value.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(rule)
-    if not host or not colon or not (port.isascii() and port.isdigit()) or int(port) not in _PORTS:
-        raise ValueError(rule)
-    return Address(host, int(port))
+    try:
+        return parse_address(value if isinstance(value, str) else "")
+    except BadRequest:
+        raise ValueError("use host:port, such as 127.0.0.1:8000 or [::1]:8000") from None
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_size(value: object) -> int:
@@ -409,7 +386,7 @@ def _urls(value: object) -> tuple[Address, ...]:
         if not text.startswith("http://"):
             raise ValueError(rule)
         try:
-            addresses.append(parse_address(text.removeprefix("http://").rstrip("/")))
+            addresses.append(parse_listen(text.removeprefix("http://").rstrip("/")))
         except ValueError:
             raise ValueError(rule) from None
     return tuple(addresses)

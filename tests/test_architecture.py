@@ -11,8 +11,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Top to bottom; a room imports only from lines below its own.
 LAYERS = [
-    {"__main__", "demo", "local"},
-    {"daemon", "config"},
+    {"__main__"},
+    {"demo"},
+    {"local"},
+    {"supervisor"},
+    {"daemon"},
+    {"config"},
     {"api"},
     {"upkeep"},
     {"objects"},
@@ -20,7 +24,7 @@ LAYERS = [
     {"meta", "chunks"},
     {"data", "access"},
     {"http", "cluster"},
-    {"errors", "names", "log", "metrics", "background"},
+    {"errors", "names", "log", "metrics", "background", "systemd"},
 ]
 FOUNDATION = LAYERS[-1]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

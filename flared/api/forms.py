@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from flared.errors import BadRequest
+from flared.errors import BadRequest, TooLarge
 
 BOUNDARY_BYTES_MAX = 70  # RFC 2046, section 5.1.1
 PART_HEAD_BYTES_MAX = 16 * 1024
@@ -150,6 +150,16 @@ class FormFile:
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
+
+    async def read_all(self, limit: int) -> bytes:
+        """The whole file; TooLarge if it has more than ``limit`` bytes."""
+        content = bytearray()
+        buffer = memoryview(bytearray(WINDOW_BYTES))
+        while count := await self.receive_into(buffer):
+            content += buffer[:count]
+            if len(content) > limit:
+                raise TooLarge(f"the file is larger than {limit} bytes")
+        return bytes(content)
 
     async def _advance(self) -> None:
         event = await self._next_event()

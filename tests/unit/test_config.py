@@ -9,17 +9,17 @@ import pytest
 from flared.config import (
     API_TEMPLATE,
     DATA_TEMPLATE,
-    Address,
     ApiConfig,
     DataConfig,
     format_size,
     load_config,
-    parse_address,
     parse_config,
     parse_duration,
+    parse_listen,
     parse_size,
 )
 from flared.errors import ConfigError
+from flared.http.address import Address
 
 FILE = Path("/etc/flared/node.toml")
 API = 'role = "api"\n'
@@ -115,13 +115,13 @@ def test_unreadable_files_are_one_mistake(tmp_path: Path) -> None:
 def test_sizes_durations_addresses() -> None:
     assert [parse_size(x) for x in (5, "5B", "1.5KiB", "2 MB", "5TiB")] == [5, 5, 1536, 2 * 10**6, 5 << 40]
     assert [parse_duration(x) for x in ("500ms", "30s", "10min", "1.5h", "30d")] == [0.5, 30, 600, 5400, 2592000]
-    assert parse_address("[::1]:80") == Address("::1", 80)
-    assert str(parse_address("[::1]:80")) == "[::1]:80"
+    assert parse_listen("[::1]:80") == Address("::1", 80)
+    assert str(parse_listen("[::1]:80")) == "[::1]:80"
     for size in (1, 1023, 1024, 96 << 20, 5 << 40):
         assert parse_size(format_size(size)) == size
     for wrong in ("::1:80", "x", "x:", ":80", "x:65536", "x:-1", 80):
         with pytest.raises(ValueError, match="host:port"):
-            parse_address(wrong)
+            parse_listen(wrong)
 
 
 @pytest.mark.parametrize(("template", "minimal"), [(API_TEMPLATE, API), (DATA_TEMPLATE, DATA)])

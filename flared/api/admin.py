@@ -1,0 +1,76 @@
+"""Admin: the calls of operators and data nodes: status, health, metrics, heartbeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from flared.access.keys import is_authorized
+from flared.api.errors import JSON, RETRY_AFTER_SECONDS
+from flared.errors import BadRequest, Unauthenticated
+from flared.http.messages import Reply, Request
+from flared.metrics import Durations, Metric, render_metrics
+from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.membership import Membership
+
+HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
+"""10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
+
+Call = Callable[[Request, Reply], Awaitable[None]]
+
+
+class Admin:
+    """The calls. ``token`` is what a heartbeat must carry; ``obstacle`` says why the node cannot serve, or nothing."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        *,
+        token: str | None,
+        status: Callable[[], Mapping[str, object]],
+        obstacle: Callable[[], str],
+        metrics: Callable[[], Iterable[Metric | Durations]],
+    ) -> None:
+        self._membership = membership
+        self._token = token
+        self._status = status
+        self._obstacle = obstacle
+        self._metrics = metrics
+
+    def calls(self) -> dict[str, dict[str, Call]]:
+        """By path, then by method."""
+        return {
+            "/status": {"GET": self.status, "HEAD": self.status},
+            "/healthz": {"GET": self.health, "HEAD": self.health},
+            "/readyz": {"GET": self.ready, "HEAD": self.ready},
+            "/metrics": {"GET": self.metrics, "HEAD": self.metrics},
+            "/cluster/heartbeat": {"POST": self.heartbeat},
+        }
+
+    async def status(self, request: Request, reply: Reply) -> None:
+        await reply.send(200, JSON, json.dumps(self._status(), ensure_ascii=False).encode() + b"\n")
+
+    async def health(self, request: Request, reply: Reply) -> None:
+        """Alive: the event loop turns."""
+        await reply.send(200, b"content-type: text/plain\r\n", b"ok\n")
+
+    async def ready(self, request: Request, reply: Reply) -> None:
+        obstacle = self._obstacle()
+        if not obstacle:
+            return await reply.send(200, b"content-type: text/plain\r\n", b"ready\n")
+        head = b"content-type: text/plain\r\nretry-after: %d\r\n" % RETRY_AFTER_SECONDS
+        return await reply.send(503, head, f"{obstacle}\n".encode())
+
+    async def metrics(self, request: Request, reply: Reply) -> None:
+        content_type, text = render_metrics(self._metrics())
+        await reply.send(200, [("content-type", content_type)], text)
+
+    async def heartbeat(self, request: Request, reply: Reply) -> None:
+        if not is_authorized(request.fields.get("authorization"), self._token):
+            raise Unauthenticated("the heartbeat does not carry the secret of this cluster")
+        try:
+            data: object = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
+        except ValueError:
+            raise BadRequest("a heartbeat is a JSON object") from None
+        await self._membership.heard(parse_heartbeat(data))
+        await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")

@@ -1,0 +1,197 @@
+"""HTTP fields <-> conditions, ranges, digests, user fields; and the fields of replies. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import re
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+
+from flared.catalog.manifest import Manifest
+from flared.errors import BadRequest, TooLarge
+from flared.objects.conditions import ALWAYS, ANY, UNCONDITIONAL, Conditions, ReadConditions
+from flared.objects.digests import NO_DIGESTS, Digests
+from flared.objects.put import ObjectHeaders
+from flared.objects.ranges import RangeRequest
+
+USER_PREFIX = "x-flare-meta-"
+USER_FIELD_BYTES_MAX = 2 * 1024
+"""Name and value of one field of user metadata; the limit S3 has for all of them together."""
+USER_BYTES_MAX = 8 * 1024
+CONTENT_TYPE_BYTES_MAX = 256
+DEFAULT_CONTENT_TYPE = "application/octet-stream"
+
+READ_CONDITIONS = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+WRITE_CONDITIONS = frozenset({"if-match", "if-none-match"})
+DIGESTS = frozenset({"content-md5", "x-flare-content-sha256"})
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# RFC 9110, section 5.6.7: the one form to write, and two old ones that must be read.
+_DATES = (
+    re.compile(rf"\w{{3}}, (?P<day>\d\d) (?P<month>\w{{3}}) (?P<year>\d{{4}}) {_CLOCK} GMT"),
+    re.compile(rf"\w{{6,9}}, (?P<day>\d\d)-(?P<month>\w{{3}})-(?P<year>\d\d) {_CLOCK} GMT"),
+    re.compile(rf"\w{{3}} (?P<month>\w{{3}}) (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})"),
+)
+_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_TAG = re.compile(r'\s*(W/)?(?:"([\x21\x23-\x7e\x80-\xff]*)"|([\w.+/=-]+))\s*(?:,|$)')
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+
+
+def read_conditions(fields: Mapping[str, str]) -> ReadConditions:
+    """The conditions of a GET or HEAD. A date that is none is ignored, as RFC 9110 wants it."""
+    if READ_CONDITIONS.isdisjoint(fields):
+        return ALWAYS
+    return ReadConditions(
+        if_match=_tags(fields.get("if-match"), weak=False),
+        if_none_match=_tags(fields.get("if-none-match"), weak=True),
+        if_modified_since=parse_date(fields.get("if-modified-since", "")),
+        if_unmodified_since=parse_date(fields.get("if-unmodified-since", "")),
+    )
+
+
+def write_conditions(fields: Mapping[str, str]) -> Conditions:
+    """The conditions of a PUT, POST or DELETE; raises BadRequest for one that would not be heeded."""
+    if "if-unmodified-since" in fields:
+        # A date has the resolution of a second: two writes in one second would pass. Better refused than trusted.
+        raise BadRequest("If-Unmodified-Since cannot guard a write; use If-Match with the object's ETag")
+    if WRITE_CONDITIONS.isdisjoint(fields):
+        return UNCONDITIONAL
+    return Conditions(
+        if_match=_tags(fields.get("if-match"), weak=False), if_none_match=_tags(fields.get("if-none-match"), weak=True)
+    )
+
+
+def range_request(fields: Mapping[str, str]) -> RangeRequest | None:
+    """The single range asked for. None (the whole object) for several ranges, other units and what is no range."""
+    value = fields.get("range")
+    if value is None:
+        return None
+    match = _RANGE.fullmatch(value)
+    if not match or not (match[1] or match[2]):
+        return None
+    first = int(match[1]) if match[1] else None
+    last = int(match[2]) if match[2] else None
+    if first is not None and last is not None and last < first:
+        return None
+    return RangeRequest(first, last, _if_range(fields.get("if-range")))
+
+
+def promised_digests(fields: Mapping[str, str]) -> Digests:
+    """Content-MD5 (base64) and x-flare-content-sha256 (hex); raises BadRequest if one of them is no digest."""
+    if DIGESTS.isdisjoint(fields):
+        return NO_DIGESTS
+    md5, sha256 = fields.get("content-md5"), fields.get("x-flare-content-sha256")
+    if sha256 is not None and not _SHA256.fullmatch(sha256):
+        raise BadRequest("x-flare-content-sha256 is not 64 hex digits")
+    return Digests(None if md5 is None else _parse_md5(md5), None if sha256 is None else bytes.fromhex(sha256))
+
+
+def object_headers(fields: Mapping[str, str]) -> ObjectHeaders:
+    """Content type and user fields of an upload; raises TooLarge beyond their limits."""
+    user = {name[len(USER_PREFIX) :]: value for name, value in fields.items() if name.startswith(USER_PREFIX)}
+    if user:
+        _check_user(user)
+    return ObjectHeaders(check_content_type(fields.get("content-type")), user)
+
+
+def check_content_type(value: str | None) -> str:
+    """The content type to keep; raises TooLarge."""
+    # curl --data-binary calls every body a form that it is not; kept, it would mislead every reader.
+    if not value or value == "application/x-www-form-urlencoded":
+        return DEFAULT_CONTENT_TYPE
+    if len(value) > CONTENT_TYPE_BYTES_MAX:
+        raise TooLarge(f"the Content-Type has {len(value)} bytes; at most {CONTENT_TYPE_BYTES_MAX} are allowed")
+    return value
+
+
+def manifest_head(manifest: Manifest) -> bytes:
+    """The field lines that tell of an object; its values came out of checked heads and need no check again."""
+    text = (
+        f'etag: "{manifest.etag}"\r\nlast-modified: {format_date(int(manifest.modified))}\r\n'
+        f"content-type: {manifest.content_type}\r\nx-flare-version: {manifest.version}\r\naccept-ranges: bytes\r\n"
+    )
+    if manifest.user:
+        text += "".join([f"{USER_PREFIX}{name}: {value}\r\n" for name, value in manifest.user.items()])
+    return text.encode("latin-1")
+
+
+@lru_cache(maxsize=4096)
+def format_date(seconds: int) -> str:
+    """``Sat, 21 Nov 2026 09:18:48 GMT``; not by strftime, which speaks the locale's language."""
+    t = time.gmtime(seconds)
+    return (
+        f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+        f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} GMT"
+    )
+
+
+def parse_date(text: str) -> int | None:
+    """Seconds since the epoch; None if it is no date HTTP knows."""
+    for pattern in _DATES:
+        match = pattern.fullmatch(text)
+        if match and match["month"] in _MONTHS:
+            year = int(match["year"])
+            if year < 100:
+                year += 1900 if year >= 70 else 2000
+            clock = int(match["hour"]), int(match["minute"]), int(match["second"])
+            return calendar.timegm((year, _MONTHS.index(match["month"]) + 1, int(match["day"]), *clock))
+    return None
+
+
+def _tags(value: str | None, *, weak: bool) -> tuple[str, ...] | None:
+    """Entity tags without quotes, or ANY. Weak tags never match where the comparison is strong."""
+    if value is None:
+        return None
+    if value.strip() == "*":
+        return (ANY,)
+    tags: list[str] = []
+    position = 0
+    while position < len(value):
+        match = _TAG.match(value, position)
+        if not match:
+            raise BadRequest("If-Match and If-None-Match take * or a list of quoted entity tags")
+        tag = match[3] if match[2] is None else match[2]
+        if tag != ANY and (weak or not match[1]):
+            tags.append(tag)
+        position = match.end()
+    return tuple(tags)
+
+
+def _if_range(value: str | None) -> str | int | None:
+    if value is None:
+        return None
+    if value.startswith('"') and value.endswith('"'):
+        return value[1:-1]
+    date = parse_date(value)
+    # Neither a strong tag nor a date: it can match nothing, so the whole object is sent.
+    return date if date is not None else "\0"
+
+
+def _parse_md5(value: str) -> bytes:
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if len(digest) != 16:
+        raise BadRequest("Content-MD5 is not the base64 of 16 bytes")
+    return digest
+
+
+def _check_user(user: Mapping[str, str]) -> None:
+    sizes = {name: len(name) + len(value) for name, value in user.items()}
+    for name, size in sizes.items():
+        if not name:
+            raise BadRequest(f"{USER_PREFIX} needs a name behind it")
+        if size > USER_FIELD_BYTES_MAX:
+            raise TooLarge(
+                f"{USER_PREFIX}{name} has {size} bytes; at most {USER_FIELD_BYTES_MAX} are allowed, name and value"
+            )
+    if sum(sizes.values()) > USER_BYTES_MAX:
+        raise TooLarge(
+            f"the {USER_PREFIX}* fields have {sum(sizes.values())} bytes; at most {USER_BYTES_MAX} are allowed"
+        )

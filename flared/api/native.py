@@ -1,0 +1,305 @@
+"""Native: the calls on objects and buckets, as docs/http-api.md tells them. Each parses, calls one verb, answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flared.api.errors import JSON
+from flared.api.forms import FormFile, parse_boundary
+from flared.api.headers import (
+    check_content_type,
+    manifest_head,
+    object_headers,
+    promised_digests,
+    range_request,
+    read_conditions,
+    write_conditions,
+)
+from flared.catalog.manifest import Manifest
+from flared.chunks.codec import CODEC_NAMES
+from flared.errors import BadRequest, NotModified
+from flared.http.messages import Reply, Request
+from flared.http.routes import decode, parse_query
+from flared.log import format_time
+from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, parse_key
+from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
+from flared.objects.conditions import ALWAYS, ReadConditions, check_read
+from flared.objects.copy import copy_object
+from flared.objects.delete import delete_object
+from flared.objects.get import find_object, open_object
+from flared.objects.listing import list_chunks, list_objects
+from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.store import Store
+
+LIST_LIMIT_MAX = 1000
+CHUNK_LIMIT_MAX = 1000
+SETTINGS_BYTES_MAX = 64 * 1024
+COPY_SOURCE = "x-flare-copy-source"
+
+
+class Native:
+    """The calls, over one Store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        if request.query:
+            return await self._get_chunks(request, reply, name)
+        when = read_conditions(request.fields)
+        if when is not ALWAYS and await self._is_known(reply, name, when):
+            return None
+        wanted = range_request(request.fields)
+        async with open_object(self._store, name, when=when, range=wanted) as reading:
+            head = manifest_head(reading.manifest)
+            if wanted is None or not wanted.applies(reading.manifest.etag, reading.manifest.modified):
+                await reply.start(200, head, reading.length)
+            else:
+                end = reading.start + reading.length - 1
+                head += b"content-range: bytes %d-%d/%d\r\n" % (reading.start, end, reading.manifest.size)
+                await reply.start(206, head, reading.length)
+            while (view := await reading.next()) is not None:
+                await reply.write(view)
+        return None
+
+    async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        _no_query(request)
+        when = read_conditions(request.fields)
+        manifest = await find_object(self._store, name)
+        try:
+            check_read(when, manifest.etag, manifest.modified)
+        except NotModified:
+            return await reply.send(304, manifest_head(manifest))
+        return await reply.start(200, manifest_head(manifest), manifest.size)
+
+    async def put(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        _no_query(request)
+        fields = request.fields
+        if COPY_SOURCE in fields:
+            return await self._copy(request, reply, name)
+        if "content-range" in fields:
+            raise BadRequest("an object is put as a whole: Content-Range is not possible")
+        result = await put_object(
+            self._store,
+            name,
+            request.body,
+            headers=object_headers(fields),
+            when=write_conditions(fields),
+            digests=promised_digests(fields),
+        )
+        return await _answer_put(reply, result)
+
+    async def post(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        """A form with one file: its bytes become the object, whatever its file name."""
+        await self._put_form(request, reply, name.bucket, name)
+
+    async def post_form(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        """A form with one file: its file name becomes the key."""
+        await self._put_form(request, reply, bucket, None)
+
+    async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        _no_query(request)
+        await delete_object(self._store, name, write_conditions(request.fields))
+        await reply.send(204, b"")
+
+    async def list_objects(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        query = _query(request, "prefix", "delimiter", "after", "limit")
+        page = await list_objects(
+            self._store,
+            bucket,
+            prefix=query.get("prefix", ""),
+            delimiter=query.get("delimiter", ""),
+            after=query.get("after", ""),
+            limit=_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX),
+        )
+        objects = [
+            {"key": found.name.key, "size": found.size, "etag": found.etag, "modified": format_time(found.modified)}
+            for found in page.objects
+        ]
+        await _send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
+
+    async def list_buckets(self, request: Request, reply: Reply) -> None:
+        query = _query(request, "after", "limit")
+        limit = _number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
+        found = await list_buckets(self._store, query.get("after", ""), limit)
+        buckets = [
+            {
+                "name": bucket.name,
+                "created": format_time(bucket.created_ms / 1000),
+                "scheme": bucket.scheme,
+                "chunk_size": bucket.chunk_size,
+                "compression": "lz4" if bucket.compress else "plain",
+            }
+            for bucket in found
+        ]
+        await _send_json(reply, 200, {"buckets": buckets, "next": found[-1].name if len(found) == limit else None})
+
+    async def create_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        _no_query(request)
+        asked = parse_settings(await request.body.read_all(SETTINGS_BYTES_MAX))
+        created = await create_bucket(
+            self._store, bucket, scheme=asked.scheme, chunk_size=asked.chunk_size, compress=asked.compress
+        )
+        await _send_json(reply, 201 if created else 200, {"name": bucket})
+
+    async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        _no_query(request)
+        await remove_bucket(self._store, bucket)
+        await reply.send(204, b"")
+
+    async def _put_form(self, request: Request, reply: Reply, bucket: BucketName, name: ObjectName | None) -> None:
+        _no_query(request)
+        fields = request.fields
+        form = FormFile(request.body, parse_boundary(fields.get("content-type", "")))
+        when, digests, user = write_conditions(fields), promised_digests(fields), object_headers(fields).user
+        part = await form.open()
+        result = await put_object(
+            self._store,
+            name or ObjectName(bucket, parse_key(part.filename or "")),
+            form,
+            headers=ObjectHeaders(check_content_type(part.content_type), user),
+            when=when,
+            digests=digests,
+        )
+        await _answer_put(reply, result)
+
+    async def _copy(self, request: Request, reply: Reply, target: ObjectName) -> None:
+        if request.body.length != 0:
+            raise BadRequest(f"a PUT with {COPY_SOURCE} has no body")
+        source = parse_copy_source(request.fields[COPY_SOURCE])
+        # What the request says of the copy replaces all that the source says.
+        said = object_headers(request.fields)
+        headers = said if said.user or "content-type" in request.fields else None
+        when = write_conditions(request.fields)
+        result = await copy_object(self._store, source, target, headers=headers, when=when)
+        await _answer_put(reply, result)
+
+    async def _get_chunks(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        query = _query(request, "chunks", "after", "limit")
+        if query.get("chunks") != "":
+            raise BadRequest("an object can be asked for its ?chunks, with &after= and &limit=")
+        after = _number(query, "after", 0, 0, 1 << 62)
+        limit = _number(query, "limit", CHUNK_LIMIT_MAX, 1, CHUNK_LIMIT_MAX)
+        page = await list_chunks(self._store, name, first=after, limit=limit)
+        manifest = page.manifest
+        check_read(read_conditions(request.fields), manifest.etag, manifest.modified)
+        chunks = [
+            {
+                "digest": chunk_digest(chunk.id).hex(),
+                "size": chunk.size,
+                "id": chunk.id,
+                "codec": CODEC_NAMES.get(chunk.codec, str(chunk.codec)),
+                "scheme": chunk.scheme,
+                "nodes": list(chunk.nodes),
+                "missing": list(chunk.missing),
+            }
+            for chunk in page.chunks
+        ]
+        answer = describe(name, manifest) | {"first": page.first, "chunks": chunks, "next": page.next}
+        await _send_json(reply, 200, answer)
+
+    async def _is_known(self, reply: Reply, name: ObjectName, when: ReadConditions) -> bool:
+        """Answer 304 if the client has the object already.
+
+        Asked of the manifest that the answer's ETag comes from: with another one, the client would take what it
+        has for what it has not.
+        """
+        manifest = await find_object(self._store, name)
+        try:
+            check_read(when, manifest.etag, manifest.modified)
+        except NotModified:
+            await reply.send(304, manifest_head(manifest))
+            return True
+        return False
+
+
+def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:
+    """What is known of an object, for JSON."""
+    return {
+        "bucket": name.bucket,
+        "key": name.key,
+        "version": manifest.version,
+        "size": manifest.size,
+        "etag": manifest.etag,
+        "modified": format_time(manifest.modified),
+        "content_type": manifest.content_type,
+        "user": manifest.user,
+    }
+
+
+def parse_copy_source(path: str) -> ObjectName:
+    """``/bucket/{bucket}/object/{key}``, percent-encoded as in a request; raises BadRequest or BadName."""
+    head, middle, raw_key = path.partition("/object/")
+    if not middle or not head.startswith("/bucket/"):
+        raise BadRequest(f"{COPY_SOURCE} is a path as in a request: /bucket/BUCKET/object/KEY")
+    return ObjectName(parse_bucket(decode(head.removeprefix("/bucket/"))), parse_key(decode(raw_key)))
+
+
+async def _answer_put(reply: Reply, result: PutResult) -> None:
+    manifest = result.manifest
+    etag, version = manifest.etag, manifest.version
+    head = f'content-type: application/json\r\netag: "{etag}"\r\nx-flare-version: {version}\r\n'
+    body = f'{{"etag":"{etag}","size":{manifest.size},"version":{version}}}\n'
+    await reply.send(201 if result.created else 200, head.encode(), body.encode())
+
+
+async def _send_json(reply: Reply, status: int, answer: Mapping[str, object]) -> None:
+    await reply.send(status, JSON, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+
+def _no_query(request: Request) -> None:
+    if request.query:
+        _query(request)
+
+
+def _query(request: Request, *allowed: str) -> dict[str, str]:
+    """The query; raises BadRequest for a name that means nothing here: it would not be heeded."""
+    values = parse_query(request.query)
+    for name in values:
+        if name not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise BadRequest(f"{request.method} knows no query parameter {name[:80]!r} here; it knows {known}")
+    return values
+
+
+def _number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+        raise BadRequest(f"{name}={text[:80]} is not a whole number from {low} to {high}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a bucket is to be created with; None is the default of this api node."""
+
+    scheme: str | None = None
+    chunk_size: int | None = None
+    compress: bool | None = None
+
+
+def parse_settings(body: bytes) -> Settings:
+    """The settings in the body of PUT /bucket/{bucket}, all optional; raises BadRequest."""
+    if not body.strip():
+        return Settings()
+    try:
+        asked: object = json.loads(body)
+    except ValueError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise BadRequest('the settings of a bucket are a JSON object, such as {"scheme": "replica:2"}')
+    for name in asked:
+        if name not in ("scheme", "chunk_size", "compression"):
+            raise BadRequest(f"a bucket has no setting {name[:80]!r}; it has scheme, chunk_size and compression")
+    scheme, chunk_size, compression = asked.get("scheme"), asked.get("chunk_size"), asked.get("compression")
+    if not isinstance(scheme, str | None):
+        raise BadRequest("scheme is a text, such as replica:3")
+    if not isinstance(chunk_size, int | None) or isinstance(chunk_size, bool):
+        raise BadRequest("chunk_size is a number of bytes")
+    if compression not in (None, "lz4", "plain"):
+        raise BadRequest("compression is lz4 or plain")
+    return Settings(scheme, chunk_size, None if compression is None else compression == "lz4")
