@@ -37,7 +37,7 @@ class Piece:
     """xxh3-64 of each BLOCK_SIZE of the stored bytes, 8 bytes big-endian each. Empty for an empty piece."""
 
 
-def block_checksums(payload: bytes | memoryview) -> bytes:
+def block_checksums(payload: bytes | bytearray | memoryview) -> bytes:
     """The ``blocks`` of a Piece with these stored bytes."""
     if len(payload) <= BLOCK_SIZE:
         return xxhash.xxh3_64_digest(payload) if len(payload) else b""
@@ -47,17 +47,19 @@ def block_checksums(payload: bytes | memoryview) -> bytes:
     )
 
 
-def block_is_good(piece: Piece, number: int, block: bytes | memoryview) -> bool:
+def block_is_good(piece: Piece, number: int, block: bytes | bytearray | memoryview) -> bool:
     """Whether ``block`` is block ``number`` of the piece, whole and unchanged."""
     return xxhash.xxh3_64_digest(block) == piece.blocks[8 * number : 8 * number + 8]
 
 
-def piece_is_good(piece: Piece, payload: bytes | memoryview) -> bool:
+def piece_is_good(piece: Piece, payload: bytes | bytearray | memoryview) -> bool:
     """Whether ``payload`` is the whole piece, unchanged."""
     return len(payload) == piece.size and xxhash.xxh3_128_digest(payload) == piece.checksum
 
 
-def describe_piece(name: str, payload: bytes | memoryview, *, codec: int, scheme: str, plain_size: int) -> Piece:
+def describe_piece(
+    name: str, payload: bytes | bytearray | memoryview, *, codec: int, scheme: str, plain_size: int
+) -> Piece:
     """The Piece of these stored bytes; computes its checksums (31 GB/s: inline is fine for a MiB)."""
     return Piece(
         name, codec, scheme, plain_size, len(payload), xxhash.xxh3_128_digest(payload), block_checksums(payload)

@@ -1,0 +1,63 @@
+"""volume.toml: whose volume a directory is. Never guessed from what lies in it."""
+
+from __future__ import annotations
+
+import tomllib
+import uuid
+from dataclasses import dataclass, replace
+
+import tomli_w
+
+from flared.data.disk import Disk
+from flared.errors import ConfigError
+
+FORMAT = 1
+_FILE = "volume.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A volume's own id, its node, and the cluster it serves ("" until the first heartbeat tells)."""
+
+    volume: str
+    node: str
+    cluster: str = ""
+
+
+def load_identity(disk: Disk, path: str, node: str, fresh: uuid.UUID) -> Identity:
+    """The identity of the volume in this directory; an unmarked directory becomes volume ``fresh`` of this node.
+
+    Raises ConfigError if it belongs to another node, or has a format that this version does not know.
+    """
+    content = disk.read(f"{path}/{_FILE}")
+    if content is None:
+        identity = Identity(str(fresh), node)
+        _save(disk, path, identity)
+        return identity
+    try:
+        fields = tomllib.loads(content.decode())
+        found = Identity(str(uuid.UUID(fields["volume"])), str(fields["node"]), str(fields["cluster"]))
+        form = fields["format"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError([f"{path}/{_FILE}: not readable: {error}"]) from error
+    if form != FORMAT:
+        raise ConfigError([f"{path}/{_FILE}: format {form} is not known to this version"])
+    if found.node != node:
+        raise ConfigError([f"{path}: this volume belongs to node {found.node!r}, not to {node!r}"])
+    return found
+
+
+def join_cluster(disk: Disk, path: str, identity: Identity, cluster: str) -> Identity:
+    """Note the cluster; raises ConfigError if the volume serves another one."""
+    if identity.cluster == cluster:
+        return identity
+    if identity.cluster:
+        raise ConfigError([f"{path}: this volume belongs to cluster {identity.cluster}, not to {cluster}"])
+    joined = replace(identity, cluster=cluster)
+    _save(disk, path, joined)
+    return joined
+
+
+def _save(disk: Disk, path: str, identity: Identity) -> None:
+    fields = {"format": FORMAT, "volume": identity.volume, "node": identity.node, "cluster": identity.cluster}
+    disk.replace(f"{path}/{_FILE}", tomli_w.dumps(fields).encode())

@@ -1,0 +1,439 @@
+"""Index: piece name -> place, in SQLite. A shadow of the segments: lost or wrong, it is made again from them.
+
+Changes come in bulk, each batch with the segments' watermarks in one transaction. One statement takes a whole batch
+as JSON and runs without the interpreter lock; ``executemany`` would fight the event loop for it, row by row.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from flared.data.disk import Disk
+from flared.data.record import PIECE, TOMBSTONE, TORN, Record
+from flared.errors import SegmentCorrupt, VolumeFailed
+
+FORMAT = 1
+_SLICE = 512
+"""Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
+_LOG_BYTES = 8 * 1024 * 1024
+_WRITER_CACHE_KIB = 4096
+_READER_CACHE_KIB = 2048
+
+_SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, salt TEXT NOT NULL,
+    watermark INTEGER NOT NULL, sealed INTEGER NOT NULL, pieces INTEGER NOT NULL, live INTEGER NOT NULL
+);
+CREATE TABLE pieces (
+    name TEXT PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+    size INTEGER NOT NULL, length INTEGER NOT NULL, sequence INTEGER NOT NULL
+) WITHOUT ROWID;
+-- A record that a tombstone (or a later record) of its name keeps dead, as long as its segment is there.
+CREATE TABLE dead (
+    name TEXT NOT NULL, segment INTEGER NOT NULL, sequence INTEGER NOT NULL, killer INTEGER NOT NULL,
+    PRIMARY KEY (name, segment)
+) WITHOUT ROWID;
+"""
+
+
+class Place(NamedTuple):
+    """Where a piece lies."""
+
+    segment: int
+    offset: int
+    size: int
+    length: int
+    """Bytes of the whole record."""
+    sequence: int
+
+
+class Deletion(NamedTuple):
+    """A tombstone in segment ``killer``, and the place it kills if the index has not learned of that yet."""
+
+    name: str
+    killer: int
+    sequence: int
+    victim: int
+    victim_sequence: int
+
+
+class Mark(NamedTuple):
+    """How far a segment is known."""
+
+    id: int
+    kind: int
+    salt: int
+    watermark: int
+    sealed: bool
+
+
+class SegmentRow(NamedTuple):
+    id: int
+    kind: int
+    salt: int
+    watermark: int
+    sealed: bool
+    pieces: int
+    live: int
+    """Bytes of its living pieces' records."""
+
+
+class IndexCorrupt(SegmentCorrupt):
+    """The index is not what was written; it will be made again from the segments."""
+
+
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # disk full, I/O error: the disk's fault, the content may be fine
+        raise VolumeFailed(f"index: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise IndexCorrupt(f"index: {error}") from error
+
+
+class Index:
+    """Three connections: ``writer`` for changes (one at a time, in a thread), ``reader`` for look-ups on the event
+    loop, ``checker`` for look-ups of the thread that writes small groups.
+    """
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._path = path
+        with _mapped():
+            self._writer = disk.connect(path)
+            self._prepare()
+            self._reader = disk.connect(path)
+            self._checker = disk.connect(path)
+            for connection in (self._reader, self._checker):
+                connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+
+    def _prepare(self) -> None:
+        writer = self._writer
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("PRAGMA synchronous = NORMAL")
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+        (version,) = writer.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
+        elif version != FORMAT:
+            raise sqlite3.DatabaseError(f"format {version} is not known to this version")
+        writer.execute("SELECT count(*) FROM segments").fetchone()
+
+    def close(self) -> None:
+        for connection in (self._checker, self._reader, self._writer):
+            connection.close()
+
+    # Look-ups
+
+    def find(self, name: str) -> Place | None:
+        """On the event loop: about 5 us."""
+        with _mapped():
+            rows = self._reader.execute(
+                "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)
+            ).fetchall()
+        return Place._make(rows[0]) if rows else None
+
+    def find_many(self, names: Sequence[str]) -> dict[str, Place]:
+        """On the event loop: those that are there, in one statement."""
+        with _mapped():
+            rows = self._reader.execute(
+                "SELECT name, segment, offset, size, length, sequence FROM json_each(?) JOIN pieces ON name = value",
+                (json.dumps(names),),
+            ).fetchall()
+        return {row[0]: Place._make(row[1:]) for row in rows}
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of ``names`` that are there; for the thread that writes small groups."""
+        with _mapped():
+            return [
+                name
+                for (name,) in self._checker.execute(
+                    "SELECT name FROM json_each(?) JOIN pieces ON name = value", (json.dumps(names),)
+                )
+            ]
+
+    def page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next pieces in name order."""
+        with _mapped():
+            return self._reader.execute(
+                "SELECT name, size FROM pieces WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+            ).fetchall()
+
+    def places(self, after: str, limit: int) -> list[tuple[str, Place]]:
+        """The next pieces in name order, with their places."""
+        with _mapped():
+            rows = self._reader.execute(
+                "SELECT name, segment, offset, size, length, sequence FROM pieces WHERE name > ? ORDER BY name LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [(row[0], Place._make(row[1:])) for row in rows]
+
+    def segments(self) -> list[SegmentRow]:
+        with _mapped():
+            rows = self._writer.execute(
+                "SELECT id, kind, salt, watermark, sealed, pieces, live FROM segments"
+            ).fetchall()
+        return [SegmentRow(row[0], row[1], int(row[2]), row[3], bool(row[4]), row[5], row[6]) for row in rows]
+
+    def number(self, key: str) -> int:
+        """A fact; 0 if it was never noted."""
+        return int(self.text(key) or 0)
+
+    def text(self, key: str) -> str:
+        """A fact; empty if it was never noted."""
+        with _mapped():
+            row = self._reader.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    # Changes
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All changes within apply together. ``durable``: they outlive a power cut, not only a crash of ours."""
+        with _mapped():
+            writer = self._writer
+            if durable:
+                writer.execute("PRAGMA synchronous = FULL")
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    writer.execute("COMMIT")
+                except BaseException:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
+                    raise
+            finally:
+                if durable:
+                    writer.execute("PRAGMA synchronous = NORMAL")
+
+    def apply(
+        self,
+        puts: Sequence[tuple[str, Place]],
+        deletions: Sequence[Deletion],
+        marks: Iterable[Mark],
+        facts: Mapping[str, int | str],
+    ) -> None:
+        """What happened since the last time, in one transaction: deletions, then the pieces that are there now."""
+        with self.transaction():
+            self.mark(marks)
+            self.note(facts)
+            for start in range(0, len(deletions), _SLICE):
+                self._delete(json.dumps(deletions[start : start + _SLICE]))
+            for start in range(0, len(puts), _SLICE):
+                self._insert(json.dumps([(name, *place) for name, place in puts[start : start + _SLICE]]))
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        self._writer.executemany(
+            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (id)"
+            " DO UPDATE SET watermark = excluded.watermark, sealed = excluded.sealed",
+            [(mark.id, mark.kind, str(mark.salt), mark.watermark, mark.sealed) for mark in marks],
+        )
+
+    def note(self, facts: Mapping[str, int | str]) -> None:
+        self._writer.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
+
+    def _insert(self, rows: str) -> None:
+        self._writer.execute(
+            "INSERT OR REPLACE INTO pieces SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,"
+            " value ->> 5 FROM json_each(?)",
+            (rows,),
+        )
+        self._writer.execute(
+            "UPDATE segments SET pieces = pieces + n, live = live + bytes FROM (SELECT value ->> 1 AS s, count(*) AS n,"
+            " sum(value ->> 4) AS bytes FROM json_each(?) GROUP BY s) WHERE id = s",
+            (rows,),
+        )
+
+    def _delete(self, rows: str) -> None:
+        run = self._writer.execute
+        run(
+            "INSERT INTO dead SELECT value ->> 0, value ->> 3, value ->> 4, value ->> 1 FROM json_each(?)"
+            " WHERE value ->> 3 IN (SELECT id FROM segments)"
+            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence), killer = excluded.killer",
+            (rows,),
+        )
+        run(
+            "INSERT INTO dead SELECT name, segment, sequence, value ->> 1 FROM json_each(?) JOIN pieces"
+            " ON name = value ->> 0 WHERE sequence < value ->> 2"
+            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence), killer = excluded.killer",
+            (rows,),
+        )
+        run(
+            "UPDATE segments SET pieces = pieces - n, live = live - bytes"
+            " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes"
+            " FROM (SELECT DISTINCT value ->> 0 AS gone FROM json_each(?)) JOIN pieces ON name = gone GROUP BY s)"
+            " WHERE id = s",
+            (rows,),
+        )
+        run("DELETE FROM pieces WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
+
+    def checkpoint(self) -> None:
+        """Move the log into the database as far as readers allow; never waits for them."""
+        with _mapped():
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # Replay
+
+    def begin_replay(self) -> None:
+        """``graves`` remembers the newest tombstone of every name met, for pieces that are met after it."""
+        with _mapped():
+            self._writer.executescript(
+                "DROP TABLE IF EXISTS temp.graves;"
+                "CREATE TEMP TABLE graves (name TEXT PRIMARY KEY, sequence INTEGER, killer INTEGER) WITHOUT ROWID"
+            )
+
+    def end_replay(self) -> None:
+        with _mapped():
+            self._writer.execute("DROP TABLE temp.graves")
+
+    def replay(self, segment: int, records: Iterable[Record]) -> None:
+        """Apply records of one segment, within a transaction. Highest sequence wins, whatever the order."""
+        for record in records:
+            if record.kind == PIECE:
+                self._replay_piece(record)
+            elif record.kind == TOMBSTONE:
+                self._replay_tombstone(record)
+            elif record.kind == TORN:
+                self._bury(record.name, record.segment, record.sequence, 0)
+
+    def _replay_piece(self, record: Record) -> None:
+        run = self._writer.execute
+        name, sequence = record.name, record.sequence
+        grave = run("SELECT killer FROM temp.graves WHERE name = ? AND sequence > ?", (name, sequence)).fetchone()
+        if grave:
+            self._bury(name, record.segment, sequence, grave[0])
+            return
+        row = run("SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)).fetchone()
+        if row:
+            there = Place._make(row)
+            if there.sequence >= sequence:
+                if there.segment != record.segment:
+                    self._bury(name, record.segment, sequence, 0)
+                return
+            self._bury(name, there.segment, there.sequence, 0)
+            self._account(there.segment, -1, -there.length)
+        run(
+            "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?)",
+            (name, record.segment, record.offset, record.size, record.length, sequence),
+        )
+        self._account(record.segment, 1, record.length)
+
+    def _replay_tombstone(self, record: Record) -> None:
+        run = self._writer.execute
+        name, sequence = record.name, record.sequence
+        run(
+            "INSERT INTO temp.graves VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET sequence = excluded.sequence, killer = excluded.killer WHERE excluded.sequence > sequence",
+            (name, sequence, record.segment),
+        )
+        run("UPDATE dead SET killer = ? WHERE name = ? AND sequence < ?", (record.segment, name, sequence))
+        row = run(
+            "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ? AND sequence < ?",
+            (name, sequence),
+        ).fetchone()
+        if row:
+            there = Place._make(row)
+            self._bury(name, there.segment, there.sequence, record.segment)
+            self._account(there.segment, -1, -there.length)
+            run("DELETE FROM pieces WHERE name = ?", (name,))
+
+    def _bury(self, name: str, segment: int, sequence: int, killer: int) -> None:
+        self._writer.execute(
+            "INSERT INTO dead VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence)",
+            (name, segment, sequence, killer),
+        )
+
+    def _account(self, segment: int, pieces: int, live: int) -> None:
+        self._writer.execute(
+            "UPDATE segments SET pieces = pieces + ?, live = live + ? WHERE id = ?", (pieces, live, segment)
+        )
+
+    # Compaction
+
+    def tombstone_bytes(self) -> dict[int, int]:
+        """By segment: about how many bytes of tombstones are still needed there. Reads the whole table."""
+        with _mapped():
+            return dict(
+                self._writer.execute(
+                    "SELECT killer, sum(length(name) + 100) FROM dead WHERE killer <> segment GROUP BY killer"
+                ).fetchall()
+            )
+
+    def living(self, segment: int, records: Sequence[Record]) -> list[bool]:
+        """Which pieces among ``records`` the index places exactly there."""
+        with _mapped():
+            rows = self._writer.execute(
+                "SELECT name, offset FROM json_each(?) JOIN pieces ON name = value WHERE segment = ?",
+                (json.dumps([record.name for record in records]), segment),
+            ).fetchall()
+        there = dict(rows)
+        return [there.get(record.name) == record.offset for record in records]
+
+    def needed(self, tombstones: Sequence[Record], sources: Sequence[int]) -> list[bool]:
+        """Which tombstones kill a record that will still be there when ``sources`` are gone."""
+        with _mapped():
+            rows = self._writer.execute(
+                "SELECT name, min(sequence) FROM json_each(?) JOIN dead ON name = value"
+                " WHERE segment NOT IN (SELECT value FROM json_each(?)) GROUP BY name",
+                (json.dumps([record.name for record in tombstones]), json.dumps(sources)),
+            ).fetchall()
+        first = dict(rows)
+        return [record.name in first and first[record.name] < record.sequence for record in tombstones]
+
+    def move(self, target: int, moved: Sequence[tuple[str, int, int, int, int]]) -> None:
+        """Within a transaction: pieces copied to another segment, each with its name, old segment, old offset,
+        new offset and sequence. One that was deleted meanwhile stays dead, and its copy is noted dead too.
+        """
+        run = self._writer.execute
+        for start in range(0, len(moved), _SLICE):
+            rows = json.dumps(moved[start : start + _SLICE])
+            run(
+                "UPDATE segments SET pieces = pieces - n, live = live - bytes"
+                " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes FROM json_each(?) JOIN pieces"
+                " ON name = value ->> 0 WHERE segment = value ->> 1 AND offset = value ->> 2 GROUP BY s) WHERE id = s",
+                (rows,),
+            )
+            run(
+                "UPDATE segments SET pieces = pieces + n, live = live + bytes"
+                " FROM (SELECT count(*) AS n, coalesce(sum(length), 0) AS bytes FROM json_each(?) JOIN pieces"
+                " ON name = value ->> 0 WHERE segment = value ->> 1 AND offset = value ->> 2) WHERE id = ?",
+                (rows, target),
+            )
+            run(
+                "UPDATE pieces SET segment = ?, offset = value ->> 3 FROM json_each(?)"
+                " WHERE name = value ->> 0 AND segment = value ->> 1 AND offset = value ->> 2",
+                (target, rows),
+            )
+            run(
+                "INSERT INTO dead SELECT value ->> 0, ?, value ->> 4, coalesce((SELECT killer FROM dead AS d"
+                " WHERE d.name = value ->> 0 AND d.segment = value ->> 1), 0) FROM json_each(?)"
+                " WHERE NOT EXISTS (SELECT 1 FROM pieces"
+                " WHERE name = value ->> 0 AND segment = ? AND offset = value ->> 3)"
+                " ON CONFLICT DO NOTHING",
+                (target, rows, target),
+            )
+
+    def forget(self, sources: Sequence[int], target: int) -> None:
+        """Within a transaction: segments about to be unlinked, and the one that took what lived in them (or 0).
+
+        Raises SegmentCorrupt if a piece is still said to lie in one of them: its record was not found there.
+        """
+        run = self._writer.execute
+        listed = json.dumps(sources)
+        (left,) = run(
+            "SELECT coalesce(sum(pieces), 0) FROM segments WHERE id IN (SELECT value FROM json_each(?))", (listed,)
+        ).fetchone()
+        if left:
+            raise SegmentCorrupt(f"{left} pieces were not found in segments {listed}")
+        run("DELETE FROM dead WHERE segment IN (SELECT value FROM json_each(?))", (listed,))
+        run("UPDATE dead SET killer = ? WHERE killer IN (SELECT value FROM json_each(?))", (target, listed))
+        run("DELETE FROM segments WHERE id IN (SELECT value FROM json_each(?))", (listed,))

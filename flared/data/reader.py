@@ -1,0 +1,268 @@
+"""Reading pieces of one volume: inline while the page cache has them, in a thread when the disk must be asked.
+
+A place can become stale while it is read: compaction moves records, deletes punch them. So whatever does not prove
+itself is looked up again, and counts as damage only if the index still names that place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import xxhash
+
+from flared.background import Threads
+from flared.data.index import Place
+from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good
+from flared.data.record import HEADER_MAX, parse_record
+from flared.data.segment import OpenSegment, Segments
+from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, TooLarge, VolumeFailed
+
+_SCRATCH_BYTES = LARGE_SIZE + HEADER_MAX
+_LOOKS_MAX = 4
+"""Compaction can move a piece while it is read, but not again and again."""
+
+Found = tuple[Piece, bytes]
+
+
+class Wanted(NamedTuple):
+    """A piece and where it was last seen."""
+
+    name: str
+    place: Place
+
+
+class Reader:
+    """``look`` says where a piece lies now; ``damaged`` is told of a place that does not prove itself."""
+
+    def __init__(
+        self,
+        segments: Segments,
+        threads: Threads,
+        look: Callable[[str], Place | None],
+        damaged: Callable[[str, Place, str], None],
+    ) -> None:
+        self._segments = segments
+        self._threads = threads
+        self._look = look
+        self._damaged = damaged
+        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+
+    async def read_many(self, wanted: Sequence[Wanted]) -> list[Found | FlareError]:
+        """Whole pieces, verified; TooLarge in the place of large ones, which are for ``open``."""
+        answers: list[Found | FlareError | None] = [
+            self._read_now(name, place) if place.length <= _SCRATCH_BYTES else TooLarge(f"{name} is not small")
+            for name, place in wanted
+        ]
+        cold = [number for number, answer in enumerate(answers) if answer is None]
+        if cold:
+            found = await self._read_cold([wanted[number] for number in cold])
+            for number, answer in zip(cold, found, strict=True):
+                answers[number] = answer
+        return answers  # type: ignore[return-value]  # no None is left
+
+    def _read_now(self, name: str, place: Place) -> Found | None:
+        """None if it would have to be waited for, or does not prove itself."""
+        length = place.length
+        try:
+            opened = self._segments.lease(place.segment)
+            if opened is None:
+                return None
+            try:
+                view = self._scratch[:length]
+                if opened.file.read_nowait(place.offset, view) < length:
+                    return None
+                return _parse(view, opened, name, place)
+            finally:
+                self._segments.release(opened)
+        except VolumeFailed:
+            return None
+
+    async def _read_cold(self, wanted: list[Wanted]) -> list[Found | FlareError]:
+        answers: list[Found | FlareError] = []
+        leases = {place.segment: self._segments.lease(place.segment) for _, place in wanted}
+        try:
+            read = await self._threads.run(_read_all, [(want, leases[want.place.segment]) for want in wanted])
+        finally:
+            for opened in leases.values():
+                if opened:
+                    self._segments.release(opened)
+        for want, answer in zip(wanted, read, strict=True):
+            answers.append(answer or await self._read_again(want))
+        return answers
+
+    async def _read_again(self, want: Wanted) -> Found | FlareError:
+        """It did not prove itself: has it moved, is it gone, or is it damaged?"""
+        for _ in range(_LOOKS_MAX):
+            place = self._look(want.name)
+            if place is None:
+                return NoSuchPiece(f"{want.name} is not here")
+            opened = self._segments.lease(place.segment)
+            if opened is None:
+                continue
+            try:
+                (answer,) = await self._threads.run(_read_all, [(Wanted(want.name, place), opened)])
+            finally:
+                self._segments.release(opened)
+            if answer:
+                return answer
+            if self._look(want.name) == place:
+                break
+        return self.damage(want.name, place, "the record does not prove itself")
+
+    def damage(self, name: str, place: Place | None, reason: str) -> PieceCorrupt:
+        if place:
+            self._damaged(name, place, reason)
+        return PieceCorrupt(f"{name}: {reason}")
+
+    async def open(self, name: str) -> OpenPiece:
+        """A piece to read from at leisure. Raises NoSuchPiece, PieceCorrupt."""
+        place: Place | None = None
+        for _ in range(_LOOKS_MAX):
+            place = self._look(name)
+            if place is None:
+                raise NoSuchPiece(f"{name} is not here")
+            opened = self._segments.lease(place.segment)
+            if opened is None:
+                continue
+            found = await self._open_at(name, place, opened)
+            if found:
+                return found
+            self._segments.release(opened)
+            if self._look(name) == place:
+                break
+        raise self.damage(name, place, "the header does not prove itself")
+
+    async def _open_at(self, name: str, place: Place, opened: OpenSegment) -> OpenPiece | None:
+        try:
+            view = self._scratch[: min(HEADER_MAX, place.length)]
+            if opened.file.read_nowait(place.offset, view) < len(view):
+                view = memoryview(bytearray(len(view)))  # the scratch is only for what happens at once
+                await self._threads.run(opened.file.read_into, place.offset, view)
+        except VolumeFailed:
+            return None
+        except BaseException:
+            self._segments.release(opened)
+            raise
+        record = parse_record(view, opened.salt, place.segment, place.offset)
+        if record is None or record.name != name:
+            return None
+        return OpenPiece(self, self._segments, self._threads, opened, place, record.piece(), record.payload_offset)
+
+    def still_there(self, name: str, place: Place) -> bool:
+        return self._look(name) == place
+
+
+class OpenPiece:
+    """A piece being read. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        segments: Segments,
+        threads: Threads,
+        opened: OpenSegment,
+        place: Place,
+        piece: Piece,
+        payload_offset: int,
+    ) -> None:
+        self.piece = piece
+        self._reader = reader
+        self._segments = segments
+        self._threads = threads
+        self._opened = opened
+        self._place = place
+        self._payload_offset = payload_offset
+        self._closed = False
+
+    async def read_into(self, offset: int, buffer: memoryview, *, verify: bool = False) -> int:
+        """Fill ``buffer`` with stored bytes from ``offset`` of the piece on; less only at its end.
+
+        ``verify`` checks every block touched against its checksum first. Raises PieceCorrupt, or NoSuchPiece if
+        the piece was deleted meanwhile.
+        """
+        count = min(len(buffer), self.piece.size - offset)
+        if count <= 0:
+            return 0
+        if verify:
+            return await self._read_verified(offset, buffer[:count])
+        await self._fill(offset, buffer[:count])
+        return count
+
+    async def _fill(self, offset: int, buffer: memoryview) -> None:
+        try:
+            done = self._opened.file.read_nowait(self._payload_offset + offset, buffer)
+            if done == len(buffer):
+                return
+            done = max(done, 0)
+            at = self._payload_offset + offset + done
+            done += await self._threads.run(self._opened.file.read_into, at, buffer[done:])
+            if done == len(buffer):
+                return
+            reason = "the segment ends before the piece does"
+        except VolumeFailed as error:
+            reason = str(error)
+        raise self._blame(reason)
+
+    async def _read_verified(self, offset: int, buffer: memoryview) -> int:
+        done = 0
+        while done < len(buffer):
+            number, skip = divmod(offset + done, BLOCK_SIZE)
+            length = min(BLOCK_SIZE, self.piece.size - number * BLOCK_SIZE)
+            take = min(length - skip, len(buffer) - done)
+            straight = take == length
+            block = buffer[done : done + take] if straight else memoryview(bytearray(length))
+            await self._fill(number * BLOCK_SIZE, block)
+            if not block_is_good(self.piece, number, block):
+                raise self._blame(f"block {number} does not have its checksum")
+            if not straight:
+                buffer[done : done + take] = block[skip : skip + take]
+            done += take
+        return done
+
+    def _blame(self, reason: str) -> FlareError:
+        """Damage, if the piece is still meant to be there."""
+        if self._reader.still_there(self.piece.name, self._place):
+            return self._reader.damage(self.piece.name, self._place, reason)
+        return NoSuchPiece(f"{self.piece.name} was moved or deleted while it was read")
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._segments.release(self._opened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parse(view: memoryview, opened: OpenSegment, name: str, place: Place) -> Found | None:
+    record = parse_record(view, opened.salt, place.segment, place.offset)
+    if record is None or record.name != name:
+        return None
+    start = record.payload_offset - place.offset
+    payload = bytes(view[start : start + record.size])
+    if xxhash.xxh3_128_digest(payload) != record.checksum:
+        return None
+    return record.piece(), payload
+
+
+def _read_all(wanted: Sequence[tuple[Wanted, OpenSegment | None]]) -> list[Found | None]:
+    """In a thread: None for what cannot be read or does not prove itself."""
+    answers: list[Found | None] = []
+    for (name, place), opened in wanted:
+        answer = None
+        if opened:
+            view = memoryview(bytearray(place.length))
+            try:
+                opened.file.read_into(place.offset, view)
+                answer = _parse(view, opened, name, place)
+            except VolumeFailed:
+                answer = None
+        answers.append(answer)
+    return answers

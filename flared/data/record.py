@@ -1,0 +1,193 @@
+"""The segment format: every record proves itself, whoever reads it and however they got there.
+
+    segment  := head record*                     one file, append-only; the name of the file is {id:016x}.{kind}
+    head     := fixed source* zero*              4096 bytes
+    fixed    := "FlSg" format:u8 kind:u8 sources:u16 check:u64 id:u64 salt:u64 volume:16
+    kind     := 1 small (records follow each other, 8-byte aligned)
+              | 2 large (header and payload each begin at a multiple of 4096)
+    source   := id:u64                           segments whose living records this one was made of (compaction)
+    check    := xxh3-64 of the head's bytes from 16 on, seed 0
+
+    record   := header zero* payload zero*       zeros up to the alignment of the segment's kind
+    header   := "FlRc" length:u32 check:u64 body
+    length   := bytes of the header, a multiple of 8
+    check    := xxh3-64 of body, seeded with the segment's salt
+    body     := format:u8 kind:u8 flags:u8 codec:u8 name_length:u16 blocks:u16
+                segment:u64 offset:u64 sequence:u64 plain_size:u64 size:u64 checksum:16 scheme:16 name block* zero*
+    kind     := 1 piece      size bytes of payload follow
+              | 2 tombstone  every record of this name with a smaller sequence is dead
+              | 3 skip       size bytes mean nothing
+              | 4 journal    reserved; stepped over
+    flags    := bit 0: header and payload are aligned to 4096 (segments of kind large)
+    checksum := xxh3-128 of the payload, big-endian
+    scheme   := ASCII, zero-filled
+    block    := xxh3-64 of 256 KiB of the payload, big-endian; the last may be shorter
+
+Integers are little-endian unless said otherwise. The salt is random, so no stored user bytes can pose as a record.
+``sequence`` grows over the whole volume; of several records with one name the highest sequence counts. The piece
+number is part of the name. Compaction copies a record with its sequence and packs segment, offset and check anew.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import xxhash
+
+from flared.data.pieces import BLOCK_SIZE, Piece
+from flared.errors import SegmentCorrupt
+
+FORMAT = 1
+BLOCK = 4096
+"""Unit of O_DIRECT, of holes, and of the heads of segments."""
+
+SMALL = 1
+LARGE = 2
+KIND_NAMES = {SMALL: "small", LARGE: "large"}
+
+PIECE = 1
+TOMBSTONE = 2
+SKIP = 3
+JOURNAL = 4
+TORN = 0
+"""Never written: how a replay calls a piece whose payload did not all reach the disk, or was punched out."""
+
+ALIGNED = 1
+SOURCES_MAX = 400
+
+_PREFIX = struct.Struct("<4sIQ")
+_BODY = struct.Struct("<BBBBHHQQQQQ16s16s")
+_HEADER = struct.Struct("<4sIQBBBBHHQQQQQ16s16s")
+_HEAD = struct.Struct("<4sBBHQQQ16s")
+MAGIC = b"FlRc"
+_SEGMENT_MAGIC = b"FlSg"
+_FIXED = _PREFIX.size + _BODY.size
+_SCHEME_BYTES = 16
+_ZEROS = tuple(bytes(n) for n in range(8))
+_NO_CHECKSUM = bytes(16)
+HEADER_MIN = _FIXED
+HEADER_MAX = BLOCK
+
+
+class Record(NamedTuple):
+    """What a header says."""
+
+    kind: int
+    codec: int
+    segment: int
+    offset: int
+    sequence: int
+    plain_size: int
+    size: int
+    checksum: bytes
+    scheme: str
+    name: str
+    blocks: bytes
+    payload_offset: int
+    """Where the payload begins in the segment."""
+    length: int
+    """Bytes from this record to the next."""
+
+    def piece(self) -> Piece:
+        return Piece(self.name, self.codec, self.scheme, self.plain_size, self.size, self.checksum, self.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a segment."""
+
+    id: int
+    kind: int
+    salt: int
+    volume: bytes
+    sources: tuple[int, ...] = ()
+
+
+def pack_head(head: Head) -> bytes:
+    """The first 4096 bytes of a segment."""
+    body = struct.pack(f"<QQ16s{len(head.sources)}Q", head.id, head.salt, head.volume, *head.sources).ljust(
+        BLOCK - 16, b"\0"
+    )
+    check = xxhash.xxh3_64_intdigest(body)
+    return struct.pack("<4sBBHQ", _SEGMENT_MAGIC, FORMAT, head.kind, len(head.sources), check) + body
+
+
+def parse_head(block: bytes | memoryview) -> Head:
+    """Raises SegmentCorrupt if this is not the head of a segment of a format that we know."""
+    if len(block) < BLOCK:
+        raise SegmentCorrupt("the segment is shorter than its head")
+    magic, form, kind, sources, check, segment, salt, volume = _HEAD.unpack_from(block)
+    if magic != _SEGMENT_MAGIC or check != xxhash.xxh3_64_intdigest(block[16:BLOCK]):
+        raise SegmentCorrupt("the segment's head is not one, or was changed")
+    if form != FORMAT or kind not in KIND_NAMES or sources > SOURCES_MAX:
+        raise SegmentCorrupt(f"segment {segment} has format {form}, kind {kind}, which this version does not know")
+    return Head(segment, kind, salt, volume, struct.unpack_from(f"<{sources}Q", block, _HEAD.size))
+
+
+def header_length(name_length: int, size: int) -> int:
+    """Bytes of a piece's header."""
+    return (_FIXED + name_length + 8 * ((size + BLOCK_SIZE - 1) // BLOCK_SIZE) + 7) & ~7
+
+
+def record_length(kind: int, name_length: int, size: int) -> int:
+    """Bytes that a piece takes in a segment of this kind."""
+    if kind == LARGE:
+        return BLOCK + ((size + BLOCK - 1) & -BLOCK)
+    return header_length(name_length, size) + ((size + 7) & ~7)
+
+
+def padding(size: int) -> bytes:
+    """The zeros after a payload of this size in a small segment."""
+    return _ZEROS[-size & 7]
+
+
+def pack_piece(piece: Piece, segment: int, offset: int, sequence: int, salt: int, flags: int = 0) -> bytes:
+    """The header of a piece; its payload follows, at the next block if ``flags`` has ALIGNED."""
+    name = piece.name.encode()
+    blocks = piece.blocks
+    body = _BODY.pack(
+        FORMAT, PIECE, flags, piece.codec, len(name), len(blocks) >> 3,
+        segment, offset, sequence, piece.plain_size, piece.size, piece.checksum, piece.scheme.encode(),
+    ) + name + blocks  # fmt: skip
+    body += _ZEROS[-len(body) & 7]
+    return _PREFIX.pack(MAGIC, len(body) + 16, xxhash.xxh3_64_intdigest(body, salt)) + body
+
+
+def pack_tombstone(name: str, segment: int, offset: int, sequence: int, salt: int) -> bytes:
+    """The whole record of a delete (of a small segment)."""
+    encoded = name.encode()
+    body = _BODY.pack(
+        FORMAT, TOMBSTONE, 0, 0, len(encoded), 0, segment, offset, sequence, 0, 0, _NO_CHECKSUM, b""
+    ) + encoded  # fmt: skip
+    body += _ZEROS[-len(body) & 7]
+    return _PREFIX.pack(MAGIC, len(body) + 16, xxhash.xxh3_64_intdigest(body, salt)) + body
+
+
+def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Record | None:
+    """The record whose header ``view`` begins with; None if there is none that proves to belong here."""
+    if len(view) < _FIXED:
+        return None
+    (
+        magic, length, check, form, kind, flags, codec, name_length, blocks,
+        segment_said, offset_said, sequence, plain_size, size, checksum, scheme,
+    ) = _HEADER.unpack_from(view)  # fmt: skip
+    if magic != MAGIC or length > len(view) or length < _FIXED:
+        return None
+    if check != xxhash.xxh3_64_intdigest(view[16:length], salt):
+        return None
+    name_end = _FIXED + name_length
+    blocks_end = name_end + 8 * blocks
+    if form != FORMAT or segment_said != segment or offset_said != offset or blocks_end > length:
+        return None
+    if flags & ALIGNED:
+        payload = offset + BLOCK
+        whole = BLOCK + ((size + BLOCK - 1) & -BLOCK)
+    else:
+        payload = offset + length
+        whole = length + ((size + 7) & ~7)
+    return Record(
+        kind, codec, segment, offset, sequence, plain_size, size, checksum, scheme.rstrip(b"\0").decode("ascii"),
+        str(view[_FIXED:name_end], "ascii"), bytes(view[name_end:blocks_end]), payload, whole,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""Scrubber: re-reads every piece at a set pace and reports what does not prove itself.
+
+It goes by the index, in name order, so that a piece whose header is lost is found too; where it is survives a restart.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+
+from flared.data.index import Index
+from flared.data.reader import Wanted
+from flared.data.volume import Volume
+from flared.errors import NoSuchPiece, PieceCorrupt
+
+_BATCH_PIECES = 64
+_UNIT = 1024 * 1024
+_CURSOR = "scrub"
+_PAUSE_MIN_SECONDS = 1.0
+
+
+class Scrubber:
+    """A Worker of one volume: all of it once every ``period_seconds``."""
+
+    name = "scrub"
+
+    def __init__(self, volume: Volume, period_seconds: float) -> None:
+        self._volume = volume
+        self._period = period_seconds
+        self._pause = 60.0
+        self._cursor: str | None = None
+        self.verified = 0
+
+    async def wait(self) -> None:
+        await trio.sleep(self._pause)
+
+    async def step(self) -> bool:
+        """Verify the next pieces, in place order within the batch; False, so that ``wait`` sets the pace."""
+        volume = self._volume
+        if self._cursor is None:
+            self._cursor = await volume.ask_index(lambda index: index.text(_CURSOR))
+            return False
+        places = await volume.ask_index(lambda index: index.places(self._cursor or "", _BATCH_PIECES))
+        total = 0
+        for name, place in sorted(places, key=lambda found: found[1]):
+            total += place.length
+            await self._verify(Wanted(name, place))
+        self._cursor = places[-1][0] if len(places) == _BATCH_PIECES else ""
+        await volume.change_index(self._save)
+        share = total / max(volume.used, total, 1)
+        self._pause = max(_PAUSE_MIN_SECONDS, self._period * share)
+        return False
+
+    def _save(self, index: Index) -> None:
+        with index.transaction():
+            index.note({_CURSOR: self._cursor or ""})
+
+    async def _verify(self, want: Wanted) -> None:
+        with suppress(PieceCorrupt, NoSuchPiece):  # reported where it was found, or deleted meanwhile
+            with await self._volume.reader.open(want.name) as piece:
+                buffer = memoryview(bytearray(min(_UNIT, piece.piece.size)))
+                offset = 0
+                while offset < piece.piece.size:
+                    offset += await piece.read_into(offset, buffer, verify=True)
+            self.verified += 1

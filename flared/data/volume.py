@@ -1,0 +1,607 @@
+"""Volume: one directory on one disk. Put, delete and find pieces; what it acknowledges outlives a power cut.
+
+Truth is in the segments. Look-ups consult, in this order: the overlay (durable in a segment, not yet in the index),
+the part of it that is just being written to the index, the index.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+import trio
+import xxhash
+
+from flared.background import Threads, Worker, WorkerRun
+from flared.data.appender import Answer, Appender, Batch, Change, Delete, Put
+from flared.data.buffers import PieceBuffer
+from flared.data.disk import Buffer, Disk
+from flared.data.identity import Identity, join_cluster, load_identity
+from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place
+from flared.data.pieces import BLOCK_SIZE, Piece, block_checksums
+from flared.data.punch import Puncher
+from flared.data.reader import Reader
+from flared.data.record import LARGE, SMALL, record_length
+from flared.data.replay import Replay, facts, remove_index
+from flared.data.segment import Segment, Segments
+from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+MIB = 1024 * 1024
+SEGMENT_SIZE_MAX = 1024 * MIB
+_SEGMENT_MIN = MIB
+RESERVE_MAX = 256 * MIB
+_FLUSH_ENTRIES = 2048
+_FLUSH_SECONDS = 0.5
+_OVERLAY_MAX = 100_000
+"""Entries beyond which puts are refused: the index cannot keep up, or has no room."""
+_SPACE_SECONDS = 2.0
+_CHECKPOINT_ENTRIES = 16 * 1024
+_SCHEME_BYTES_MAX = 15
+_NAME_BYTES_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSettings:
+    """``segment_size`` and ``reserve`` are upper limits: small disks get less."""
+
+    segment_size: int = SEGMENT_SIZE_MAX
+    reserve: int = RESERVE_MAX
+    direct: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeStatus:
+    """``state``: ok, full (reads and deletes go on), readonly, replaying or failed; ``reason`` says why."""
+
+    id: str
+    path: str
+    capacity: int
+    used: int
+    free: int
+    state: str
+    reason: str
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeThreads:
+    """Writes have threads of their own, so that slow reads never delay a sync."""
+
+    write: Threads
+    read: Threads
+    background: Threads
+
+
+class _Ask:
+    """The overlay does not know."""
+
+
+_ASK = _Ask()
+
+
+class Volume:
+    """``run`` must be running for anything to happen; until the replay is over the state is ``replaying``."""
+
+    def __init__(
+        self,
+        path: str,
+        identity: Identity,
+        settings: VolumeSettings,
+        disk: Disk,
+        threads: VolumeThreads,
+        random_bits: random.Random,
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.settings = settings
+        self.disk = disk
+        self.threads = threads
+        self.state = "replaying"
+        self.reason = ""
+        self.pieces = 0
+        self.free = self.capacity = self.used = 0
+        self.segment_size = settings.segment_size
+        self.reserve = settings.reserve
+        self.segments = self._segments(random_bits)
+        self.reader = Reader(self.segments, threads.read, self.look, self.report_damage)
+        self.damaged: dict[str, Place] = {}
+        self.new_damage: list[str] = []
+        self.ready = trio.Event()
+        self.workers: list[Worker] = []
+        """What else is to run while the volume serves; set by whoever opens it."""
+        self.deletes = 0
+        self._random = random_bits
+        self._index: Index | None = None
+        self._index_lock = trio.Lock()
+        self._index_lost = trio.Event()
+        self._overlay: dict[str, Place | None] = {}
+        self._flushing: dict[str, Place | None] = {}
+        self._deletions: list[Deletion] = []
+        self._marks: dict[int, Mark] = {}
+        self._pending: dict[str, Batch] = {}
+        self._dirty = trio.Event()
+        self._full_overlay = trio.Event()
+        self._unsaved = 0
+        self._sequence = 0
+        self._small = self._appender(SMALL)
+        self._large = self._appender(LARGE)
+        self.puncher = Puncher(self.segments, disk, threads.background)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        node: str,
+        settings: VolumeSettings,
+        disk: Disk,
+        threads: VolumeThreads,
+        random_bits: random.Random,
+    ) -> Volume:
+        """Mark an empty directory as a volume of this node, or find it marked so. The caller holds its lock."""
+        fresh = uuid.UUID(int=random_bits.getrandbits(128), version=4)
+        identity = load_identity(disk, path, node, fresh)
+        return cls(path, identity, settings, disk, threads, random_bits)
+
+    # Running
+
+    async def run(self) -> None:
+        """Serve until cancelled. A disk that fails makes the volume ``failed``; the node goes on with the rest."""
+        try:
+            while True:
+                await self._replay()
+                await self._serve()
+        except FlareError as error:
+            log.error("event=volume_failed path=%s error=%r", self.path, str(error))
+            self.state, self.reason = "failed", str(error)
+            self.ready.set()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close()
+
+    async def _replay(self) -> None:
+        """Bring the index up to date. A volume whose index turns out to be corrupt meanwhile begins anew."""
+        self.state, self.reason = "replaying", "the index is being brought up to date"
+        self._overlay, self._flushing, self._deletions, self._marks = {}, {}, [], {}
+        self._index_lost = trio.Event()
+        run = self.threads.background.run
+        started = trio.current_time()
+        await run(self._measure)
+        await run(self.segments.discover)
+        while True:
+            replay = await run(Replay, self.disk, self._index_path, self.segments)
+            self._index = replay.index
+            steps = replay.steps()
+            try:
+                while await run(_advance, steps):
+                    self._index = replay.index
+                break
+            except IndexCorrupt as error:
+                log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
+                self._index = None
+                replay.index.close()
+                await run(remove_index, self.disk, self._index_path)
+        self._index = replay.index
+        self._sequence = max(self._sequence, replay.sequence)
+        self.pieces = replay.pieces
+        await run(self._measure)
+        log.info(
+            "event=volume_open path=%s pieces=%d replayed=%d seconds=%.2f",
+            self.path, self.pieces, replay.records, trio.current_time() - started,
+        )  # fmt: skip
+
+    async def _serve(self) -> None:
+        """Until cancelled, or until the index is lost."""
+        self._small = self._appender(SMALL)
+        self._large = self._appender(LARGE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_flusher)
+            nursery.start_soon(self._run_measuring)
+            nursery.start_soon(self.puncher.run)
+            for worker in self.workers:
+                nursery.start_soon(WorkerRun(worker).run)
+            nursery.start_soon(self._small.run)
+            nursery.start_soon(self._large.run)
+            await trio.lowlevel.checkpoint()
+            self.state, self.reason = "ok", ""
+            self._judge_space()
+            self.ready.set()
+            await self._index_lost.wait()
+            nursery.cancel_scope.cancel()
+        self._close_index()
+
+    async def _close(self) -> None:
+        try:
+            if self._index and not self._index_lost.is_set():
+                await self.flush()
+        except FlareError as error:  # the next start replays instead
+            log.warning("event=last_flush_failed path=%s error=%r", self.path, str(error))
+        self._close_index()
+        self.segments.close()
+
+    def _close_index(self) -> None:
+        index, self._index = self._index, None
+        if index:
+            index.close()
+
+    def join(self, cluster: str) -> None:
+        """Note which cluster this volume serves; ConfigError if it is another one's."""
+        self.identity = join_cluster(self.disk, self.path, self.identity, cluster)
+
+    # Looking up
+
+    def look(self, name: str) -> Place | None:
+        """Where the piece lies, None if it is not here. Busy if that cannot be known now."""
+        place = self._overlay.get(name, _ASK)
+        if place is _ASK:
+            place = self._flushing.get(name, _ASK)
+            if place is _ASK:
+                return self._ask(Index.find, name)
+        return place  # type: ignore[return-value]  # not _ASK here
+
+    def look_many(self, names: Sequence[str]) -> dict[str, Place]:
+        """Those that are here."""
+        found: dict[str, Place] = {}
+        ask = []
+        for name in names:
+            place = self._overlay.get(name, _ASK)
+            if place is _ASK:
+                place = self._flushing.get(name, _ASK)
+            if place is _ASK:
+                ask.append(name)
+            elif place is not None:
+                found[name] = place  # type: ignore[assignment]  # not _ASK here
+        if ask:
+            found.update(self._ask(Index.find_many, ask))
+        return found
+
+    async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
+        await self.flush()
+        page: list[tuple[str, int]] = []
+        while len(page) < limit:
+            rows = self._ask(Index.page, after, limit)
+            page += [row for row in rows if self._overlay.get(row[0], _ASK) is not None]
+            if len(rows) < limit:
+                break
+            after = rows[-1][0]
+        return page[:limit]
+
+    def _ask(self, question: Callable[[Index, *Ts], T], *arguments: *Ts) -> T:
+        if self._index is None:
+            raise Busy(f"{self.path}: {self.reason or 'the volume is not open'}")
+        try:
+            return question(self._index, *arguments)
+        except IndexCorrupt as error:
+            self.lose_index(error)
+            raise Busy(f"{self.path}: the index is being made again") from error
+
+    def lose_index(self, error: IndexCorrupt) -> None:
+        """The index cannot be trusted any more: make it again from the segments."""
+        if not self._index_lost.is_set():
+            log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
+            self.state, self.reason = "replaying", "the index is being made again"
+            self._index_lost.set()
+
+    # Changing
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+        """Small pieces: True stored, False already there, both durable; else what went wrong with that one."""
+        refusal = self._refusal()
+        if refusal:
+            return [refusal] * len(items)
+        batch = Batch(len(items))
+        answers, pending, append = batch.answers, self._pending, self._small.append
+        overlay, flushing, damaged = self._overlay, self._flushing, self.damaged
+        mine: list[str] = []
+        later: list[int] = []
+        for number, (piece, payload) in enumerate(items):
+            name = piece.name
+            bad = _check(piece, payload)
+            if bad:
+                answers[number] = bad
+            elif name in pending or name in damaged:
+                later.append(number)
+            elif (place := overlay[name] if name in overlay else flushing.get(name, _ASK)) and place is not _ASK:
+                answers[number] = False
+            elif not self._admit(record_length(SMALL, len(name), piece.size)):
+                answers[number] = VolumeFull(f"{self.path} is full")
+            else:
+                pending[name] = batch
+                mine.append(name)
+                append(Put(batch, number, name, piece, payload, place is None))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            try:
+                await self._make_way(items[number][0].name)
+                (answers[number],) = await self.put_many([items[number]])
+            except FlareError as error:
+                answers[number] = error
+        return answers
+
+    async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
+        """A piece that lies in ``buffer.payload``: True stored, False already there, both durable."""
+        bad = await self.threads.write.run(_check, piece, buffer.payload[: piece.size])
+        while True:
+            refusal = bad or self._refusal()
+            if refusal:
+                raise refusal
+            if piece.name not in self._pending and piece.name not in self.damaged:
+                break
+            await self._make_way(piece.name)
+        if self.look(piece.name):
+            return False
+        if not self._admit(record_length(LARGE, 0, piece.size)):
+            raise VolumeFull(f"{self.path} is full")
+        batch = Batch(1)
+        self._pending[piece.name] = batch
+        self._large.append(Put(batch, 0, piece.name, piece, buffer, True))
+        await self._finish(batch, [piece.name], self._large)
+        (answer,) = batch.answers
+        if isinstance(answer, FlareError):
+            raise answer
+        return answer
+
+    async def delete_many(self, names: Sequence[str]) -> list[Answer]:
+        """True deleted, False was not there, both durable; else what went wrong with that one."""
+        refusal = self._refusal()
+        if refusal:
+            return [refusal] * len(names)
+        batch = Batch(len(names))
+        mine: list[str] = []
+        later: list[int] = []
+        places = self.look_many(names)
+        for number, name in enumerate(names):
+            if name in self._pending:
+                later.append(number)
+            elif name not in places:
+                batch.answers[number] = False
+            else:
+                self._pending[name] = batch
+                mine.append(name)
+                self._small.append(Delete(batch, number, name, places[name]))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            while names[number] in self._pending:
+                await self._wait_for(names[number])
+            (batch.answers[number],) = await self.delete_many([names[number]])
+        return batch.answers
+
+    async def _finish(self, batch: Batch, names: list[str], appender: Appender) -> None:
+        """Wait for the answers, come what may: until then the disk may read from the caller's buffers."""
+        try:
+            if batch.left:
+                appender.wake()
+                with trio.CancelScope(shield=True):
+                    await batch.done.wait()
+        finally:
+            for name in names:
+                del self._pending[name]
+
+    async def _make_way(self, name: str) -> None:
+        """Wait for another change of this piece; bury it if it is known to be damaged."""
+        while name in self._pending:
+            await self._wait_for(name)
+        if name in self.damaged:
+            (answer,) = await self.delete_many([name])
+            self.damaged.pop(name, None)
+            if isinstance(answer, FlareError):
+                raise answer
+
+    async def _wait_for(self, name: str) -> None:
+        await self._pending[name].done.wait()
+        await trio.lowlevel.checkpoint()  # its own caller takes it off the list
+
+    def _refusal(self) -> FlareError | None:
+        if self.state in ("ok", "full"):
+            return None
+        return Busy(f"{self.path}: {self.reason}") if self.state == "replaying" else VolumeFailed(self.reason)
+
+    def _admit(self, length: int) -> bool:
+        if self.free < length or len(self._overlay) > _OVERLAY_MAX:
+            return False
+        self.free -= length
+        return True
+
+    # What an Appender asks
+
+    def next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """In the thread that writes small groups; for names that the overlay does not know."""
+        index = self._index
+        if index is None:
+            raise Busy(f"{self.path}: the index is being made again")
+        try:
+            return index.present(names)
+        except IndexCorrupt as error:
+            raise Busy(f"{self.path}: {error}") from error
+
+    def settled(self, change: Change, place: Place) -> None:
+        if isinstance(change, Put):
+            self._overlay[change.name] = place
+            self.pieces += 1
+        else:
+            victim = change.victim
+            self._overlay[change.name] = None
+            self._deletions.append(
+                Deletion(change.name, place.segment, place.sequence, victim.segment, victim.sequence)
+            )
+            self.pieces -= 1
+            self.deletes += 1
+            self.puncher.add(victim)
+            self.damaged.pop(change.name, None)
+        self._dirty.set()
+        if len(self._overlay) >= _FLUSH_ENTRIES:
+            self._full_overlay.set()
+
+    def stop_writes(self, reason: str) -> None:
+        if self.state in ("ok", "full"):
+            log.error("event=volume_readonly path=%s reason=%r", self.path, reason)
+            self.state, self.reason = "readonly", reason
+            for appender in (self._small, self._large):
+                appender.close(VolumeFailed(reason))
+
+    # The index
+
+    async def flush(self) -> None:
+        """Write the overlay into the index. After a failure it is kept, and tried again later."""
+        async with self._index_lock:
+            await self._flush()
+
+    async def change_index(self, change: Callable[[Index], T]) -> T:
+        """Run a change of the index in a thread, after everything that is durable has reached it."""
+        async with self._index_lock:
+            await self._flush()
+            return await self._in_thread(change)
+
+    async def ask_index(self, question: Callable[[Index], T]) -> T:
+        """Ask the index in a thread, on the connection that changes it."""
+        async with self._index_lock:
+            return await self._in_thread(question)
+
+    async def _in_thread(self, question: Callable[[Index], T]) -> T:
+        """With the lock held."""
+        if self._index is None:
+            raise Busy(f"{self.path}: the volume is not open")
+        try:
+            return await self.threads.background.run(question, self._index)
+        except IndexCorrupt as error:
+            self.lose_index(error)
+            raise Busy(str(error)) from error
+
+    async def _flush(self) -> None:
+        self._full_overlay = trio.Event()
+        if not self._overlay and not self._deletions:
+            return
+        self._dirty = trio.Event()
+        for mark in (*self._small.take_marks(), *self._large.take_marks()):
+            self._marks[mark.id] = mark
+        self._flushing, self._overlay = self._overlay, {}
+        deletions, self._deletions = self._deletions, []
+        marks, self._marks = self._marks, {}
+        entries = self._flushing
+        noted = facts(self.segments.next_id, self._sequence)
+
+        def change(index: Index) -> None:
+            puts = [(name, place) for name, place in entries.items() if place is not None]
+            index.apply(puts, deletions, marks.values(), noted)
+            self._unsaved += len(entries)
+            if self._unsaved >= _CHECKPOINT_ENTRIES or len(entries) < _FLUSH_ENTRIES:
+                self._unsaved = 0
+                index.checkpoint()
+
+        try:
+            await self._in_thread(change)
+        except BaseException:
+            self._overlay = {**entries, **self._overlay}
+            self._deletions = deletions + self._deletions
+            self._marks = {**marks, **self._marks}
+            raise
+        finally:
+            self._flushing = {}
+
+    async def _run_flusher(self) -> None:
+        while True:
+            await self._dirty.wait()
+            with trio.move_on_after(_FLUSH_SECONDS):
+                await self._full_overlay.wait()
+            with trio.CancelScope(shield=True):
+                try:
+                    await self.flush()
+                    continue
+                except FlareError as error:
+                    log.error("event=index_flush_failed path=%s error=%r", self.path, str(error))
+            await trio.sleep(_SPACE_SECONDS)
+
+    async def roll(self, kind: int) -> None:
+        """Seal the active segment of this kind as soon as no group is under way."""
+        await (self._small if kind == SMALL else self._large).request_roll()
+
+    def active_segments(self) -> list[Segment]:
+        return [appender.active for appender in (self._small, self._large) if appender.active]
+
+    # Space and health
+
+    def status(self) -> VolumeStatus:
+        return VolumeStatus(
+            self.identity.volume, self.path, self.capacity, self.used, max(0, self.free), self.state, self.reason,
+            self.pieces,
+        )  # fmt: skip
+
+    def report_damage(self, name: str, place: Place, reason: str) -> None:
+        """A piece does not prove itself although the index names that place."""
+        if self.damaged.get(name) != place:
+            log.error(
+                "event=damage path=%s piece=%s segment=%016x offset=%d reason=%r",
+                self.path, name, place.segment, place.offset, reason,
+            )  # fmt: skip
+            self.damaged[name] = place
+            self.new_damage.append(name)
+
+    def _measure(self) -> None:
+        """In a thread: ask the disk how much room there is."""
+        space = self.disk.space(self.path)
+        self.capacity = space.capacity
+        self.segment_size = max(_SEGMENT_MIN, min(self.settings.segment_size, space.capacity // 64))
+        self.reserve = min(self.settings.reserve, space.capacity // 8)
+        unused = self._small.unused_bytes + self._large.unused_bytes
+        self.free = space.free + unused - self.reserve
+        known = list(self.segments.known.values())
+        self.used = sum(segment.allocated for segment in known) - unused
+        self._judge_space()
+
+    def _judge_space(self) -> None:
+        low = min(64 * MIB, self.capacity // 64)
+        if self.state == "ok" and self.free < low:
+            self.state, self.reason = "full", "no room left for pieces"
+        elif self.state == "full" and self.free >= low:
+            self.state, self.reason = "ok", ""
+
+    async def _run_measuring(self) -> None:
+        while True:
+            await trio.sleep(_SPACE_SECONDS)
+            try:
+                await self.threads.background.run(self._measure)
+            except FlareError as error:
+                log.error("event=measuring_failed path=%s error=%r", self.path, str(error))
+
+    def _appender(self, kind: int) -> Appender:
+        return Appender(self, self.segments, self.threads.write, kind)
+
+    def _segments(self, random_bits: random.Random) -> Segments:
+        volume = uuid.UUID(self.identity.volume).bytes
+        path = f"{self.path}/segments"
+        return Segments(self.disk, path, volume, direct=self.settings.direct, random_bits=random_bits)
+
+    @property
+    def _index_path(self) -> str:
+        return f"{self.path}/index.db"
+
+
+def _advance(steps: Iterator[None]) -> bool:
+    """One step; False if there was none left."""
+    return next(steps, _ASK) is None
+
+
+def _check(piece: Piece, payload: Buffer) -> FlareError | None:
+    """Whether these are the bytes that the piece says it has, and it can be written down."""
+    if len(payload) != piece.size or xxhash.xxh3_128_digest(payload) != piece.checksum:
+        return BadDigest(f"{piece.name}: the payload does not have the checksum that came with it")
+    if (xxhash.xxh3_64_digest(payload) if 0 < piece.size <= BLOCK_SIZE else block_checksums(payload)) != piece.blocks:
+        return BadDigest(f"{piece.name}: the payload does not have the block checksums that came with it")
+    if len(piece.scheme) > _SCHEME_BYTES_MAX or len(piece.name) > _NAME_BYTES_MAX or not piece.name.isascii():
+        return BadRequest("the piece's name or scheme is too long")
+    return None

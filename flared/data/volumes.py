@@ -1,0 +1,307 @@
+"""Volumes: all disks of one data node as one store of pieces; what the service talks to.
+
+A put goes to the volume with the most free space of two drawn by it; everything else asks all of them. One volume
+that fails does not stop the others, but then "not here" cannot be said any more: the answer is Busy.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import trio
+
+from flared.background import Threads, WorkerThreads
+from flared.data.appender import Answer
+from flared.data.buffers import BufferPool, PieceBuffer
+from flared.data.compact import Compactor
+from flared.data.disk import Buffer, Disk, Lock, RealDisk
+from flared.data.index import Place
+from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.data.reader import Found, OpenPiece, Wanted
+from flared.data.scrub import Scrubber
+from flared.data.volume import (
+    RESERVE_MAX,
+    SEGMENT_SIZE_MAX,
+    Volume,
+    VolumeSettings,
+    VolumeStatus,
+    VolumeThreads,
+)
+from flared.errors import Busy, ConfigError, FlareError, NoSuchPiece, TooLarge, VolumeFailed, VolumeFull
+
+__all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
+
+log = logging.getLogger(__name__)
+
+_WRITE_THREADS = 4
+_READ_THREADS = 16
+_BACKGROUND_THREADS = 2
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """``volumes`` are directories, best one a disk; made if they are not there.
+
+    ``segment_size`` and ``reserve`` (held back so that deletes and compaction go on) are upper limits: a small disk
+    takes less of either.
+    """
+
+    node: str
+    volumes: tuple[str, ...]
+    segment_size: int = SEGMENT_SIZE_MAX
+    reserve: int = RESERVE_MAX
+    direct: bool = True
+    buffer_bytes: int = PIECE_SIZE_MAX
+    scrub_period_seconds: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataStatus:
+    volumes: tuple[VolumeStatus, ...]
+    pieces: int
+    cluster: str
+    buffer_bytes: int
+
+
+class Volumes:
+    """The PieceStore of a data node. ``run`` must be running for anything but ``status`` to work."""
+
+    def __init__(
+        self, settings: DataSettings, volumes: Sequence[Volume], failed: Sequence[VolumeStatus], locks: Sequence[Lock]
+    ) -> None:
+        self.buffers = BufferPool(settings.buffer_bytes)
+        self._volumes = list(volumes)
+        self._failed = list(failed)
+        self._locks = list(locks)
+        for volume in volumes:
+            volume.workers = [Compactor(volume), Scrubber(volume, settings.scrub_period_seconds)]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled: group commits, index, scrub, compaction. Started at once; see ``wait_ready``."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for volume in self._volumes:
+                    nursery.start_soon(volume.run)
+                nursery.start_soon(self.buffers.run_trimmer)
+                task_status.started()
+        finally:
+            for lock in self._locks:
+                lock.close()
+
+    async def wait_ready(self) -> None:
+        """Return when every volume serves, or has failed."""
+        for volume in self._volumes:
+            await volume.ready.wait()
+
+    # Pieces
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+        """Store small pieces: True stored now, False already there; both durable. Else what refused that one.
+
+        The buffers are read until this returns, also when cancelled.
+        """
+        if len(self._volumes) == 1 and not self._failed:
+            return await self._volumes[0].put_many(items)
+        elsewhere = self._look_many([piece.name for piece, _ in items])
+        rest = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
+        answers: list[Answer] = [False] * len(items)
+        if rest:
+            try:
+                volume = self._roomiest()
+            except FlareError as error:
+                stored: list[Answer] = [error] * len(rest)
+            else:
+                stored = await volume.put_many([items[number] for number in rest])
+            for number, answer in zip(rest, stored, strict=True):
+                answers[number] = answer
+        return answers
+
+    async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
+        """Store a piece that lies in ``buffer.payload[:piece.size]``: True stored now, False already there.
+
+        Raises BadDigest, VolumeFull, VolumeFailed, Busy. The buffer is used until this returns, also when cancelled.
+        """
+        if len(self._volumes) > 1 and self._look_many([piece.name]):
+            return False
+        return await self._roomiest().put_large(piece, buffer)
+
+    async def delete_many(self, names: Sequence[str]) -> list[Answer]:
+        """True deleted, False was not there; both durable. Busy where a volume could not be asked."""
+        answers: list[Answer] = [False] * len(names)
+        for volume in self._volumes:
+            try:
+                deleted = await volume.delete_many(names)
+            except FlareError as error:
+                deleted = [error] * len(names)
+            answers = [_worse(one, other) for one, other in zip(answers, deleted, strict=True)]
+        if self._failed:
+            unsure = Busy(f"volume {self._failed[0].path} could not be asked")
+            answers = [answer if isinstance(answer, FlareError) else unsure for answer in answers]
+        return answers
+
+    async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
+        """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
+        answers: dict[str, Found | FlareError] = {}
+        unsure: FlareError | None = self._left_out()
+        for volume in self._volumes:
+            try:
+                places = volume.look_many([name for name in names if name not in answers])
+            except FlareError as error:
+                unsure = error
+                continue
+            wanted = []
+            for name, place in places.items():
+                if place.size < LARGE_SIZE:
+                    wanted.append(Wanted(name, place))
+                else:
+                    answers[name] = TooLarge(f"{name} has {place.size} bytes: open it instead")
+            if wanted:
+                read = await volume.reader.read_many(wanted)
+                answers.update((want.name, answer) for want, answer in zip(wanted, read, strict=True))
+        return [answers[name] if name in answers else _missing(name, unsure) for name in names]
+
+    async def open(self, name: str) -> OpenPiece:
+        """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        unsure: FlareError | None = self._left_out()
+        for volume in self._volumes:
+            try:
+                return await volume.reader.open(name)
+            except NoSuchPiece:
+                continue
+            except Busy as error:
+                unsure = error
+        raise _missing(name, unsure)
+
+    async def head(self, name: str) -> Piece:
+        """What is known of a piece, from its record's header. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        with await self.open(name) as opened:
+            return opened.piece
+
+    # The node
+
+    def status(self) -> DataStatus:
+        volumes = (*(volume.status() for volume in self._volumes), *self._failed)
+        pieces = sum(volume.pieces for volume in volumes)
+        return DataStatus(volumes, pieces, self.cluster, self.buffers.leased_bytes)
+
+    def take_damage(self) -> list[str]:
+        """Names of pieces found corrupt since the last call."""
+        damage: list[str] = []
+        for volume in self._volumes:
+            damage += volume.new_damage
+            volume.new_damage = []
+        return damage
+
+    @property
+    def cluster(self) -> str:
+        """The cluster these volumes serve; "" until the first heartbeat told."""
+        return next((volume.identity.cluster for volume in self._volumes if volume.identity.cluster), "")
+
+    def set_cluster(self, cluster: str) -> None:
+        """Note the cluster in every volume; raises ConfigError if they serve another one. Blocks for a sync or two."""
+        for volume in self._volumes:
+            volume.join(cluster)
+
+    def _look_many(self, names: Sequence[str]) -> dict[str, Place]:
+        """Pieces that some volume has already. One that cannot be asked is passed over: a second copy does no harm."""
+        found: dict[str, Place] = {}
+        for volume in self._volumes:
+            try:
+                places = volume.look_many(names)
+            except Busy:
+                continue
+            found.update((name, place) for name, place in places.items() if name not in volume.damaged)
+        return found
+
+    def _roomiest(self) -> Volume:
+        writable = [volume for volume in self._volumes if volume.state in ("ok", "full")]
+        if not writable:
+            states = ", ".join(f"{volume.path}: {volume.state}" for volume in self.status().volumes)
+            if any(volume.state == "replaying" for volume in self._volumes):
+                raise Busy(f"no volume takes writes yet ({states})")
+            raise VolumeFull(f"no volume takes writes ({states})")
+        return max(writable, key=lambda volume: volume.free)
+
+    def _left_out(self) -> Busy | None:
+        return Busy(f"volume {self._failed[0].path} could not be asked") if self._failed else None
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next ``limit`` pieces after ``after``, in name order. Busy if one cannot be asked."""
+        left_out = self._left_out()
+        if left_out:
+            raise left_out
+        pages = [await volume.page(after, limit) for volume in self._volumes]
+        if len(pages) == 1:
+            return pages[0]
+        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
+        return list(islice(merged.items(), limit))
+
+
+async def open_volumes(
+    settings: DataSettings,
+    *,
+    disk: Disk | None = None,
+    threads: Threads | None = None,
+    random_bits: random.Random | None = None,
+) -> Volumes:
+    """Lock and identify every volume. A disk that fails is left out (state ``failed``).
+
+    Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node
+    or two of them to different clusters. ``threads`` replaces all threads (for tests on a virtual clock).
+    """
+    disk = disk or RealDisk()
+    random_bits = random_bits or random.Random(os.urandom(16))
+    volumes: list[Volume] = []
+    failed: list[VolumeStatus] = []
+    locks: list[Lock] = []
+    try:
+        for path in settings.volumes:
+            try:
+                disk.make_directory(path)
+                locks.append(disk.lock(f"{path}/{_LOCK}"))
+                volumes.append(
+                    Volume.open(path, settings.node, _volume_settings(settings), disk, _threads(threads), random_bits)
+                )
+            except (VolumeFailed, VolumeFull) as error:
+                log.error("event=volume_failed path=%s error=%r", path, str(error))
+                failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error), 0))
+        clusters = {volume.identity.cluster for volume in volumes} - {""}
+        if len(clusters) > 1:
+            raise ConfigError([f"the volumes belong to different clusters: {', '.join(sorted(clusters))}"])
+        await trio.lowlevel.checkpoint()
+        return Volumes(settings, volumes, failed, locks)
+    except BaseException:
+        for lock in locks:
+            lock.close()
+        raise
+
+
+def _missing(name: str, unsure: FlareError | None) -> FlareError:
+    return unsure or NoSuchPiece(f"{name} is not on this node")
+
+
+def _worse(one: Answer, other: Answer) -> Answer:
+    if isinstance(one, FlareError):
+        return one
+    if isinstance(other, FlareError):
+        return other
+    return one or other
+
+
+def _volume_settings(settings: DataSettings) -> VolumeSettings:
+    return VolumeSettings(settings.segment_size, settings.reserve, settings.direct)
+
+
+def _threads(shared: Threads | None) -> VolumeThreads:
+    if shared:
+        return VolumeThreads(shared, shared, shared)
+    return VolumeThreads(
+        WorkerThreads(_WRITE_THREADS), WorkerThreads(_READ_THREADS), WorkerThreads(_BACKGROUND_THREADS)
+    )
