@@ -7,7 +7,8 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     │    BadName BadRange BadDigest BadRequest TooLarge NoSuchBucket NoSuchObject NoSuchPiece
     │    Conflict BucketNotEmpty PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
-    │    QuorumNotReached NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy TransactionConflict
+    │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy
+    │    TransactionConflict
     ├─ Damaged       bytes are not what was written; data is at risk
     │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt VolumeFailed
     ├─ ProtocolError LocalProtocolError (we broke HTTP) RemoteProtocolError (they did)
@@ -117,6 +118,10 @@ class QuorumNotReached(Unavailable):
         self.wanted = wanted
         self.got = got
         self.failures = tuple(failures)
+
+
+class PiecesUnreachable(Unavailable):
+    """Too few pieces of a chunk can be had now; nodes that do not answer may hold more."""
 
 
 class NodeUnreachable(Unavailable):

@@ -1,6 +1,7 @@
 """Buckets: their settings, and a removal that no put can slip into.
 
-    record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0 ["r": being removed until ms]}
+    record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
+                  ["r": being removed until ms]}
 
 Every put reads its bucket's record in its transaction. A removal marks the record, looks whether the bucket is
 empty, and deletes the record only if its own mark still stands; a marked bucket takes no puts. A removal that died

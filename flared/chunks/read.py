@@ -21,7 +21,7 @@ from flared.errors import (
     NodeUnreachable,
     NoSuchPiece,
     PieceCorrupt,
-    QuorumNotReached,
+    PiecesUnreachable,
     Unavailable,
 )
 from flared.names import NodeName, PieceName, chunk_digest, piece_name
@@ -65,11 +65,12 @@ class Search:
         return len(self._sources) > 1
 
     def best(self) -> Source:
-        """The next piece to ask; raises ChunkLost, or QuorumNotReached while a silent node may still have one."""
+        """The next piece to ask; raises ChunkLost, or PiecesUnreachable while a silent node may still have one."""
         if self._sources:
             return self._sources[0]
         if self._unreachable:
-            raise QuorumNotReached(wanted=1, got=0, failures=self._reasons or ["its nodes are not known yet"])
+            reasons = "; ".join(self._reasons) or "its nodes are not known yet"
+            raise PiecesUnreachable(f"chunk {self._chunk.id} cannot be read now: {reasons}")
         raise ChunkLost(
             f"no good piece of chunk {self._chunk.id} is left: {'; '.join(self._reasons) or 'none recorded'}"
         )

@@ -257,8 +257,7 @@ class Reply:
         if self.started:
             raise LocalProtocolError("this request was answered already")
         head = self._make_head(status, fields, len(body))
-        self.started = True
-        self._left = 0
+        self.started = self.finished = True
         link = self._link
         if self._mute or status in _WITHOUT_BODY:
             await link.send(head)

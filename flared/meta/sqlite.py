@@ -23,7 +23,7 @@ from flared.meta.cache import Cache
 from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
 from flared.meta.lockfile import LockFile
 from flared.meta.reserve import Reserve
-from flared.meta.sqlite_file import Checkpointer, Log, Reader, Scanner, Writer, open_database
+from flared.meta.sqlite_file import PAGE_BYTES, Checkpointer, Log, Reader, Scanner, Writer, open_database
 from flared.meta.transaction import Draft
 
 T = TypeVar("T")
@@ -31,7 +31,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
-PAGE_BYTES = 4096
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 GATE_ROUNDS_MAX = 4
 """Each round moves what came in during the one before, which is less each time unless the disk cannot keep up."""

@@ -21,6 +21,8 @@ LAYOUT = 1
 APPLICATION = 0x464C4152
 """``FLAR`` in ``application_id``, for file(1)."""
 
+PAGE_BYTES = 4096
+
 CACHE_KIB = 8 * 1024
 ROWS_PER_STATEMENT_MAX = 128
 
@@ -84,11 +86,13 @@ def open_database(path: Path) -> int:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that syncs every commit and never checkpoints by itself."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA page_size = 4096")
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA secure_delete = OFF")
+    # A statement that may fail half-way keeps the old pages aside: not in a file on a disk that may be full.
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
 

@@ -81,8 +81,10 @@ class Sweep:
         return SweepStatistics(self._extents, self._chunks, self._pieces, self._due)
 
     async def _give_up_expired(self, now_ms: int) -> None:
-        """An upload that this process carries on never expires, however long it takes."""
-        for _, extent in await list_open_extents(self._store.kv, now_ms, BATCH):
+        """An upload that this process carries on never expires, however long it takes; one that no process carries
+        on is dead. As long as one api node owns the metadata that is every other one, expired or not."""
+        ever = now_ms + 2 * int(self._store.upload_ttl_seconds * 1000)
+        for _, extent in await list_open_extents(self._store.kv, ever, BATCH):
             if not self._store.chunks.in_flight.reads(extent):
                 await self._store.kv.transact(lambda tx, extent=extent: give_up(tx, extent, now_ms))  # type: ignore[misc]
 

@@ -24,7 +24,7 @@ from flared.chunks.write import write_chunk
 from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE
-from flared.errors import ChunkLost, NoPlacement, QuorumNotReached, VolumeFull
+from flared.errors import ChunkLost, NoPlacement, PiecesUnreachable, QuorumNotReached, VolumeFull
 from tests.support.piece_nodes import MemoryNode, MemorySource
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ async def test_silence_is_never_taken_for_loss(autojump_clock: Clock, size: int)
         members[0].down = members[1].down = True
         for name in list(members[2].pieces):
             del members[2].pieces[name]
-        with pytest.raises(QuorumNotReached):
+        with pytest.raises(PiecesUnreachable):
             await load(chunks, chunk)
 
 

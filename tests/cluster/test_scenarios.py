@@ -1,0 +1,318 @@
+"""What happens to a cluster, read as sentences; on a virtual clock."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from flared.catalog.garbage import take_due
+from flared.errors import BadDigest, NoSuchObject, PreconditionFailed, QuorumNotReached, Unavailable
+from flared.names import DEFAULT_BUCKET
+from flared.objects.conditions import Conditions
+from flared.objects.copy import copy_object
+from flared.objects.delete import delete_object
+from flared.objects.digests import Digests
+from flared.objects.get import open_object
+from flared.objects.listing import list_chunks, list_objects
+from flared.objects.put import ObjectHeaders, put_object
+from flared.objects.ranges import RangeRequest
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.piece_nodes import MemorySource
+
+Clock = trio.testing.MockClock
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+SIZES = [0, 1, 4096, 131_071, 131_072, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 5 * CHUNK + 17]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_is_put_is_got(autojump_clock: Clock, size: int, known: bool) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        result = await cluster.put("a", noise(size), known=known)
+        assert result.created
+        assert result.manifest.size == size
+        assert await cluster.get("a") == noise(size)
+        digests = [hashlib.sha256(noise(size)[at : at + CHUNK]).digest() for at in range(0, size, CHUNK)]
+        expected = hashlib.sha256(b"".join(digests)).hexdigest()[:32]
+        assert result.manifest.etag == f"{expected}-{len(digests)}"
+        page = await list_chunks(cluster.store, name("a"))
+        assert [record.id[:64] for record in page.chunks] == [digest.hex() for digest in digests]
+        assert cluster.store.chunks.budget.statistics().leased == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (CHUNK - 1, CHUNK), (0, 5 * CHUNK), (3 * CHUNK + 5, None), (None, 10), (None, 10**9)]
+)
+async def test_a_range_is_exactly_its_bytes(autojump_clock: Clock, first: int | None, last: int | None) -> None:
+    data = noise(5 * CHUNK + 17)
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", data)
+        async with open_object(cluster.store, name("a"), range=RangeRequest(first, last)) as reading:
+            parts = []
+            while (view := await reading.next()) is not None:
+                parts.append(bytes(view))
+        if first is None:
+            assert last is not None
+            assert b"".join(parts) == data[-last:]
+        else:
+            assert b"".join(parts) == data[first : None if last is None else last + 1]
+
+
+async def test_equal_chunks_are_stored_once(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(2 * CHUNK))
+        before = cluster.piece_count()
+        await cluster.put("b", noise(2 * CHUNK))
+        assert cluster.piece_count() == before
+        await delete_object(cluster.store, name("a"))
+        await trio.sleep(10 * GRACE)
+        assert await cluster.get("b") == noise(2 * CHUNK)
+
+
+@pytest.mark.parametrize("size", [4096, CHUNK, 5 * CHUNK])
+async def test_what_is_deleted_or_replaced_gives_its_space_back(autojump_clock: Clock, size: int) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        for seed in range(4):
+            await cluster.put("a", noise(size, seed))
+        await copy_object(cluster.store, name("a"), name("b"))
+        await delete_object(cluster.store, name("a"))
+        await trio.sleep(10 * GRACE)
+        assert await cluster.get("b") == noise(size, 3)
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+        await delete_object(cluster.store, name("b"))
+        await trio.sleep(10 * GRACE)
+        assert cluster.piece_count() == 0
+        assert not await take_due(cluster.kv, 1 << 60, 10)
+        assert cluster.status().totals.chunks == 0
+
+
+async def test_a_reader_finishes_though_its_object_is_replaced(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    data = noise(5 * CHUNK)
+    async with cluster.running():
+        await cluster.put("a", data)
+        async with open_object(cluster.store, name("a")) as reading:
+            got = bytes(await reading.next() or b"")
+            await cluster.put("a", noise(10, 2))
+            await trio.sleep(10 * GRACE)
+            while (view := await reading.next()) is not None:
+                got += bytes(view)
+        assert got == data
+        await trio.sleep(10 * GRACE)
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+async def test_conditions_hold_at_the_moment_of_the_commit(autojump_clock: Clock) -> None:
+    """Two puts with If-None-Match: * at once: one wins, the other is refused and leaves nothing."""
+    cluster = Cluster()
+    outcomes = []
+
+    async def put(seed: int) -> None:
+        source = MemorySource(noise(3 * CHUNK, seed), pause=0.01)
+        try:
+            await put_object(
+                cluster.store, name("a"), source, headers=ObjectHeaders(), when=Conditions(if_none_match=("*",))
+            )
+            outcomes.append(seed)
+        except PreconditionFailed:
+            outcomes.append(-1)
+
+    async with cluster.running():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(put, 1)
+            nursery.start_soon(put, 2)
+        winner = max(outcomes)
+        assert sorted(outcomes) == [-1, winner]
+        assert await cluster.get("a") == noise(3 * CHUNK, winner)
+        await trio.sleep(20 * GRACE)
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+@pytest.mark.parametrize("size", [100, CHUNK, 3 * CHUNK])
+async def test_a_wrong_digest_leaves_nothing(autojump_clock: Clock, size: int) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        for digests in (Digests(md5=bytes(16)), Digests(sha256=bytes(32))):
+            with pytest.raises(BadDigest):
+                await put_object(
+                    cluster.store, name("a"), MemorySource(noise(size)), headers=ObjectHeaders(), digests=digests
+                )
+        with pytest.raises(NoSuchObject):
+            await cluster.get("a")
+        await trio.sleep(20 * GRACE)
+        assert cluster.piece_count() == 0
+
+
+@pytest.mark.parametrize("size", [4096, 3 * CHUNK])
+async def test_a_put_while_a_node_is_down_is_completed_when_it_returns(autojump_clock: Clock, size: int) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        cluster.members["data2"].down = True
+        await cluster.put("a", noise(size))
+        assert await cluster.get("a") == noise(size)
+        await trio.sleep(30)
+        status = cluster.status()
+        assert status.health == "degraded"
+        assert any("data2" in reason for reason in status.reasons)
+        cluster.members["data2"].down = False
+        await trio.sleep(60)
+        assert cluster.status().health == "ok"
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+        assert len(cluster.members["data2"].pieces) == len(cluster.members["data1"].pieces)
+
+
+async def test_another_node_takes_what_a_dead_one_should_have(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    async with cluster.running():
+        for seed in range(20):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        cluster.members["data1"].down = True
+        await trio.sleep(REPAIR_AFTER + 120)
+        cluster.members["data1"].pieces.clear()
+        recorded = await cluster.recorded_pieces()
+        assert len(recorded) == 60
+        assert all(node != "data1" for node, _ in recorded)
+        for seed in range(20):
+            assert await cluster.get(f"k{seed}") == noise(4096, seed)
+
+
+async def test_a_node_that_returns_after_its_pieces_were_rebuilt_gives_up_the_old_ones(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    async with cluster.running():
+        for seed in range(20):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        cluster.members["data1"].down = True
+        await trio.sleep(REPAIR_AFTER + 120)
+        cluster.members["data1"].down = False
+        await trio.sleep(10 * GRACE)
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+        assert cluster.status().health == "ok"
+
+
+async def test_a_node_that_lost_its_disk_is_filled_again(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        for seed in range(10):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        member = cluster.members["data3"]
+        member.pieces.clear()
+        member.instance += 1
+        await trio.sleep(120)
+        assert len(member.pieces) == 10
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+async def test_damage_found_by_a_reader_is_repaired(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(4096))
+        await cluster.put("b", noise(2 * CHUNK, 2))
+        before = {node: dict(member.pieces) for node, member in cluster.members.items()}
+        for member in cluster.members.values():
+            for piece in list(member.pieces):
+                if piece.endswith(".0"):  # the one that is asked first
+                    member.flip(piece, 7)
+        assert await cluster.get("a") == noise(4096)
+        assert await cluster.get("b") == noise(2 * CHUNK, 2)
+        assert cluster.damage.statistics().found == 3
+        await trio.sleep(120)
+        assert {node: dict(member.pieces) for node, member in cluster.members.items()} == before
+        assert cluster.status().health == "ok"
+
+
+async def test_no_quorum_is_an_answer_and_changes_nothing(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(10))
+        cluster.members["data1"].down = cluster.members["data2"].down = True
+        with pytest.raises(QuorumNotReached):
+            await cluster.put("a", noise(20))
+        assert await cluster.get("a") == noise(10)
+        await trio.sleep(30)
+        assert cluster.status().health == "down"
+        with pytest.raises(Unavailable):
+            await cluster.put("b", noise(3 * CHUNK))
+        cluster.members["data1"].down = cluster.members["data2"].down = False
+        await trio.sleep(20 * GRACE)
+        assert cluster.status().health == "ok"
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+async def test_an_upload_that_dies_leaves_nothing_for_good(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        with trio.move_on_after(1):
+            await put_object(
+                cluster.store, name("a"), MemorySource(noise(40 * CHUNK), pause=0.1), headers=ObjectHeaders()
+            )
+        assert cluster.piece_count() > 0
+        await trio.sleep(20 * GRACE)
+        assert cluster.piece_count() == 0
+
+
+async def test_an_api_node_that_crashes_under_uploads_finds_everything_again(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("kept", noise(3 * CHUNK))
+        with trio.move_on_after(0.7):
+            async with trio.open_nursery() as nursery:
+                for seed in range(5):
+                    nursery.start_soon(cluster.put, f"lost{seed}", noise(40 * CHUNK, seed))
+    async with cluster.running():
+        assert await cluster.get("kept") == noise(3 * CHUNK)
+        await trio.sleep(20 * GRACE)
+        page = await list_objects(cluster.store, DEFAULT_BUCKET)
+        for manifest in page.objects:
+            assert len(await cluster.get(manifest.name.key)) == manifest.size
+        assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+async def test_full_nodes_refuse_puts_and_still_serve(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(3 * CHUNK))
+        for member in cluster.members.values():
+            member.full = True
+        with pytest.raises(Unavailable):
+            await cluster.put("b", noise(4096))
+        await trio.sleep(10)
+        with pytest.raises(Unavailable):
+            await cluster.put("b", noise(4096))
+        assert await cluster.get("a") == noise(3 * CHUNK)
+        assert await delete_object(cluster.store, name("a"))
+        await trio.sleep(10 * GRACE)
+        assert cluster.piece_count() == 0
+
+
+async def test_many_readers_and_writers_share_a_small_budget(autojump_clock: Clock) -> None:
+    """Nobody deadlocks on leases, whatever they hold."""
+    cluster = Cluster(budget=2 << 20)
+    async with cluster.running():
+        for seed in range(4):
+            await cluster.put(f"k{seed}", noise(9 * CHUNK, seed))
+
+        async def read(seed: int) -> None:
+            assert await cluster.get(f"k{seed % 4}") == noise(9 * CHUNK, seed % 4)
+
+        async def write(seed: int) -> None:
+            await cluster.put(f"w{seed}", noise(9 * CHUNK, seed))
+
+        with trio.fail_after(600):
+            async with trio.open_nursery() as nursery:
+                for seed in range(24):
+                    nursery.start_soon(read, seed)
+                    nursery.start_soon(write, 100 + seed)
+        assert cluster.store.chunks.budget.statistics().leased == 0

@@ -1,0 +1,157 @@
+"""The api role in one process, on data nodes and metadata in memory: for scenarios on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.background import InlineThreads
+from flared.catalog.chunks import list_chunks
+from flared.catalog.totals import Totals
+from flared.chunks.budget import MemoryBudget
+from flared.chunks.chunk import Chunks
+from flared.chunks.damage import DamageList
+from flared.chunks.inflight import InFlight
+from flared.chunks.nodes import Nodes
+from flared.meta.memory import MemoryKV
+from flared.names import DEFAULT_BUCKET, NodeName, ObjectName, parse_key
+from flared.objects.buckets import ensure_default_bucket
+from flared.objects.get import open_object
+from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.store import Defaults, Store
+from flared.upkeep.heartbeat import Heartbeat, VolumeReport
+from flared.upkeep.membership import Membership
+from flared.upkeep.status import ClusterStatus, find_status
+from flared.upkeep.workers import Upkeep
+from tests.support.piece_nodes import MemoryNode, MemorySource
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CHUNK = 256 * 1024
+GRACE = 60.0
+REPAIR_AFTER = 600.0
+
+
+class SmallNode(MemoryNode):
+    """A node that also says of itself what membership wants to hear."""
+
+    instance = 1
+
+    def set_address(self, address: str) -> None:
+        pass
+
+    def heartbeat(self) -> Heartbeat:
+        used = sum(piece.size for piece, _ in self.pieces.values())
+        state = "full" if self.full else "ok"
+        volume = VolumeReport(f"{self.name}-volume", "/disk", 1 << 40, used, (1 << 40) - used, state)
+        return Heartbeat(
+            self.name, f"{self.name}:9000", "z", "0", None, str(self.instance), (volume,), len(self.pieces), ()
+        )
+
+
+class Cluster:
+    """One api node over ``nodes`` data nodes. ``restart`` keeps the metadata and the pieces, nothing else."""
+
+    def __init__(self, nodes: int = 3, *, scheme: str = "replica:3", budget: int = 64 << 20) -> None:
+        self.members = {f"data{number}": SmallNode(f"data{number}") for number in range(1, nodes + 1)}
+        self.kv = MemoryKV()
+        self.random = random.Random(1)
+        self._scheme = scheme
+        self._budget = budget
+        self._build()
+
+    def _build(self) -> None:
+        self.nodes = Nodes()
+        self.damage = DamageList()
+        chunks = Chunks(
+            nodes=self.nodes,
+            budget=MemoryBudget(self._budget),
+            stages=MemoryBudget(self._budget),
+            damage=self.damage,
+            in_flight=InFlight(),
+            prefetches=trio.Semaphore(4),
+            threads=InlineThreads(),
+            random_bits=self.random.getrandbits,
+            spill_directory="/tmp",
+        )
+        self.store = Store(
+            kv=self.kv,
+            chunks=chunks,
+            totals=Totals(self.kv),
+            now=lambda: 1_700_000_000.0 + trio.current_time(),
+            random_bits=self.random.getrandbits,
+            defaults=Defaults(self._scheme, CHUNK, compress=False),
+            garbage_grace_seconds=GRACE,
+        )
+        self.membership = Membership(
+            self.kv,
+            self.nodes,
+            self.damage,
+            cluster="c",
+            connect=lambda name, _: self.members[name],
+            repair_after_seconds=REPAIR_AFTER,
+        )
+        self.upkeep = Upkeep(self.store)
+        self.upkeep.follow(self.membership)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The api node serves inside the block; leaving it is a crash."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.membership.run)
+            await ensure_default_bucket(self.store)
+            for member in self.members.values():
+                if not member.down:
+                    await self.membership.heard(member.heartbeat())
+            nursery.start_soon(self._beat)
+            await nursery.start(self.upkeep.run)
+            yield
+            nursery.cancel_scope.cancel()
+        self._build()
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(3)
+            for member in self.members.values():
+                if not member.down and not member.silent:
+                    await self.membership.heard(member.heartbeat())
+
+    async def put(self, key: str, data: bytes, *, known: bool = True) -> PutResult:
+        return await put_object(self.store, name(key), MemorySource(data, known=known), headers=ObjectHeaders())
+
+    async def get(self, key: str) -> bytes:
+        async with open_object(self.store, name(key)) as reading:
+            parts = []
+            while (view := await reading.next()) is not None:
+                parts.append(bytes(view))
+            return b"".join(parts)
+
+    def status(self) -> ClusterStatus:
+        return find_status(self.store, self.membership, self.upkeep)
+
+    def piece_count(self) -> int:
+        return sum(len(member.pieces) for member in self.members.values())
+
+    async def recorded_pieces(self) -> set[tuple[str, str]]:
+        """(node, piece) of everything that the records place and do not call missing."""
+        return {
+            (node, f"{record.id}.{number}")
+            for record in await list_chunks(self.kv, None, 100_000)
+            for number, node in enumerate(record.nodes)
+            if node and number not in record.missing
+        }
+
+    def held_pieces(self) -> set[tuple[str, str]]:
+        return {(node, piece) for node, member in self.members.items() for piece in member.pieces}
+
+
+def name(key: str) -> ObjectName:
+    return ObjectName(DEFAULT_BUCKET, parse_key(key))
+
+
+def node_name(text: str) -> NodeName:
+    return NodeName(text)
