@@ -16,6 +16,7 @@ LAYERS = [
     {"local"},
     {"supervisor"},
     {"daemon"},
+    {"api_role", "data_role"},
     {"config"},
     {"api"},
     {"upkeep"},

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict
 
+from flared import __version__
 from flared.access.keys import is_authorized
 from flared.api.errors import JSON, RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Unauthenticated
 from flared.http.messages import Reply, Request
 from flared.metrics import Durations, Metric, render_metrics
 from flared.upkeep.heartbeat import parse_heartbeat
-from flared.upkeep.membership import Membership
+from flared.upkeep.membership import Member, Membership
+from flared.upkeep.status import ClusterStatus
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
@@ -74,3 +77,43 @@ class Admin:
             raise BadRequest("a heartbeat is a JSON object") from None
         await self._membership.heard(parse_heartbeat(data))
         await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")
+
+
+def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[str, object]:
+    """The answer of /status; ``ours`` is the api node's own entry among the nodes."""
+    totals = status.totals
+    return {
+        "health": status.health,
+        "reasons": status.reasons,
+        "version": __version__,
+        "cluster": status.cluster,
+        "objects": totals.objects,
+        "bytes": totals.bytes,
+        "chunks": totals.chunks,
+        "stored_bytes": totals.stored_bytes,
+        "exact": totals.exact,
+        "degraded_chunks": status.heal.backlog,
+        "lost_chunks": status.heal.lost,
+        "nodes": [ours, *map(describe_member, status.members)],
+        "heal": asdict(status.heal),
+        "sweep": asdict(status.sweep),
+        "reconcile": asdict(status.reconcile),
+    }
+
+
+def describe_member(member: Member) -> dict[str, object]:
+    """A data node in the answer of /status; what only its heartbeat tells is empty until it was heard."""
+    heartbeat, seen = member.heartbeat, member.last_seen_seconds
+    return {
+        "name": member.record.name,
+        "role": "data",
+        "state": member.state.value,
+        "zone": member.record.zone,
+        "address": member.record.address,
+        "version": heartbeat.version if heartbeat else "",
+        "used": heartbeat.used if heartbeat else 0,
+        "capacity": heartbeat.capacity if heartbeat else member.record.capacity,
+        "last_seen_seconds": None if seen is None else round(seen, 1),
+        "pieces": heartbeat.pieces if heartbeat else 0,
+        "volumes": [asdict(volume) for volume in heartbeat.volumes] if heartbeat else [],
+    }

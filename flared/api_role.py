@@ -1,0 +1,171 @@
+"""The api role: names, metadata, placement, streaming, repair, wired together behind the native face."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from flared import __version__
+from flared.access.keys import API_AUDIENCE, data_audience, node_token
+from flared.api.admin import Admin, describe_status
+from flared.api.face import Face
+from flared.api.native import Native
+from flared.background import WorkerThreads
+from flared.catalog.cluster import open_cluster
+from flared.catalog.totals import Totals
+from flared.chunks.budget import MemoryBudget
+from flared.chunks.chunk import Chunks
+from flared.chunks.damage import DamageList
+from flared.chunks.inflight import InFlight
+from flared.chunks.nodes import Nodes
+from flared.config import ApiConfig
+from flared.data.remote import Remote
+from flared.http.server import Server, ServerSettings
+from flared.meta.kv import KV
+from flared.meta.open import open_kv
+from flared.metrics import Durations, Metric, Sample, number
+from flared.names import NodeName
+from flared.objects.buckets import ensure_default_bucket
+from flared.objects.store import Defaults, Store, now_ms
+from flared.upkeep.membership import Membership
+from flared.upkeep.status import find_status, obstacle
+from flared.upkeep.workers import Upkeep
+
+CODEC_THREADS = 4
+"""Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
+STAGE_SHARE = 8
+"""One part in so many of the memory budget is for uploads that wait for their turn."""
+PREFETCHES = 8
+"""Chunks asked for ahead of their turn, over all readers."""
+
+
+@asynccontextmanager
+async def open_api_role(config: ApiConfig) -> AsyncIterator[Server]:
+    """The api node, running, behind a server that does not serve yet. Raises Busy if another process has its file."""
+    config.metadata.parent.mkdir(parents=True, exist_ok=True)
+    async with open_kv(f"sqlite:{config.metadata}") as kv:
+        store, upkeep = _build_store(config, kv)
+        cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
+        membership = Membership(
+            kv,
+            store.chunks.nodes,
+            store.chunks.damage,
+            cluster=cluster.id,
+            connect=_connector(config.secret),
+            repair_after_seconds=config.repair_after,
+        )
+        upkeep.follow(membership)
+        await ensure_default_bucket(store)
+        server = _build_server(config, store, membership, upkeep)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(membership.run)
+            await nursery.start(upkeep.run)
+            yield server
+            nursery.cancel_scope.cancel()
+
+
+def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
+    bits = random.Random().getrandbits  # seeded by the operating system
+    stages = config.memory // STAGE_SHARE
+    chunks = Chunks(
+        nodes=Nodes(round_robin=config.placement == "round-robin"),
+        budget=MemoryBudget(config.memory - stages),
+        stages=MemoryBudget(stages),
+        damage=DamageList(),
+        in_flight=InFlight(),
+        prefetches=trio.Semaphore(PREFETCHES),
+        threads=WorkerThreads(CODEC_THREADS),
+        random_bits=bits,
+        spill_directory=str(config.metadata.parent),
+    )
+    woken: list[Callable[[], None]] = []
+    store = Store(
+        kv,
+        chunks,
+        Totals(kv),
+        time.time,
+        bits,
+        defaults=Defaults(config.scheme, config.chunk_size, config.compression == "lz4"),
+        object_size_max=config.object_max,
+        garbage_grace_seconds=config.garbage_grace,
+        upload_ttl_seconds=config.upload_ttl,
+        degraded=lambda: woken[0](),
+    )
+    upkeep = Upkeep(store)
+    woken.append(upkeep.heal.wake)
+    return store, upkeep
+
+
+def _connector(secret: bytes | None) -> Callable[[NodeName, str], Remote]:
+    def connect(name: NodeName, address: str) -> Remote:
+        return Remote(name, address, node_token(secret, data_audience(name)) if secret else None)
+
+    return connect
+
+
+def _build_server(config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep) -> Server:
+    def status() -> dict[str, object]:
+        disk = shutil.disk_usage(config.metadata.parent)
+        ours = {
+            "name": config.name,
+            "role": "api",
+            "state": "online",
+            "zone": "",
+            "address": str(config.listen),
+            "version": __version__,
+            "used": disk.used,
+            "capacity": disk.total,
+            "last_seen_seconds": 0.0,
+            "pieces": 0,
+        }
+        return describe_status(find_status(store, membership, upkeep), ours)
+
+    def metrics() -> Iterator[Metric | Durations]:
+        yield from face.metrics()
+        yield from _metrics(store, membership, upkeep, server)
+
+    admin = Admin(
+        membership,
+        token=node_token(config.secret, API_AUDIENCE) if config.secret else None,
+        status=status,
+        obstacle=lambda: obstacle(store, membership),
+        metrics=metrics,
+    )
+    face = Face(Native(store), admin)
+    server = Server(face.answer, ServerSettings(connections_max=config.connections))
+    return server
+
+
+def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Iterator[Metric]:
+    """What an operator graphs of an api node, beside the requests."""
+    status = find_status(store, membership, upkeep)
+    http, budget = server.statistics(), store.chunks.budget.statistics()
+    yield number(status.health == "ok", "flare_healthy", "1 if the cluster's health is ok.")
+    yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")
+    yield number(status.totals.bytes, "flare_object_bytes", "Bytes of all objects, as users see them.")
+    yield number(status.totals.chunks, "flare_chunks", "Chunks.")
+    yield number(status.heal.backlog, "flare_chunks_degraded", "Chunks known to lack pieces.")
+    yield number(status.heal.lost, "flare_chunks_lost", "Chunks without any good piece that can be reached.")
+    yield number(status.heal.repaired, "flare_pieces_repaired_total", "Pieces written again.")
+    yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
+    yield number(budget.leased, "flare_memory_leased_bytes", "Memory that bodies under way hold.")
+    yield number(budget.waiting, "flare_memory_waiting", "Transfers that wait for memory.")
+    yield number(http.connections, "flare_connections", "Connections open now.")
+    yield number(http.accepted, "flare_connections_accepted_total", "Connections accepted.")
+    yield number(http.shed, "flare_connections_shed_total", "Connections refused because there were too many.")
+    yield number(http.swept, "flare_connections_swept_total", "Connections cut: their client was idle or too slow.")
+    yield number(http.bytes_received, "flare_received_bytes_total", "Bytes received from clients.")
+    yield number(http.bytes_sent, "flare_sent_bytes_total", "Bytes sent to clients.")
+    states = [Sample(1, (member.record.name, member.state.value)) for member in status.members]
+    yield Metric("flare_node_state", "1 for the state each data node is in.", states, ("node", "state"))
+    workers = upkeep.statistics()
+    steps = [Sample(worker.steps, (worker.name,)) for worker in workers]
+    yield Metric("flare_worker_steps_total", "Steps of each background worker.", steps, ("worker",))
+    failures = [Sample(worker.failures, (worker.name,)) for worker in workers]
+    yield Metric("flare_worker_failures_total", "Steps that failed and were tried again.", failures, ("worker",))

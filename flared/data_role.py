@@ -1,0 +1,54 @@
+"""The data role: volumes behind the piece calls, and a heartbeat to the api nodes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from flared.access.keys import API_AUDIENCE, data_audience, node_token
+from flared.config import DataConfig
+from flared.data.heartbeat import Heartbeat, HeartbeatSettings
+from flared.data.service import DataService
+from flared.data.volumes import DataSettings, open_volumes
+from flared.http.server import Server, ServerSettings
+
+CONNECTIONS_MAX = 1024
+
+
+@asynccontextmanager
+async def open_data_role(config: DataConfig) -> AsyncIterator[Server]:
+    """The data node, running, behind a server that does not serve yet. Raises Busy if another process has a volume."""
+    volumes = await open_volumes(
+        DataSettings(
+            config.name,
+            tuple(str(path) for path in config.volumes),
+            segment_size=config.segment_size,
+            reserve=config.reserve,
+            direct=config.direct,
+            scrub_period_seconds=config.scrub_period,
+        )
+    )
+    service = DataService(config.name, volumes, _token(config, data_audience(config.name)))
+    heartbeat = Heartbeat(
+        HeartbeatSettings(
+            config.name,
+            [str(api) for api in config.api],
+            str(config.advertise),
+            config.zone,
+            secrets.token_hex(8),
+        ),
+        volumes,
+        _token(config, API_AUDIENCE),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(volumes.run)
+        nursery.start_soon(heartbeat.run)
+        yield Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
+        nursery.cancel_scope.cancel()
+
+
+def _token(config: DataConfig, audience: str) -> str | None:
+    return node_token(config.secret, audience) if config.secret else None

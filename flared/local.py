@@ -1,0 +1,124 @@
+"""``flared local``: a little cluster on this machine, in the foreground, until Ctrl-C or SIGTERM.
+
+A directory holds one plain TOML file a node, with which ``flared --config`` starts each by hand, and all data. A file
+that is there is used as it is, so that what an operator changed stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import trio
+
+from flared.config import API_PORT, DATA_PORT, ApiConfig, load_config
+from flared.errors import FlareError
+from flared.supervisor import Node, NotStarted, Supervisor
+from flared.systemd import notify
+
+NODES_DEFAULT = 3
+NODES_MAX = 50
+REPLICAS_DEFAULT_MAX = 3
+API = "api"
+
+_DATA_FILE = re.compile(r"data([1-9]\d*)\.toml")
+
+
+class Contradiction(FlareError):
+    """What was asked for is not what the directory was made with."""
+
+
+def prepare(
+    directory: Path, *, nodes: int | None, port: int | None, data_port: int | None, scheme: str | None
+) -> list[Node]:
+    """Make the directory's TOML files unless they are there; the nodes they describe, the api node first.
+
+    None stands for what the directory says, or the default. Raises Contradiction, ConfigError, OSError.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    there = sorted(int(match[1]) for path in directory.iterdir() if (match := _DATA_FILE.fullmatch(path.name)))
+    count = nodes or len(there) or NODES_DEFAULT
+    if there and count < len(there):
+        raise Contradiction(f"{directory} holds {len(there)} data nodes already; none of them can be left out")
+    api = directory / "api.toml"
+    _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))
+    config = load_config(api)
+    assert isinstance(config, ApiConfig)
+    _agree(api, "--port", port, config.listen.port)
+    _agree(api, "--scheme", scheme, config.scheme)
+    found = [Node(API, api)]
+    for number in range(1, count + 1):
+        name = f"data{number}"
+        file = directory / f"{name}.toml"
+        wanted = None if data_port is None else data_port + number - 1
+        _write(file, lambda: data_toml(name, wanted or DATA_PORT + number - 1, config.listen.port))  # noqa: B023  # called at once
+        _agree(file, "--data-port", wanted, load_config(file).listen.port)
+        (directory / name).mkdir(exist_ok=True)
+        found.append(Node(name, file))
+    return found
+
+
+def run_local(nodes: list[Node], say: Callable[[str], None]) -> int:
+    """Run the cluster until SIGTERM or Ctrl-C; the exit code."""
+    return trio.run(_run, nodes, say, strict_exception_groups=True)
+
+
+async def _run(nodes: list[Node], say: Callable[[str], None]) -> int:
+    supervisor = Supervisor(nodes, say)
+    failures: list[str] = []
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_at_signal, signals, nursery.cancel_scope, say)
+                await nursery.start(supervisor.run)
+                config = load_config(nodes[0].config)
+                say(f"Flare is up: http://{config.listen}   ({len(nodes) - 1} data nodes; Ctrl-C ends it)")
+                notify("READY=1")
+        except* NotStarted as group:
+            failures = [str(error) for error in leaves(group)]
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, say: Callable[[str], None]) -> None:
+    async for _ in signals:
+        say("stopping …")
+        notify("STOPPING=1")
+        scope.cancel()
+
+
+def leaves(group: BaseExceptionGroup[NotStarted]) -> list[NotStarted]:
+    """The errors in a group of groups."""
+    found: list[NotStarted] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            found += leaves(error)
+        else:
+            found.append(error)
+    return found
+
+
+def api_toml(port: int, scheme: str) -> str:
+    return f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\n\n[defaults]\nscheme = {json.dumps(scheme)}\n'
+
+
+def data_toml(name: str, port: int, api_port: int) -> str:
+    return (
+        f'role = "data"\nname = "{name}"\nlisten = "127.0.0.1:{port}"\n'
+        f'api = ["http://127.0.0.1:{api_port}"]\nvolumes = ["{name}"]\n'
+    )
+
+
+def _write(file: Path, make: Callable[[], str]) -> None:
+    if not file.exists():
+        file.write_text(make(), "utf-8")
+
+
+def _agree(file: Path, option: str, wanted: object, found: object) -> None:
+    if wanted is not None and wanted != found:
+        raise Contradiction(f"{file} says {found}, {option} {wanted}: leave the option out, or change the file")
