@@ -243,15 +243,17 @@ def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
     match = _RANGE.fullmatch(field) if field else None
     if match is None or match[1] == match[2] == "":
         return None
-    if match[1]:
-        start, end = int(match[1]), int(match[2] or size) + bool(match[2])
-        if end < start + bool(match[2]):
-            return None
-    else:
+    if not match[1]:
         start, end = max(0, size - int(match[2])), size
-    if start >= size or end <= start:
+    elif not match[2]:
+        start, end = int(match[1]), size
+    else:
+        start, end = int(match[1]), min(int(match[2]) + 1, size)
+        if int(match[2]) < start:
+            return None
+    if start >= end:
         raise BadRange("the range does not touch the piece", size=size)
-    return start, min(end, size)
+    return start, end
 
 
 _STATUSES: Mapping[type[FlareError], int] = {

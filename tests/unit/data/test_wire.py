@@ -163,7 +163,7 @@ def test_range(field: str | None, found: tuple[int, int] | None) -> None:
     assert wire.parse_range(field, 10) == found
 
 
-@pytest.mark.parametrize("field", ["bytes=10-", "bytes=-0", "bytes=99-100"])
+@pytest.mark.parametrize("field", ["bytes=10-", "bytes=99-", "bytes=-0", "bytes=99-100"])
 def test_a_range_beyond_the_piece(field: str) -> None:
     with pytest.raises(BadRange):
         wire.parse_range(field, 10)

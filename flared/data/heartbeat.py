@@ -1,0 +1,179 @@
+"""Heartbeat: tells every api node that this data node lives, how full it is, and what damage it found.
+
+Each api node has a task of its own, so that a dead one delays nobody. Damage is repeated until that api node has
+heard of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from flared import __version__
+from flared.access.keys import authorization
+from flared.errors import FlareError, NodeUnreachable
+from flared.http.messages import encode_fields
+from flared.http.pool import Pool, PoolSettings
+from flared.http.stream import Stream, connect_tcp
+from flared.names import NodeName
+
+if TYPE_CHECKING:
+    from flared.data.volumes import DataStatus
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 3.0
+"""The api node suspects a node after three missed beats."""
+
+DAMAGE_PER_BEAT = 1000
+DAMAGE_MAX = 100_000
+"""Names kept for an api node that does not answer; the next scrub finds the rest again."""
+
+ANSWER_BYTES_MAX = 64 * 1024
+PATH = "/cluster/heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSettings:
+    name: NodeName
+    apis: Sequence[str]
+    """``host:port`` of each api node."""
+    address: str
+    """Where the api nodes reach this node, ``host:port``."""
+    zone: str
+    instance: str
+    """Drawn anew at each start, so that an api node sees two processes that claim one name."""
+
+
+class Reporter(Protocol):
+    """What is reported; ``Volumes`` is one."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    def set_cluster(self, cluster: str) -> None: ...
+
+    def status(self) -> DataStatus: ...
+
+    def take_damage(self) -> list[str]: ...
+
+
+class Heartbeat:
+    """Beats until cancelled."""
+
+    def __init__(
+        self,
+        settings: HeartbeatSettings,
+        volumes: Reporter,
+        token: str | None,
+        *,
+        connect: Callable[[str], Awaitable[Stream]] = connect_tcp,
+    ) -> None:
+        self._settings = settings
+        self._volumes = volumes
+        fields = [("content-type", "application/json")]
+        self._fields = encode_fields([*fields, ("authorization", authorization(token))] if token else fields)
+        self._beats = [_Beat(Pool(api, _PATIENCE, connect)) for api in settings.apis]
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for beat in self._beats:
+                nursery.start_soon(self._keep_beating, beat)
+
+    async def _keep_beating(self, beat: _Beat) -> None:
+        while True:
+            due = trio.current_time() + BEAT_SECONDS
+            try:
+                await self._send(beat)
+            except FlareError as error:
+                beat.complain(str(error))
+            else:
+                beat.calm()
+            await trio.sleep_until(due)
+
+    async def _send(self, beat: _Beat) -> None:
+        self._share_damage()
+        damage = beat.damage[:DAMAGE_PER_BEAT]
+        body = json.dumps(self._report(damage)).encode()
+        async with beat.pool.request("POST", PATH, self._fields, (body,), repeatable=True) as response:
+            answer = await response.body.read_all(ANSWER_BYTES_MAX)
+            if response.status != 200:
+                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {answer[:200]!r}")
+        self._join(beat, answer)
+        del beat.damage[: len(damage)]
+
+    def _share_damage(self) -> None:
+        found = self._volumes.take_damage()
+        for beat in self._beats:
+            beat.damage += found[: DAMAGE_MAX - len(beat.damage)]
+
+    def _report(self, damage: Sequence[str]) -> dict[str, object]:
+        settings = self._settings
+        status = self._volumes.status()
+        return {
+            "name": settings.name,
+            "address": settings.address,
+            "zone": settings.zone,
+            "version": __version__,
+            "cluster": self._volumes.cluster or None,
+            "instance": settings.instance,
+            "volumes": [
+                {
+                    "id": volume.id,
+                    "path": volume.path,
+                    "capacity": volume.capacity,
+                    "used": volume.used,
+                    "free": volume.free,
+                    "state": volume.state,
+                }
+                for volume in status.volumes
+            ],
+            "pieces": status.pieces,
+            "damage": damage,
+        }
+
+    def _join(self, beat: _Beat, raw: bytes) -> None:
+        """Take the cluster's id from the first answer; a volume belongs to one cluster for good."""
+        cluster = _parse_cluster(raw)
+        if cluster is None:
+            raise NodeUnreachable(beat.pool.address, "its answer names no cluster")
+        if cluster != self._volumes.cluster:
+            self._volumes.set_cluster(cluster)
+            log.info("event=cluster_joined cluster=%s", cluster)
+
+
+class _Beat:
+    """One api node: its connection, what it has not heard yet, and what we complained of last."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.damage: list[str] = []
+        self._complaint = ""
+
+    def complain(self, message: str) -> None:
+        """Log what is wrong, once until it changes."""
+        if message != self._complaint:
+            self._complaint = message
+            log.warning("event=heartbeat_failed api=%s message=%r", self.pool.address, message)
+
+    def calm(self) -> None:
+        if self._complaint:
+            self._complaint = ""
+            log.info("event=heartbeat_heard api=%s", self.pool.address)
+
+
+_PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2.0)
+
+
+def _parse_cluster(raw: bytes) -> str | None:
+    try:
+        answer: object = json.loads(raw)
+    except ValueError:
+        return None
+    cluster = answer.get("cluster") if isinstance(answer, dict) else None
+    return cluster if isinstance(cluster, str) else None

@@ -1,0 +1,388 @@
+"""Service: the serving end of a data node: piece calls -> volumes. ``docs/chunk-api.md`` says what each call promises.
+
+It never decides and never asks another node. Small puts of all connections meet in the engine's group commit; batches
+are admitted a few at a time, so that memory does not grow with the number of callers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared import __version__
+from flared.access.keys import is_authorized
+from flared.data import wire
+from flared.data.pieces import (
+    BLOCK_SIZE,
+    CODEC_PLAIN,
+    LARGE_SIZE,
+    PIECE_SIZE_MAX,
+    Piece,
+    describe_piece,
+)
+from flared.errors import BadRequest, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.http.messages import Reply, Request, encode_fields
+from flared.http.routes import parse_query
+from flared.metrics import Durations, Histogram, Metric, Sample, number, render_metrics
+from flared.names import NodeName, parse_piece
+
+if TYPE_CHECKING:
+    from flared.data.volumes import OpenPiece, Volumes
+
+log = logging.getLogger(__name__)
+
+BATCHES_MAX = 8
+"""Batches of each direction in memory at once: 32 MiB. Each api node has two links for either."""
+
+UNIT_BYTES = 4 * BLOCK_SIZE
+"""One read and one send of a large piece; whole blocks, so that each is verified before it leaves."""
+
+UNITS_MAX = 32
+"""Large pieces on their way out at once; the others wait for a buffer."""
+
+READ_NAMES = 64
+"""Small pieces read at a time, so that one batch holds at most a few MiB more than its answer may."""
+
+LIST_DEFAULT = 1000
+
+_BINARY = b"content-type: application/octet-stream\r\n"
+_JSON = b"content-type: application/json\r\n"
+_TEXT = b"content-type: text/plain; charset=utf-8\r\n"
+_RETRY = b"retry-after: 1\r\n"
+
+Call = Callable[[Request, Reply], Awaitable[None]]
+
+
+class DataService:
+    """Answers the requests of one data node. ``token`` opens it; None lets everybody in."""
+
+    def __init__(self, node: NodeName, volumes: Volumes, token: str | None) -> None:
+        self._node = node
+        self._volumes = volumes
+        self._token = token
+        self._units = _Units()
+        self._putting = trio.Semaphore(BATCHES_MAX)
+        self._getting = trio.Semaphore(BATCHES_MAX)
+        self._seconds = {call: Histogram() for call in ("put", "get", "delete", "put_batch", "get_batch")}
+        self._stored = self._sent = self._deleted = self._refused = 0
+        self._bytes_stored = self._bytes_sent = 0
+        self._calls: dict[str, dict[str, Call]] = {
+            wire.PATH_PUT: {"POST": self._put_batch},
+            wire.PATH_GET: {"POST": self._get_batch},
+            wire.PATH_DELETE: {"POST": self._delete_batch},
+            wire.PATH_LIST: {"GET": self._list, "HEAD": self._list},
+            "/status": {"GET": self._status, "HEAD": self._status},
+            "/metrics": {"GET": self._metrics, "HEAD": self._metrics},
+        }
+        self._piece_calls: dict[str, Call] = {
+            "PUT": self._put,
+            "GET": self._get,
+            "HEAD": self._head,
+            "DELETE": self._delete,
+        }
+        self._open_calls: dict[str, dict[str, Call]] = {
+            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
+        }
+
+    async def handler(self, request: Request, reply: Reply) -> None:
+        """Answer one request; for ``http.server.Server``."""
+        path = request.path
+        try:
+            if path in self._open_calls:
+                calls = self._open_calls[path]
+            elif not is_authorized(request.fields.get("authorization"), self._token):
+                raise Unauthenticated(f"data node {self._node} wants 'Authorization: Flare …' with its own token")
+            else:
+                calls = self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
+            call = calls.get(request.method)
+            if call is None:
+                await _send_unknown(reply, calls)
+            else:
+                await call(request, reply)
+        except FlareError as error:
+            # Broken HTTP is the connection's affair; and once the head is out, cutting it is the only honest answer.
+            if reply.started or isinstance(error, ProtocolError):
+                raise
+            self._refused += 1
+            await _send_error(reply, error)
+
+    async def _put(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        name = parse_piece(request.path[len(wire.PATH_ONE) :])
+        size = request.body.length
+        if size is None:
+            raise BadRequest("a piece is sent with its Content-Length")
+        if size > PIECE_SIZE_MAX:
+            raise TooLarge(f"a piece has at most {PIECE_SIZE_MAX} bytes")
+        if size < LARGE_SIZE:
+            payload = await request.body.read_all(size)
+            [stored] = await self._volumes.put_many([(_describe(request, name, payload), payload)])
+        else:
+            stored = await self._put_large(request, name, size)
+        if isinstance(stored, FlareError):
+            raise stored
+        self._stored += stored
+        self._bytes_stored += size
+        self._seconds["put"].observe(trio.current_time() - started)
+        await reply.send(wire.STORED if stored else wire.THERE, b"")
+
+    async def _put_large(self, request: Request, name: str, size: int) -> bool:
+        if wire.says_piece(request.fields):
+            wire.parse_piece_fields(request.fields, name, size)  # refused before its body is taken
+        async with self._volumes.buffers.lease(size) as buffer:
+            payload = buffer.payload[:size]
+            at = 0
+            while at < size:
+                at += await request.body.receive_into(payload[at:])
+            return await self._volumes.put_large(_describe(request, name, payload), buffer)
+
+    async def _get(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        name = parse_piece(request.path[len(wire.PATH_ONE) :])
+        [answer] = await self._volumes.read_many([name])
+        if isinstance(answer, TooLarge):
+            await self._send_large(name, request, reply)
+        elif isinstance(answer, FlareError):
+            raise answer
+        else:
+            piece, payload = answer
+            span = wire.parse_range(request.fields.get("range"), piece.size)
+            body = payload if span is None else memoryview(payload)[span[0] : span[1]]
+            await reply.send(200 if span is None else 206, _piece_lines(piece, span), body)
+            self._bytes_sent += len(body)
+        self._sent += 1
+        self._seconds["get"].observe(trio.current_time() - started)
+
+    async def _send_large(self, name: str, request: Request, reply: Reply) -> None:
+        opened = await self._volumes.open(name)
+        try:
+            piece = opened.piece
+            span = wire.parse_range(request.fields.get("range"), piece.size)
+            start, end = span or (0, piece.size)
+            verify = wire.VERIFIES_FIELD not in request.fields
+            async with self._units.lease() as unit:
+                await reply.start(200 if span is None else 206, _piece_lines(piece, span), end - start)
+                await _send_span(reply, opened, start, end, unit, verify=verify)
+            self._bytes_sent += end - start
+        finally:
+            opened.close()
+
+    async def _head(self, request: Request, reply: Reply) -> None:
+        piece = await self._volumes.head(parse_piece(request.path[len(wire.PATH_ONE) :]))
+        await reply.start(200, _piece_lines(piece, None), piece.size)
+
+    async def _delete(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        [deleted] = await self._volumes.delete_many([parse_piece(request.path[len(wire.PATH_ONE) :])])
+        if isinstance(deleted, FlareError):
+            raise deleted
+        self._deleted += deleted
+        self._seconds["delete"].observe(trio.current_time() - started)
+        await reply.send(wire.DELETED, b"")
+
+    async def _put_batch(self, request: Request, reply: Reply) -> None:
+        async with _turn(self._putting):
+            started = trio.current_time()
+            items = wire.parse_pieces(memoryview(await request.body.read_all(wire.PUT_BODY_BYTES_MAX)))
+            if any(piece.size >= LARGE_SIZE for piece, _ in items):
+                raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
+            results = await self._volumes.put_many(items)
+            self._stored += sum(result is True for result in results)
+            self._bytes_stored += sum(piece.size for piece, _ in items)
+            self._seconds["put_batch"].observe(trio.current_time() - started)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
+            for result in results
+        ]
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
+    async def _get_batch(self, request: Request, reply: Reply) -> None:
+        async with _turn(self._getting):
+            started = trio.current_time()
+            names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+            answers = await self._read_batch(names)
+            body = wire.pack_answers(names, answers)
+            self._seconds["get_batch"].observe(trio.current_time() - started)
+            await reply.send(200, _BINARY, body)
+
+    async def _read_batch(self, names: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
+        """What there is of these names, in their order, until the answer is full."""
+        answers: list[tuple[Piece, bytes] | int] = []
+        room = wire.BATCH_BYTES_MAX
+        for start in range(0, len(names), READ_NAMES):
+            for result in await self._volumes.read_many(names[start : start + READ_NAMES]):
+                if isinstance(result, FlareError):
+                    answers.append(wire.status_of(result))
+                elif room <= 0:
+                    answers.append(wire.ASK_AGAIN)
+                else:
+                    room -= result[0].size
+                    answers.append(result)
+            if room <= 0:
+                break
+        answers += [wire.ASK_AGAIN] * (len(names) - len(answers))
+        sent = [answer[0].size for answer in answers if not isinstance(answer, int)]
+        self._sent += len(sent)
+        self._bytes_sent += sum(sent)
+        return answers
+
+    async def _delete_batch(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+        results = await self._volumes.delete_many(names)
+        self._deleted += sum(result is True for result in results)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else wire.DELETED if result else wire.ABSENT
+            for result in results
+        ]
+        self._seconds["delete"].observe(trio.current_time() - started)
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
+    async def _list(self, request: Request, reply: Reply) -> None:
+        query = parse_query(request.query)
+        try:
+            limit = min(int(query.get("limit", LIST_DEFAULT)), wire.LIST_MAX)
+        except ValueError:
+            limit = 0
+        if limit < 1:
+            raise BadRequest("limit is not a number from 1 on")
+        rows = await self._volumes.list(query.get("after", ""), limit)
+        page = {"pieces": rows, "next": rows[-1][0] if len(rows) == limit else None}
+        await _send_json(reply, page)
+
+    async def _status(self, request: Request, reply: Reply) -> None:
+        answer = {"name": self._node, "role": "data", "version": __version__, "storage": asdict(self._volumes.status())}
+        await _send_json(reply, answer)
+
+    async def _healthz(self, request: Request, reply: Reply) -> None:
+        await reply.send(200, _TEXT, b"alive\n")
+
+    async def _readyz(self, request: Request, reply: Reply) -> None:
+        states = {volume.state for volume in self._volumes.status().volumes}
+        if "replaying" in states or not states - {"failed"}:
+            raise Unavailable(f"volumes are {', '.join(sorted(states)) or 'not there'}")
+        await reply.send(200, _TEXT, b"ready\n")
+
+    async def _metrics(self, request: Request, reply: Reply) -> None:
+        content_type, text = render_metrics(self._families())
+        await reply.send(200, [("content-type", content_type)], text)
+
+    def _families(self) -> list[Metric | Durations]:
+        volumes = self._volumes.status().volumes
+        return [
+            Durations("flare_data_call_seconds", "How long calls took, until durable or read.", "call", self._seconds),
+            number(self._stored, "flare_data_pieces_stored_total", "Pieces stored."),
+            number(self._sent, "flare_data_pieces_sent_total", "Pieces read and sent."),
+            number(self._deleted, "flare_data_pieces_deleted_total", "Pieces deleted."),
+            number(self._refused, "flare_data_refused_total", "Calls answered with an error."),
+            number(self._bytes_stored, "flare_data_received_bytes_total", "Bytes of pieces stored."),
+            number(self._bytes_sent, "flare_data_sent_bytes_total", "Bytes of pieces sent."),
+            *(
+                Metric(
+                    f"flare_volume_{what}",
+                    f"Of each volume: {what.replace('_', ' ')}.",
+                    [Sample(value, (volume.path,)) for volume, value in zip(volumes, values, strict=True)],
+                    ("path",),
+                )
+                for what, values in (
+                    ("capacity_bytes", [volume.capacity for volume in volumes]),
+                    ("used_bytes", [volume.used for volume in volumes]),
+                    ("free_bytes", [volume.free for volume in volumes]),
+                    ("pieces", [volume.pieces for volume in volumes]),
+                    ("usable", [volume.state == "ok" for volume in volumes]),
+                )
+            ),
+        ]
+
+
+@asynccontextmanager
+async def _turn(turns: trio.Semaphore) -> AsyncIterator[None]:
+    """Hold one of ``turns``; costs no trip through the scheduler while there is one."""
+    try:
+        turns.acquire_nowait()
+    except trio.WouldBlock:
+        await turns.acquire()
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+class _Units:
+    """Buffers of one unit each, made when first needed and kept."""
+
+    def __init__(self) -> None:
+        self._turns = trio.Semaphore(UNITS_MAX)
+        self._free: list[memoryview] = []
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[memoryview]:
+        async with _turn(self._turns):
+            unit = self._free.pop() if self._free else memoryview(bytearray(UNIT_BYTES))
+            try:
+                yield unit
+            finally:
+                self._free.append(unit)
+
+
+async def _send_span(reply: Reply, opened: OpenPiece, start: int, end: int, unit: memoryview, *, verify: bool) -> None:
+    """Send the bytes from ``start`` to ``end``; verified, in whole blocks, of which only what was asked for is sent."""
+    at = start - start % BLOCK_SIZE if verify else start
+    last = min(opened.piece.size, end + -end % BLOCK_SIZE) if verify else end
+    while at < last:
+        count = await opened.read_into(at, unit[: min(UNIT_BYTES, last - at)], verify=verify)
+        await reply.write(unit[max(0, start - at) : min(count, end - at)])
+        at += count
+
+
+def _describe(request: Request, name: str, payload: bytes | memoryview) -> Piece:
+    """The Piece as its sender described it; a sender that did not (curl) has it computed here."""
+    fields = request.fields
+    if wire.says_piece(fields):
+        return wire.parse_piece_fields(fields, name, len(payload))
+    scheme = wire.parse_scheme_field(fields)
+    return describe_piece(name, payload, codec=CODEC_PLAIN, scheme=scheme, plain_size=len(payload))
+
+
+def _piece_lines(piece: Piece, span: tuple[int, int] | None) -> bytes:
+    fields = wire.piece_fields(piece)
+    if span is not None:
+        fields.append(("content-range", f"bytes {span[0]}-{span[1] - 1}/{piece.size}"))
+    return _BINARY + b"accept-ranges: bytes\r\n" + encode_fields(fields)
+
+
+async def _send_json(reply: Reply, answer: object) -> None:
+    await reply.send(200, _JSON, json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+
+
+async def _send_error(reply: Reply, error: FlareError) -> None:
+    status = wire.status_of(error)
+    if status >= 500:
+        log.warning("event=call_failed status=%d error=%s message=%r", status, error.code, str(error))
+    lines = _JSON + (_RETRY if status == 503 else b"")
+    await reply.send(status, lines + _error_line(error.code), _error_body(error.code, str(error)))
+
+
+async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:
+    """A path that is not ours, or a method that it does not know."""
+    if not calls:
+        await reply.send(404, _JSON + _error_line("NoSuchPath"), _error_body("NoSuchPath", "there is no such call"))
+        return
+    allow = b"allow: %b\r\n" % ", ".join(sorted(calls)).encode()
+    message = f"this path knows {', '.join(sorted(calls))}"
+    await reply.send(405, _JSON + allow + _error_line("BadMethod"), _error_body("BadMethod", message))
+
+
+def _error_line(code: str) -> bytes:
+    return encode_fields([(wire.ERROR_FIELD, code)])
+
+
+def _error_body(code: str, message: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message}}).encode() + b"\n"

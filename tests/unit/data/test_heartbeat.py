@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.access.keys import API_AUDIENCE, authorization, node_token
+from flared.data.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heartbeat, HeartbeatSettings
+from flared.errors import ConfigError
+from flared.http.messages import Reply, Request
+from flared.http.server import Server
+from flared.names import NodeName
+from tests.support.memory_net import MemoryNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TOKEN = node_token(b"secret", API_AUDIENCE)
+API = "api:8000"
+
+
+@dataclass(frozen=True)
+class VolumeStatus:
+    id: str = "v1"
+    path: str = "/srv/flare"
+    capacity: int = 100
+    used: int = 40
+    free: int = 60
+    state: str = "ok"
+
+
+@dataclass(frozen=True)
+class Status:
+    volumes: Sequence[VolumeStatus] = (VolumeStatus(),)
+    pieces: int = 7
+
+
+class Disks:
+    """What a heartbeat reports of."""
+
+    def __init__(self) -> None:
+        self.cluster = ""
+        self.damage: list[str] = []
+
+    def set_cluster(self, cluster: str) -> None:
+        if self.cluster not in ("", cluster):
+            raise ConfigError([f"belongs to {self.cluster}"])
+        self.cluster = cluster
+
+    def status(self) -> Status:
+        return Status()
+
+    def take_damage(self) -> list[str]:
+        damage, self.damage = self.damage, []
+        return damage
+
+
+class Api:
+    def __init__(self) -> None:
+        self.reports: list[dict[str, object]] = []
+        self.authorizations: set[str | None] = set()
+        self.cluster = "c1"
+        self.status = 200
+
+    async def handler(self, request: Request, reply: Reply) -> None:
+        assert (request.method, request.path) == ("POST", "/cluster/heartbeat")
+        report = json.loads(await request.body.read_all(1 << 20))
+        self.authorizations.add(request.fields.get("authorization"))
+        if self.status == 200:
+            self.reports.append(report)
+        await reply.send(self.status, b"", json.dumps({"cluster": self.cluster}).encode())
+
+    def damage(self) -> list[object]:
+        return [name for report in self.reports for name in report["damage"]]
+
+
+@asynccontextmanager
+async def beating(net: MemoryNetwork, disks: Disks, apis: dict[str, Api]) -> AsyncIterator[None]:
+    settings = HeartbeatSettings(NodeName("data1"), list(apis), "10.0.0.1:9000", "rack1", "i1")
+    async with trio.open_nursery() as nursery:
+        for address, api in apis.items():
+            await nursery.start(Server(api.handler).serve, [net.listen(address)])
+        nursery.start_soon(Heartbeat(settings, disks, TOKEN, connect=net.connect).run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock) -> None:
+    api, disks = Api(), Disks()
+    async with beating(MemoryNetwork(), disks, {API: api}):
+        await trio.sleep(10 * BEAT_SECONDS - 1)
+    assert len(api.reports) == 10
+    assert api.authorizations == {authorization(TOKEN)}
+    assert api.reports[0] == {
+        "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
+        "cluster": None, "instance": "i1", "pieces": 7, "damage": [],
+        "volumes": [{"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"}],
+    }  # fmt: skip
+    assert api.reports[1]["cluster"] == "c1"
+    assert disks.cluster == "c1"
+
+
+async def test_another_cluster_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    api, disks = Api(), Disks()
+    disks.cluster = "mine"
+    async with beating(MemoryNetwork(), disks, {API: api}):
+        await trio.sleep(4 * BEAT_SECONDS - 1)
+    assert len(api.reports) == 4
+    assert disks.cluster == "mine"
+
+
+async def test_damage_is_told_to_every_api_node_once_it_listens(autojump_clock: trio.testing.MockClock) -> None:
+    first, second, disks = Api(), Api(), Disks()
+    second.status = 503
+    disks.damage = [f"p{i}" for i in range(DAMAGE_PER_BEAT + 1)]
+    found = list(disks.damage)
+    async with beating(MemoryNetwork(), disks, {API: first, "api2:8000": second}):
+        await trio.sleep(5 * BEAT_SECONDS - 1)
+        second.status = 200
+        await trio.sleep(5 * BEAT_SECONDS)
+    assert first.damage() == found
+    assert second.damage() == found
+
+
+async def test_a_dead_api_node_does_not_delay_the_beats_of_another(autojump_clock: trio.testing.MockClock) -> None:
+    net, alive = MemoryNetwork(), Api()
+    net.freeze("api2:8000")
+    async with beating(net, Disks(), {API: alive, "api2:8000": Api()}):
+        await trio.sleep(10 * BEAT_SECONDS - 1)
+    assert len(alive.reports) == 10
+
+
+async def test_beats_go_on_after_the_api_node_was_away(autojump_clock: trio.testing.MockClock) -> None:
+    net, api = MemoryNetwork(), Api()
+    async with beating(net, Disks(), {API: api}):
+        net.cut(API)
+        await trio.sleep(5 * BEAT_SECONDS - 1)
+        assert len(api.reports) <= 1
+        net.heal(API)
+        await trio.sleep(3 * BEAT_SECONDS)
+    assert 3 <= len(api.reports) <= 4
