@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge
-from flared.http.messages import EMPTY_BODY, Body, Handler, Reply, Request, open_body
+from flared.http.messages import EMPTY_BODY, READ_BYTES, Body, Handler, Reply, Request, open_body
 from flared.http.parsing import HeadLimits, HeadReader, HeadRefused, RequestHead
 from flared.http.stream import RECEIVE_BYTES, REFILL_COST, Link, Stream
 
@@ -176,7 +176,7 @@ class Connection:
         self.phase = "linger"
         self.stream.finish_sending()
         link = self._link
-        with memoryview(bytearray(REFILL_COST)) as scratch:
+        with memoryview(bytearray(READ_BYTES)) as scratch:
             while await link.receive_into(scratch):
                 pass
 

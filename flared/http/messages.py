@@ -242,8 +242,11 @@ class Reply:
     """The request's: what is left unread of it decides whether the connection can be kept."""
     ending = b""
     """A field line that goes with a connection kept open."""
+    finished = False
+    """Whether the reply is out, to its last byte."""
     _head = b""
     _left = 0
+    _writing = False
 
     def __init__(self, link: Link, mute: bool, close: bool) -> None:
         """``mute`` for HEAD: no body leaves."""
@@ -257,7 +260,7 @@ class Reply:
         if self.started:
             raise LocalProtocolError("this request was answered already")
         head = self._make_head(status, fields, len(body))
-        self.started = self.finished = True
+        self.started = True
         link = self._link
         if self._mute or status in _WITHOUT_BODY:
             await link.send(head)
@@ -268,6 +271,7 @@ class Reply:
             sent = link.stream.send_nowait(data)
             if sent != len(data):
                 await link.send_rest(data, sent)
+        self.finished = True
 
     async def start(self, status: int, fields: ReplyFields, length: int) -> None:
         """Announce a body of ``length`` bytes. The head leaves with the first write."""
@@ -276,36 +280,33 @@ class Reply:
         self._head = self._make_head(status, fields, length)
         self._left = 0 if self._mute else length
         if not self._left:
-            await self._flush()
+            self.started = True
+            await self._link.send(self._head)
+            self.finished = True
 
     async def write(self, data: Buffer) -> None:
-        """The next bytes of the body; when this returns ``data`` may be reused. ConnectionLost if the peer is gone."""
+        """The next bytes of the body; when this returns ``data`` may be reused. ConnectionLost if the peer is gone.
+
+        Cancelled half-way the reply can neither be continued nor finished.
+        """
         if self._mute:
             return
-        if len(data) > self._left:
-            raise LocalProtocolError(f"the body is longer than announced, by {len(data) - self._left} bytes")
-        self._left -= len(data)
-        if self._head:
-            head, self._head = self._head, b""
-            self.started = True
-            await self._link.send_parts((head, data))
-        else:
+        if self._writing or len(data) > self._left:
+            raise LocalProtocolError("a write was cancelled" if self._writing else "the body is longer than announced")
+        self._writing = True
+        if self.started:
             await self._link.send(data)
+        else:
+            self.started = True
+            await self._link.send_parts((self._head, data))
+        self._writing = False
+        self._left -= len(data)
+        self.finished = not self._left
 
     async def send_continue(self) -> None:
         """Tell a client that waits with its body that we want it."""
         if not self.started:
             await self._link.send(_CONTINUE)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the reply is out, to its last byte."""
-        return self.started and not self._left
-
-    async def _flush(self) -> None:
-        head, self._head = self._head, b""
-        self.started = True
-        await self._link.send(head)
 
     def _make_head(self, status: int, fields: ReplyFields, length: int) -> bytes:
         self.status = status

@@ -16,6 +16,7 @@ from typing import Protocol
 import trio
 
 from flared.errors import BodyTruncated, ConnectionLost
+from flared.http.address import Address
 from flared.http.address import inherited_listeners as inherited_listeners
 from flared.http.address import listening_address as listening_address
 from flared.http.address import open_listeners as open_listeners
@@ -86,7 +87,7 @@ class TcpListener:
         while True:
             try:
                 accepted, place = self._socket.accept()
-                return TcpStream(accepted, f"{place[0]}:{place[1]}")
+                return TcpStream(accepted, str(Address(place[0], place[1])))
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
             except OSError as error:
@@ -203,6 +204,7 @@ class Server:
                 stream.close()
             else:
                 self._nursery.start_soon(self.serve_stream, stream)
+            await trio.lowlevel.checkpoint()  # a flood of connections never makes accept wait
 
     async def _sweep(self) -> None:
         while True:

@@ -213,6 +213,32 @@ async def test_an_unfinished_reply_is_cut(
             assert said == b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n" + b"abc"[:written]
 
 
+async def test_a_reply_cancelled_half_way_is_never_continued(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever came next would be taken for its missing bytes."""
+
+    async def send(request: Request, reply: Reply) -> None:
+        with trio.move_on_after(5):
+            await reply.send(200, [], bytes(1 << 20))
+
+    async def write(request: Request, reply: Reply) -> None:
+        await reply.start(200, [], 1 << 21)
+        with trio.move_on_after(5):
+            await reply.write(bytes(1 << 20))
+        with pytest.raises(LocalProtocolError):
+            await reply.write(bytes(1 << 20))
+
+    for handler in (send, write):
+        async with serve(handler) as bench:
+            raw = await bench.connect()
+            await raw.send(GET + GET)
+            await trio.sleep(10)
+            said = await raw.receive_all()
+            assert said.count(b"HTTP/1.1") == 1
+            assert len(said) < 1 << 20
+
+
 async def test_before_the_first_byte_an_error_replaces_the_announced_reply(autojump_clock: MockClock) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         await reply.start(200, [], 4)
