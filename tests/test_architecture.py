@@ -23,7 +23,8 @@ LAYERS = [
     {"objects"},
     {"catalog"},
     {"meta", "chunks"},
-    {"data", "access"},
+    {"data"},
+    {"access"},
     {"http", "cluster"},
     {"errors", "names", "log", "metrics", "background", "systemd"},
 ]
