@@ -48,6 +48,8 @@ class ClientConnection:
         self._limits = limits
         self._body: Body = EMPTY_BODY
         self._keep = True
+        self._known_block = b""
+        self._known_fields: Fields | None = None
 
     async def exchange(
         self, method: str, target: str, fields: Sequence[tuple[str, str]] | bytes, body: Sequence[Buffer] | BodySource
@@ -153,12 +155,19 @@ class ClientConnection:
             data, at = link.data, link.at
             line_end = data.index(b"\n", at) + 1
             status, minor = parse_status_line(data[at:line_end])
-            fields = parse_reply_fields(data[line_end:end], self._limits)
+            fields = self._parse_fields(data[line_end:end])
             link.skip(end - at)
             if status == 101:
                 raise RemoteProtocolError("the peer switched protocols unasked")
             if status >= 200:
                 return status, minor, fields
+
+    def _parse_fields(self, block: bytes) -> Fields:
+        # Replies of one size to one kind of question have equal fields: those are parsed once.
+        if self._known_fields is None or block != self._known_block:
+            self._known_fields = parse_reply_fields(block, self._limits)
+            self._known_block = block
+        return self._known_fields
 
     async def _find_head_end(self) -> int:
         link = self._link
