@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from flared.chunks.nodes import PieceStream
 
 
+STALL_SECONDS = 10.0
+"""As patient as the real connections are."""
+
+
 class MemoryNode:
-    """Is a PieceNode. ``down`` refuses everything, ``full`` refuses puts, ``silent`` never answers."""
+    """Is a PieceNode. ``down`` refuses everything, ``full`` refuses puts, ``silent`` takes calls and never answers."""
 
     def __init__(self, name: str, *, delay: float = 0.001) -> None:
         self.name = NodeName(name)
@@ -44,7 +48,8 @@ class MemoryNode:
 
     async def _answer(self) -> None:
         if self.silent:
-            await trio.sleep_forever()
+            await trio.sleep(STALL_SECONDS)
+            raise NodeUnreachable(self.name, "it stalled")
         await trio.sleep(self.delay)
         if self.down:
             raise NodeUnreachable(self.name, "connection refused")
