@@ -18,7 +18,7 @@ from flared.names import DEFAULT_BUCKET
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.listing import list_objects
-from tests.support.cluster import CHUNK, GRACE, Cluster, name
+from tests.support.cluster import CHUNK, GRACE, Cluster, SmallNode, name
 
 KEYS = [f"key{number}" for number in range(12)]
 SIZES = [0, 1, 4096, 100_000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]
@@ -115,19 +115,43 @@ async def duplicate(cluster: Cluster, ledger: Ledger, key: str, rng: random.Rand
 
 
 async def break_things(cluster: Cluster, seed: int, *, tolerance: int = 1) -> None:
-    """One node at a time is away, silent, full or wrong: what replica:3 with quorum 2 must bear."""
+    """One node at a time is away, silent, full, wrong or empty: what replica:3 with quorum 2 must bear."""
     rng = random.Random(seed)
     members = list(cluster.members.values())
     while True:
         await trio.sleep(rng.uniform(0.5, 20))
         member = rng.choice(members)
-        fault = rng.choice(["down", "silent", "full", "flip", "lose"])
+        fault = rng.choice(["down", "silent", "full", "flip", "lose", "wipe", "island"])
         if fault in ("flip", "lose"):
             await harm(cluster, member.name, fault, rng)
+            continue
+        if fault == "island":
+            await isolate(member, members, rng)
+        if fault in ("wipe", "island"):
+            await wipe(cluster, member)
             continue
         setattr(member, fault, True)
         await trio.sleep(rng.uniform(0.1, 40))
         setattr(member, fault, False)
+
+
+async def isolate(member: SmallNode, members: list[SmallNode], rng: random.Random) -> None:
+    """All others are away: whatever was acknowledged now would rest on this node alone."""
+    for other in members:
+        other.down = other is not member
+    await trio.sleep(rng.uniform(0.1, 20))
+    for other in members:
+        other.down = False
+
+
+async def wipe(cluster: Cluster, member: SmallNode) -> None:
+    """The node's disk is replaced by an empty one; the next fault waits until what it held is there again."""
+    member.pieces.clear()
+    member.instance += 1
+    for _ in range(100):
+        await trio.sleep(30)
+        if cluster.status().health == "ok" and await cluster.recorded_pieces() <= cluster.held_pieces():
+            return
 
 
 async def harm(cluster: Cluster, node: str, fault: str, rng: random.Random) -> None:
