@@ -32,13 +32,12 @@ log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
-GATE_ROUNDS_MAX = 4
-"""Each round moves what came in during the one before, which is less each time unless the disk cannot keep up."""
-
 GROUP_PAGES = 4
 """Pages a group appends to the log beyond one a row: inner pages, splits, the header."""
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
+"""Some other program (an operator's sqlite3, a backup) holds the file: no failure, only a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +46,9 @@ class SqliteSettings:
     checkpoint_pages: int = 4096
     """Pages (4 KiB) that the log may hold beyond the database before a thread begins to move them: 16 MiB."""
     log_pages_max: int = 16384
-    """From 64 MiB on the log is begun anew, for which one group waits until the last few pages are moved."""
+    """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
     gate_pages: int = 512
-    """So few pages are left to move when the group is made to wait, if load allows: some milliseconds."""
+    """So few pages are left to move when that group waits, some milliseconds' worth, unless the disk is too slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,12 @@ class SqliteKV:
     def __init__(self, path: Path, threads: Threads, settings: SqliteSettings) -> None:
         """Blocks, like ``close``; see ``open``."""
         self._lock = LockFile(path.with_name(path.name + ".lock"), f"the metadata file {path}")
-        self._version = open_database(path)
         self._reserve = Reserve(path.with_name(path.name + ".reserve"))
+        try:
+            self._version = _open_even_if_full(path, self._reserve)
+        except BaseException:
+            self._lock.close()
+            raise
         self._full = not self._reserve.restore()
         self._writer = Writer(path)
         self._reader = Reader(path)
@@ -121,7 +124,8 @@ class SqliteKV:
         self._appended = 0
         """Pages appended since ``_log`` was reported; an estimate."""
         self._log_grown = trio.Event()
-        self._gate: trio.Event | None = None
+        self._log_limit = settings.log_pages_max
+        self._checkpointing = trio.Lock()
         self._listeners: list[Callable[[object], None]] = []
         self._transactions = self._groups = self._rows = self._checkpoints = 0
 
@@ -312,8 +316,7 @@ class SqliteKV:
     async def _commit_groups(self) -> None:
         while True:
             await self._work.wait()
-            if self._gate is not None:
-                await self._empty_log(self._gate)
+            await self._begin_log_anew()
             if not self._gathering.jobs:
                 self._work = trio.Event()
                 continue
@@ -349,21 +352,27 @@ class SqliteKV:
 
     def _group_failed(self, group: _Group, error: sqlite3.Error) -> None:
         """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""
-        for job in group.jobs:
-            job.failures += 1
         if error.sqlite_errorcode in _FULL:
-            log.error("event=metadata_full error=%s", error)
-            self._full = True
-            self._reserve.release()
-        else:
-            # What a failed sync left in the file is not known; a second try could report success without meaning it.
-            log.critical("event=metadata_failed error=%s", error)
-            self._failure = f"the disk of the metadata failed: {error}"
+            for job in group.jobs:
+                job.failures += 1
+        self._take_failure(error)
         self._reader.refresh()
         again = group.jobs + self._gathering.jobs
         self._gathering = _Group()
         for job in again:
             self._decide(job)
+
+    def _take_failure(self, error: sqlite3.Error) -> None:
+        if error.sqlite_errorcode in _FULL:
+            log.error("event=metadata_full error=%s", error)
+            self._full = True
+            self._reserve.release()
+        elif error.sqlite_errorcode in _LOCKED:
+            log.warning("event=metadata_locked error=%s", error)
+        else:
+            # What a failed sync left in the file is not known; a second try could report success without meaning it.
+            log.critical("event=metadata_failed error=%s", error)
+            self._failure = f"the disk of the metadata failed: {error}"
 
     def _refuse_waiting(self, error: FlareError) -> None:
         for group in (self._flying, self._gathering):
@@ -377,49 +386,69 @@ class SqliteKV:
 
     def _count_pages(self, count: int) -> None:
         self._appended += count
-        if self._log.pages - self._log.moved + self._appended >= self._settings.checkpoint_pages:
+        if self._appended >= self._settings.checkpoint_pages:
             self._log_grown.set()
 
-    async def _move_pages(self) -> None:
-        """Keep the log short: while groups go on, and by a gate between two of them when that is not enough.
+    def _log_is_long(self) -> bool:
+        return self._log.pages + self._appended >= self._log_limit
 
-        A log begins anew only with the first group after all of it was moved, and under load there is always one
-        more group: so the last few pages are moved while the next group waits.
-        """
+    def _nearly_moved(self) -> bool:
+        return self._log.pages - self._log.moved + self._appended <= self._settings.gate_pages
+
+    async def _move_pages(self) -> None:
+        """Keep the log short while groups go on."""
         while True:
             await self._log_grown.wait()
             self._log_grown = trio.Event()
-            await self._checkpoint()
-            if self._log.pages < self._settings.log_pages_max:
-                continue
-            for _ in range(GATE_ROUNDS_MAX):
-                if self._log.pages - self._log.moved + self._appended <= self._settings.gate_pages:
-                    break
-                await self._checkpoint()
-            gate = self._gate = trio.Event()
-            self._work.set()
-            await gate.wait()
+            if not await self._checkpoint():
+                await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    async def _empty_log(self, gate: trio.Event) -> None:
-        self._reader.refresh()
-        await self._checkpoint()
-        self._gate = None
-        gate.set()
+    async def _begin_log_anew(self) -> None:
+        """Move the rest of a long log while the next group waits.
 
-    async def _checkpoint(self) -> None:
-        appended = self._appended
-        try:
-            self._log = await self._threads.run(self._checkpointer.checkpoint)
-        except sqlite3.Error as error:
-            # Pages that were not moved stay in the log, and are moved from there by the next try.
-            log.error("event=checkpoint_failed error=%s", error)
-            if error.sqlite_errorcode in _FULL:
-                self._full = True
-                self._reserve.release()
-            await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+        A log begins anew only with the first group after all of it was moved, and under load there is always one
+        more group. So it waits: when there is little left to move, or when a slow disk would let the log grow on.
+        """
+        if not self._log_is_long():
             return
-        self._appended -= appended
-        self._checkpoints += 1
+        if not self._nearly_moved() and self._log.pages + self._appended < 2 * self._log_limit:
+            return
+        self._reader.refresh()
+        if not await self._checkpoint():
+            self._log_limit *= 2
+        elif self._log.moved < self._log.pages:
+            # A backup that reads the file holds on to the log: do not stop the puts for nothing at every turn.
+            self._log_limit = self._log.pages + self._settings.log_pages_max
+        else:
+            self._log = Log(0, 0)
+            self._log_limit = self._settings.log_pages_max
+
+    async def _checkpoint(self) -> bool:
+        """Move what can be moved; False if the disk would not have it, and then it is still in the log."""
+        async with self._checkpointing:
+            appended = self._appended
+            try:
+                self._log = await self._threads.run(self._checkpointer.checkpoint)
+            except sqlite3.Error as error:
+                self._take_failure(error)
+                return False
+            self._appended -= appended
+            self._checkpoints += 1
+            return True
+
+
+def _open_even_if_full(path: Path, reserve: Reserve) -> int:
+    """Opening writes a little; raises MetadataFull only if not even the reserve has room for it."""
+    for last_try in (False, True):
+        try:
+            return open_database(path)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode not in _FULL:
+                raise VolumeFailed(f"the metadata file {path} cannot be opened: {error}") from error
+            if last_try:
+                raise MetadataFull(f"the disk has no room to open the metadata file {path}") from error
+            reserve.release()
+    raise AssertionError("unreachable")
 
 
 class _View:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from flared.errors import ConfigError
+from flared.errors import ConfigError, VolumeFailed
 from flared.meta.kv import Entry
 
 LAYOUT = 1
@@ -26,13 +26,27 @@ PAGE_BYTES = 4096
 CACHE_KIB = 8 * 1024
 ROWS_PER_STATEMENT_MAX = 128
 
-_TABLE = "CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL, version INTEGER NOT NULL) WITHOUT ROWID"
+# Keys of chunks are random, so each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID) would make
+# that tree four times as large and log a quarter more pages; like this, rows are appended and only the index is random.
+_TABLE = "CREATE TABLE kv (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL)"
+_PRAGMAS = (
+    f"page_size = {PAGE_BYTES}",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 0",
+    "secure_delete = OFF",
+    # A statement that may fail half-way keeps the old pages aside: not in a file on a disk that may be full.
+    "temp_store = MEMORY",
+    f"cache_size = -{CACHE_KIB}",
+)
 _PAGE = (
     "SELECT group_concat(hex(key) || ' ' || hex(value), char(10)) FROM "
     "(SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"
 )
 _PUT = {
-    count: "INSERT OR REPLACE INTO kv (key, value, version) VALUES " + ",".join(["(?,?,?)"] * count)
+    count: "INSERT INTO kv (key, value, version) VALUES "
+    + ",".join(["(?,?,?)"] * count)
+    + " ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version"
     for count in (1, 2, 4, 8, 16, 32, 64, 128)
 }
 _DELETE = {
@@ -51,19 +65,14 @@ class Log(NamedTuple):
 def open_database(path: Path) -> int:
     """Create or check the file; returns a floor for versions that no earlier opening ever gave.
 
-    The directory is synced, so that a new file is still there after a power cut. Raises ConfigError if a newer
-    Flare wrote the file, or something else did.
+    The directory is synced, so that a new file is still there after a power cut. Raises ConfigError, and leaves the
+    file alone, if a newer Flare wrote it, or something else did.
     """
+    new = _is_new(path)
     connection = connect(path)
     try:
-        connection.execute("BEGIN EXCLUSIVE")
-        (layout,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if layout > LAYOUT:
-            raise ConfigError([f"{path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
-        if layout == 0:
-            if tables:
-                raise ConfigError([f"{path} is an SQLite file of something else"])
+        connection.execute("BEGIN IMMEDIATE")
+        if new:
             connection.execute(_TABLE)
             connection.execute("CREATE TABLE openings (count INTEGER NOT NULL)")
             connection.execute("INSERT INTO openings VALUES (0)")
@@ -72,10 +81,6 @@ def open_database(path: Path) -> int:
         connection.execute("UPDATE openings SET count = count + 1")
         (openings,) = connection.execute("SELECT count FROM openings").fetchone()
         connection.execute("COMMIT")
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise ConfigError([f"{path} is not an SQLite file"]) from error
-        raise
     finally:
         connection.close()
     _sync_directory(path.parent)
@@ -83,17 +88,33 @@ def open_database(path: Path) -> int:
     return int(openings) << 40
 
 
+def _is_new(path: Path) -> bool:
+    connection = sqlite3.connect(path)
+    try:
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise ConfigError([f"{path} is not an SQLite file"]) from error
+        raise
+    finally:
+        connection.close()
+    if layout > LAYOUT:
+        raise ConfigError([f"{path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
+    if tables and not layout:
+        raise ConfigError([f"{path} is an SQLite file of something else"])
+    return not layout
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that syncs every commit and never checkpoints by itself."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA secure_delete = OFF")
-    # A statement that may fail half-way keeps the old pages aside: not in a file on a disk that may be full.
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -136,7 +157,10 @@ class Reader:
         if not self._reading:
             self._connection.execute("BEGIN")
             self._reading = True
-        row = self._cursor.execute("SELECT value, version FROM kv WHERE key = ?", (key,)).fetchone()
+        try:
+            row = self._cursor.execute("SELECT value, version FROM kv WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
         return None if row is None else Entry(*row)
 
     def refresh(self) -> None:
@@ -156,7 +180,10 @@ class Scanner:
         self._connection = connect(path)
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        (text,) = self._connection.execute(_PAGE, (start, end, limit)).fetchone()
+        try:
+            (text,) = self._connection.execute(_PAGE, (start, end, limit)).fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
         if text is None:
             return []
         columns = [line.partition(" ") for line in text.split("\n")]
@@ -193,6 +220,10 @@ class Checkpointer:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def unreadable(error: sqlite3.Error) -> VolumeFailed:
+    return VolumeFailed(f"the metadata cannot be read: {error}")
 
 
 def _portions(count: int) -> list[tuple[int, int]]:

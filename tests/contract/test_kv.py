@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from flared.background import InlineThreads
+from flared.meta.kv import KV
+from flared.meta.open import open_kv
+from tests.contract.kv import KVContract
+
+
+class TestMemory(KVContract):
+    @pytest.fixture
+    async def kv(self) -> AsyncIterator[KV]:
+        async with open_kv("memory:") as kv:
+            yield kv
+
+
+class TestSqlite(KVContract):
+    @pytest.fixture
+    async def kv(self, tmp_path: Path) -> AsyncIterator[KV]:
+        async with open_kv(f"sqlite:{tmp_path / 'meta.db'}") as kv:
+            yield kv
+
+
+class TestSqliteWithoutThreads(KVContract):
+    @pytest.fixture
+    async def kv(self, tmp_path: Path) -> AsyncIterator[KV]:
+        async with open_kv(str(tmp_path / "meta.db"), threads=InlineThreads()) as kv:
+            yield kv
