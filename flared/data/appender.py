@@ -166,7 +166,7 @@ class Appender:
         self._closed = None
         try:
             while True:
-                if self._roll_wanted:
+                if self._roll_wanted is not None:
                     await self._roll_now(self._roll_wanted)
                 if not self._waiting:
                     await self._lot.park()
@@ -203,8 +203,12 @@ class Appender:
         if active is None or active.segment is None:
             return
         self._sealed.append(_mark(active, sealed=True))
-        await self._threads.run(_seal, active)
         active.segment.sealed = True
+        try:
+            await self._threads.run(_seal, active)
+        except FlareError as error:
+            log.error("event=seal_failed path=%s error=%r", active.segment.path, str(error))
+            self._owner.stop_writes(str(error))
 
     def _take(self) -> list[Change]:
         limit = GROUP_BYTES_MAX[self._kind]
@@ -372,12 +376,17 @@ def _mark(active: _Active, *, sealed: bool) -> Mark:
 
 
 def _seal(active: _Active) -> None:
-    """In a thread: give back what was set aside beyond the last record."""
+    """In a thread: give back what was set aside beyond the last record, and cut off for good what a failure left there.
+
+    Else a power cut could bring back records that a reader was told are not there.
+    """
     assert active.file
     assert active.segment
     try:
+        rest = active.file.size() > active.end
         active.file.truncate(active.end)
+        if rest:
+            active.file.sync()
         active.segment.allocated = active.file.allocated()
-    except FlareError as error:  # the next start will do it
-        log.warning("event=seal_failed path=%s error=%r", active.segment.path, str(error))
-    active.file.close()
+    finally:
+        active.file.close()

@@ -2,7 +2,8 @@
 
 The order: copy living records (with their sequence numbers) into a fresh segment that names its sources, sync it,
 switch the index in one durable transaction, unlink the sources. A crash before the switch leaves a segment all of
-whose sources are there: the next start removes it. A tombstone is copied while any other segment holds what it kills.
+whose sources are there: the next start removes it. A tombstone is copied while any other segment holds what it kills,
+even one that goes with it: of two names unlinked together a power cut may bring back either.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ class Compactor:
     async def step(self) -> bool:
         """Empty one group of segments; True if there may be more."""
         self._seen = self._volume.deletes
+        if self._volume.state not in ("ok", "full"):
+            return False
         await self._roll_dead()
         tombstones = await self._volume.ask_index(Index.tombstone_bytes)
         rows = await self._volume.change_index(Index.segments)
@@ -144,7 +147,7 @@ class Compactor:
         try:
             if target:
                 for source in sources:
-                    await self._copy_segment(source, target, group)
+                    await self._copy_segment(source, target)
                 await volume.threads.background.run(target.file.sync)
                 target.segment.size = target.end
                 target.segment.allocated = target.file.allocated()
@@ -173,7 +176,7 @@ class Compactor:
         segment.sealed = True
         return _Target(head, segment, file)
 
-    async def _copy_segment(self, source: Segment, target: _Target, group: list[int]) -> None:
+    async def _copy_segment(self, source: Segment, target: _Target) -> None:
         """Copy what lives in one segment, resting as long as each batch took so that clients come first."""
         volume = self._volume
         run = volume.threads.background.run
@@ -183,7 +186,7 @@ class Compactor:
             found = iter(scan)
             while batch := await run(_take, found):
                 started = trio.current_time()
-                keep = await volume.ask_index(partial(_keep, source.id, batch, group))
+                keep = await volume.ask_index(partial(_keep, source.id, batch))
                 if keep:
                     await run(_copy, file, source, target, keep)
                 await trio.sleep(trio.current_time() - started)
@@ -195,12 +198,12 @@ class Compactor:
     def _unlink(self, group: list[int]) -> None:
         """In a thread, once the index needs them no more. What is left by a failure goes at the next start."""
         segments = self._volume.segments
-        for segment in group:
-            try:
+        try:
+            for segment in group:
                 segments.remove(segment)
-            except FlareError as error:
-                log.warning("event=unlink_failed segment=%016x error=%r", segment, str(error))
-        segments.sync_directory()
+            segments.sync_directory()
+        except FlareError as error:  # no tombstone may be dropped while a name of what it kills may come back
+            self._volume.stop_writes(str(error))
 
 
 def _take(found: Iterator[Record]) -> list[Record]:
@@ -215,11 +218,11 @@ def _take(found: Iterator[Record]) -> list[Record]:
     return batch
 
 
-def _keep(source: int, batch: list[Record], group: list[int], index: Index) -> list[Record]:
+def _keep(source: int, batch: list[Record], index: Index) -> list[Record]:
     pieces = [record for record in batch if record.kind == PIECE]
     tombstones = [record for record in batch if record.kind == TOMBSTONE]
     living = index.living(source, pieces) if pieces else []
-    needed = index.needed(tombstones, group) if tombstones else []
+    needed = index.needed(source, tombstones) if tombstones else []
     return [record for record, lives in zip(pieces + tombstones, living + needed, strict=True) if lives]
 
 

@@ -33,6 +33,8 @@ CREATE TABLE pieces (
     name TEXT PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
     size INTEGER NOT NULL, length INTEGER NOT NULL, sequence INTEGER NOT NULL
 ) WITHOUT ROWID;
+-- Segments that were unlinked: a power cut may bring their names back.
+CREATE TABLE gone (id INTEGER PRIMARY KEY);
 -- A record that a tombstone (or a later record) of its name keeps dead, as long as its segment is there.
 CREATE TABLE dead (
     name TEXT NOT NULL, segment INTEGER NOT NULL, sequence INTEGER NOT NULL, killer INTEGER NOT NULL,
@@ -378,13 +380,13 @@ class Index:
         there = dict(rows)
         return [there.get(record.name) == record.offset for record in records]
 
-    def needed(self, tombstones: Sequence[Record], sources: Sequence[int]) -> list[bool]:
-        """Which tombstones kill a record that will still be there when ``sources`` are gone."""
+    def needed(self, segment: int, tombstones: Sequence[Record]) -> list[bool]:
+        """Which of this segment's tombstones kill a record of another segment that is still there."""
         with _mapped():
             rows = self._writer.execute(
                 "SELECT name, min(sequence) FROM json_each(?) JOIN dead ON name = value"
-                " WHERE segment NOT IN (SELECT value FROM json_each(?)) GROUP BY name",
-                (json.dumps([record.name for record in tombstones]), json.dumps(sources)),
+                " WHERE segment <> ? GROUP BY name",
+                (json.dumps([record.name for record in tombstones]), segment),
             ).fetchall()
         first = dict(rows)
         return [record.name in first and first[record.name] < record.sequence for record in tombstones]
@@ -437,3 +439,13 @@ class Index:
         run("DELETE FROM dead WHERE segment IN (SELECT value FROM json_each(?))", (listed,))
         run("UPDATE dead SET killer = ? WHERE killer IN (SELECT value FROM json_each(?))", (target, listed))
         run("DELETE FROM segments WHERE id IN (SELECT value FROM json_each(?))", (listed,))
+        run("INSERT INTO gone SELECT value FROM json_each(?)", (listed,))
+
+    def gone(self) -> set[int]:
+        """Segments that were unlinked, but may be there again."""
+        with _mapped():
+            return {segment for (segment,) in self._writer.execute("SELECT id FROM gone")}
+
+    def forget_gone(self) -> None:
+        """Within a transaction: their unlinking is durable."""
+        self._writer.execute("DELETE FROM gone")

@@ -17,7 +17,7 @@ from flared.data.index import Place
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good
 from flared.data.record import HEADER_MAX, parse_record
 from flared.data.segment import OpenSegment, Segments
-from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, TooLarge, VolumeFailed
+from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, VolumeFailed
 
 _SCRATCH_BYTES = LARGE_SIZE + HEADER_MAX
 _LOOKS_MAX = 4
@@ -50,11 +50,8 @@ class Reader:
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
 
     async def read_many(self, wanted: Sequence[Wanted]) -> list[Found | FlareError]:
-        """Whole pieces, verified; TooLarge in the place of large ones, which are for ``open``."""
-        answers: list[Found | FlareError | None] = [
-            self._read_now(name, place) if place.length <= _SCRATCH_BYTES else TooLarge(f"{name} is not small")
-            for name, place in wanted
-        ]
+        """Whole pieces, verified."""
+        answers: list[Found | FlareError | None] = [self._read_now(name, place) for name, place in wanted]
         cold = [number for number, answer in enumerate(answers) if answer is None]
         if cold:
             found = await self._read_cold([wanted[number] for number in cold])
@@ -65,6 +62,8 @@ class Reader:
     def _read_now(self, name: str, place: Place) -> Found | None:
         """None if it would have to be waited for, or does not prove itself."""
         length = place.length
+        if length > _SCRATCH_BYTES:
+            return None
         try:
             opened = self._segments.lease(place.segment)
             if opened is None:

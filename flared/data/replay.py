@@ -40,6 +40,7 @@ class Replay:
     def steps(self) -> Iterator[None]:
         """Do it all. When it ends, the index knows every segment to its end, and all of them are sealed."""
         index, segments = self.index, self._segments
+        self._remove_gone()
         rows = {row.id: row for row in index.segments()}
         if index.number(_REBUILDING) or not self._fits(rows):
             self._rebuild()
@@ -94,6 +95,15 @@ class Replay:
             segment.id in rows or all(source in known for source in segment.head.sources) for segment in known.values()
         )
 
+    def _remove_gone(self) -> None:
+        """Unlink again what a power cut brought back."""
+        back = self.index.gone() & set(self._segments.known)
+        for segment in back:
+            self._segments.remove(segment)
+        self._segments.sync_directory()
+        with self.index.transaction():
+            self.index.forget_gone()
+
     def _settle_compactions(self, rows: dict[int, SegmentRow]) -> None:
         """A compacted segment that the index took over replaces its sources; one that was not finished goes.
 
@@ -131,6 +141,7 @@ class Replay:
                 log.error("event=segment_unreadable path=%s", segment.path)
                 end = segment.size
             file.truncate(end)
+            file.sync()  # what is found now, or cut off, must be so after the next power cut too
             segment.size = end
             segment.allocated = file.allocated()
             segment.sealed = True

@@ -97,11 +97,15 @@ class MemoryDisk:
         if self.dead:
             raise PowerCut
 
-    def restart(self) -> None:
-        """After a power cut, or instead of one: only what a disk may keep is left."""
+    def revive(self) -> None:
+        """After the process alone was killed: what it wrote is all there, but no more durable than before."""
         self.dead = False
         self.cut_at_sync = 0
         self._locks.clear()
+
+    def restart(self) -> None:
+        """After a power cut, or instead of one: only what a disk may keep is left."""
+        self.revive()
         choose = self.random
         for path in sorted({*self._files, *self._durable_files}):
             now, then = self._files.get(path), self._durable_files.get(path)
