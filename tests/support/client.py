@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -107,12 +108,8 @@ class Client:
 
 
 def _is_closed(connected: socket.socket) -> bool:
-    try:
-        return connected.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+    # Between two requests nothing may come: whatever makes the socket readable is its end.
+    return bool(select.select([connected], [], [], 0)[0])
 
 
 def _read_exactly(response: http.client.HTTPResponse, buffer: memoryview) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flared.access.keys import authorization, node_token
-from tests.support.client import NO_ANSWER, Client
+from tests.support.client import NO_ANSWER
 from tests.support.daemons import Cluster
 
 NO_PIECES_SECONDS = 120.0
@@ -12,10 +12,6 @@ NO_PIECES_SECONDS = 120.0
 def data_fields(cluster: Cluster, name: str) -> dict[str, str]:
     """What a call to this data node must carry."""
     return {"authorization": authorization(node_token(cluster.secret.encode(), f"data:{name}"))}
-
-
-def data_client(cluster: Cluster, name: str) -> Client:
-    return cluster.client(name)
 
 
 def piece_count(cluster: Cluster, name: str) -> int:
@@ -27,21 +23,16 @@ def piece_count(cluster: Cluster, name: str) -> int:
             answer = client.call("GET", f"/chunks?limit=1000&after={after}", fields=data_fields(cluster, name))
             if answer.status != 200:
                 return -1
-            names = piece_names(answer.json())
-            if not names:
+            page = answer.json()
+            pieces, after = page["pieces"], str(page["next"] or "")
+            assert isinstance(pieces, list)
+            count += len(pieces)
+            if not after:
                 return count
-            count += len(names)
-            after = names[-1]
     except NO_ANSWER:
         return -1
     finally:
         client.close()
-
-
-def piece_names(page: dict[str, object]) -> list[str]:
-    entries = page["pieces"]
-    assert isinstance(entries, list)
-    return [str(entry["name"]) for entry in entries]
 
 
 def wait_for_no_pieces(cluster: Cluster, seconds: float = NO_PIECES_SECONDS) -> None:
