@@ -1,0 +1,276 @@
+"""What the API answers, as values. Everything is checked here, once: what comes may not be from Flare at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from flarectl.errors import Refusal
+
+MTIME = "mtime"
+"""The user field with a file's modification time, as rclone writes it: seconds and nanoseconds, ``1700000000.123``."""
+
+
+class Entry(NamedTuple):
+    """One object of a listing."""
+
+    key: str
+    size: int
+    etag: str
+    modified: float
+
+
+class Listing(NamedTuple):
+    """One page; ``next`` is the ``after`` of the next one, empty at the end."""
+
+    objects: tuple[Entry, ...]
+    prefixes: tuple[str, ...]
+    next: str
+
+
+class ObjectInfo(NamedTuple):
+    """What HEAD tells about an object. ``etag`` comes with its quotes."""
+
+    size: int
+    etag: str
+    modified: float
+    content_type: str
+    version: str
+    user: dict[str, str]
+
+
+class Chunk(NamedTuple):
+    digest: str
+    size: int
+    id: str
+    codec: str
+    scheme: str
+    nodes: tuple[str, ...]
+    missing: tuple[int, ...]
+
+
+class ChunkPage(NamedTuple):
+    """Some chunks of one version, from number ``first`` on; ``next`` is the number to ask for next, None at the end."""
+
+    version: str
+    size: int
+    etag: str
+    first: int
+    chunks: tuple[Chunk, ...]
+    next: int | None
+
+
+class PutResult(NamedTuple):
+    etag: str
+    size: int
+    version: str
+
+
+class Bucket(NamedTuple):
+    name: str
+    created: float
+    scheme: str
+    chunk_size: int
+    compression: str
+
+
+class Node(NamedTuple):
+    name: str
+    role: str
+    state: str
+    zone: str
+    address: str
+    version: str
+    used: int
+    capacity: int
+    last_seen_seconds: float | None
+    pieces: int
+
+
+class Status(NamedTuple):
+    health: str
+    version: str
+    objects: int
+    bytes: int
+    chunks: int
+    degraded_chunks: int
+    reasons: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+
+def parse_listing(answer: object) -> Listing:
+    """Raises Refusal if this is no listing."""
+    fields = _fields(answer)
+    objects = tuple(_parse_entry(_fields(item)) for item in _items(fields, "objects"))
+    return Listing(objects, tuple(map(str, _items(fields, "prefixes"))), str(fields.get("next") or ""))
+
+
+def parse_info(fields: Mapping[str, str]) -> ObjectInfo:
+    """From the fields of a HEAD or GET, with lower-case names; raises Refusal if this is no object of Flare's."""
+    prefix = "x-flare-meta-"
+    try:
+        size = int(fields.get("content-range", "").rpartition("/")[2] or fields["content-length"])
+        return ObjectInfo(
+            size,
+            fields["etag"],
+            parse_time(fields.get("last-modified", "")),
+            fields.get("content-type", ""),
+            fields.get("x-flare-version", ""),
+            {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)},
+        )
+    except (KeyError, ValueError):
+        raise _strange() from None
+
+
+def parse_chunks(answer: object) -> ChunkPage:
+    """Raises Refusal if this is no page of a manifest."""
+    fields = _fields(answer)
+    following = fields.get("next")
+    return ChunkPage(
+        version=str(fields.get("version", "")),
+        size=_number(fields, "size"),
+        etag=quote_etag(_text(fields, "etag")),
+        first=_number(fields, "first"),
+        chunks=tuple(_parse_chunk(_fields(item)) for item in _items(fields, "chunks")),
+        next=None if following is None else _number(fields, "next"),
+    )
+
+
+def parse_put(answer: object) -> PutResult:
+    """Raises Refusal if this is no answer to a PUT."""
+    fields = _fields(answer)
+    return PutResult(quote_etag(_text(fields, "etag")), _number(fields, "size"), str(fields.get("version", "")))
+
+
+def parse_buckets(answer: object) -> list[Bucket]:
+    """Raises Refusal if this is no list of buckets."""
+    return [
+        Bucket(
+            _text(item, "name"),
+            parse_time(item.get("created", "")),
+            str(item.get("scheme", "")),
+            _count(item, "chunk_size"),
+            str(item.get("compression", "")),
+        )
+        for item in map(_fields, _items(_fields(answer), "buckets"))
+    ]
+
+
+def parse_status(answer: object) -> Status:
+    """Raises Refusal if this is no status. What an older or newer server leaves out is empty."""
+    fields = _fields(answer)
+    return Status(
+        health=_text(fields, "health"),
+        version=str(fields.get("version", "")),
+        objects=_count(fields, "objects"),
+        bytes=_count(fields, "bytes"),
+        chunks=_count(fields, "chunks"),
+        degraded_chunks=_count(fields, "degraded_chunks"),
+        reasons=tuple(map(str, _items(fields, "reasons"))),
+        nodes=tuple(_parse_node(_fields(item)) for item in _items(fields, "nodes")),
+    )
+
+
+def parse_time(value: object) -> float:
+    """Seconds since 1970 from the API's time (ISO 8601) or an HTTP date; 0 if it is neither."""
+    text = str(value)
+    try:
+        if text[:1].isdigit():
+            from datetime import datetime
+
+            return datetime.fromisoformat(text).timestamp()
+        from email.utils import parsedate_to_datetime
+
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def quote_etag(etag: str) -> str:
+    """The ETag as the HTTP fields carry it, in quotes."""
+    return etag if etag.startswith('"') else f'"{etag}"'
+
+
+def etag_of(digests: Iterable[bytes]) -> str:
+    """The ETag of a body whose chunks have these SHA-256 digests."""
+    count, over = 0, hashlib.sha256()
+    for digest in digests:
+        over.update(digest)
+        count += 1
+    return f'"{over.hexdigest()[:32]}-{count}"'
+
+
+def chunk_count(etag: str) -> int:
+    """How many chunks an object with this ETag has; -1 if it is not an ETag of Flare's."""
+    count = etag.strip('"').rpartition("-")[2]
+    return int(count) if count.isascii() and count.isdigit() else -1
+
+
+def _parse_entry(fields: dict[str, object]) -> Entry:
+    modified = parse_time(fields.get("modified", ""))
+    return Entry(_text(fields, "key"), _number(fields, "size"), quote_etag(_text(fields, "etag")), modified)
+
+
+def _parse_chunk(fields: dict[str, object]) -> Chunk:
+    return Chunk(
+        digest=_text(fields, "digest"),
+        size=_number(fields, "size"),
+        id=str(fields.get("id", "")),
+        codec=str(fields.get("codec", "")),
+        scheme=str(fields.get("scheme", "")),
+        nodes=tuple(str(node or "-") for node in _items(fields, "nodes")),
+        missing=tuple(number for number in _items(fields, "missing") if isinstance(number, int)),
+    )
+
+
+def _parse_node(fields: dict[str, object]) -> Node:
+    seen = fields.get("last_seen_seconds")
+    return Node(
+        name=str(fields.get("name") or ""),
+        role=str(fields.get("role") or ""),
+        state=str(fields.get("state") or ""),
+        zone=str(fields.get("zone") or ""),
+        address=str(fields.get("address") or ""),
+        version=str(fields.get("version") or ""),
+        used=_count(fields, "used"),
+        capacity=_count(fields, "capacity"),
+        last_seen_seconds=float(seen) if isinstance(seen, int | float) else None,
+        pieces=_count(fields, "pieces"),
+    )
+
+
+def _strange() -> Refusal:
+    return Refusal("the answer is not what an api node of Flare sends; is the endpoint right?", code="StrangeAnswer")
+
+
+def _fields(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _strange()
+    return value
+
+
+def _items(fields: dict[str, object], name: str) -> list[object]:
+    value = fields.get(name)
+    if not isinstance(value, list | None):
+        raise _strange()
+    return value or []
+
+
+def _text(fields: dict[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise _strange()
+    return value
+
+
+def _number(fields: dict[str, object], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise _strange()
+    return value
+
+
+def _count(fields: dict[str, object], name: str) -> int:
+    value = fields.get(name)
+    return int(value) if isinstance(value, int | float) else 0

@@ -1,0 +1,70 @@
+"""The commands, put together; and the one place where an error becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flarectl import render
+from flarectl.commands import bucket, cat, completion, config, cp, get, ls, mv, put, rm, stat, status
+from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
+from flarectl.lean import LeanCommand, LeanGroup
+from flarectl.options import ENDPOINT, Globals
+
+# \b keeps the lines that follow as they are.
+EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
+
+
+class Commands(LeanGroup):
+    """The commands; whatever one of them raises ends as one sentence and a documented exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides the class of a context
+        try:
+            result: object = super().invoke(ctx)
+            render.flush()
+        except (Failure, OSError, KeyboardInterrupt, EOFError) as error:
+            failure = explain(error)
+            render.complain(failure.sentence())
+            sys.exit(failure.exit_code)
+        if isinstance(result, ExitCode) and result:
+            sys.exit(result)
+        return None
+
+
+def explain(error: BaseException) -> Failure:
+    """The Failure that an exception amounts to."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, BrokenPipeError):
+        return OutputClosed("the reader of the output went away")
+    if isinstance(error, OSError):
+        return from_os(error, str(error.filename or "standard output"))
+    return Interrupted("interrupted; nothing half-made is left")
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=EXIT_CODES,
+)
+
+
+@app.callback()
+def flarectl(ctx: typer.Context, endpoint: str = ENDPOINT) -> None:
+    """Put, get and look after objects in a Flare cluster.
+
+    An object is named [BUCKET:]KEY; without a bucket it lies in the bucket called default.
+    """
+    ctx.obj = Globals(endpoint)
+
+
+for function in (put.put, get.get, cat.cat, ls.ls, rm.rm, stat.stat, cp.cp, mv.mv):
+    app.command(cls=LeanCommand)(function)
+app.add_typer(bucket.app, name="bucket")
+app.command(cls=LeanCommand)(status.status)
+app.add_typer(config.app, name="config")
+app.command(cls=LeanCommand)(completion.completion)

@@ -1,0 +1,171 @@
+"""Bodies of objects, to and from the API: on trio and Flare's own HTTP client, which reads into the caller's buffers.
+
+Measured against httpx: three times as fast for a download (7 GB/s from memory); an upload waits for its digests anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+import trio
+
+from flarectl.answers import (
+    MTIME,
+    Bucket,
+    ChunkPage,
+    ObjectInfo,
+    PutResult,
+    parse_buckets,
+    parse_chunks,
+    parse_info,
+    parse_put,
+)
+from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
+from flarectl.target import Target, object_path
+from flared.errors import ConnectionLost, FlareError
+from flared.http.messages import Body
+from flared.http.pool import BodySource, Pool, PoolSettings, Response
+from flared.http.stream import Buffer, Stream, connect_tcp
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+STALL_SECONDS = 60.0
+CHUNK_PAGE = 500
+ATTEMPTS = 5
+"""With rests of 0.5, 1, 2 and 4 seconds: long enough for an api node to start again."""
+RETRY_AFTER_SECONDS_MAX = 30.0
+
+
+class Bodies:
+    """The body calls of one endpoint, on a few kept connections. Everything raises Failure."""
+
+    def __init__(self, endpoint: str, connections: int) -> None:
+        self.endpoint = endpoint
+        url = urlsplit(endpoint)
+        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+        settings = PoolSettings(connections_max=connections, stall_seconds=STALL_SECONDS)
+        self._pool = Pool(f"{host}:{url.port or 80}", settings, self._connect)
+
+        self._reached = False
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def rest(self, failure: Failure, attempt: int) -> None:
+        """Wait before the next attempt of a call, or raise its failure if there have been enough.
+
+        An endpoint that was never reached is not waited for.
+        """
+        if attempt >= ATTEMPTS or (isinstance(failure, Unreachable) and not self._reached):
+            raise failure from None
+        wanted = failure.retry_after if isinstance(failure, Temporary) else 0.0
+        await trio.sleep(min(RETRY_AFTER_SECONDS_MAX, max(wanted, 2.0 ** (attempt - 2))))
+
+    @asynccontextmanager
+    async def get(
+        self, target: Target, *, etag: str = "", span: tuple[int, int] | None = None
+    ) -> AsyncIterator[tuple[ObjectInfo, Body]]:
+        """The object's body, or its bytes ``span`` (start, end). Exists if its ETag is not ``etag`` any more."""
+        fields = [("if-match", etag)] if etag else []
+        if span:
+            fields.append(("range", f"bytes={span[0]}-{span[1] - 1}"))
+        path = object_path(target.bucket, target.object_key())
+        with self._failures():
+            async with self._pool.request("GET", path, fields, repeatable=True) as response:
+                await self._check(response)
+                if span and response.status != 206:
+                    raise Temporary(f"{target}: a part was asked for and something else came")
+                yield parse_info(response.fields), response.body
+
+    async def head(self, target: Target) -> ObjectInfo:
+        """NotFound or NoBucket if it is not there."""
+        path = object_path(target.bucket, target.object_key())
+        with self._failures():
+            async with self._pool.request("HEAD", path, repeatable=True) as response:
+                if response.status == 200:
+                    return parse_info(response.fields)
+        # A HEAD is refused without a word; the same question as a GET is answered with one.
+        await self._read(f"{path}?chunks&limit=1")
+        raise NotFound(f"{target}: it was gone for a moment")
+
+    async def put(
+        self, target: Target, fields: Sequence[tuple[str, str]], body: Sequence[Buffer] | BodySource
+    ) -> PutResult:
+        """Store a body. It is not sent a second time by itself."""
+        path = object_path(target.bucket, target.object_key())
+        with self._failures():
+            async with self._pool.request("PUT", path, fields, body) as response:
+                return parse_put(await self._decode(response))
+        raise AssertionError  # mypy cannot see that the context above raises or returns
+
+    async def chunk_page(self, target: Target, *, after: int, etag: str) -> ChunkPage:
+        """The chunks from number ``after`` on, of the version with this ETag; Exists if it was replaced."""
+        path = object_path(target.bucket, target.object_key())
+        query = f"chunks&limit={CHUNK_PAGE}" + (f"&after={after}" if after else "")
+        return parse_chunks(await self._read(f"{path}?{query}", [("if-match", etag)]))
+
+    async def buckets(self) -> list[Bucket]:
+        return parse_buckets(await self._read("/bucket"))
+
+    async def _read(self, path: str, fields: Sequence[tuple[str, str]] = ()) -> object:
+        with self._failures():
+            async with self._pool.request("GET", path, fields, repeatable=True) as response:
+                return await self._decode(response)
+        raise AssertionError  # as above
+
+    async def _decode(self, response: Response) -> object:
+        await self._check(response)
+        try:
+            answer: object = json.loads(await response.body.read_all(ANSWER_BYTES_MAX))
+        except ValueError:
+            return None
+        return answer
+
+    async def _check(self, response: Response) -> None:
+        """Raises what the reply means unless it is a success."""
+        if response.status < 300:
+            return
+        body = await response.body.read_all(ANSWER_BYTES_MAX)
+        retry_after = response.fields.get("retry-after", "")
+        failure = from_reply(response.status, body, retry_after=retry_after)
+        if not failure.code:
+            text = f"{self.endpoint} answered with HTTP status {response.status}, not as Flare would"
+            raise type(failure)(text)
+        raise failure
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except FlareError as error:
+            raise from_flare(error) from None
+
+    async def _connect(self, address: str) -> Stream:
+        try:
+            stream = await connect_tcp(address)
+        except ConnectionLost as error:
+            raise unreachable(self.endpoint, _reason(error)) from None
+        self._reached = True
+        return stream
+
+
+def _reason(error: BaseException | None) -> str:
+    """The operating system's word, wherever trio put it."""
+    while error is not None:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif isinstance(error, OSError) and error.errno:
+            # Trio rewrites the text, and names that do not resolve have numbers of their own.
+            return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+        else:
+            error = error.__cause__
+    return ""
+
+
+def mtime_fields(mtime_ns: int) -> list[tuple[str, str]]:
+    """How a file's modification time travels: as rclone writes it."""
+    seconds, nanoseconds = divmod(abs(mtime_ns), 1_000_000_000)
+    return [(f"x-flare-meta-{MTIME}", f"{'-' if mtime_ns < 0 else ''}{seconds}.{nanoseconds:09d}")]

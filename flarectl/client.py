@@ -1,0 +1,243 @@
+"""One method per call of the API. Bodies of objects travel in ``bodies.py``.
+
+On http.client: loading httpx takes as long again as the whole rest of a listing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from flarectl.answers import (
+    Bucket,
+    ChunkPage,
+    Entry,
+    Listing,
+    ObjectInfo,
+    PutResult,
+    Status,
+    parse_buckets,
+    parse_chunks,
+    parse_info,
+    parse_listing,
+    parse_put,
+    parse_status,
+)
+from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_reply, unreachable
+from flarectl.target import Target, object_path
+
+PAGE = 1000
+"""Keys asked for at once."""
+CHUNK_PAGE = 500
+TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 5.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+ATTEMPTS = 3
+"""A read that failed for now is asked again, after a rest of 0.5 s and 1 s; a change is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    fields: Mapping[str, str]
+    """Lower-case names."""
+    content: bytes
+
+    def decode(self) -> object:
+        """The JSON of the body; None if it is none."""
+        try:
+            answer: object = json.loads(self.content)
+        except ValueError:
+            return None
+        return answer
+
+
+class Client:
+    """The API of one endpoint. Its methods block and may be called from several threads; all raise Failure."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._host = urlsplit(endpoint)
+        self._local = threading.local()
+        self._connections: list[HTTPConnection] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def list_page(self, target: Target, *, delimiter: str = "", after: str = "", limit: int = PAGE) -> Listing:
+        """Keys of the bucket that begin with the target's key; with a delimiter only up to it."""
+        asked = {"prefix": target.key, "delimiter": delimiter, "after": after, "limit": str(limit)}
+        params = {name: value for name, value in asked.items() if value}
+        return parse_listing(self._read(f"/bucket/{target.bucket}", params))
+
+    def list_pages(self, target: Target, *, delimiter: str = "") -> Iterator[Listing]:
+        """All pages, each asked for when it is wanted."""
+        page = self.list_page(target, delimiter=delimiter)
+        yield page
+        while page.next:
+            page = self.list_page(target, delimiter=delimiter, after=page.next)
+            yield page
+
+    def list_objects(self, target: Target) -> Iterator[Entry]:
+        """All objects whose key begins with the target's key."""
+        for page in self.list_pages(target):
+            yield from page.objects
+
+    def head(self, target: Target) -> ObjectInfo:
+        """NotFound or NoBucket if it is not there."""
+        path = object_path(target.bucket, target.object_key())
+        reply = self._send_again("HEAD", path)
+        if reply.status != 200:
+            # A HEAD is refused without a word; the same question as a GET is answered with one.
+            self._read(path, {"chunks": "", "limit": "1"})
+            raise NotFound(f"{target}: it was gone for a moment") from None
+        return parse_info(reply.fields)
+
+    def find(self, target: Target) -> ObjectInfo | None:
+        """As ``head``, but None if the object is not there."""
+        try:
+            return self.head(target)
+        except NotFound:
+            return None
+
+    def delete(self, target: Target, *, if_match: str = "") -> None:
+        """Also for what is not there. Exists if it has another ETag than ``if_match``."""
+        fields = {"if-match": if_match} if if_match else {}
+        self._change("DELETE", object_path(target.bucket, target.object_key()), fields)
+
+    def copy(self, source: Target, target: Target, *, if_not_exists: bool = False) -> PutResult:
+        """Copy on the cluster: no body travels. Exists if the target is there and may not be replaced."""
+        fields = {"x-flare-copy-source": object_path(source.bucket, source.object_key())}
+        if if_not_exists:
+            fields["if-none-match"] = "*"
+        return parse_put(self._change("PUT", object_path(target.bucket, target.object_key()), fields))
+
+    def chunk_page(self, target: Target, *, after: int = 0, etag: str = "", limit: int = CHUNK_PAGE) -> ChunkPage:
+        """The chunks from number ``after`` on; Exists if the object has another ETag than ``etag`` by now."""
+        fields = {"if-match": etag} if etag else {}
+        params = {"chunks": "", "limit": str(limit)} | ({"after": str(after)} if after else {})
+        return parse_chunks(self._read(object_path(target.bucket, target.object_key()), params, fields))
+
+    def buckets(self) -> list[Bucket]:
+        return parse_buckets(self._read("/bucket"))
+
+    def create_bucket(self, name: str, settings: Mapping[str, object]) -> bool:
+        """True if it is new, False if it was there with these settings."""
+        content = json.dumps(settings).encode() if settings else b""
+        return self._checked(self._send("PUT", f"/bucket/{name}", content=content)).status == 201
+
+    def remove_bucket(self, name: str) -> None:
+        """Refusal while it holds objects."""
+        self._change("DELETE", f"/bucket/{name}")
+
+    def status(self) -> tuple[Status, object]:
+        """The cluster's status, and the same as the server wrote it."""
+        reply = self._send_again("GET", "/status")
+        # A cluster that is down may say so with a 503: what counts is whether it says so.
+        answer = reply.decode()
+        if isinstance(answer, dict) and "health" in answer:
+            return parse_status(answer), answer
+        self._checked(reply)
+        return parse_status(answer), answer
+
+    def _read(
+        self, path: str, params: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
+    ) -> object:
+        return self._checked(self._send_again("GET", path, params, fields)).decode()
+
+    def _change(self, method: str, path: str, fields: Mapping[str, str] | None = None) -> object:
+        return self._checked(self._send(method, path, None, fields)).decode()
+
+    def _checked(self, reply: Reply) -> Reply:
+        if reply.status < 300:
+            return reply
+        raise self._refused(reply)
+
+    def _refused(self, reply: Reply) -> Failure:
+        failure = from_reply(reply.status, reply.content, retry_after=reply.fields.get("retry-after", ""))
+        if not failure.code:
+            return type(failure)(f"{self.endpoint} answered with HTTP status {reply.status}, not as Flare would")
+        return failure
+
+    def _send_again(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """A read: asked again when it fails for now."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                reply = self._send(method, path, params, fields)
+            except Unreachable:
+                raise
+            except Temporary:
+                pass
+            else:
+                if reply.status not in (429, 502, 503, 504) or path == "/status":
+                    return reply
+            time.sleep(attempt / 2)
+        return self._send(method, path, params, fields)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        *,
+        content: bytes = b"",
+    ) -> Reply:
+        if params:
+            path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
+        try:
+            return self._exchange(method, path, dict(fields or {}), content)
+        except TimeoutError:
+            raise Temporary(f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            raise Temporary(f"{self.endpoint}: the connection broke: {reason}") from None
+
+    def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> Reply:
+        connection = self._connection()
+        try:
+            connection.request(method, path, content or None, fields)
+            answer = connection.getresponse()
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, names, answer.read(ANSWER_BYTES_MAX))
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connection(self) -> HTTPConnection:
+        """This thread's connection; Unreachable if nobody answers."""
+        connection: HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = HTTPConnection(self._host.hostname or "", self._host.port or 80, timeout=CONNECT_SECONDS)
+            self._local.connection = connection
+            self._connections.append(connection)
+        if not self._is_open(connection):
+            try:
+                connection.connect()
+            except OSError as error:
+                raise unreachable(self.endpoint, error.strerror or "") from None
+            connection.sock.settimeout(TIMEOUT_SECONDS)
+        return connection
+
+    @staticmethod
+    def _is_open(connection: HTTPConnection) -> bool:
+        return getattr(connection, "sock", None) is not None

@@ -1,0 +1,1 @@
+"""One file a command: parse, make one call, render. What a command needs is imported when it runs."""

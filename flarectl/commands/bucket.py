@@ -1,0 +1,66 @@
+"""flarectl bucket create | ls | rm"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+from flarectl.lean import LeanCommand, LeanGroup
+
+app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Create, list and remove buckets.")
+NAME = typer.Argument(..., metavar="BUCKET", show_default=False)
+SCHEME = typer.Option("", "--scheme", metavar="SCHEME", show_default=False, help="Such as replica:2.")
+CHUNK_SIZE = typer.Option("", "--chunk-size", metavar="SIZE", show_default=False, help="Such as 8MiB.")
+COMPRESSION = typer.Option("", "--compression", metavar="CODEC", show_default=False, help="lz4 or plain.")
+
+
+@app.command(cls=LeanCommand)
+def create(
+    ctx: typer.Context,
+    name: str = NAME,
+    scheme: str = SCHEME,
+    chunk_size: str = CHUNK_SIZE,
+    compression: str = COMPRESSION,
+    endpoint: str = options.ENDPOINT,
+) -> None:
+    """Create a bucket; it may be there already."""
+    from flarectl import render
+    from flarectl.client import Client
+    from flarectl.target import parse_bucket_argument, parse_size
+
+    bucket = parse_bucket_argument(name)
+    asked = {
+        "scheme": scheme,
+        "chunk_size": parse_size(chunk_size) if chunk_size else 0,
+        "compression": compression,
+    }
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        new = client.create_bucket(bucket, {name: value for name, value in asked.items() if value})
+        render.say(f"bucket {bucket} {'created' if new else 'is there already'}")
+
+
+@app.command("ls", cls=LeanCommand)
+def list_buckets(ctx: typer.Context, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
+    """List the buckets: scheme, chunk size, compression, when they were created."""
+    from flarectl import render
+    from flarectl.client import Client
+
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        buckets = client.buckets()
+        if not json:
+            return render.show_buckets(buckets)
+        for bucket in buckets:
+            render.say_json(render.bucket_record(bucket))
+
+
+@app.command(cls=LeanCommand)
+def rm(ctx: typer.Context, name: str = NAME, endpoint: str = options.ENDPOINT) -> None:
+    """Remove an empty bucket."""
+    from flarectl import render
+    from flarectl.client import Client
+    from flarectl.target import parse_bucket_argument
+
+    bucket = parse_bucket_argument(name)
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        client.remove_bucket(bucket)
+        render.say(f"bucket {bucket} removed")

@@ -1,0 +1,34 @@
+"""flarectl cat"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+
+KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False)
+
+
+def cat(
+    ctx: typer.Context,
+    keys: list[str] = KEYS,
+    parallel: int = options.PARALLEL,
+    quiet: bool = options.QUIET,
+    endpoint: str = options.ENDPOINT,
+) -> int:
+    """Write objects to standard output, verified.
+
+    One after the other, each with several chunks on their way at once.
+    """
+    from flarectl.client import Client
+    from flarectl.report import Report, Style
+    from flarectl.source import find_objects
+    from flarectl.target import Exclusion, parse_target
+    from flarectl.transfer import Options, cat_all
+
+    report = Report("read", Style(quiet=quiet), summary=False)
+    url = options.endpoint_of(ctx, endpoint)
+    targets = [parse_target(key) for key in keys]
+    with Client(url) as client:
+        objects = find_objects(client, targets, recursive=False, exclude=Exclusion(), trouble=report.trouble)
+        return cat_all(url, objects, Options(parallel), report)

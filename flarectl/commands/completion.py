@@ -1,0 +1,31 @@
+"""flarectl completion"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import typer
+
+
+class Shell(StrEnum):
+    """The shells that can complete flarectl's words."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+
+
+SHELL = typer.Argument(..., show_default=False)
+
+
+def completion(shell: Shell = SHELL) -> None:
+    """Print the completion script for a shell.
+
+    bash: source <(flarectl completion bash), in ~/.bashrc to keep it.
+    """
+    from typer._completion_shared import get_completion_script
+
+    from flarectl import render
+
+    script = get_completion_script(prog_name="flarectl", complete_var="_FLARECTL_COMPLETE", shell=shell.value)
+    render.say(script)

@@ -1,0 +1,49 @@
+"""flarectl config set | get | show"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+from flarectl.lean import LeanCommand, LeanGroup
+from flarectl.profile import SETTINGS
+
+app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Keep settings in ~/.config/flare/config.toml.")
+NAME = typer.Argument(..., metavar="SETTING", show_default=False, help=f"One of: {', '.join(SETTINGS)}.")
+VALUE = typer.Argument(..., metavar="VALUE", show_default=False, help='An empty one ("") forgets the setting.')
+
+
+@app.command("set", cls=LeanCommand)
+def set_setting(name: str = NAME, value: str = VALUE) -> None:
+    """Keep a setting, such as: flarectl config set endpoint http://10.0.0.1:8000"""
+    from flarectl import render
+    from flarectl.profile import write_setting
+
+    path = write_setting(name, value)
+    render.say(f"{name} {'is kept in' if value else 'is no longer in'} {path}")
+
+
+@app.command("get", cls=LeanCommand)
+def get_setting(name: str = NAME) -> None:
+    """Print a setting as the file has it."""
+    from flarectl import render
+    from flarectl.errors import NotFound, Usage
+    from flarectl.profile import config_path, read_settings
+
+    if name not in SETTINGS:
+        raise Usage(f"{name!r} is no setting; there is {' and '.join(SETTINGS)}")
+    if not (value := read_settings().get(name, "")):
+        raise NotFound(f"{name} is not set in {config_path()}")
+    render.say(value)
+
+
+@app.command(cls=LeanCommand)
+def show(ctx: typer.Context, endpoint: str = options.ENDPOINT) -> None:
+    """Print the settings in force, and where each comes from."""
+    from flarectl import render
+    from flarectl.profile import config_path, find_endpoint
+
+    said = ctx.find_root().obj
+    url, origin = find_endpoint(endpoint or (said.endpoint if isinstance(said, options.Globals) else ""))
+    render.say(f'endpoint = "{url}"  # from {origin}')
+    render.say(f"# the file is {config_path()}")

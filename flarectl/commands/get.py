@@ -1,0 +1,50 @@
+"""flarectl get"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+
+ARGUMENTS = typer.Argument(..., metavar="SOURCE... [TARGET]", show_default=False)
+
+
+def get(
+    ctx: typer.Context,
+    arguments: list[str] = ARGUMENTS,
+    recursive: bool = options.RECURSIVE,
+    exclude: list[str] = options.EXCLUDE,
+    if_not_exists: bool = options.IF_NOT_EXISTS,
+    parallel: int = options.PARALLEL,
+    dry_run: bool = options.DRY_RUN,
+    json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+    endpoint: str = options.ENDPOINT,
+) -> int:
+    """Fetch objects into files, verified.
+
+    SOURCE is [BUCKET:]KEY, a pattern in quotes, or with -r a prefix or bucket; TARGET is a file or directory,
+    or - for standard output; without it: the current directory. A prefix that ends in a slash means what is
+    below it. A file appears whole or not at all, and never outside of TARGET.
+    """
+    from flarectl.client import Client
+    from flarectl.naming import are_many, name_local
+    from flarectl.report import Report, Style
+    from flarectl.source import find_objects
+    from flarectl.target import Exclusion, parse_target
+    from flarectl.transfer import Options, cat_all, get_all
+
+    sources = arguments[:-1] or arguments
+    target = arguments[-1] if len(arguments) > 1 else "."
+    wanted = Options(parallel, if_not_exists, dry_run)
+    url = options.endpoint_of(ctx, endpoint)
+    to_output = target == "-"
+    directory, name = name_local("." if to_output else target, many=are_many(sources))
+    report = Report("got", Style(json and not to_output, quiet), dry_run=dry_run)
+    places = [parse_target(source) for source in sources]
+    exclusion = Exclusion(tuple(exclude))
+    with Client(url) as client:
+        objects = find_objects(client, places, recursive=recursive, exclude=exclusion, trouble=report.trouble)
+        if to_output:
+            return cat_all(url, objects, wanted, report)
+        return get_all(url, objects, directory, lambda remote: name(remote.landing), wanted, report)

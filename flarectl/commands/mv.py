@@ -1,0 +1,35 @@
+"""flarectl mv"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+
+SOURCES = typer.Argument(..., metavar="SOURCE...", show_default=False)
+TARGET = typer.Argument(..., metavar="TARGET", show_default=False)
+
+
+def mv(
+    ctx: typer.Context,
+    sources: list[str] = SOURCES,
+    target: str = TARGET,
+    recursive: bool = options.RECURSIVE,
+    exclude: list[str] = options.EXCLUDE,
+    if_not_exists: bool = options.IF_NOT_EXISTS,
+    dry_run: bool = options.DRY_RUN,
+    json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+    endpoint: str = options.ENDPOINT,
+) -> int:
+    """Move objects within the cluster; no bytes travel.
+
+    SOURCE and TARGET are [BUCKET:]KEY; slashes at their ends mean what they mean to put. Each object is copied,
+    then removed under its old name, unless another client has changed it meanwhile.
+    """
+    from flarectl.copying import Wish, copy_all
+    from flarectl.report import Report, Style
+
+    report = Report("moved", Style(json, quiet), dry_run=dry_run)
+    wish = Wish(recursive, tuple(exclude), if_not_exists, dry_run, move=True)
+    return copy_all(options.endpoint_of(ctx, endpoint), sources, target, wish, report)

@@ -1,0 +1,46 @@
+"""flarectl put"""
+
+from __future__ import annotations
+
+import typer
+
+from flarectl import options
+
+ARGUMENTS = typer.Argument(..., metavar="SOURCE... [TARGET]", show_default=False)
+
+
+def put(
+    ctx: typer.Context,
+    arguments: list[str] = ARGUMENTS,
+    recursive: bool = options.RECURSIVE,
+    exclude: list[str] = options.EXCLUDE,
+    if_not_exists: bool = options.IF_NOT_EXISTS,
+    parallel: int = options.PARALLEL,
+    dry_run: bool = options.DRY_RUN,
+    json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+    endpoint: str = options.ENDPOINT,
+) -> int:
+    """Store files as objects.
+
+    SOURCE is a file, a pattern, - for standard input, or with -r a directory; TARGET is [BUCKET:]KEY.
+    A TARGET that ends in a slash, or is a bucket (backup:), is put into; else it is the name itself.
+    A directory that ends in a slash means what is in it. Without a TARGET: into the default bucket.
+    """
+    from flarectl.errors import Usage
+    from flarectl.naming import are_many, name_remote
+    from flarectl.report import Report, Style
+    from flarectl.source import STDIN, find_files
+    from flarectl.target import Exclusion, parse_target
+    from flarectl.transfer import Options, put_all
+
+    sources = arguments[:-1] or arguments
+    target = parse_target(arguments[-1] if len(arguments) > 1 else "")
+    if STDIN in sources and target.is_place:
+        raise Usage("what comes from standard input needs a name: end with [BUCKET:]KEY")
+    name = name_remote(target, many=are_many(sources))
+    report = Report("put", Style(json, quiet), dry_run=dry_run)
+    files = find_files(sources, recursive=recursive, exclude=Exclusion(tuple(exclude)), trouble=report.trouble)
+    wanted = Options(parallel, if_not_exists, dry_run)
+    url = options.endpoint_of(ctx, endpoint)
+    return put_all(url, files, lambda file: name(file.landing), wanted, report)

@@ -1,0 +1,60 @@
+"""flarectl status"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from flarectl import options
+
+if TYPE_CHECKING:
+    from flarectl.client import Client
+
+WATCH = typer.Option(False, "--watch", "-w", help="Keep it up to date until Ctrl-C.")
+INTERVAL = typer.Option(2.0, "--interval", min=0.2, metavar="SECONDS", help="With --watch: how often.")
+
+
+def status(
+    ctx: typer.Context,
+    watch: bool = WATCH,
+    interval: float = INTERVAL,
+    json: bool = options.JSON,
+    endpoint: str = options.ENDPOINT,
+) -> int:
+    """Tell on one screen how the cluster is.
+
+    Ends with exit code 5 if its health is "down".
+    """
+    from flarectl import render
+    from flarectl.client import Client
+    from flarectl.errors import ExitCode
+
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        if watch and not json:
+            _watch(client, interval)
+        while True:
+            found, answer = client.status()
+            if json:
+                render.say_json(answer)
+            else:
+                render.show_status(found)
+            if not watch:
+                return ExitCode.TEMPORARY if found.health == "down" else ExitCode.DONE
+            render.flush()
+            time.sleep(interval)
+
+
+def _watch(client: Client, interval: float) -> None:
+    """Until Ctrl-C; a cluster that cannot be reached for a while is waited for."""
+    from flarectl.errors import Failure
+    from flarectl.render import StatusWatch
+
+    with StatusWatch() as screen:
+        while True:
+            try:
+                screen.show(client.status()[0], "")
+            except Failure as failure:
+                screen.show(None, failure.sentence())
+            time.sleep(interval)

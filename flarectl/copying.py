@@ -1,0 +1,67 @@
+"""Copies and moves within the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flarectl.client import Client
+from flarectl.errors import Existing, Exists, ExitCode, Refusal, Usage
+from flarectl.many import on_each
+from flarectl.naming import are_many, name_remote
+from flarectl.report import Report
+from flarectl.source import RemoteObject, find_objects
+from flarectl.target import Exclusion, Target, parse_target
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    recursive: bool = False
+    exclude: tuple[str, ...] = ()
+    if_not_exists: bool = False
+    dry_run: bool = False
+    move: bool = False
+
+
+def copy_all(endpoint: str, sources: list[str], target: str, wish: Wish, report: Report) -> ExitCode:
+    """Copy, or move, each object that ``sources`` name to where ``target`` says."""
+    place = parse_target(target)
+    froms = [parse_target(source) for source in sources]
+    name = name_remote(place, many=are_many(sources))
+    for source in froms:
+        _check_not_inside(source, place, wish)
+    with Client(endpoint) as client:
+
+        def copy(remote: RemoteObject) -> None:
+            copy_one(client, remote.target, name(remote.landing), wish)
+
+        exclusion = Exclusion(wish.exclude)
+        found = find_objects(client, froms, recursive=wish.recursive, exclude=exclusion, trouble=report.trouble)
+        return on_each(found, copy, report)
+
+
+def copy_one(client: Client, source: Target, target: Target, wish: Wish) -> None:
+    """Copy one object; a move then removes the source, if it still is what was copied."""
+    if source == target:
+        raise Refusal(f"{source}: source and target are the same object")
+    target.object_key()
+    if wish.dry_run:
+        client.head(source)
+        return
+    try:
+        result = client.copy(source, target, if_not_exists=wish.if_not_exists)
+    except Exists:
+        if not wish.if_not_exists:
+            raise
+        raise Existing(str(target)) from None
+    if wish.move:
+        try:
+            client.delete(source, if_match=result.etag)
+        except Exists:
+            raise Exists(f"{source}: copied, but not removed: another client has changed it since") from None
+
+
+def _check_not_inside(source: Target, place: Target, wish: Wish) -> None:
+    """A prefix copied into itself would find its own copies for ever; raises Usage."""
+    prefix = source.key if source.is_place else f"{source.key}/"
+    if wish.recursive and source.bucket == place.bucket and f"{place.key}/".startswith(prefix):
+        raise Usage(f"{source} cannot be put into itself, as {place}")

@@ -1,0 +1,39 @@
+"""ChunkDigests: the SHA-256 of each chunk of a body that passes by."""
+
+from __future__ import annotations
+
+import hashlib
+
+DEFAULT_CHUNK_SIZE = 8 * 1024 * 1024
+SURELY_ONE_CHUNK = 64 * 1024
+"""No bucket has smaller chunks."""
+
+
+class ChunkDigests:
+    """Feed it the body in order, in pieces of any size; the interpreter lock is released for large ones."""
+
+    def __init__(self, chunk_size: int) -> None:
+        self.chunk_size = chunk_size
+        self._room = chunk_size
+        self._current = hashlib.sha256()
+        self._finished: list[bytes] = []
+
+    def update(self, data: memoryview) -> None:
+        while len(data) > 0:
+            part = data[: self._room]
+            self._current.update(part)
+            self._room -= len(part)
+            data = data[len(part) :]
+            if not self._room:
+                self._close()
+
+    def finish(self) -> list[bytes]:
+        """The digests of all chunks; none for an empty body."""
+        if self._room < self.chunk_size:
+            self._close()
+        return self._finished
+
+    def _close(self) -> None:
+        self._finished.append(self._current.digest())
+        self._current = hashlib.sha256()
+        self._room = self.chunk_size

@@ -1,0 +1,263 @@
+"""A body on its way down: several chunks at once, each verified before a byte of it is written.
+
+All chunks are of one version, pinned by its ETag. Memory is bounded by the buffers, one for each parallel chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import trio
+
+from flarectl.answers import Chunk, ObjectInfo, chunk_count, etag_of
+from flarectl.bodies import Bodies
+from flarectl.errors import Damage, Exists, Refusal, Temporary
+from flarectl.target import Target
+from flarectl.tasks import in_thread, open_tasks
+from flared.http.messages import Body
+
+CHUNK_BYTES_MAX = 64 * 1024 * 1024
+"""No bucket has larger chunks; an answer that says otherwise is not believed."""
+
+Moved = Callable[[int], None]
+
+
+class Sink(Protocol):
+    """Where the verified bytes go."""
+
+    async def open(self, info: ObjectInfo) -> None:
+        """Told first of the version that comes."""
+
+    async def write(self, data: memoryview, offset: int) -> None:
+        """Verified bytes of the body, from ``offset`` on. Several may be under way at once."""
+
+
+class Buffer:
+    """Memory for one chunk, aligned to pages so that a disk can be written from it directly."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.view = memoryview(self._memory)
+
+    def grow(self, size: int) -> None:
+        if size > len(self.view):
+            self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+            self.view = memoryview(self._memory)
+
+
+class Buffers:
+    """As many as chunks may be on their way at once, whatever files they belong to."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._turns = trio.Semaphore(number)
+        self._free = [Buffer() for _ in range(number)]
+
+    async def take(self, size: int) -> Buffer:
+        """Wait for one with room for ``size`` bytes; ``give`` it back."""
+        await self._turns.acquire()
+        buffer = self._free.pop()
+        buffer.grow(size)
+        return buffer
+
+    def give(self, buffer: Buffer) -> None:
+        self._free.append(buffer)
+        self._turns.release()
+
+    @asynccontextmanager
+    async def lend(self, size: int) -> AsyncIterator[Buffer]:
+        buffer = await self.take(size)
+        try:
+            yield buffer
+        finally:
+            self.give(buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One chunk of a version that is being fetched."""
+
+    number: int
+    offset: int
+    size: int
+    digest: bytes
+
+
+class Download:
+    """One version of an object on its way into a sink."""
+
+    def __init__(
+        self, bodies: Bodies, buffers: Buffers, target: Target, info: ObjectInfo, sink: Sink, moved: Moved
+    ) -> None:
+        self._bodies = bodies
+        self._buffers = buffers
+        self._target = target
+        self._info = info
+        self.info = info
+        """The same as told by a reply that carried bytes: a listing does not know everything."""
+        self._sink = sink
+        self._moved = moved
+
+    async def fetch_small(self) -> None:
+        """The whole object, which has at most one chunk, in one request."""
+        size = self._info.size
+        if size > CHUNK_BYTES_MAX:
+            raise Refusal(f"{self._target}: its manifest makes no sense: one chunk of {size} bytes")
+        async with self._buffers.lend(size) as buffer:
+            part = Part(0, 0, size, b"")
+            await self._receive_again(part, buffer)
+            await self._sink.write(buffer.view[:size], 0)
+
+    async def fetch_at_once(self) -> None:
+        """All chunks, each written at its offset as it comes."""
+        async with open_tasks() as tasks, aclosing(self._parts()) as parts:
+            async for part in parts:
+                buffer = await self._buffers.take(part.size)
+                tasks.start_soon(self._fetch_and_write, part, buffer)
+
+    async def fetch_in_order(self) -> None:
+        """All chunks, several on their way while one is written."""
+        coming: deque[tuple[Part, Buffer, trio.Event]] = deque()
+        try:
+            async with open_tasks() as tasks, aclosing(self._parts()) as parts:
+                async for part in parts:
+                    if len(coming) == self._buffers.number:
+                        await self._write_next(coming)
+                    buffer = await self._buffers.take(part.size)
+                    arrived = trio.Event()
+                    coming.append((part, buffer, arrived))
+                    tasks.start_soon(self._fetch, part, buffer, arrived)
+                while coming:
+                    await self._write_next(coming)
+        finally:
+            for _, buffer, _ in coming:
+                self._buffers.give(buffer)
+
+    async def _write_next(self, coming: deque[tuple[Part, Buffer, trio.Event]]) -> None:
+        part, buffer, arrived = coming[0]
+        await arrived.wait()
+        await self._sink.write(buffer.view[: part.size], part.offset)
+        coming.popleft()
+        self._buffers.give(buffer)
+
+    async def _fetch(self, part: Part, buffer: Buffer, arrived: trio.Event) -> None:
+        await self._receive_again(part, buffer)
+        arrived.set()
+
+    async def _fetch_and_write(self, part: Part, buffer: Buffer) -> None:
+        try:
+            await self._receive_again(part, buffer)
+            await self._sink.write(buffer.view[: part.size], part.offset)
+        finally:
+            self._buffers.give(buffer)
+
+    async def _parts(self) -> AsyncGenerator[Part, None]:
+        """The chunks of the manifest, page by page; raises Refusal if they do not add up to the object."""
+        number, offset = 0, 0
+        while True:
+            page = await self._bodies.chunk_page(self._target, after=number, etag=self._info.etag)
+            if page.first != number or (page.next is not None and page.next <= number):
+                raise Refusal(f"{self._target}: its manifest makes no sense: chunk {page.first} came for {number}")
+            for chunk in page.chunks:
+                yield self._part(number, offset, chunk)
+                number, offset = number + 1, offset + chunk.size
+            if page.next is None:
+                break
+        if offset != self._info.size:
+            raise Refusal(f"{self._target}: its manifest makes no sense: its chunks have {offset} bytes in all")
+
+    def _part(self, number: int, offset: int, chunk: Chunk) -> Part:
+        try:
+            digest = bytes.fromhex(chunk.digest)
+        except ValueError:
+            digest = b""
+        if len(digest) != 32 or not 0 < chunk.size <= min(CHUNK_BYTES_MAX, self._info.size - offset):
+            raise Refusal(f"{self._target}: its manifest makes no sense at chunk {number}")
+        return Part(number, offset, chunk.size, digest)
+
+    async def _receive_again(self, part: Part, buffer: Buffer) -> None:
+        """Receive and verify; what fails for now, or was damaged on the way, is asked for again."""
+        for attempt in count(1):
+            received = _Count(self._moved)
+            try:
+                return await self._receive(part, buffer, received)
+            except (Temporary, Damage) as failure:
+                received.take_back()
+                await self._bodies.rest(failure, attempt)
+
+    async def _receive(self, part: Part, buffer: Buffer, received: _Count) -> None:
+        whole = part.size == self._info.size
+        span = None if whole else (part.offset, part.offset + part.size)
+        async with self._bodies.get(self._target, etag=self._info.etag, span=span) as (info, body):
+            if info.etag != self._info.etag:
+                raise Exists(f"{self._target}: it was replaced while it was read")
+            self.info = info
+            await _fill(body, buffer.view[: part.size], received)
+        digest = await in_thread(_sha256, buffer.view[: part.size])
+        good = digest == part.digest if part.digest else info.etag == etag_of([digest] if part.size else [])
+        if not good:
+            raise Damage(f"{self._target}: chunk {part.number} arrived with other bytes than were stored")
+
+
+async def download(
+    bodies: Bodies,
+    buffers: Buffers,
+    target: Target,
+    sink: Sink,
+    moved: Moved,
+    *,
+    info: ObjectInfo | None = None,
+    in_order: bool = False,
+) -> ObjectInfo:
+    """Bring one version of the object into the sink, verified; ``info`` if it is known already.
+
+    Exists if another client replaces the object meanwhile: its bytes are of two versions then, and none is shown.
+    """
+    info = info or await bodies.head(target)
+    await sink.open(info)
+    running = Download(bodies, buffers, target, info, sink, moved)
+    if 0 <= chunk_count(info.etag) <= 1:
+        await running.fetch_small()
+    elif in_order:
+        await running.fetch_in_order()
+    else:
+        await running.fetch_at_once()
+    return running.info
+
+
+class _Count:
+    """What one attempt has received, to be taken back if it was in vain."""
+
+    def __init__(self, moved: Moved) -> None:
+        self._moved = moved
+        self._bytes = 0
+
+    def add(self, more: int) -> None:
+        self._bytes += more
+        self._moved(more)
+
+    def take_back(self) -> None:
+        self._moved(-self._bytes)
+
+
+async def _fill(body: Body, view: memoryview, received: _Count) -> None:
+    at = 0
+    while at < len(view):
+        more = await body.receive_into(view[at:])
+        if not more:
+            raise Temporary("the body ended early")
+        at += more
+        received.add(more)
+    if body.left:
+        raise Temporary("the body is longer than the object")
+
+
+def _sha256(data: memoryview) -> bytes:
+    return hashlib.sha256(data).digest()

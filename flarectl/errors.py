@@ -1,0 +1,194 @@
+"""What can go wrong in flarectl: each class carries its exit code; the man page and --help list the same codes.
+
+Foreign errors become a Failure here: a reply of the server, a FlareError, an OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from enum import IntEnum
+from typing import ClassVar
+
+from flared import errors
+from flared.errors import FlareError
+
+MESSAGE_CHARS_MAX = 500
+"""Of what a server that is not ours may answer, a person needs the beginning."""
+
+
+class ExitCode(IntEnum):
+    """As rclone's where it has one for the case."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_BUCKET = 3
+    NOT_FOUND = 4
+    TEMPORARY = 5
+    REFUSED = 6
+    DAMAGED = 7
+    NOTHING_DONE = 9
+    INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
+
+
+MEANINGS = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "several things failed for different reasons, or something unforeseen",
+    ExitCode.USAGE: "the command line or the configuration is wrong",
+    ExitCode.NO_BUCKET: "no such bucket, or no such local directory",
+    ExitCode.NOT_FOUND: "no such object, or no such local file",
+    ExitCode.TEMPORARY: "the cluster cannot be reached or cannot serve this now: try again",
+    ExitCode.REFUSED: "refused by the cluster or this machine: trying again will not help",
+    ExitCode.DAMAGED: "bytes are not what was stored or sent: data is at risk",
+    ExitCode.NOTHING_DONE: "nothing was transferred, because all of it is there (--if-not-exists)",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
+    ExitCode.OUTPUT_CLOSED: "the reader of standard output went away",
+}
+
+
+class Failure(Exception):
+    """The command failed; the message is one sentence for a person."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __init__(self, message: str, *, code: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.code = code or type(self).__name__
+        self.request_id = request_id
+
+    def sentence(self) -> str:
+        return f"{self} (request {self.request_id})" if self.request_id else str(self)
+
+
+class Usage(Failure):
+    """The command line or the configuration is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoBucket(Failure):
+    """There is no such bucket, or no such local directory."""
+
+    exit_code = ExitCode.NO_BUCKET
+
+
+class NotFound(Failure):
+    """There is no such object, or no such local file."""
+
+    exit_code = ExitCode.NOT_FOUND
+
+
+class Temporary(Failure):
+    """It may work later. ``retry_after`` is what the server asked for, in seconds."""
+
+    exit_code = ExitCode.TEMPORARY
+    retry_after = 0.0
+
+
+class Unreachable(Temporary):
+    """Nobody listens at the endpoint."""
+
+
+class Refusal(Failure):
+    """The cluster or this machine refused it."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class Exists(Refusal):
+    """A condition of the request does not hold: the object is there already, or it changed."""
+
+
+class Existing(Failure):
+    """Left alone, because it is there already and was not to be replaced; the message is its name. Not a failure."""
+
+    exit_code = ExitCode.NOTHING_DONE
+
+
+class Damage(Failure):
+    """Bytes are not what was stored or sent."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class OutputClosed(Failure):
+    """Whoever read standard output went away."""
+
+    exit_code = ExitCode.OUTPUT_CLOSED
+
+
+class Interrupted(Failure):
+    """Ctrl-C or SIGTERM."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+_CLASSES: tuple[tuple[type[FlareError], type[Failure]], ...] = (
+    (errors.NoSuchBucket, NoBucket),
+    (errors.NoSuchObject, NotFound),
+    (errors.PreconditionFailed, Exists),
+    (errors.Refused, Refusal),
+    (errors.Unavailable, Temporary),
+    (errors.Damaged, Damage),
+    (errors.ConnectionLost, Temporary),
+    (errors.BodyTruncated, Temporary),
+    (errors.ConfigError, Usage),
+)
+
+_STATUSES = {404: NotFound, 412: Exists, 408: Temporary, 429: Temporary}
+
+
+def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
+    """The Failure for an error of Flare's own tree."""
+    return _class_of(type(error))(str(error), code=error.code, request_id=request_id)
+
+
+def from_reply(status: int, body: bytes, *, retry_after: str = "") -> Failure:
+    """The Failure a reply means: by its code if it is one of Flare's, else by its status."""
+    code, message, request_id = _parse_error(body)
+    known = getattr(errors, code, None)
+    if isinstance(known, type) and issubclass(known, FlareError):
+        kind = _class_of(known)
+    else:
+        kind = _STATUSES.get(status, Temporary if status >= 500 else Refusal)
+    failure = kind(message or f"the server answered with HTTP status {status}", code=code, request_id=request_id)
+    if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():
+        failure.retry_after = float(retry_after)
+    return failure
+
+
+def from_os(error: OSError, path: str) -> Failure:
+    """The Failure for what the operating system refused to do with ``path``."""
+    reason = (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
+    kind: type[Failure] = Refusal
+    if isinstance(error, FileNotFoundError):
+        kind = NotFound
+    elif error.errno in (errno.EIO, errno.EUCLEAN):
+        kind = Damage
+    return kind(f"{path}: {reason}")
+
+
+def unreachable(endpoint: str, reason: str) -> Unreachable:
+    """The Failure for an endpoint where nobody answers; ``reason`` is the operating system's word, if there is one."""
+    reason = reason.lower() or "it did not answer"
+    return Unreachable(f"cannot reach {endpoint}: {reason}; is the api node running, and is this its address?")
+
+
+def _class_of(kind: type[FlareError]) -> type[Failure]:
+    return next((ours for theirs, ours in _CLASSES if issubclass(kind, theirs)), Failure)
+
+
+def _parse_error(body: bytes) -> tuple[str, str, str]:
+    """Code, message and request id of an error reply; the text itself if it is not one of ours."""
+    try:
+        answer: object = json.loads(body)
+    except ValueError:
+        return "", "", ""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        return "", "", ""
+    code, message, request_id = (str(error.get(name) or "") for name in ("code", "message", "request_id"))
+    return code, message[:MESSAGE_CHARS_MAX], request_id

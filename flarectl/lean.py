@@ -1,0 +1,62 @@
+"""Typer's commands without the validation that would load pydantic, 90 ms, to look at texts and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    import typer
+
+T = TypeVar("T")
+
+
+class Descriptor(Protocol):
+    annotation: object
+
+
+class Parameter(Protocol):
+    """What newer versions of typer have for an option or argument."""
+
+    type_descriptor: Descriptor
+    multiple: bool
+    nargs: int
+    _runtime_param: AsGiven | None
+
+    def get_runtime_param(self) -> AsGiven: ...
+
+
+class AsGiven:
+    """In place of typer's validation of one parameter.
+
+    Texts are what they are and defaults are right; whatever else was given goes to typer after all.
+    """
+
+    def coerce(self, value: object, param: Parameter, ctx: typer.Context) -> object:
+        annotation = param.type_descriptor.annotation
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if annotation in (str, list[str]) or (isinstance(annotation, type) and isinstance(value, annotation)):
+            return value
+        param._runtime_param = None
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+class LeanCommand(TyperCommand):
+    def get_params(self, ctx: typer.Context) -> list[object]:  # type: ignore[override]  # typer hides these classes
+        return list(_as_given(super().get_params(ctx)))
+
+
+class LeanGroup(TyperGroup):
+    def get_params(self, ctx: typer.Context) -> list[object]:  # type: ignore[override]  # typer hides these classes
+        return list(_as_given(super().get_params(ctx)))
+
+
+def _as_given(params: Sequence[T]) -> Sequence[T]:
+    """Only newer versions of typer have this place; for others nothing is changed."""
+    for param in params:
+        if getattr(param, "_runtime_param", "") is None:
+            setattr(param, "_runtime_param", AsGiven())  # noqa: B010  # unknown to older versions, and to mypy
+    return params

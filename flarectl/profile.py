@@ -1,0 +1,86 @@
+"""Which cluster to talk to: a flag, the environment, ``~/.config/flare/config.toml``, in this order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flarectl.errors import Usage, from_os
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
+VARIABLE = "FLARE_ENDPOINT"
+SETTINGS = {"endpoint": "the URL of an api node, such as http://10.0.0.1:8000"}
+
+
+def config_path() -> Path:
+    """Where the settings are kept; XDG_CONFIG_HOME is respected."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(base, "flare", "config.toml")
+
+
+def find_endpoint(flag: str) -> tuple[str, str]:
+    """The endpoint and where it comes from; raises Usage if it is no URL."""
+    for text, origin in ((flag, "--endpoint"), (os.environ.get(VARIABLE, ""), VARIABLE)):
+        if text:
+            return check_endpoint(text, origin), origin
+    if text := read_settings().get("endpoint", ""):
+        return check_endpoint(text, str(config_path())), str(config_path())
+    return DEFAULT_ENDPOINT, "default"
+
+
+def check_endpoint(text: str, origin: str) -> str:
+    """The URL without a trailing slash; raises Usage with what is allowed."""
+    allowed = "write http://HOST:PORT, such as http://10.0.0.1:8000"
+    url = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        port_is_good = url.port is None or url.port > 0
+    except ValueError:
+        port_is_good = False
+    if url.scheme == "https":
+        raise Usage(f"{origin}: {text!r}: Flare does not speak TLS yet; {allowed}")
+    if url.scheme != "http" or not url.hostname or not port_is_good or url.path.strip("/") or url.query or url.username:
+        raise Usage(f"{origin}: {text!r} is no endpoint; {allowed}")
+    return f"http://{url.netloc}"
+
+
+def read_settings() -> dict[str, str]:
+    """The settings in the file, none if there is no file; raises Usage if it makes no sense."""
+    path = config_path()
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise from_os(error, str(path)) from None
+    import tomllib
+
+    try:
+        found: dict[str, object] = tomllib.loads(content.decode())
+    except ValueError as error:
+        raise Usage(f"{path}: {error}") from None
+    for name, value in found.items():
+        if name not in SETTINGS or not isinstance(value, str):
+            raise Usage(f"{path}: {name}: allowed is {' and '.join(SETTINGS)}, a text in quotes")
+    return {name: str(value) for name, value in found.items()}
+
+
+def write_setting(name: str, value: str) -> Path:
+    """Keep one setting; an empty value forgets it. The file is replaced whole. Raises Usage, or Refusal by the disk."""
+    if name not in SETTINGS:
+        raise Usage(f"{name!r} is no setting; there is {' and '.join(SETTINGS)}")
+    settings = read_settings()
+    settings.pop(name, None)
+    if value:
+        settings[name] = check_endpoint(value, name)
+    import tomli_w
+
+    path = config_path()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(tomli_w.dumps(settings))
+        temporary.replace(path)
+    except OSError as error:
+        raise from_os(error, str(path)) from None
+    return path

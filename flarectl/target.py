@@ -1,0 +1,118 @@
+"""What a user names: ``[BUCKET:]KEY`` on the cluster, and where a source lands in a target."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import quote
+
+from flarectl.errors import Refusal, Usage
+from flared.errors import BadName
+from flared.names import DEFAULT_BUCKET, BucketName, ObjectKey, parse_bucket, parse_key
+
+_WILD = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place on the cluster. ``key`` may be empty (the whole bucket), a prefix or a pattern."""
+
+    bucket: BucketName
+    key: str
+
+    def __str__(self) -> str:
+        """As a user would type it."""
+        if self.bucket == DEFAULT_BUCKET and self.key and ":" not in self.key:
+            return self.key
+        return f"{self.bucket}:{self.key}"
+
+    @property
+    def is_place(self) -> bool:
+        """Whether things are put into it rather than under this very name."""
+        return not self.key or self.key.endswith("/")
+
+    def at(self, key: str) -> Target:
+        return Target(self.bucket, key)
+
+    def object_key(self) -> ObjectKey:
+        """The key, checked; raises Usage for a whole bucket, Refusal for what no object can be called."""
+        if not self.key:
+            raise Usage(f"{self} names a bucket, not an object")
+        return check_key(self.key)
+
+
+def parse_target(text: str) -> Target:
+    """Parse ``[BUCKET:]KEY``; raises Usage. ``:KEY`` is the default bucket too."""
+    bucket, colon, key = text.partition(":")
+    if not colon:
+        return Target(DEFAULT_BUCKET, text)
+    if not bucket:
+        return Target(DEFAULT_BUCKET, key)
+    try:
+        return Target(parse_bucket(bucket), key)
+    except BadName as error:
+        raise Usage(f"{error}; for a key with a colon in the default bucket write {DEFAULT_BUCKET}:{text}") from None
+
+
+def parse_bucket_argument(text: str) -> BucketName:
+    """A bucket's name, with or without the colon; raises Usage."""
+    try:
+        return parse_bucket(text.removesuffix(":"))
+    except BadName as error:
+        raise Usage(str(error)) from None
+
+
+def check_key(key: str) -> ObjectKey:
+    """Raises Refusal for what no object can be called."""
+    try:
+        return parse_key(key)
+    except BadName as error:
+        raise Refusal(f"{key}: {error}") from None
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``8MiB``, ``512 KiB`` or a plain number; raises Usage."""
+    match = re.fullmatch(r"\s*(\d{1,15})\s*(|B|KiB|MiB|GiB)\s*", text)
+    if not match:
+        raise Usage(f"{text!r} is no size: write bytes, or a number with KiB, MiB or GiB")
+    return int(match[1]) << {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
+
+
+def has_pattern(text: str) -> bool:
+    """Whether ``text`` holds a wildcard as the shell knows it: ``*``, ``?`` or ``[``."""
+    return _WILD.search(text) is not None
+
+
+def object_path(bucket: str, key: str) -> str:
+    """The object's path on the wire.
+
+    Dots, double slashes and plus signs are part of the key. A part that is only dots is encoded, because HTTP
+    libraries would resolve it.
+    """
+    parts = (part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="") for part in key.split("/"))
+    return f"/bucket/{bucket}/object/{'/'.join(parts)}"
+
+
+def base_name(key: str) -> str:
+    """The last part of a key or path, whether or not it ends in a slash."""
+    return key.rstrip("/").rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """The --exclude patterns: without a slash for any name on the way, with one for the whole relative path."""
+
+    patterns: tuple[str, ...] = ()
+
+    def __contains__(self, relative: str) -> bool:
+        names = relative.strip("/").split("/")
+        return any(_excludes(pattern, names) for pattern in self.patterns)
+
+
+def _excludes(pattern: str, names: list[str]) -> bool:
+    pattern = pattern.rstrip("/")
+    if "/" not in pattern:
+        return any(fnmatchcase(name, pattern) for name in names)
+    wanted = pattern.lstrip("/").split("/")
+    return len(names) >= len(wanted) and all(map(fnmatchcase, names, wanted))

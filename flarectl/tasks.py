@@ -1,0 +1,81 @@
+"""Trio for flarectl: start it, stop it on Ctrl-C, and hear of one failure instead of a group of them."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from flarectl.errors import Failure, Interrupted
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# Trio 0.22 calls it ``cancellable``, newer ones only know the other name.
+_ABANDON = (
+    "abandon_on_cancel"
+    if "abandon_on_cancel" in inspect.signature(trio.to_thread.run_sync).parameters
+    else "cancellable"
+)
+
+
+def run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
+    """Run ``main``; SIGINT and SIGTERM cancel it and raise Interrupted once everything is cleaned up."""
+
+    async def watched() -> T:
+        results: list[T] = []
+        async with open_tasks() as tasks:
+            tasks.start_soon(_raise_on_signal)
+            results.append(await main())
+            tasks.cancel_scope.cancel()
+        return results[0]
+
+    return trio.run(watched, restrict_keyboard_interrupt_to_checkpoints=True, strict_exception_groups=True)
+
+
+@asynccontextmanager
+async def open_tasks() -> AsyncIterator[trio.Nursery]:
+    """A nursery out of which one exception comes: of several the one that matters most."""
+    try:
+        async with trio.open_nursery(strict_exception_groups=True) as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        raise _worst(group) from None
+
+
+async def in_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Run what blocks; a cancel waits for it."""
+    return await trio.to_thread.run_sync(function, *arguments)
+
+
+async def in_stray_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Run what may block for ever, such as a pipe nobody reads; a cancel leaves it behind."""
+    result: T = await trio.to_thread.run_sync(function, *arguments, **{_ABANDON: True})  # type: ignore[arg-type]  # the name depends on trio's version
+    return result
+
+
+async def _raise_on_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            raise Interrupted("interrupted")
+
+
+def _worst(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """An interrupt before a bug before a failure."""
+    leaves = list(_leaves(group))
+    for kind in (Interrupted, KeyboardInterrupt):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return next((leaf for leaf in leaves if not isinstance(leaf, Failure | trio.Cancelled)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

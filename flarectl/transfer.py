@@ -1,0 +1,228 @@
+"""Many bodies: what a put, a get or a cat of several sources does with each, a few at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from flarectl.answers import ObjectInfo
+from flarectl.bodies import Bodies
+from flarectl.download import Buffers, download
+from flarectl.errors import Exists, ExitCode, Failure, Interrupted, OutputClosed, Refusal, Unreachable
+from flarectl.local import Directory, PartialFile, StandardOutput
+from flarectl.report import Report
+from flarectl.source import STDIN, LocalFile, RemoteObject
+from flarectl.target import Target
+from flarectl.tasks import in_stray_thread, in_thread, open_tasks, run_until_signal
+from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
+
+T = TypeVar("T")
+VERSIONS_MAX = 3
+"""So often a get begins anew because the object was replaced under it."""
+AGAIN = "the same command again goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    parallel: int = 4
+    if_not_exists: bool = False
+    dry_run: bool = False
+
+
+def put_all(
+    endpoint: str,
+    files: Iterator[LocalFile],
+    target_of: Callable[[LocalFile], Target],
+    options: Options,
+    report: Report,
+) -> ExitCode:
+    """Put each file under the name that ``target_of`` gives it."""
+
+    async def put(bodies: Bodies) -> None:
+        sizes = ChunkSizes(bodies)
+        conditions = PutOptions(options.if_not_exists)
+
+        async def put_one(file: LocalFile) -> None:
+            target = target_of(file)
+            target.object_key()
+            if options.dry_run:
+                return report.done(f"{file.path} -> {target}", _record(file.path, target))
+            meter = report.bars.begin(file.path, await in_thread(_size, file.path))
+            try:
+                if file.path == STDIN:
+                    result = await put_stream(bodies, sizes, 0, target, conditions, meter.moved)
+                else:
+                    result = await put_file(bodies, sizes, file.path, target, conditions, meter.moved)
+            except Exists:
+                if not options.if_not_exists:
+                    raise
+                return report.existing(str(target))
+            finally:
+                meter.finish()
+            stored: dict[str, object] = {"size": result.size, "etag": result.etag, "version": result.version}
+            return report.done(f"{file.path} -> {target}", _record(file.path, target) | stored)
+
+        await _for_each(files, put_one, lambda file: file.path, options.parallel, report)
+
+    return _run(endpoint, put, options, report)
+
+
+def get_all(
+    endpoint: str,
+    objects: Iterator[RemoteObject],
+    directory: Directory,
+    name_of: Callable[[RemoteObject], str],
+    options: Options,
+    report: Report,
+) -> ExitCode:
+    """Get each object into the directory, under the name that ``name_of`` gives it."""
+
+    async def get(bodies: Bodies) -> None:
+        buffers = Buffers(options.parallel)
+
+        async def get_one(found: tuple[RemoteObject, str]) -> None:
+            remote, path = found
+            record = _record(path, remote.target)
+            if options.if_not_exists and await in_thread(os.path.lexists, path):
+                return report.existing(path)
+            if options.dry_run:
+                return report.done(f"{remote.target} -> {path}", record)
+            info = await _get_file(bodies, buffers, remote, path, directory, report)
+            return report.done(f"{remote.target} -> {path}", record | {"size": info.size, "etag": info.etag})
+
+        places = _places(objects, directory, name_of, report)
+        await _for_each(places, get_one, lambda found: str(found[0].target), options.parallel, report)
+
+    return _run(endpoint, get, options, report)
+
+
+def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, report: Report) -> ExitCode:
+    """Write each object to standard output, one after the other; the first failure ends it."""
+
+    async def cat(bodies: Bodies) -> None:
+        buffers = Buffers(options.parallel)
+
+        async def cat_one(remote: RemoteObject) -> None:
+            info = await bodies.head(remote.target)
+            meter = report.bars.begin(str(remote.target), info.size)
+            try:
+                await download(bodies, buffers, remote.target, StandardOutput(), meter.moved, info=info, in_order=True)
+            finally:
+                meter.finish()
+
+        await _for_each(objects, cat_one, lambda remote: str(remote.target), 1, report)
+
+    return _run(endpoint, cat, options, report)
+
+
+async def _get_file(
+    bodies: Bodies, buffers: Buffers, remote: RemoteObject, path: str, directory: Directory, report: Report
+) -> ObjectInfo:
+    """Get one file; begun anew if another client replaces the object meanwhile. A cancel leaves nothing behind."""
+    await in_thread(directory.make_parent, path)
+    known = remote.entry
+    info = ObjectInfo(known.size, known.etag, known.modified, "", "", {}) if known else None
+    for attempt in range(1, VERSIONS_MAX + 1):
+        info = info or await bodies.head(remote.target)
+        file = PartialFile(path)
+        meter = report.bars.begin(str(remote.target), info.size)
+        try:
+            info = await download(bodies, buffers, remote.target, file, meter.moved, info=info)
+            await file.finish(info)
+            return info
+        except Exists:
+            meter.moved(-meter.done)
+            if attempt == VERSIONS_MAX:
+                raise Refusal(f"{remote.target}: it is replaced faster than it can be read") from None
+            info = None
+        finally:
+            file.discard()
+            meter.finish()
+    raise AssertionError
+
+
+def _places(
+    objects: Iterator[RemoteObject], directory: Directory, name_of: Callable[[RemoteObject], str], report: Report
+) -> Iterator[tuple[RemoteObject, str]]:
+    """Where each object lands; those that cannot are reported."""
+    for remote in objects:
+        name = name_of(remote)
+        try:
+            if name.endswith("/") and remote.entry and not remote.entry.size:
+                report.skipped(str(remote.target), "it only marks a directory")
+            else:
+                yield remote, directory.place(name)
+        except Failure as failure:
+            report.failed(str(remote.target), failure)
+
+
+async def _for_each(
+    items: Iterator[T],
+    work: Callable[[T], Awaitable[None]],
+    name_of: Callable[[T], str],
+    parallel: int,
+    report: Report,
+) -> None:
+    """``work`` on each item, ``parallel`` at once. What fails is reported and the rest goes on.
+
+    Only a cluster that cannot be reached and an output that nobody reads end all of it.
+    """
+    turns = trio.Semaphore(parallel)
+
+    async def work_on(item: T) -> None:
+        try:
+            await work(item)
+        except (Unreachable, OutputClosed):
+            raise
+        except Failure as failure:
+            report.failed(name_of(item), failure)
+        finally:
+            turns.release()
+
+    async with open_tasks() as tasks:
+        while True:
+            await turns.acquire()
+            # A listing asks the server, a directory the disk.
+            item = await in_stray_thread(_next, items)
+            if item is None:
+                break
+            tasks.start_soon(work_on, item)
+
+
+def _run(endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Options, report: Report) -> ExitCode:
+    async def main() -> None:
+        bodies = Bodies(endpoint, options.parallel)
+        try:
+            await work(bodies)
+        finally:
+            bodies.close()
+
+    try:
+        run_until_signal(main)
+    except (Interrupted, KeyboardInterrupt):
+        return report.finish(interrupted=AGAIN if options.if_not_exists else f"{AGAIN}; {SKIP_HINT}")
+    except Failure as failure:
+        report.failed("", failure)
+    return report.finish()
+
+
+def _next(items: Iterator[T]) -> T | None:
+    return next(items, None)
+
+
+SKIP_HINT = "with --if-not-exists it skips what is done"
+
+
+def _record(path: str, target: Target) -> dict[str, object]:
+    return {"file": path, "bucket": target.bucket, "key": target.key}
+
+
+def _size(path: str) -> int | None:
+    try:
+        return None if path == STDIN else os.stat(path).st_size
+    except OSError:
+        return None  # whoever opens it says why
