@@ -16,6 +16,9 @@ from flared.data.volumes import DataSettings, open_volumes
 from flared.http.server import Server, ServerSettings
 
 CONNECTIONS_MAX = 1024
+OPEN_SECONDS = 2.0
+"""Volumes that open as fast as they should are waited for, so that the first heartbeat does not call them full. Those
+that must be read through first are served, and told of, while they answer 503."""
 
 
 @asynccontextmanager
@@ -45,6 +48,8 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Server]:
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
+        with trio.move_on_after(OPEN_SECONDS):
+            await volumes.wait_ready()
         nursery.start_soon(heartbeat.run)
         yield Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
         nursery.cancel_scope.cancel()

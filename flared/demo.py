@@ -202,8 +202,8 @@ class Demo:
         with self._timed(f"put {count_text(later)} more without it", later):
             await self._put(later)
         await self._get_all("get those back and compare", later, LATER_PREFIX)
-        with self._screen.step("the cluster knows that it is degraded"):
-            await self._wait_for("degraded", WELL_SECONDS)
+        with self._screen.step("the cluster says what it lacks"):
+            await self._wait_until_missed()
         self._screen.command(["flarectl", "status"], await self._flarectl("status"))
         with self._screen.step(f"let {VICTIM} return; it gets what it missed"):
             supervisor.revive(VICTIM)
@@ -256,6 +256,18 @@ class Demo:
                 if chunk["missing"] or len({node for node in chunk["nodes"] if node}) != DATA_NODES:
                     raise Failed(f"a chunk of {upload.key} is not on {DATA_NODES} nodes: {chunk['nodes']}")
             after = page["next"]
+
+    async def _wait_until_missed(self) -> None:
+        """The health is degraded, and the killed node is not online any more."""
+        await self._wait_for("degraded", WELL_SECONDS)
+        with trio.move_on_after(WELL_SECONDS):
+            while True:
+                nodes = (await self._ask("/status"))["nodes"]
+                assert isinstance(nodes, list)
+                if any(node["name"] == VICTIM and node["state"] != "online" for node in nodes):
+                    return
+                await trio.sleep(POLL_SECONDS)
+        raise Failed(f"after {WELL_SECONDS:.0f} s the cluster still believes that {VICTIM} is online")
 
     async def _wait_for(self, health: str, seconds: float) -> None:
         answer: dict[str, object] = {}
