@@ -6,8 +6,8 @@ import random
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -24,24 +24,32 @@ from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
-from flared.config import ApiConfig
-from flared.data.remote import Remote
+from flared.data.remote import Remote, RemoteSettings
 from flared.http.server import Server, ServerSettings
-from flared.meta.kv import KV
 from flared.meta.open import open_kv
 from flared.metrics import Durations, Metric, Sample, number
-from flared.names import NodeName
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Store, now_ms
 from flared.upkeep.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from flared.config import ApiConfig
+    from flared.meta.kv import KV
+    from flared.names import NodeName
+
 CODEC_THREADS = 4
 """Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
 STAGE_SHARE = 8
 """One part in so many of the memory budget is for uploads that wait for their turn."""
-PREFETCHES = 8
+UNIT_SHARE = 4
+"""One part in so many is what downloads read into; the rest are the leases of chunks."""
+LARGE_CONNECTIONS = 256
+"""To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
+PREFETCHES = 64
 """Chunks asked for ahead of their turn, over all readers."""
 
 
@@ -72,11 +80,12 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Server]:
 
 def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
     bits = random.Random().getrandbits  # seeded by the operating system
-    stages = config.memory // STAGE_SHARE
+    stages, units = config.memory // STAGE_SHARE, config.memory // UNIT_SHARE
     chunks = Chunks(
         nodes=Nodes(round_robin=config.placement == "round-robin"),
-        budget=MemoryBudget(config.memory - stages),
+        budget=MemoryBudget(config.memory - stages - units),
         stages=MemoryBudget(stages),
+        units=MemoryBudget(units),
         damage=DamageList(),
         in_flight=InFlight(),
         prefetches=trio.Semaphore(PREFETCHES),
@@ -104,7 +113,8 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
 
 def _connector(secret: bytes | None) -> Callable[[NodeName, str], Remote]:
     def connect(name: NodeName, address: str) -> Remote:
-        return Remote(name, address, node_token(secret, data_audience(name)) if secret else None)
+        token = node_token(secret, data_audience(name)) if secret else None
+        return Remote(name, address, token, RemoteSettings(connections_max=LARGE_CONNECTIONS))
 
     return connect
 

@@ -67,6 +67,8 @@ class Chunks:
     budget: MemoryBudget
     stages: MemoryBudget
     """What uploads may hold before they have a lease; see ``cutter``."""
+    units: MemoryBudget
+    """What downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
     damage: DamageList
     in_flight: InFlight
     prefetches: trio.Semaphore

@@ -21,7 +21,7 @@ CODEC_NAMES = {CODEC_PLAIN: "plain", CODEC_LZ4: "lz4"}
 def encode(plain: bytes | memoryview, *, compress: bool) -> tuple[int, bytes | memoryview]:
     """The codec chosen and the bytes to store: LZ4 block with the size in front if it saves 1/8, else ``plain``."""
     size = len(plain)
-    if not compress or size < SIZE_MIN or not _looks_compressible(plain):
+    if not compress or size < SIZE_MIN or not looks_compressible(plain):
         return CODEC_PLAIN, plain
     if size > SAMPLE_SIZE:
         middle = (size - SAMPLE_SIZE) // 2
@@ -51,7 +51,8 @@ def decode(codec: int, stored: bytes | memoryview, plain_size: int) -> bytes | m
     return plain
 
 
-def _looks_compressible(plain: bytes | memoryview) -> bool:
+def looks_compressible(plain: bytes | memoryview) -> bool:
+    """A look at a few hundred bytes: whether trying is worth it."""
     middle = (len(plain) - PROBE_SIZE) // 2
     if len(set(plain[middle : middle + PROBE_SIZE])) < PROBE_DISTINCT_MAX:
         return True

@@ -217,7 +217,7 @@ class _Large:
             self._drop_unit()
             return _NO_UNIT
         if self._unit is None:
-            self._unit = await _lease_unit(self._chunks.budget)
+            self._unit = await _lease_unit(self._chunks.units)
         return self._unit.view
 
     def _drop_unit(self) -> None:
@@ -229,8 +229,11 @@ class _Large:
 _NO_UNIT = memoryview(b"")
 
 
-async def _lease_unit(budget: MemoryBudget) -> Lease:
-    return budget.lease_nowait(UNIT_SIZE) or await budget.lease(UNIT_SIZE_MIN)
+async def _lease_unit(units: MemoryBudget) -> Lease:
+    """A large unit while half of them are free; many readers share with small ones."""
+    statistics = units.statistics()
+    large = units.lease_nowait(UNIT_SIZE) if 2 * statistics.leased < statistics.total else None
+    return large or await units.lease(UNIT_SIZE_MIN)
 
 
 class _WholeStream:

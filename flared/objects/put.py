@@ -24,6 +24,7 @@ from flared.catalog.extents import append_chunk, give_up, open_extent, seal
 from flared.catalog.manifest import ExtentId, ExtentRef, Manifest
 from flared.catalog.objects import put_version, read_object
 from flared.chunks.chunk import Chunk, Chunks, digest_of
+from flared.chunks.codec import looks_compressible
 from flared.chunks.cutter import STAGE_SIZE, BodySource, Cut, Cutter
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import placed_pieces, write_chunk
@@ -281,6 +282,8 @@ class _ExtentWriter:
     async def _store_one(self, cut: Cut, before: trio.Event, appended: trio.Event) -> None:
         store, extent, size = self._store, self._extent, len(cut.view)
         try:
+            if not looks_compressible(cut.view):
+                cut.shrink(0)
             digest = await digest_of(store.chunks.threads, cut.view)
 
             async def record(attach: Attach) -> tuple[None, ChunkId]:

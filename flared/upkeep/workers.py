@@ -67,3 +67,4 @@ class Upkeep:
         while True:
             await trio.sleep(TRIM_SECONDS)
             self._store.chunks.budget.trim()
+            self._store.chunks.units.trim()

@@ -71,6 +71,7 @@ class Cluster:
             nodes=self.nodes,
             budget=MemoryBudget(self._budget),
             stages=MemoryBudget(self._budget),
+            units=MemoryBudget(self._budget),
             damage=self.damage,
             in_flight=InFlight(),
             prefetches=trio.Semaphore(4),

@@ -49,6 +49,7 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 nodes=nodes,
                 budget=MemoryBudget(total),
                 stages=MemoryBudget(total),
+                units=MemoryBudget(total),
                 damage=DamageList(),
                 in_flight=InFlight(),
                 prefetches=trio.Semaphore(8),
