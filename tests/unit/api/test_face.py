@@ -1,0 +1,381 @@
+"""The face over real HTTP and real verbs, with network, metadata and data nodes in memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import pytest
+import trio
+import trio.testing
+
+from flared.access.keys import authorization
+from flared.api.admin import Admin, describe_status
+from flared.api.errors import status_of
+from flared.api.face import Face
+from flared.api.native import Native
+from flared.errors import FlareError
+from flared.http.messages import encode_fields
+from flared.http.pool import Pool, PoolSettings
+from flared.http.server import Server
+from flared.metrics import Durations, Metric
+from flared.upkeep.status import obstacle
+from tests.support.cluster import CHUNK, Cluster
+from tests.support.memory_net import MemoryNetwork
+
+Clock = trio.testing.MockClock
+TOKEN = "t" * 64
+
+
+@dataclass
+class Answer:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    json: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def code(self) -> object:
+        error = self.json["error"]
+        assert isinstance(error, dict)
+        assert error["message"]
+        assert error["request_id"]
+        return error["code"]
+
+
+class Caller:
+    def __init__(self, pool: Pool, cluster: Cluster) -> None:
+        self._pool = pool
+        self.cluster = cluster
+
+    async def __call__(
+        self, method: str, target: str, body: bytes = b"", fields: dict[str, str] | None = None
+    ) -> Answer:
+        lines = encode_fields(list((fields or {}).items()))
+        async with self._pool.request(method, target, lines, (body,)) as response:
+            content = await response.body.read_all(1 << 30)
+            answer = Answer(response.status, dict(response.fields), content)
+        if answer.fields.get("content-type") == "application/json" and content:
+            answer.json = json.loads(content)
+        return answer
+
+
+@asynccontextmanager
+async def serving(cluster: Cluster | None = None) -> AsyncIterator[Caller]:
+    cluster = cluster or Cluster()
+
+    def metrics() -> list[Metric | Durations]:
+        return face.metrics()
+
+    admin = Admin(
+        cluster.membership,
+        token=TOKEN,
+        status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
+        obstacle=lambda: obstacle(cluster.store, cluster.membership),
+        metrics=metrics,
+    )
+    face = Face(Native(cluster.store), admin)
+    network = MemoryNetwork()
+    server = Server(face.answer)
+    async with cluster.running(), trio.open_nursery() as nursery:
+        await nursery.start(server.serve, [network.listen("api:8000")])
+        yield Caller(Pool("api:8000", PoolSettings(), network.connect), cluster)
+        nursery.cancel_scope.cancel()
+
+
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, CHUNK, 3 * CHUNK + 5])
+async def test_what_is_put_is_got(autojump_clock: Clock, size: int) -> None:
+    async with serving() as call:
+        put = await call("PUT", "/object/a", noise(size), {"x-flare-meta-mtime": "1.5", "content-type": "text/x"})
+        assert put.status == 201
+        assert put.fields["etag"] == f'"{put.json["etag"]}"'
+        assert put.json["size"] == size
+        for path in ("/object/a", "/bucket/default/object/a"):
+            got = await call("GET", path)
+            assert (got.status, got.body) == (200, noise(size))
+            head = await call("HEAD", path)
+            assert (head.status, head.body, head.fields) == (200, b"", got.fields)
+        assert got.fields["etag"] == put.fields["etag"]
+        assert got.fields["content-length"] == str(size)
+        assert got.fields["content-type"] == "text/x"
+        assert got.fields["x-flare-meta-mtime"] == "1.5"
+        assert got.fields["x-flare-version"] == str(put.json["version"])
+        assert (await call("PUT", "/object/a", b"")).status == 200
+
+
+async def test_keys_are_decoded_once_and_dots_kept(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        for raw, key in (
+            ("a+b", "a+b"),
+            ("a%2Bb%20c", "a+b c"),
+            ("a%252Fb", "a%2Fb"),
+            ("../x/./y//z/", "../x/./y//z/"),
+            ("%C3%BC", "ü"),
+            ("%2F", "/"),
+        ):
+            assert (await call("PUT", f"/object/{raw}", key.encode())).status == 201
+            assert (await call("GET", f"/object/{raw}")).body == key.encode()
+            listing = await call("GET", "/object/")
+            assert [entry["key"] for entry in listing.json["objects"]] == [key]  # type: ignore[attr-defined]
+            assert (await call("DELETE", f"/object/{raw}")).status == 204
+
+
+@pytest.mark.parametrize("raw", ["%00", "a%00", "%FF", "%C3", "%zz", "%2", "x" * 1025])
+async def test_bad_keys_are_refused(autojump_clock: Clock, raw: str) -> None:
+    async with serving() as call:
+        assert (await call("PUT", f"/object/{raw}", b"x")).status == 400
+        assert (await call("GET", f"/object/{raw}")).status == 400
+
+
+async def test_ranges(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        data = noise(2 * CHUNK + 7)
+        etag = (await call("PUT", "/object/a", data)).fields["etag"]
+
+        async def check(value: str, status: int, start: int, end: int, **fields: str) -> None:
+            named = {name.replace("_", "-"): text for name, text in fields.items()}
+            answer = await call("GET", "/object/a", fields={"range": value, **named})
+            assert (answer.status, answer.body) == (status, data[start:end])
+            if status == 206:
+                assert answer.fields["content-range"] == f"bytes {start}-{end - 1}/{len(data)}"
+
+        size = len(data)
+        await check("bytes=0-0", 206, 0, 1)
+        await check("bytes=0-", 206, 0, size)
+        await check(f"bytes={CHUNK - 1}-{CHUNK}", 206, CHUNK - 1, CHUNK + 1)
+        await check("bytes=-5", 206, size - 5, size)
+        await check("bytes=5-99999999", 206, 5, size)
+        await check("bytes=0-1,4-5", 200, 0, size)
+        await check("bytes=0-1", 206, 0, 2, if_range=etag)
+        await check("bytes=0-1", 200, 0, size, if_range='"other"')
+        refused = await call("GET", "/object/a", fields={"range": f"bytes={size}-"})
+        assert (refused.status, refused.code) == (416, "BadRange")
+        assert refused.fields["content-range"] == f"bytes */{size}"
+        assert (await call("HEAD", "/object/a", fields={"range": "bytes=0-0"})).status == 200
+
+
+async def test_conditional_reads(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        etag = (await call("PUT", "/object/a", b"x")).fields["etag"]
+        date = (await call("GET", "/object/a")).fields["last-modified"]
+        for method in ("GET", "HEAD"):
+            for fields, status in (
+                ({"if-none-match": etag}, 304),
+                ({"if-none-match": f"W/{etag}"}, 304),
+                ({"if-none-match": '"other"'}, 200),
+                ({"if-match": etag}, 200),
+                ({"if-match": '"other"'}, 412),
+                ({"if-modified-since": date}, 304),
+                ({"if-unmodified-since": "Mon, 01 Jan 2001 00:00:00 GMT"}, 412),
+            ):
+                answer = await call(method, "/object/a", fields=fields)
+                assert answer.status == status, fields
+                if status == 304:
+                    assert answer.fields["etag"] == etag
+                    assert answer.body == b""
+
+
+async def test_conditional_writes(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        etag = (await call("PUT", "/object/a", b"1", {"if-none-match": "*"})).fields["etag"]
+        assert (await call("PUT", "/object/a", b"2", {"if-none-match": "*"})).code == "PreconditionFailed"
+        assert (await call("PUT", "/object/a", b"2", {"if-match": '"other"'})).status == 412
+        assert (await call("DELETE", "/object/a", fields={"if-match": '"other"'})).status == 412
+        assert (await call("PUT", "/object/a", b"2", {"if-match": etag})).status == 200
+        assert (await call("DELETE", "/object/a")).status == 204
+        assert (await call("DELETE", "/object/a")).status == 204
+        assert (await call("GET", "/object/a")).code == "NoSuchObject"
+        assert (await call("GET", "/bucket/missing/object/a")).code == "NoSuchBucket"
+
+
+async def test_promised_digests_are_kept(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        data = noise(CHUNK + 1)
+        md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
+        good = {"content-md5": md5, "x-flare-content-sha256": hashlib.sha256(data).hexdigest()}
+        assert (await call("PUT", "/object/a", data + b"x", good)).code == "BadDigest"
+        assert (await call("PUT", "/object/a", data, {"x-flare-content-sha256": "0" * 64})).status == 400
+        assert (await call("GET", "/object/a")).status == 404
+        assert (await call("PUT", "/object/a", data, good)).status == 201
+
+
+FORM = b'--b\r\nContent-Disposition: form-data; filename="dir x"\r\nContent-Type: a/b\r\n\r\n%b\r\n--b--\r\n'
+FORM_TYPE = {"content-type": "multipart/form-data; boundary=b"}
+
+
+async def test_forms(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        data = noise(2 * CHUNK + 1)
+        assert (await call("POST", "/object/named", FORM % data, FORM_TYPE)).status == 201
+        got = await call("GET", "/object/named")
+        assert (got.body, got.fields["content-type"]) == (data, "a/b")
+        for path in ("/object/", "/bucket/default/object/"):
+            assert (await call("POST", path, FORM % b"small", FORM_TYPE)).status in (200, 201)
+        assert (await call("GET", "/object/dir%20x")).body == b"small"
+        assert (await call("POST", "/object/cut", (FORM % data)[:-4], FORM_TYPE)).status == 400
+        assert (await call("POST", "/object/cut", data)).status == 400
+        assert (await call("GET", "/object/cut")).status == 404
+
+
+async def test_listing(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        for key in ("b", "a/1", "a/2", "ä"):
+            await call("PUT", f"/object/{quote(key)}", b"x")
+        page = await call("GET", "/bucket/default?delimiter=/&limit=2")
+        assert page.json["prefixes"] == ["a/"]
+        assert [entry["key"] for entry in page.json["objects"]] == ["b"]  # type: ignore[attr-defined]
+        after = await call("GET", f"/bucket/default?delimiter=/&after={page.json['next']}")
+        assert [entry["key"] for entry in after.json["objects"]] == ["ä"]  # type: ignore[attr-defined]
+        assert after.json["next"] is None
+        assert set((after.json["objects"])[0]) == {"key", "size", "etag", "modified"}  # type: ignore[index]
+        for query in ("limit=0", "limit=x", "limit=1001", "lmit=1", "prefix=%zz"):
+            assert (await call("GET", f"/bucket/default?{query}")).status == 400
+
+
+async def test_buckets(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        assert (await call("PUT", "/bucket/two", b'{"scheme": "replica:2", "compression": "plain"}')).status == 201
+        assert (await call("PUT", "/bucket/two")).status == 200
+        for settings in (b"x", b"[]", b'{"shceme": "replica:2"}', b'{"scheme": "replica:99"}', b'{"chunk_size": 1}'):
+            assert (await call("PUT", "/bucket/wrong", settings)).status == 400
+        assert (await call("PUT", "/bucket/No")).code == "BadName"
+        listing = await call("GET", "/bucket")
+        assert [bucket["name"] for bucket in listing.json["buckets"]] == ["default", "two"]  # type: ignore[attr-defined]
+        assert listing.json["buckets"][1]["scheme"] == "replica:2"  # type: ignore[index]
+        await call("PUT", "/bucket/two/object/x", b"1")
+        assert (await call("DELETE", "/bucket/two")).code == "BucketNotEmpty"
+        await call("DELETE", "/bucket/two/object/x")
+        assert (await call("DELETE", "/bucket/two")).status == 204
+        assert (await call("GET", "/bucket/two")).status == 404
+
+
+async def test_the_chunks_of_an_object_are_paged(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        data = noise(3 * CHUNK)
+        etag = (await call("PUT", "/object/a", data)).fields["etag"]
+        found = []
+        after: object = 0
+        while after is not None:
+            page = await call("GET", f"/object/a?chunks&limit=2&after={after}", fields={"if-match": etag})
+            found += page.json["chunks"]  # type: ignore[misc]
+            after = page.json["next"]
+        expected = [hashlib.sha256(data[at : at + CHUNK]).hexdigest() for at in range(0, len(data), CHUNK)]
+        assert [chunk["digest"] for chunk in found] == expected
+        assert all(len(chunk["nodes"]) == 3 and chunk["missing"] == [] for chunk in found)
+        assert (await call("GET", "/object/a?chunks", fields={"if-match": '"other"'})).status == 412
+
+
+async def test_a_copy_moves_no_body(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        data = noise(2 * CHUNK)
+        await call("PUT", "/object/a%20b", data, {"x-flare-meta-x": "1"})
+        before = call.cluster.piece_count()
+        source = {"x-flare-copy-source": "/bucket/default/object/a%20b"}
+        assert (await call("PUT", "/object/c", fields=source)).status == 201
+        assert call.cluster.piece_count() == before
+        got = await call("GET", "/object/c")
+        assert (got.body, got.fields["x-flare-meta-x"]) == (data, "1")
+        assert (await call("PUT", "/object/c", fields={**source, "if-none-match": "*"})).status == 412
+        assert (await call("PUT", "/object/c", b"body", source)).status == 400
+        assert (await call("PUT", "/object/c", fields={"x-flare-copy-source": "/a"})).status == 400
+        missing = {"x-flare-copy-source": "/bucket/default/object/no"}
+        assert (await call("PUT", "/object/c", fields=missing)).code == "NoSuchObject"
+
+
+async def test_a_lost_quorum_is_a_503_and_never_a_404(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        await call("PUT", "/object/a", b"kept")
+        for member in call.cluster.members.values():
+            member.down = True
+        put = await call("PUT", "/object/b", b"x")
+        assert (put.status, put.fields["retry-after"]) == (503, "3")
+        assert (await call("GET", "/object/a")).status == 503
+        await trio.sleep(30)
+        assert (await call("GET", "/readyz")).status == 503
+        assert (await call("GET", "/status")).json["health"] == "down"
+
+
+async def test_status_health_and_metrics(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        await call("PUT", "/object/a", b"x")
+        status = (await call("GET", "/status")).json
+        assert status["health"] == "ok"
+        assert [node["name"] for node in status["nodes"]] == ["api", "data1", "data2", "data3"]  # type: ignore[attr-defined]
+        assert (await call("GET", "/healthz")).status == 200
+        assert (await call("GET", "/readyz")).status == 200
+        text = (await call("GET", "/metrics")).body.decode()
+        assert 'flare_requests_total{method="PUT",status="201"} 1.0' in text
+        assert 'flare_request_seconds_count{method="PUT"} 1.0' in text
+
+
+async def test_a_heartbeat_needs_the_secret(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        beat = {
+            "name": "data9", "address": "h:1", "zone": "z", "version": "0", "instance": "i",
+            "volumes": [], "pieces": 0, "damage": [],
+        }  # fmt: skip
+        body = json.dumps(beat).encode()
+        assert (await call("POST", "/cluster/heartbeat", body)).status == 401
+        fields = {"authorization": authorization(TOKEN)}
+        assert (await call("POST", "/cluster/heartbeat", b"{", fields)).status == 400
+        call.cluster.membership._connect = lambda name, _: call.cluster.members["data1"]
+        assert (await call("POST", "/cluster/heartbeat", body, fields)).json == {"cluster": "c"}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("PATCH", "/object/a", "GET, HEAD, PUT, POST, DELETE"),
+        ("PUT", "/object/", "GET, HEAD, POST"),
+        ("POST", "/bucket/default", "GET, HEAD, PUT, DELETE"),
+        ("DELETE", "/bucket", "GET, HEAD"),
+        ("PUT", "/status", "GET, HEAD"),
+        ("GET", "/cluster/heartbeat", "POST"),
+    ],
+)
+async def test_other_methods_are_refused(autojump_clock: Clock, method: str, target: str, allow: str) -> None:
+    async with serving() as call:
+        answer = await call(method, target)
+        assert (answer.status, answer.code, answer.fields["allow"]) == (405, "BadMethod", allow)
+
+
+@pytest.mark.parametrize("target", ["/", "/objects/a", "/object", "/bucket/default/a", "/bucket//object/a"])
+async def test_other_paths_are_refused(autojump_clock: Clock, target: str) -> None:
+    async with serving() as call:
+        assert (await call("GET", target)).status in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "fields"),
+    [
+        ("GET", "/object/a?x", {}),
+        ("PUT", "/object/a?chunks", {}),
+        ("DELETE", "/object/a?chunks", {}),
+        ("PUT", "/object/a", {"content-range": "bytes 0-1/2"}),
+        ("PUT", "/object/a", {"if-unmodified-since": "Mon, 01 Jan 2001 00:00:00 GMT"}),
+        ("PUT", "/object/a", {"content-md5": "x"}),
+    ],
+)
+async def test_what_would_not_be_heeded_is_refused(
+    autojump_clock: Clock, method: str, target: str, fields: dict[str, str]
+) -> None:
+    async with serving() as call:
+        assert (await call(method, target, fields=fields)).code == "BadRequest"
+
+
+def test_every_error_has_a_status() -> None:
+    def walk(kind: type[FlareError]) -> list[type[FlareError]]:
+        return [kind, *(found for child in kind.__subclasses__() for found in walk(child))]
+
+    for kind in walk(FlareError):
+        assert 300 <= status_of(kind.__new__(kind)) < 600

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flared.__main__ import main
+from flared.config import load_config
+
+
+def test_init_writes_a_file_that_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "api"]) == 0
+    load_config(tmp_path / "api.toml")
+    assert main(["init", "api"]) == 1
+    assert main(["init", "data", "mine.toml"]) == 0
+    load_config(tmp_path / "mine.toml")
+
+
+def test_check_config_names_all_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('role = "api"\nlisten = 5\nvolums = []\n')
+    assert main(["check-config", str(file)]) == 2
+    assert main(["--config", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["listen", "volums"] * 2
+    file.write_text('role = "api"\n')
+    assert main(["check-config", str(file)]) == 0
+
+
+def test_without_a_command_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "--config FILE" in capsys.readouterr().err
+
+
+def test_the_command_line_loads_nothing_it_does_not_need() -> None:
+    code = "import sys, flared.__main__; print(','.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(",")
+    assert not {"trio", "httpx", "prometheus_client", "httptools", "typer"} & set(loaded)
+
+
+@pytest.mark.parametrize("role", ["flared.api_role", "flared.data_role"])
+def test_a_role_leaves_alone_what_it_rarely_needs(role: str) -> None:
+    code = f"import sys, {role}, flared.daemon; print(','.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(",")
+    assert not {"httpx", "prometheus_client", "typer", "rich", "asyncio", "hypothesis"} & set(loaded)
