@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import large, machine, small
+from bench.large import LargeLoad
 from bench.report import DURABILITY, HEADING, Figure, text, write_json
+from bench.small import SmallLoad
 from bench.yardstick import Yardstick
 from flared.data.pieces import CODEC_PLAIN, describe_piece
 from tests.support.bodies import body
@@ -67,10 +69,44 @@ class Bench:
         self.figures.append(figure)
         print(text(figure), flush=True)
 
-    def nginx_small(self) -> small.SmallLoad:
+    def nginx_small_rate(self) -> float:
         """The yardstick of small requests, now."""
-        seconds = 2 if self.quick else 3
-        return small.measure(self.yardstick.port, "get.lua", [FILES, OBJECT_PATTERN], seconds=seconds)
+        seconds = 1 if self.quick else 3
+        return small.measure(self.yardstick.port, "get.lua", [FILES, OBJECT_PATTERN], seconds=seconds).rate
+
+    def measure_small(self, name: str, port: int, script: str, arguments: list[object], *, goal: float) -> SmallLoad:
+        """Add a row; the yardstick is the mean of nginx before and after, as one machine differs between minutes."""
+        watched = [daemon for daemon in self.cluster.running() if port == self.port or daemon.port == port]
+        before = self.nginx_small_rate()
+        load = small.measure(port, script, arguments, seconds=self.seconds, pids=[daemon.pid for daemon in watched])
+        yardstick = (before + self.nginx_small_rate()) / 2
+        details = {"p50 ms": load.p50, "p90 ms": load.p90, "p99 ms": load.p99}
+        details |= {f"{daemon.name} cpu us": cpu for daemon, cpu in zip(watched, load.server_cpu, strict=True)}
+        details |= {"client cpu us": load.client_cpu, "nginx k/s": yardstick / 1e3}
+        if load.failed:
+            details["FAILED"] = load.failed
+        self.add(Figure(name, load.rate / 1e3, "k/s", yardstick / 1e3, goal=goal, details=details))
+        return load
+
+    def measure_large(self, name: str, run: Callable[[], LargeLoad], *, goal: float, clients: int = 1) -> None:
+        """Add a row; the yardstick is nginx with as many clients, in turns with ours."""
+        repeat = 2 if self.quick else 4
+        daemons = [daemon.pid for daemon in self.cluster.running()]
+        loads, yardsticks, spent = [], [], 0.0
+        for _ in range(repeat):
+            yardsticks.append(large.get(self.yardstick.port, "/large", self.large_size, clients=clients).rate)
+            before = cpu_seconds(daemons)
+            loads.append(run())
+            spent += cpu_seconds(daemons) - before
+        rate = statistics.median(load.rate for load in loads)
+        yardstick = statistics.median(yardsticks)
+        details = {
+            "slowest": min(load.rate for load in loads) / 1e9,
+            "cpu s/GiB": spent / repeat / (clients * self.large_size / 2**30),
+            "client cpu s/GiB": statistics.median(load.client_cpu for load in loads),
+            "nginx GB/s": yardstick / 1e9,
+        }
+        self.add(Figure(name, rate / 1e9, "GB/s", yardstick / 1e9, goal=goal, details=details))
 
 
 def measure_machine(bench: Bench) -> None:
@@ -82,32 +118,22 @@ def measure_machine(bench: Bench) -> None:
 
 
 def measure_small_put(bench: Bench) -> None:
-    yardstick = bench.nginx_small()
-    load = small.measure(
-        bench.port, "put.lua", [SMALL, secrets.token_hex(4)], seconds=bench.seconds, pids=pids(bench.cluster)
-    )
-    add_small(bench, "PUT 4 KiB, api node", load, yardstick, goal=0.15)
+    arguments: list[object] = [SMALL, secrets.token_hex(4)]
+    load = bench.measure_small("PUT 4 KiB, api node", bench.port, "put.lua", arguments, goal=0.15)
     bench.add(Figure("  its 99th percentile", load.p99, "ms", goal=10, at_most=True))
 
 
 def measure_small_get(bench: Bench) -> None:
     keys = ((OBJECT_PATTERN % number).removeprefix("/object/") for number in range(FILES))
     fill(bench.port, put_requests("default", keys, body("get", SMALL - len("get-00000"))))
-    yardstick = bench.nginx_small()
-    load = small.measure(
-        bench.port, "get.lua", [FILES, OBJECT_PATTERN], seconds=bench.seconds, pids=pids(bench.cluster)
-    )
-    add_small(bench, "GET 4 KiB, api node", load, yardstick, goal=0.3)
+    bench.measure_small("GET 4 KiB, api node", bench.port, "get.lua", [FILES, OBJECT_PATTERN], goal=0.3)
 
 
 def measure_data_put(bench: Bench) -> None:
     bodies = bench.directory / "bodies"
     bodies.write_bytes(b"".join(described(body(number, SMALL)) for number in range(FILES)))
-    yardstick = bench.nginx_small()
-    arguments = [bodies, SMALL, secrets.token_hex(8), bench.data_authorization]
-    data = [bench.cluster.daemons["data1"].pid]
-    load = small.measure(bench.data_port, "chunk_put.lua", arguments, seconds=bench.seconds, pids=data)
-    add_small(bench, "PUT 4 KiB, data node alone", load, yardstick, goal=0.2)
+    arguments: list[object] = [bodies, SMALL, secrets.token_hex(8), bench.data_authorization]
+    bench.measure_small("PUT 4 KiB, data node alone", bench.data_port, "chunk_put.lua", arguments, goal=0.2)
 
 
 def described(content: bytes) -> bytes:
@@ -118,11 +144,8 @@ def described(content: bytes) -> bytes:
 
 def measure_data_get(bench: Bench) -> None:
     fill(bench.data_port, piece_requests(bench))
-    yardstick = bench.nginx_small()
-    arguments = [FILES, PIECE_PATTERN, bench.data_authorization]
-    data = [bench.cluster.daemons["data1"].pid]
-    load = small.measure(bench.data_port, "get.lua", arguments, seconds=bench.seconds, pids=data)
-    add_small(bench, "GET 4 KiB, data node alone", load, yardstick, goal=0.5)
+    arguments: list[object] = [FILES, PIECE_PATTERN, bench.data_authorization]
+    bench.measure_small("GET 4 KiB, data node alone", bench.data_port, "get.lua", arguments, goal=0.5)
 
 
 def piece_requests(bench: Bench) -> Iterator[bytes]:
@@ -132,23 +155,19 @@ def piece_requests(bench: Bench) -> Iterator[bytes]:
 
 
 def measure_large(bench: Bench) -> None:
-    size = bench.large_size
+    size, port = bench.large_size, bench.port
     name = f"{size // MIB} MiB"
     with open(bench.yardstick.files / "large", "wb") as file:
-        file.writelines(body(time.monotonic_ns(), 8 * MIB) for _ in range(0, size, 8 * MIB))
-    large.get(bench.yardstick.port, "/large", size)  # into the page cache, for both
-
-    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size))
-    add_large(bench, f"PUT {name}, one client", lambda: large.put(bench.port, "/object/large", size), yardstick, 0.3)
-
-    cold = large.get(bench.port, "/object/large", size)
-    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size))
-    add_large(bench, f"GET {name}, one client", lambda: large.get(bench.port, "/object/large", size), yardstick, 0.65)
-    bench.add(Figure("  its first time, from the disk", cold.rate / 1e9, "GB/s", yardstick.rate / 1e9))
-
-    yardstick = median_of_a_few(bench, lambda: large.get(bench.yardstick.port, "/large", size, clients=4))
-    four = lambda: large.get(bench.port, "/object/large", size, clients=4)  # noqa: E731  # one line, used once
-    add_large(bench, f"GET {name}, four clients", four, yardstick, 0.65)
+        file.writelines(body(number, 8 * MIB) for number in range(size // (8 * MIB)))
+    large.get(bench.yardstick.port, "/large", size)  # into the page cache, as ours will be
+    path = "/object/large"
+    bench.measure_large(f"PUT {name}, one client", lambda: large.put(port, path, size), goal=0.3)
+    cold = large.get(port, path, size)
+    bench.add(Figure(f"GET {name}, its first time", cold.rate / 1e9, "GB/s"))
+    bench.measure_large(f"GET {name}, one client", lambda: large.get(port, path, size), goal=0.65)
+    bench.measure_large(
+        f"GET {name}, four clients", lambda: large.get(port, path, size, clients=4), goal=0.65, clients=4
+    )
 
 
 def measure_memory(bench: Bench) -> None:
@@ -191,44 +210,6 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
     "memory": measure_memory,
     "flarectl": measure_flarectl,
 }
-
-
-def add_small(bench: Bench, name: str, load: small.SmallLoad, yardstick: small.SmallLoad, *, goal: float) -> None:
-    names = [f"{daemon} cpu us" for daemon in ("api", "data")][-len(load.server_cpu) :]
-    details = {"p50 ms": load.p50, "p90 ms": load.p90, "p99 ms": load.p99}
-    details |= dict(zip(names, load.server_cpu, strict=True))
-    details |= {"client cpu us": load.client_cpu, "nginx k/s": yardstick.rate / 1e3}
-    if load.failed:
-        details["FAILED"] = load.failed
-    bench.add(Figure(name, load.rate / 1e3, "k/s", yardstick.rate / 1e3, goal=goal, details=details))
-
-
-def add_large(
-    bench: Bench, name: str, run: Callable[[], large.LargeLoad], yardstick: large.LargeLoad, goal: float
-) -> None:
-    before = cpu_seconds(pids(bench.cluster))
-    load = median_of_a_few(bench, run)
-    clients = 4 if "four" in name else 1
-    moved = bench.large_size * clients * repeats(bench) / 2**30
-    details = {
-        "cpu s/GiB": (cpu_seconds(pids(bench.cluster)) - before) / moved,
-        "client cpu s/GiB": load.client_cpu,
-        "nginx GB/s": yardstick.rate / 1e9,
-    }
-    bench.add(Figure(name, load.rate / 1e9, "GB/s", yardstick.rate / 1e9, goal=goal, details=details))
-
-
-def repeats(bench: Bench) -> int:
-    return 2 if bench.quick else 3
-
-
-def median_of_a_few(bench: Bench, run: Callable[[], large.LargeLoad]) -> large.LargeLoad:
-    """The run in the middle of a few."""
-    return sorted((run() for _ in range(repeats(bench))), key=lambda load: load.rate)[(repeats(bench) - 1) // 2]
-
-
-def pids(cluster: Cluster) -> list[int]:
-    return [cluster.daemons[API].pid, cluster.daemons["data1"].pid]
 
 
 def run_seconds(command: list[str], repeat: int) -> float:

@@ -81,6 +81,10 @@ class Client:
     def close(self) -> None:
         self._connection.close()
 
+    def __del__(self) -> None:
+        # A test may drop it at its end; the interpreter would warn of the socket, and warnings are errors.
+        self.close()
+
     def _send(self, method: str, path: str, body: Body, fields: Mapping[str, str]) -> http.client.HTTPResponse:
         connection = self._connection
         fresh = connection.sock is None

@@ -100,7 +100,11 @@ def complaints_after(cluster: Cluster, ledger: Ledger, keys: list[str]) -> list[
     client = cluster.client()
     complaints = []
     for key in keys:
-        answer = client.get(key)
+        try:
+            answer = client.get(key)
+        except NO_ANSWER as error:
+            complaints.append(f"{key}: no whole answer: {error!r}")
+            continue
         if answer.status not in (200, 404):
             complaints.append(f"{key}: answered {answer.status} {answer.body[:200]!r}")
             continue
