@@ -55,10 +55,16 @@ def stands(tx: Transaction, item: Garbage) -> bool:
     return tx.get(item.key) is not None
 
 
-def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int) -> None:
-    """Have pieces deleted that were sent out for a chunk without a record: of a put that failed or lost a race."""
+def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int) -> bool:
+    """Have pieces deleted that were sent out for a chunk without a record: of a put that failed or lost a race.
+
+    False if the chunk has a record after all: then nothing of it is condemned.
+    """
+    if tx.get(keys.chunk(chunk)) is not None:
+        return False
     if pieces:
-        add(tx, Garbage(due_ms, CONDEMNED, chunk, pieces))
+        _add_condemned(tx, Garbage(due_ms, CONDEMNED, chunk, pieces))
+    return True
 
 
 def told(tx: Transaction, item: Garbage, node: NodeName) -> Garbage | None:
@@ -84,9 +90,16 @@ def postpone(tx: Transaction, item: Garbage, due_ms: int) -> Garbage | None:
         return None
     tx.reclaim()
     remove(tx, item)
-    later = replace(decode(item.key, value), due_ms=due_ms)
-    add(tx, later)
-    return later
+    return _add_condemned(tx, replace(decode(item.key, value), due_ms=due_ms))
+
+
+def _add_condemned(tx: Transaction, item: Garbage) -> Garbage:
+    """Two items of one chunk may come to be due in the same millisecond: then they are one."""
+    value = tx.get(item.key)
+    if value is not None:
+        item = replace(item, pieces=tuple(dict.fromkeys(decode(item.key, value).pieces + item.pieces)))
+    add(tx, item)
+    return item
 
 
 async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None) -> list[Garbage]:

@@ -1,0 +1,167 @@
+"""Checkers of the metadata: count everything again, and say in sentences what does not agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from flared.catalog import buckets, chunks, extents, garbage, manifest
+from flared.catalog.chunks import ChunkRecord
+from flared.catalog.extents import Extent
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage
+from flared.catalog.manifest import ExtentId, Manifest
+from flared.catalog.totals import Totals, TotalsNow
+from flared.meta.kv import KV
+from flared.names import BucketName, ChunkId, ObjectKey, ObjectName, chunk_digest
+
+Rows = list[tuple[bytes, bytes]]
+
+
+async def recount(kv: KV, totals: Totals | None = None) -> list[str]:
+    """Everything in the metadata that contradicts something else in it; nothing, if all is well."""
+    metadata = _Metadata(await kv.scan(b"", b"\xff", 10**9))
+    problems = [
+        *metadata.check_objects(),
+        *metadata.check_extents(),
+        *metadata.check_chunks(),
+        *metadata.check_garbage(),
+    ]
+    if totals is not None and totals.now() != metadata.totals():
+        problems.append(f"the totals are {totals.now()}, counted: {metadata.totals()}")
+    return problems
+
+
+class _Metadata:
+    """All records, decoded."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.buckets: set[str] = set()
+        self.objects: dict[ObjectName, Manifest] = {}
+        self.extents: dict[ExtentId, Extent] = {}
+        self.pages: dict[ExtentId, dict[int, list[extents.PageEntry]]] = {}
+        self.open: dict[ExtentId, int] = {}
+        self.chunks: dict[ChunkId, ChunkRecord] = {}
+        self.shared: dict[tuple[str, str], ChunkId] = {}
+        self.repairs: set[ChunkId] = set()
+        self.garbage: list[Garbage] = []
+        for key, value in rows:
+            table, *rest = key.decode().split("/")
+            getattr(self, f"_take_{table}")(key, value, *rest)
+
+    def check_objects(self) -> list[str]:
+        problems = [f"{name} is in no bucket" for name in self.objects if name.bucket not in self.buckets]
+        for name, version in self.objects.items():
+            for ref in version.extents:
+                extent = self.extents.get(ref.id)
+                if extent is None or extent.expires_ms or extent.released:
+                    problems.append(f"{name} names the extent {ref.id}, which is {extent}")
+                elif extent.ref != ref:
+                    problems.append(f"{name} says {ref}, the extent says {extent.ref}")
+            if version.chunk is not None and version.chunk not in self.chunks:
+                problems.append(f"{name} names the chunk {version.chunk}, which is gone")
+            if version.size and version.chunk is None and sum(ref.size for ref in version.extents) != version.size:
+                problems.append(f"{name} has {version.size} bytes, its extents have others")
+        return problems
+
+    def check_extents(self) -> list[str]:
+        named = Counter(ref.id for version in self.objects.values() for ref in version.extents)
+        problems = [f"there are pages of {extent}, which is gone" for extent in self.pages.keys() - self.extents.keys()]
+        for extent in self.extents.values():
+            if extent.references != named[extent.id]:
+                problems.append(f"{named[extent.id]} manifests name the extent {extent}")
+            if extent.expires_ms != self.open.get(extent.id, 0):
+                problems.append(f"the extent {extent} has the open key {self.open.get(extent.id)}")
+            wanted = bool(not extent.references and not extent.expires_ms)
+            problems += self._check_items(EXTENT, extent.id, extent.due_ms, wanted=wanted)
+            if not extent.released:
+                entries = [entry for _, page in sorted(self.pages.get(extent.id, {}).items()) for entry in page]
+                if (len(entries), sum(size for _, size in entries)) != (extent.chunks, extent.size):
+                    problems.append(f"the pages of {extent} hold {len(entries)} chunks")
+        return problems
+
+    def check_chunks(self) -> list[str]:
+        named = Counter(version.chunk for version in self.objects.values() if version.chunk is not None)
+        for extent, chunk in self._listed():
+            if chunk not in self.chunks:
+                return [f"the extent {extent} names the chunk {chunk}, which is gone"]
+            named[chunk] += 1
+        problems = []
+        for chunk, record in self.chunks.items():
+            if record.references != named[chunk]:
+                problems.append(f"{named[chunk]} manifests and extents name the chunk {record}")
+            if bool(record.missing) != (chunk in self.repairs):
+                problems.append(f"the repair key is wrong for the chunk {record}")
+            problems += self._check_items(CHUNK, chunk, record.due_ms, wanted=not record.references)
+        problems += [f"{chunk} is to be repaired and gone" for chunk in self.repairs - self.chunks.keys()]
+        for (digest, scheme), chunk in self.shared.items():
+            shared = self.chunks.get(chunk)
+            if shared is None or (chunk_digest(chunk).hex(), shared.scheme) != (digest, scheme):
+                problems.append(f"{digest}/{scheme} is shared as {chunk}, which is {shared}")
+        return problems
+
+    def check_garbage(self) -> list[str]:
+        problems = []
+        for item in self.garbage:
+            table = {EXTENT: self.extents, CHUNK: self.chunks, CONDEMNED: self.chunks}[item.kind]
+            if (item.id in table) == (item.kind == CONDEMNED):
+                problems.append(f"{item} stands for what is {'there' if item.id in table else 'gone'}")
+        return problems
+
+    def totals(self) -> TotalsNow:
+        return TotalsNow(
+            len(self.objects),
+            sum(version.size for version in self.objects.values()),
+            len(self.chunks),
+            sum(record.stored for record in self.chunks.values()),
+            True,
+        )
+
+    def _check_items(self, kind: str, identity: str, due_ms: int, *, wanted: bool) -> list[str]:
+        items = [item.due_ms for item in self.garbage if (item.kind, item.id) == (kind, identity)]
+        if items != ([due_ms] if wanted else []) or bool(due_ms) != wanted:
+            return [f"the {kind} {identity} is due at {due_ms} and has the garbage items {items}"]
+        return []
+
+    def _listed(self) -> list[tuple[ExtentId, ChunkId]]:
+        """What extents reference: all their chunks but those that the sweep has released."""
+        return [
+            (extent.id, chunk)
+            for extent in self.extents.values()
+            for number, page in self.pages.get(extent.id, {}).items()
+            for place, (chunk, _) in enumerate(page)
+            if number * extents.PAGE_CHUNKS + place >= extent.released
+        ]
+
+    def _take_cluster(self, key: bytes, value: bytes) -> None:
+        pass
+
+    def _take_node(self, key: bytes, value: bytes, name: str) -> None:
+        pass
+
+    def _take_bucket(self, _key: bytes, value: bytes, name: str) -> None:
+        self.buckets.add(buckets.decode(BucketName(name), value).name)
+
+    def _take_object(self, _key: bytes, value: bytes, bucket: str, *key: str) -> None:
+        name = ObjectName(BucketName(bucket), ObjectKey("/".join(key)))
+        self.objects[name] = manifest.decode(name, value)
+
+    def _take_extent(self, _key: bytes, value: bytes, name: str, page: str = "") -> None:
+        extent = ExtentId(name)
+        if page:
+            self.pages.setdefault(extent, {})[int(page)] = extents.decode_page(extent, value)
+        else:
+            self.extents[extent] = extents.decode(extent, value)
+
+    def _take_open(self, _key: bytes, _value: bytes, expires: str, extent: str) -> None:
+        self.open[ExtentId(extent)] = int(expires)
+
+    def _take_chunk(self, _key: bytes, value: bytes, name: str) -> None:
+        self.chunks[ChunkId(name)] = chunks.decode(ChunkId(name), value)
+
+    def _take_shared(self, _key: bytes, value: bytes, digest: str, scheme: str) -> None:
+        self.shared[digest, scheme] = ChunkId(value.decode())
+
+    def _take_repair(self, _key: bytes, _value: bytes, name: str) -> None:
+        self.repairs.add(ChunkId(name))
+
+    def _take_garbage(self, key: bytes, value: bytes, *_rest: str) -> None:
+        self.garbage.append(garbage.decode(key, value))

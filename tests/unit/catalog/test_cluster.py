@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flared.catalog.cluster import FORMAT, open_cluster
+from flared.catalog.nodes import NodeRecord, list_nodes, put_node, read_node, remove_node
+from flared.errors import ConfigError, ManifestCorrupt
+from flared.meta.keys import CLUSTER, node
+from flared.meta.memory import MemoryKV
+from flared.names import NodeName
+
+
+async def test_a_cluster_is_founded_once() -> None:
+    kv = MemoryKV()
+    first = await open_cluster(kv, "one", 5)
+    assert await open_cluster(kv, "two", 6) == first
+    assert (first.id, first.format, first.created_ms) == ("one", FORMAT, 5)
+
+
+async def test_metadata_of_a_newer_flare_is_refused() -> None:
+    kv = MemoryKV()
+    await kv.commit({}, {CLUSTER: b'1{"i":"x","f":2,"t":1}'})
+    with pytest.raises(ConfigError, match="newer Flare"):
+        await open_cluster(kv, "one", 5)
+    await kv.commit({}, {CLUSTER: b"2"})
+    with pytest.raises(ManifestCorrupt):
+        await open_cluster(kv, "one", 5)
+
+
+async def test_nodes_are_recorded_replaced_and_removed() -> None:
+    kv = MemoryKV()
+    records = [NodeRecord(NodeName(name), "host:9000", "z", 10**12) for name in ("b", "a")]
+    for record in records:
+        await kv.transact(lambda tx, record=record: put_node(tx, record))
+    drained = replace(records[0], wish="drain", address="[::1]:9000", zone='"')
+    await kv.transact(lambda tx: put_node(tx, drained))
+    assert await list_nodes(kv) == [records[1], drained]
+    await kv.transact(lambda tx: remove_node(tx, NodeName("a")))
+    assert await kv.view(lambda look: read_node(look, NodeName("a"))) is None
+    await kv.commit({}, {node("c"): b'1{"a":"x","z":"y","c":1,"w":"strange"}'})
+    with pytest.raises(ManifestCorrupt):
+        await list_nodes(kv)

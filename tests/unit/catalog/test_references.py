@@ -1,0 +1,193 @@
+"""Random puts, overwrites, copies, deletes, uploads and sweeps: nothing named is ever deleted, nothing else stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flared.catalog import extents
+from flared.catalog.garbage import Garbage
+from flared.catalog.manifest import ExtentId, Manifest
+from flared.catalog.objects import find_manifest
+from flared.catalog.totals import Totals
+from flared.meta.memory import MemoryKV
+from flared.names import ObjectName, piece_name
+from tests.support.checkers import recount
+from tests.unit.catalog.support import GRACE_MS, LittleStore, object_name
+
+names = st.sampled_from([object_name(key) for key in ("a", "b", "c")])
+contents = st.sampled_from([b"x", b"y", b"z"])
+bodies = st.lists(contents, max_size=8)
+numbers = st.integers(0, 20)
+operations = st.one_of(
+    st.tuples(st.just("put_small"), names, contents),
+    st.tuples(st.just("put_shared"), names, contents),
+    st.tuples(st.just("put_shared_degraded"), names, contents),
+    st.tuples(st.just("put_large"), names, bodies),
+    st.tuples(st.just("leave_large"), bodies),
+    st.tuples(st.just("copy"), names, names),
+    st.tuples(st.just("delete"), names),
+    st.tuples(st.just("pass_time"), st.integers(1, 3 * GRACE_MS)),
+    st.tuples(
+        st.just("look"),
+    ),
+    st.tuples(st.just("sweep"), numbers),
+    st.tuples(st.just("sweep_seen_before"), numbers),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_pages() -> Iterator[None]:
+    with patch.object(extents, "PAGE_CHUNKS", 3):
+        yield
+
+
+class Machine:
+    """Applies operations to the store and to a model of what every reader must find."""
+
+    def __init__(self) -> None:
+        self.store = LittleStore(MemoryKV())
+        self.totals = Totals(self.store.kv)
+        self.objects: dict[ObjectName, list[bytes]] = {}
+        self.manifests: dict[ObjectName, Manifest] = {}
+        self.seen: list[Garbage] = []
+
+    async def apply(self, operation: str, *arguments: object) -> None:
+        await getattr(self, operation)(*arguments)
+
+    async def put_small(self, name: ObjectName, content: bytes) -> None:
+        self._now(name, [content], await self.store.put_small(name, content))
+
+    async def put_shared(self, name: ObjectName, content: bytes) -> None:
+        self._now(name, [content], await self.store.put_shared(name, content))
+
+    async def put_shared_degraded(self, name: ObjectName, content: bytes) -> None:
+        self._now(name, [content], await self.store.put_shared(name, content, missing=(1,)))
+
+    async def put_large(self, name: ObjectName, body: list[bytes]) -> None:
+        self._now(name, body, await self.store.end_large(name, await self._upload(body)))
+
+    async def leave_large(self, body: list[bytes]) -> None:
+        await self._upload(body)
+
+    async def copy(self, source: ObjectName, target: ObjectName) -> None:
+        if await self.store.copy(source, target):
+            manifest = await find_manifest(self.store.kv, target)
+            assert manifest is not None
+            self._now(target, self.objects[source], manifest)
+
+    async def delete(self, name: ObjectName) -> None:
+        assert await self.store.delete(name) == (self.objects.pop(name, None) is not None)
+        self.manifests.pop(name, None)
+
+    async def pass_time(self, passed_ms: int) -> None:
+        self.store.now_ms += passed_ms
+        await self.store.give_up_expired()
+
+    async def look(self) -> None:
+        """A sweep that takes its items now and acts on them only after much else has happened."""
+        self.seen += await self.store.due()
+
+    async def sweep(self, number: int) -> None:
+        items = await self.store.due()
+        if items:
+            await self.store.sweep_item(items[number % len(items)])
+
+    async def sweep_seen_before(self, number: int) -> None:
+        if self.seen:
+            await self.store.sweep_item(self.seen[number % len(self.seen)])
+
+    async def check(self) -> None:
+        assert await recount(self.store.kv, self.totals) == []
+        for name, body in self.objects.items():
+            manifest = await find_manifest(self.store.kv, name)
+            assert manifest == self.manifests[name]
+            chunks = await self.store.chunks_of(manifest)
+            assert len(chunks) == len(body)
+            for chunk in chunks:
+                assert {piece_name(chunk, 0), piece_name(chunk, 1)} <= self.store.pieces, "a piece in use was deleted"
+
+    async def check_empty_after_sweeping(self) -> None:
+        for name in list(self.objects):
+            await self.delete(name)
+        await self.store.sweep_dry()
+        assert await recount(self.store.kv, self.totals) == []
+        assert [key for key, _ in await self.store.kv.scan(b"", b"\xff", 99)] == [b"bucket/bucket"]
+        assert self.store.pieces == set()
+
+    async def _upload(self, body: list[bytes]) -> ExtentId:
+        return await self.store.begin_large(body)
+
+    def _now(self, name: ObjectName, body: list[bytes], manifest: Manifest) -> None:
+        old = self.manifests.get(name)
+        assert old is None or manifest.version > old.version
+        self.objects[name] = body
+        self.manifests[name] = manifest
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(operations, max_size=40))
+def test_whatever_happens_references_are_right(steps: list[tuple[str, ...]]) -> None:
+    async def main() -> None:
+        machine = Machine()
+        await machine.store.open()
+        await machine.totals.fill()
+        for operation, *arguments in steps:
+            await machine.apply(operation, *arguments)
+            await machine.check()
+        await machine.check_empty_after_sweeping()
+
+    trio.run(main)
+
+
+async def test_a_condemned_generation_is_never_referenced_again() -> None:
+    machine = Machine()
+    await machine.store.open()
+    name = object_name("a")
+    await machine.put_shared(name, b"x")
+    (old,) = await machine.store.chunks_of(machine.manifests[name])
+    await machine.delete(name)
+    machine.store.now_ms += 2 * GRACE_MS
+    (item,) = await machine.store.due()
+    await machine.store.sweep_item(item)
+    (condemned,) = await machine.store.due()
+    await machine.put_shared(name, b"x")
+    (new,) = await machine.store.chunks_of(machine.manifests[name])
+    assert new != old
+    for _ in range(2):
+        await machine.store.sweep_item(condemned)
+    assert await recount(machine.store.kv) == []
+    assert {piece_name(new, 0), piece_name(new, 1)} <= machine.store.pieces
+
+
+async def test_a_chunk_that_is_wanted_again_starts_its_grace_anew() -> None:
+    machine = Machine()
+    await machine.store.open()
+    name = object_name("a")
+    await machine.put_shared(name, b"x")
+    await machine.delete(name)
+    machine.store.now_ms += 2 * GRACE_MS
+    (seen,) = await machine.store.due()
+    await machine.put_shared(name, b"x")
+    await machine.delete(name)
+    await machine.store.sweep_item(seen)
+    assert await recount(machine.store.kv) == []
+    # Only the second put's own pieces are condemned, since it referenced the first one's chunk.
+    (due,) = await machine.store.due()
+    assert (due.kind, due.id == seen.id) == ("condemned", False)
+
+
+async def test_two_creators_of_a_chunk_end_with_one() -> None:
+    machine = Machine()
+    await machine.store.open()
+    await machine.put_shared(object_name("a"), b"x")
+    await machine.put_shared(object_name("b"), b"x")
+    (chunk,) = {machine.manifests[object_name(key)].chunk for key in "ab"}
+    assert chunk is not None
+    await machine.store.sweep_dry()
+    assert machine.store.pieces == {piece_name(chunk, 0), piece_name(chunk, 1)}
