@@ -52,6 +52,7 @@ READ_NAMES = 64
 LIST_DEFAULT = 1000
 
 _BINARY = b"content-type: application/octet-stream\r\n"
+_PIECE = _BINARY + b"accept-ranges: bytes\r\n"
 _JSON = b"content-type: application/json\r\n"
 _TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 _RETRY = b"retry-after: 1\r\n"
@@ -352,10 +353,8 @@ def _describe(request: Request, name: str, payload: bytes | memoryview) -> Piece
 
 
 def _piece_lines(piece: Piece, span: tuple[int, int] | None) -> bytes:
-    fields = wire.piece_fields(piece)
-    if span is not None:
-        fields.append(("content-range", f"bytes {span[0]}-{span[1] - 1}/{piece.size}"))
-    return _BINARY + b"accept-ranges: bytes\r\n" + encode_fields(fields)
+    lines = _PIECE + wire.piece_lines(piece)
+    return lines + b"content-range: bytes %d-%d/%d\r\n" % (span[0], span[1] - 1, piece.size) if span else lines
 
 
 async def _send_json(reply: Reply, answer: object) -> None:

@@ -203,6 +203,15 @@ def piece_fields(piece: Piece) -> list[tuple[str, str]]:
     ]
 
 
+def piece_lines(piece: Piece) -> bytes:
+    """The same as field lines, ready to send: in one go, because a small GET spends a tenth of its time on them."""
+    return (
+        f"{PIECE_FIELD}: {piece.name}\r\n{SIZE_FIELD}: {piece.size}\r\nx-flare-codec: {piece.codec}\r\n"
+        f"x-flare-scheme: {piece.scheme}\r\nx-flare-plain-size: {piece.plain_size}\r\n"
+        f"x-flare-checksum: {piece.checksum.hex()}\r\nx-flare-blocks: {piece.blocks.hex()}\r\n"
+    ).encode("ascii")
+
+
 def says_piece(fields: Mapping[str, str]) -> bool:
     """Whether the sender of a single piece described it; if not, the data node computes what ``piece_fields`` says."""
     return "x-flare-checksum" in fields

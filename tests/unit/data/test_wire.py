@@ -21,6 +21,7 @@ from flared.errors import (
     VolumeFailed,
     VolumeFull,
 )
+from flared.http.messages import encode_fields
 
 names = st.text("abcXYZ019._-", max_size=199).map("n".__add__)
 schemes = st.sampled_from(["", "replica:1", "rs:6+3", "fifteen_letters"])
@@ -120,6 +121,7 @@ def test_a_single_piece_travels_in_fields(size: int) -> None:
     piece = describe_piece("a.b", bytes(size), codec=1, scheme="rs:6+3", plain_size=3 * size)
     fields = dict(wire.piece_fields(piece))
     assert wire.says_piece(fields)
+    assert wire.piece_lines(piece) == encode_fields(wire.piece_fields(piece))
     assert wire.parse_piece_fields(fields, "a.b", size) == piece
     assert wire.parse_piece_fields(fields, "a.b") == piece
 
