@@ -119,8 +119,8 @@ async def test_a_node_that_does_not_start_is_told_with_the_end_of_its_log(tmp_pa
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await trio.sleep(0.01)  # what is waited for happens in another process
+    while not holds():  # noqa: ASYNC110  # what is waited for happens in another process
+        await trio.sleep(0.01)
 
 
 def _leaves(error: BaseException | None) -> list[BaseException]:
