@@ -112,22 +112,24 @@ def init(role: str, file: Path | None) -> int:
 
 
 def local(options: argparse.Namespace) -> int:
-    from flared.errors import ConfigError, FlareError
-    from flared.local import NODES_MAX, prepare, run_local
+    from flared.errors import Busy, ConfigError, FlareError
+    from flared.local import NODES_MAX, open_directory, prepare, run_local
 
     if options.nodes is not None and not 1 <= options.nodes <= NODES_MAX:
         return _fail(f"--nodes {options.nodes}: from 1 to {NODES_MAX}", EXIT_MISTAKES)
+    wanted = {"nodes": options.nodes, "port": options.port, "data_port": options.data_port}
     try:
-        nodes = prepare(
-            options.dir, nodes=options.nodes, port=options.port, data_port=options.data_port, scheme=options.scheme
-        )
+        with open_directory(options.dir):
+            nodes = prepare(options.dir, **wanted, scheme=options.scheme)
+            return run_local(nodes, lambda line: print(line, flush=True))
     except ConfigError as error:
         return _show_mistakes(error)
+    except Busy as error:
+        return _fail(str(error))
     except FlareError as error:
         return _fail(str(error), EXIT_MISTAKES)
     except OSError as error:
         return _fail(f"{options.dir}: {error.strerror}")
-    return run_local(nodes, lambda line: print(line, flush=True))
 
 
 def _show_mistakes(error: Exception) -> int:

@@ -13,7 +13,7 @@ import trio
 
 from flared import __version__
 from flared.config import ApiConfig, Config
-from flared.errors import FlareError
+from flared.errors import Busy, FlareError
 from flared.http.server import Server, listening_address, open_listeners
 from flared.log import set_up_logging
 from flared.systemd import notify
@@ -49,7 +49,10 @@ def run_node(config: Config) -> int:
 
 async def _serve(config: Config) -> None:
     # The port first: whoever runs there already is found before a file is touched.
-    listeners = open_listeners(str(config.listen))
+    try:
+        listeners = open_listeners(str(config.listen))
+    except OSError as error:
+        raise Busy(f"cannot listen on {config.listen}: {error.strerror}") from None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with _open_role(config) as server, trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, server, nursery.cancel_scope)

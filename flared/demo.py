@@ -150,9 +150,9 @@ class Demo:
 
     async def show(self, files: Sequence[Path]) -> None:
         self._screen.heading(f"Flare {__version__}: a cluster on this machine, in {self._directory}")
-        nodes = prepare(
-            self._directory / "cluster", nodes=DATA_NODES, port=self._port, data_port=self._port + 1, scheme=None
-        )
+        cluster = self._directory / "cluster"
+        cluster.mkdir()
+        nodes = prepare(cluster, nodes=DATA_NODES, port=self._port, data_port=self._port + 1, scheme=None)
         supervisor = Supervisor(nodes, lambda line: None)
         try:
             async with trio.open_nursery() as nursery:

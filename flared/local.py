@@ -10,13 +10,15 @@ import json
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 
 from flared.config import API_PORT, DATA_PORT, ApiConfig, load_config
 from flared.errors import FlareError
+from flared.meta.lockfile import LockFile
 from flared.supervisor import Node, NotStarted, Supervisor
 from flared.systemd import notify
 
@@ -39,7 +41,6 @@ def prepare(
 
     None stands for what the directory says, or the default. Raises Contradiction, ConfigError, OSError.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     there = sorted(int(match[1]) for path in directory.iterdir() if (match := _DATA_FILE.fullmatch(path.name)))
     count = nodes or len(there) or NODES_DEFAULT
     if there and count < len(there):
@@ -60,6 +61,17 @@ def prepare(
         (directory / name).mkdir(exist_ok=True)
         found.append(Node(name, file))
     return found
+
+
+@contextmanager
+def open_directory(directory: Path) -> Iterator[None]:
+    """Make the directory and keep other ``flared local`` out of it. Raises Busy, naming the process that has it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = LockFile(directory / "local.lock", str(directory))
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def run_local(nodes: list[Node], say: Callable[[str], None]) -> int:

@@ -19,4 +19,4 @@ def notify(state: str) -> None:
             notifier.connect("\0" + address[1:] if address.startswith("@") else address)
             notifier.sendall(state.encode())
     except OSError as error:
-        log.warning("event=notify_failed state=%r error=%r", state, error.strerror)
+        log.debug("event=notify_failed state=%r error=%r", state, error.strerror)

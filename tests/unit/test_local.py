@@ -19,6 +19,7 @@ from flared.systemd import notify
 def names(
     directory: Path, nodes: int | None = None, *, port: int | None = None, scheme: str | None = None
 ) -> list[str]:
+    directory.mkdir(exist_ok=True)
     return [node.name for node in prepare(directory, nodes=nodes, port=port, data_port=None, scheme=scheme)]
 
 
