@@ -18,13 +18,18 @@ _FREE_MAX = 16
 """Buffers kept for reuse; more would only be of odd sizes."""
 
 
+def aligned_memory(length: int) -> mmap.mmap:
+    """Zeroed memory that begins at a page. Private: shared memory would be counted twice and never be huge pages."""
+    return mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class PieceBuffer:
     """Room for one piece and, in front of it, for its header: both go to the disk in one write."""
 
     __slots__ = ("_memory", "capacity", "header", "payload", "whole")
 
     def __init__(self, capacity: int) -> None:
-        self._memory = mmap.mmap(-1, BLOCK + capacity)
+        self._memory = aligned_memory(BLOCK + capacity)
         self.capacity = capacity
         self.whole = memoryview(self._memory)
         self.header = self.whole[:BLOCK]

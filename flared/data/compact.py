@@ -146,28 +146,32 @@ class Compactor:
         target = await self._new_target(sources) if has_living else None
         try:
             if target:
-                for source in sources:
-                    await self._copy_segment(source, target)
-                await volume.threads.background.run(target.file.sync)
-                target.segment.size = target.end
-                target.segment.allocated = target.file.allocated()
-                volume.segments.known[target.head.id] = target.segment
-            await volume.change_index(lambda index: _switch(index, group, target))
-        except BaseException as error:
-            if target:
-                volume.segments.known[target.head.id] = target.segment
-                volume.segments.remove(target.head.id)
-            if isinstance(error, Damaged):
-                self._broken.update(group)
-                log.error("event=compaction_failed segments=%s error=%r", _listed(group), str(error))
-                return
-            raise
-        finally:
-            if target:
-                target.file.close()
+                await self._fill(target, sources)
+            # From here on only the next start can tell whether the target counts; it is left in any case.
+            await volume.change_index(partial(_switch, group, target))
+        except Damaged as error:
+            self._broken.update(group)
+            log.error("event=compaction_failed segments=%s error=%r", _listed(group), str(error))
+            return
         await volume.threads.background.run(self._unlink, group)
         after = target.segment.allocated if target else 0
         log.info("event=compacted path=%s segments=%s bytes=%d left=%d", volume.path, _listed(group), before, after)
+
+    async def _fill(self, target: _Target, sources: Sequence[Segment]) -> None:
+        """Copy what lives and sync it; what cannot be finished is removed."""
+        volume = self._volume
+        try:
+            for source in sources:
+                await self._copy_segment(source, target)
+            await volume.threads.background.run(target.file.sync)
+            target.segment.size = target.end
+            target.segment.allocated = target.file.allocated()
+            volume.segments.known[target.head.id] = target.segment
+        except BaseException:
+            volume.disk.remove(target.segment.path)
+            raise
+        finally:
+            target.file.close()
 
     async def _new_target(self, sources: Sequence[Segment]) -> _Target:
         segments = self._volume.segments
@@ -261,7 +265,7 @@ def _repack(file: File, source: Segment, target: _Target, record: Record, offset
     return record_length(head.kind, len(record.name), record.size)
 
 
-def _switch(index: Index, group: list[int], target: _Target | None) -> None:
+def _switch(group: list[int], target: _Target | None, index: Index) -> None:
     with index.transaction(durable=True):
         if target:
             head = target.head

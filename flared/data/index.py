@@ -93,10 +93,14 @@ class IndexCorrupt(SegmentCorrupt):
 def _mapped() -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:  # disk full, I/O error: the disk's fault, the content may be fine
-        raise VolumeFailed(f"index: {error}") from error
     except sqlite3.DatabaseError as error:
-        raise IndexCorrupt(f"index: {error}") from error
+        raise _failure(error) from error
+
+
+def _failure(error: sqlite3.DatabaseError) -> VolumeFailed | IndexCorrupt:
+    if isinstance(error, sqlite3.OperationalError):  # disk full, I/O error: the content may be fine
+        return VolumeFailed(f"index: {error}")
+    return IndexCorrupt(f"index: {error}")
 
 
 class Index:
@@ -136,10 +140,12 @@ class Index:
 
     def find(self, name: str) -> Place | None:
         """On the event loop: about 5 us."""
-        with _mapped():
+        try:
             rows = self._reader.execute(
                 "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)
             ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _failure(error) from error
         return Place._make(rows[0]) if rows else None
 
     def find_many(self, names: Sequence[str]) -> dict[str, Place]:

@@ -15,7 +15,7 @@ import xxhash
 from flared.background import Threads
 from flared.data.index import Place
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good
-from flared.data.record import HEADER_MAX, parse_record
+from flared.data.record import HEADER_MAX, parse_piece
 from flared.data.segment import OpenSegment, Segments
 from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, VolumeFailed
 
@@ -144,10 +144,11 @@ class Reader:
         except BaseException:
             self._segments.release(opened)
             raise
-        record = parse_record(view, opened.salt, place.segment, place.offset)
-        if record is None or record.name != name:
+        found = parse_piece(view, opened.salt, place.segment, place.offset, name)
+        if found is None:
             return None
-        return OpenPiece(self, self._segments, self._threads, opened, place, record.piece(), record.payload_offset)
+        piece, start = found
+        return OpenPiece(self, self._segments, self._threads, opened, place, piece, place.offset + start)
 
     def still_there(self, name: str, place: Place) -> bool:
         return self._look(name) == place
@@ -241,14 +242,12 @@ class OpenPiece:
 
 
 def _parse(view: memoryview, opened: OpenSegment, name: str, place: Place) -> Found | None:
-    record = parse_record(view, opened.salt, place.segment, place.offset)
-    if record is None or record.name != name:
+    found = parse_piece(view, opened.salt, place.segment, place.offset, name)
+    if found is None:
         return None
-    start = record.payload_offset - place.offset
-    payload = bytes(view[start : start + record.size])
-    if xxhash.xxh3_128_digest(payload) != record.checksum:
-        return None
-    return record.piece(), payload
+    piece, start = found
+    payload = bytes(view[start : start + piece.size])
+    return (piece, payload) if xxhash.xxh3_128_digest(payload) == piece.checksum else None
 
 
 def _read_all(wanted: Sequence[tuple[Wanted, OpenSegment | None]]) -> list[Found | None]:

@@ -167,20 +167,13 @@ def pack_tombstone(name: str, segment: int, offset: int, sequence: int, salt: in
 
 def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Record | None:
     """The record whose header ``view`` begins with; None if there is none that proves to belong here."""
-    if len(view) < _FIXED:
+    proven = _prove(view, salt, segment, offset)
+    if proven is None:
         return None
-    (
-        magic, length, check, form, kind, flags, codec, name_length, blocks,
-        segment_said, offset_said, sequence, plain_size, size, checksum, scheme,
-    ) = _HEADER.unpack_from(view)  # fmt: skip
-    if magic != MAGIC or length > len(view) or length < _FIXED:
-        return None
-    if check != xxhash.xxh3_64_intdigest(view[16:length], salt):
-        return None
+    _, length, _, _, kind, flags, codec, name_length, blocks, _, _, sequence, plain_size, size, checksum, scheme = (
+        proven
+    )
     name_end = _FIXED + name_length
-    blocks_end = name_end + 8 * blocks
-    if form != FORMAT or segment_said != segment or offset_said != offset or blocks_end > length:
-        return None
     if flags & ALIGNED:
         payload = offset + BLOCK
         whole = BLOCK + ((size + BLOCK - 1) & -BLOCK)
@@ -189,5 +182,39 @@ def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Reco
         whole = length + ((size + 7) & ~7)
     return Record(
         kind, codec, segment, offset, sequence, plain_size, size, checksum, scheme.rstrip(b"\0").decode("ascii"),
-        str(view[_FIXED:name_end], "ascii"), bytes(view[name_end:blocks_end]), payload, whole,
+        str(view[_FIXED:name_end], "ascii"), bytes(view[name_end : name_end + 8 * blocks]), payload, whole,
     )  # fmt: skip
+
+
+def parse_piece(view: memoryview, salt: int, segment: int, offset: int, name: str) -> tuple[Piece, int] | None:
+    """The piece of this name whose header ``view`` begins with, and where in the view its payload does."""
+    proven = _prove(view, salt, segment, offset)
+    if proven is None:
+        return None
+    _, length, _, _, kind, flags, codec, name_length, blocks, _, _, _, plain_size, size, checksum, scheme = proven
+    name_end = _FIXED + name_length
+    if kind != PIECE or str(view[_FIXED:name_end], "ascii") != name:
+        return None
+    piece = Piece(
+        name, codec, scheme.rstrip(b"\0").decode("ascii"), plain_size, size, checksum,
+        bytes(view[name_end : name_end + 8 * blocks]),
+    )  # fmt: skip
+    return piece, BLOCK if flags & ALIGNED else length
+
+
+_Fields = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes, bytes]
+
+
+def _prove(view: memoryview, salt: int, segment: int, offset: int) -> _Fields | None:
+    """The fields of a header that has its checksum and says it belongs here."""
+    if len(view) < _FIXED:
+        return None
+    fields: _Fields = _HEADER.unpack_from(view)
+    length = fields[1]
+    if fields[0] != MAGIC or length > len(view) or length < _FIXED:
+        return None
+    if fields[2] != xxhash.xxh3_64_intdigest(view[16:length], salt):
+        return None
+    if fields[3] != FORMAT or fields[9] != segment or fields[10] != offset:
+        return None
+    return fields if _FIXED + fields[7] + 8 * fields[8] <= length else None

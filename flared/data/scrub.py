@@ -48,7 +48,8 @@ class Scrubber:
             await self._verify(Wanted(name, place))
         self._cursor = places[-1][0] if len(places) == _BATCH_PIECES else ""
         await volume.change_index(self._save)
-        share = total / max(volume.used, total, 1)
+        stored = sum(segment.size for segment in volume.segments.known.values())
+        share = total / max(stored, total, 1)
         self._pause = max(_PAUSE_MIN_SECONDS, self._period * share)
         return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import random
 import re
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 import xxhash
 
+from flared.data.buffers import aligned_memory
 from flared.data.disk import Disk, File
 from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.record import (
@@ -129,7 +129,7 @@ class Segments:
     def _write_head(self, path: str, head: Head, *, direct: bool) -> File:
         file = self._disk.create(path, direct=direct)
         try:
-            aligned = mmap.mmap(-1, BLOCK)
+            aligned = aligned_memory(BLOCK)
             aligned[:] = pack_head(head)
             file.write(0, [memoryview(aligned)])
             file.sync()

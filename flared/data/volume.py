@@ -259,7 +259,11 @@ class Volume:
                 ask.append(name)
             elif place is not None:
                 found[name] = place  # type: ignore[assignment]  # not _ASK here
-        if ask:
+        if len(ask) == 1:
+            place = self._ask(Index.find, ask[0])
+            if place is not None:
+                found[ask[0]] = place
+        elif ask:
             found.update(self._ask(Index.find_many, ask))
         return found
 

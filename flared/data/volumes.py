@@ -152,7 +152,7 @@ class Volumes:
         unsure: FlareError | None = self._left_out()
         for volume in self._volumes:
             try:
-                places = volume.look_many([name for name in names if name not in answers])
+                places = volume.look_many([name for name in names if name not in answers] if answers else names)
             except FlareError as error:
                 unsure = error
                 continue

@@ -1,0 +1,200 @@
+"""Room: it comes back for good, is held back for deletes, and a full disk refuses puts only."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+
+from flared.data.compact import Compactor
+from flared.data.volume import Volume
+from flared.data.volumes import Volumes
+from flared.errors import NoSuchPiece, VolumeFailed, VolumeFull
+from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
+from tests.support.memory_disk import MemoryDisk
+
+SETTINGS = settings_for("/srv/v1", segment_size=MIB)
+INDEX = "/srv/v1/index.db"
+NOTHING = 200 * 1024
+
+
+def only(store: Volumes) -> Volume:
+    return store._volumes[0]
+
+
+async def fill(store: Volumes, count: int, size: int, prefix: str = "") -> list[str]:
+    names = [f"{prefix}{number:04}" for number in range(count)]
+    for name in names:
+        await put(store, name, payload_of(name, size))
+    return names
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 60_000, 131_072, 1_000_000])
+async def test_an_emptied_volume_is_empty_also_after_a_restart(size: int, autojump_clock: object) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        names = await fill(store, 40 if size > 10_000 else 600, size)
+        await trio.sleep(1)
+        assert await delete(store, names) == [True] * len(names)
+        await trio.sleep(60)
+        assert disk.used() < NOTHING
+    async with running(disk, SETTINGS) as store:
+        await trio.sleep(60)
+        assert disk.used() < NOTHING
+        assert await names_of(store) == []
+        assert only(store).used < NOTHING
+    disk.lose(INDEX)
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == []
+
+
+async def test_a_large_piece_gives_its_room_back_at_once(autojump_clock: object) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, settings_for("/srv/v1", segment_size=64 * MIB)) as store:
+        names = await fill(store, 10, MIB)
+        before = disk.used()
+        await delete(store, names[:3])
+        await trio.sleep(0.1)
+        assert before - disk.used() >= 3 * MIB - 8192
+        for name in names[3:]:
+            assert await get(store, name) == payload_of(name, MIB)
+
+
+@pytest.mark.parametrize("size", [3000, 140_000])
+async def test_what_lives_outlives_compaction(size: int, autojump_clock: object) -> None:
+    disk = MemoryDisk(2)
+    async with running(disk, SETTINGS) as store:
+        names = await fill(store, 1000 if size < 10_000 else 40, size)
+        kept = names[::7]
+        await delete(store, [name for name in names if name not in kept])
+        used = disk.used()
+        await trio.sleep(60)
+        assert disk.used() < used
+        assert disk.used() < 3 * len(kept) * (size + 4096) + NOTHING
+        for name in kept:
+            assert await get(store, name) == payload_of(name, size)
+    disk.lose(INDEX)
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == kept
+        for name in kept:
+            assert await get(store, name) == payload_of(name, size)
+
+
+async def test_deletes_during_compaction_hold_and_readers_read_on(autojump_clock: object) -> None:
+    disk = MemoryDisk(3)
+    async with running(disk, SETTINGS) as store:
+        names = await fill(store, 1500, 3000)
+        kept = names[::5]
+        await delete(store, [name for name in names if name not in kept])
+        await only(store).roll(1)
+        gone: list[str] = []
+
+        async def delete_some() -> None:
+            for name in kept[::3]:
+                gone.append(name)
+                assert await delete(store, [name]) == [True]
+
+        with await store.open(kept[1]) as opened:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(delete_some)
+                compactor = Compactor(only(store))
+                while await compactor.step():
+                    pass
+            buffer = memoryview(bytearray(3000))
+            assert await opened.read_into(0, buffer, verify=True) == 3000
+        left = [name for name in kept if name not in gone]
+        assert await names_of(store) == left
+    disk.lose(INDEX)
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == left
+        await trio.sleep(100)
+        assert await names_of(store) == left
+
+
+async def test_many_restarts_leave_few_segments(autojump_clock: object) -> None:
+    disk = MemoryDisk(4)
+    for life in range(40):
+        async with running(disk, SETTINGS) as store:
+            await put(store, f"{life:02}", b"x" * 100)
+            await trio.sleep(20)
+    assert len([path for path in disk.paths() if "/segments/" in path]) < 12
+    async with running(disk, SETTINGS) as store:
+        assert len(await names_of(store)) == 40
+
+
+async def test_a_full_volume_refuses_puts_reads_and_deletes_go_on(autojump_clock: object) -> None:
+    disk = MemoryDisk(5, capacity=64 * MIB)
+    async with running(disk, settings_for("/srv/v1", reserve=4 * MIB)) as store:
+        names: list[str] = []
+        with suppress(VolumeFull):
+            while len(names) < 300:
+                name = f"{len(names):04}"
+                await put(store, name, payload_of(name, 300_000))
+                names.append(name)
+        assert 150 < len(names) < 220
+        (answer,) = await store.put_many([(piece_of("small", bytes(100_000)), bytes(100_000))])
+        assert isinstance(answer, (bool, VolumeFull))
+        await trio.sleep(10)
+        assert store.status().volumes[0].state == "full"
+        assert store.status().volumes[0].free < MIB
+        for name in names[::20]:
+            assert await get(store, name) == payload_of(name, 300_000)
+        assert await delete(store, names[:100]) == [True] * 100
+        await trio.sleep(30)
+        assert store.status().volumes[0].state == "ok"
+        assert await put(store, "again", payload_of("again", 300_000))
+        assert await get(store, names[-1]) == payload_of(names[-1], 300_000)
+
+
+async def test_a_disk_without_any_room_loses_nothing(autojump_clock: object) -> None:
+    """Others fill the disk, our reserve included: puts fail as full, nothing acknowledged is lost."""
+    disk = MemoryDisk(6, capacity=64 * MIB)
+    async with running(disk, settings_for("/srv/v1", reserve=0)) as store:
+        names = await fill(store, 20, 5000)
+        other = disk.create("/other", direct=False)
+        other.allocate(0, disk.capacity - disk.used() & -4096)
+        for name in ("a", "b"):
+            with pytest.raises(VolumeFull):
+                await put(store, name, bytes(20_000))
+        other.truncate(0)
+        assert await put(store, "a", bytes(20_000))
+        for name in names:
+            assert await get(store, name) == payload_of(name, 5000)
+    async with running(disk, settings_for("/srv/v1")) as store:
+        assert await names_of(store) == [*names, "a"]
+
+
+async def test_a_failed_sync_stops_writes_until_the_next_start(autojump_clock: object) -> None:
+    disk = MemoryDisk(7)
+    async with running(disk, SETTINGS) as store:
+        await put(store, "before", b"x")
+        disk.fail_syncs = 1
+        with pytest.raises(VolumeFailed):
+            await put(store, "during", b"x")
+        for name in ("after", "large"):
+            with pytest.raises((VolumeFailed, VolumeFull)):
+                await put(store, name, bytes(10 if name == "after" else 200_000))
+        with pytest.raises(VolumeFailed):
+            await delete(store, ["before"])
+        assert store.status().volumes[0].state == "readonly"
+        assert await get(store, "before") == b"x"
+    async with running(disk, SETTINGS) as store:
+        assert await get(store, "before") == b"x"
+        assert await put(store, "after", b"y")
+
+
+async def test_a_failed_write_ends_the_segment_and_writing_goes_on(autojump_clock: object) -> None:
+    disk = MemoryDisk(8)
+    async with running(disk, SETTINGS) as store:
+        for turn in range(4):
+            size = 200_000 if turn % 2 else 2000
+            assert await put(store, f"before{turn}", bytes(size))
+            disk.fail_writes = 1
+            with pytest.raises(VolumeFailed):
+                await put(store, f"bad{turn}", bytes(size))
+            assert await put(store, f"good{turn}", bytes(size))
+        with pytest.raises(NoSuchPiece):
+            await store.open("bad0")
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == sorted(f"{word}{turn}" for turn in range(4) for word in ("before", "good"))
