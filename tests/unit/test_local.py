@@ -110,10 +110,10 @@ async def test_what_dies_is_started_again_and_what_is_killed_stays_down(tmp_path
     assert node.process.returncode == -signal.SIGTERM
 
 
-async def test_a_node_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path, scripts: None) -> None:
+def test_a_node_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path, scripts: None) -> None:
     keeper = Supervisor([script(tmp_path, "api", "raise SystemExit('port taken')")], print)
     with pytest.raises(ExceptionGroup) as caught:
-        await keeper.run()
+        trio.run(keeper.run, strict_exception_groups=True)
     matched, rest = caught.value.split(NotStarted)
     assert rest is None
     assert "port taken" in "".join(map(str, _leaves(matched)))
