@@ -52,11 +52,6 @@ class Extent:
 # Readers
 
 
-async def find_extent(kv: KV, extent: ExtentId) -> Extent | None:
-    entry = await kv.get(keys.extent(extent))
-    return None if entry is None else decode(extent, entry.value)
-
-
 async def read_page(kv: KV, extent: ExtentId, page: int) -> list[PageEntry]:
     """The chunks ``page * PAGE_CHUNKS`` and following. Raises ManifestCorrupt if the page is not there."""
     entry = await kv.get(keys.extent_page(extent, page))
@@ -100,14 +95,6 @@ def append_chunk(tx: Transaction, extent: ExtentId, chunk: ChunkId, size: int) -
     assert now.size == now.chunks * now.chunk_size, "only the last chunk may be shorter than the others"
     tx.put(key, old[:-1] + (b"," if place else b"") + entry + b"]")
     _write(tx, replace(now, chunks=now.chunks + 1, size=now.size + size))
-
-
-def keep_open(tx: Transaction, extent: ExtentId, expires_ms: int) -> None:
-    """An upload goes on: let it expire later. Raises Conflict if the extent is not open any more."""
-    now = _open(tx, extent)
-    tx.delete(keys.open_extent(now.expires_ms, extent))
-    tx.put(keys.open_extent(expires_ms, extent), b"1{}")
-    _write(tx, replace(now, expires_ms=expires_ms))
 
 
 def seal(tx: Transaction, extent: ExtentId) -> ExtentRef:

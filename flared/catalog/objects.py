@@ -99,12 +99,6 @@ async def find_object(kv: KV, name: ObjectName) -> Manifest:
     return decode(name, entry.value)
 
 
-async def find_manifest(kv: KV, name: ObjectName) -> Manifest | None:
-    """The newest version, or None if there is no such object or bucket."""
-    entry = await kv.get(keys.object_(*name))
-    return None if entry is None else decode(name, entry.value)
-
-
 async def find_object_and_chunk(kv: KV, name: ObjectName) -> tuple[Manifest, ChunkRecord | None]:
     """The manifest and the record of its only chunk, both of one moment. Raises NoSuchBucket or NoSuchObject.
 

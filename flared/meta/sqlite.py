@@ -32,8 +32,10 @@ log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+ROW_PAGES = 2
+"""Pages of the log that a row costs: of the index and of the table. New rows share those of the table."""
 GROUP_PAGES = 4
-"""Pages a group appends to the log beyond one a row: inner pages, splits, the header."""
+"""Pages that a group costs beyond: inner ones, splits, the header."""
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
@@ -43,8 +45,8 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 @dataclass(frozen=True, slots=True)
 class SqliteSettings:
     cache_bytes: int = 16 * 1024 * 1024
-    checkpoint_pages: int = 4096
-    """Pages (4 KiB) that the log may hold beyond the database before a thread begins to move them: 16 MiB."""
+    checkpoint_pages: int = 8192
+    """Pages (4 KiB) that the log may hold beyond the database before a thread begins to move them: 32 MiB at most, by an estimate."""
     log_pages_max: int = 16384
     """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
     gate_pages: int = 512
@@ -144,6 +146,8 @@ class SqliteKV:
             scanner.close()
         self._checkpointer.close()
         self._writer.close()
+        # The log is gone now, and on a disk that fills up meanwhile the next start needs room for one.
+        self._reserve.restore()
         self._lock.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -334,12 +338,15 @@ class SqliteKV:
 
     def _group_committed(self, group: _Group) -> None:
         self._reader.refresh()
+        written = 0
         for key, entry in group.writes.items():
             self._cache.update(key, entry)
+            if entry is not None:
+                written += len(entry.value)
         self._groups += 1
         self._transactions += len(group.jobs)
         self._rows += len(group.writes)
-        self._count_pages(len(group.writes) + GROUP_PAGES)
+        self._count_pages(ROW_PAGES * len(group.writes) + written // PAGE_BYTES + GROUP_PAGES)
         for job in group.jobs:
             if job.error is None:
                 self._tell(job.notes)
@@ -414,7 +421,9 @@ class SqliteKV:
         if not self._nearly_moved() and self._log.pages + self._appended < 2 * self._log_limit:
             return
         self._reader.refresh()
-        if not await self._checkpoint():
+        moved = await self._checkpoint()
+        self._reader.refresh()  # of what was read meanwhile: a reader that still looks into the log keeps it going
+        if not moved:
             self._log_limit *= 2
         elif self._log.moved < self._log.pages:
             # A backup that reads the file holds on to the log: do not stop the puts for nothing at every turn.

@@ -102,7 +102,7 @@ class LittleStore:
         return await self.kv.transact(decide)
 
     async def copy(self, source: ObjectName, target: ObjectName) -> bool:
-        manifest = await objects.find_manifest(self.kv, source)
+        manifest = await self.kv.view(lambda look: objects.read_object(look, source))
         if manifest is None:
             return False
 

@@ -11,7 +11,7 @@ from flared.catalog.chunks import ChunkRecord, find_chunk
 from flared.catalog.chunks import decode as decode_chunk
 from flared.catalog.chunks import encode as encode_chunk
 from flared.catalog.manifest import ExtentId, ExtentRef, Manifest
-from flared.catalog.objects import Listing, find_manifest, find_object, find_object_and_chunk, list_page
+from flared.catalog.objects import Listing, find_object, find_object_and_chunk, list_page, read_object
 from flared.errors import ManifestCorrupt, NoSuchBucket, NoSuchObject, PreconditionFailed
 from flared.meta.keys import object_
 from flared.meta.kv import KV
@@ -57,7 +57,7 @@ async def test_what_is_not_there_is_said_precisely(store: LittleStore) -> None:
             await find(store.kv, object_name("a"))
         with pytest.raises(NoSuchBucket):
             await find(store.kv, NOWHERE)
-    assert await find_manifest(store.kv, NOWHERE) is None
+    assert await store.kv.view(lambda look: read_object(look, NOWHERE)) is None
     assert not await store.delete(object_name("a"))
     with pytest.raises(NoSuchBucket):
         await store.delete(NOWHERE)

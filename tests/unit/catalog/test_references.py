@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flared.catalog import extents
 from flared.catalog.garbage import Garbage
 from flared.catalog.manifest import ExtentId, Manifest
-from flared.catalog.objects import find_manifest
+from flared.catalog.objects import read_object
 from flared.catalog.totals import Totals
 from flared.meta.memory import MemoryKV
 from flared.names import ObjectName, piece_name
@@ -77,7 +77,7 @@ class Machine:
 
     async def copy(self, source: ObjectName, target: ObjectName) -> None:
         if await self.store.copy(source, target):
-            manifest = await find_manifest(self.store.kv, target)
+            manifest = await self.store.kv.view(lambda look: read_object(look, target))
             assert manifest is not None
             self._now(target, self.objects[source], manifest)
 
@@ -105,7 +105,7 @@ class Machine:
     async def check(self) -> None:
         assert await recount(self.store.kv, self.totals) == []
         for name, body in self.objects.items():
-            manifest = await find_manifest(self.store.kv, name)
+            manifest = await self.store.kv.view(lambda look, name=name: read_object(look, name))
             assert manifest == self.manifests[name]
             chunks = await self.store.chunks_of(manifest)
             assert len(chunks) == len(body)
