@@ -74,6 +74,9 @@ class Screen:
         began = time.monotonic()
         try:
             yield remarks.append
+        except trio.Cancelled:
+            self._print(self._paint("31", "  interrupted"))
+            raise
         except BaseException:
             self._print(self._paint("31", "  failed"))
             raise
