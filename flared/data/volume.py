@@ -386,8 +386,7 @@ class Volume:
         try:
             if batch.left:
                 appender.wake()
-                with trio.CancelScope(shield=True):
-                    await batch.done.wait()
+                await batch.wait_whatever_comes()
         finally:
             for name in names:
                 del self._pending[name]
