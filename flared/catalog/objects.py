@@ -24,7 +24,7 @@ Conditions = Callable[[Manifest | None], None]
 MANIFESTS_PER_TURN = 64
 """Decoding so many takes a fifth of a millisecond; then others get the event loop."""
 
-SEEK_PAGE = 128
+SEEK_PAGE = 32
 """Keys a step of a listing with a delimiter reads: enough for flat stretches, little lost before a seek."""
 
 

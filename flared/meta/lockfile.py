@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from flared.errors import Busy
+from flared.errors import Busy, ConfigError
 
 
 class LockFile:
@@ -16,8 +16,11 @@ class LockFile:
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        """Raises Busy, naming the holder's process id, if another holds it."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Raises Busy, naming the holder's process id, if there is one; ConfigError if there can be no such file."""
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigError([f"{what} cannot be opened: {error.strerror}: {path}"]) from error
         try:
             self._lock(what)
         except BaseException:

@@ -46,7 +46,7 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 class SqliteSettings:
     cache_bytes: int = 16 * 1024 * 1024
     checkpoint_pages: int = 8192
-    """Pages (4 KiB) that the log may hold beyond the database before a thread begins to move them: 32 MiB at most, by an estimate."""
+    """Pages (4 KiB) that groups append to the log before a thread moves them: 32 MiB at most, by an estimate."""
     log_pages_max: int = 16384
     """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
     gate_pages: int = 512

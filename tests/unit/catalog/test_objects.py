@@ -79,7 +79,7 @@ async def test_conditions_see_the_newest_version_and_stop_everything(store: Litt
 
 # Records
 
-strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+strings = st.text(max_size=20)
 refs = st.builds(ExtentRef, st.just(ExtentId("e" * 32)), st.integers(0), st.integers(0), st.integers(0))
 
 

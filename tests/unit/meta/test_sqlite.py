@@ -287,6 +287,11 @@ async def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        await SqliteKV.open(tmp_path / "nowhere" / "meta.db", threads=InlineThreads())
+
+
 async def test_the_log_stays_bounded_under_load_that_never_pauses(tmp_path: Path) -> None:
     settings = SqliteSettings(checkpoint_pages=40, log_pages_max=100, gate_pages=10)
     path = tmp_path / "meta.db"
