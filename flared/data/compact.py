@@ -79,8 +79,8 @@ class Compactor:
         if self._volume.state not in ("ok", "full"):
             return False
         await self._roll_dead()
-        tombstones = await self._volume.ask_index(Index.tombstone_bytes)
-        rows = await self._volume.change_index(Index.segments)
+        tombstones = await self._volume.shadow.ask(Index.tombstone_bytes)
+        rows = await self._volume.shadow.change(Index.segments)
         group = self._choose(rows, tombstones)
         if group:
             await self._compact(
@@ -96,7 +96,7 @@ class Compactor:
 
     async def _roll_dead(self) -> None:
         """Seal an active segment that is mostly garbage: only sealed ones can be compacted."""
-        rows = {row.id: row for row in await self._volume.change_index(Index.segments)}
+        rows = {row.id: row for row in await self._volume.shadow.change(Index.segments)}
         for segment in self._volume.active_segments():
             row = rows.get(segment.id)
             if row and segment.size - BLOCK - row.live >= max(_GARBAGE_MIN, segment.size * _GARBAGE_SHARE):
@@ -148,7 +148,7 @@ class Compactor:
             if target:
                 await self._fill(target, sources)
             # From here on only the next start can tell whether the target counts; it is left in any case.
-            await volume.change_index(partial(_switch, group, target))
+            await volume.shadow.change(partial(_switch, group, target))
         except Damaged as error:
             self._broken.update(group)
             log.error("event=compaction_failed segments=%s error=%r", _listed(group), str(error))
@@ -190,7 +190,7 @@ class Compactor:
             found = iter(scan)
             while batch := await run(_take, found):
                 started = trio.current_time()
-                keep = await volume.ask_index(partial(_keep, source.id, batch))
+                keep = await volume.shadow.ask(partial(_keep, source.id, batch))
                 if keep:
                     await run(_copy, file, source, target, keep)
                 await trio.sleep(trio.current_time() - started)

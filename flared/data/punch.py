@@ -65,6 +65,8 @@ class Puncher:
             finally:
                 file.close()
         except FlareError as error:
+            if segment.id not in self._segments.known:
+                return  # compacted meanwhile
             log.warning("event=punch_failed path=%s error=%r", segment.path, str(error))
 
 

@@ -39,15 +39,15 @@ class Scrubber:
         """Verify the next pieces, in place order within the batch; False, so that ``wait`` sets the pace."""
         volume = self._volume
         if self._cursor is None:
-            self._cursor = await volume.ask_index(lambda index: index.text(_CURSOR))
+            self._cursor = await volume.shadow.ask(lambda index: index.text(_CURSOR))
             return False
-        places = await volume.ask_index(lambda index: index.places(self._cursor or "", _BATCH_PIECES))
+        places = await volume.shadow.ask(lambda index: index.places(self._cursor or "", _BATCH_PIECES))
         total = 0
         for name, place in sorted(places, key=lambda found: found[1]):
             total += place.length
             await self._verify(Wanted(name, place))
         self._cursor = places[-1][0] if len(places) == _BATCH_PIECES else ""
-        await volume.change_index(self._save)
+        await volume.shadow.change(self._save)
         stored = sum(segment.size for segment in volume.segments.known.values())
         share = total / max(stored, total, 1)
         self._pause = max(_PAUSE_MIN_SECONDS, self._period * share)

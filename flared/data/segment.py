@@ -79,7 +79,7 @@ class Segments:
             match = _NAME.fullmatch(name)
             if match:
                 self._discover(int(match[1], 16), _KINDS[match[2]], f"{self._path}/{name}")
-        self._next = max(self.known, default=0) + 1
+        self._next = max(self._next, max(self.known, default=0) + 1)
 
     def _discover(self, segment: int, kind: int, path: str) -> None:
         file = self._disk.open(path)

@@ -1,7 +1,6 @@
 """Volume: one directory on one disk. Put, delete and find pieces; what it acknowledges outlives a power cut.
 
-Truth is in the segments. Look-ups consult, in this order: the overlay (durable in a segment, not yet in the index),
-the part of it that is just being written to the index, the index.
+Truth is in the segments; where a piece lies is told by their shadow (overlay and index).
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
 
 import trio
 import xxhash
@@ -21,30 +19,23 @@ from flared.data.appender import Answer, Appender, Batch, Change, Delete, Put
 from flared.data.buffers import PieceBuffer
 from flared.data.disk import Buffer, Disk
 from flared.data.identity import Identity, join_cluster, load_identity
-from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place
+from flared.data.index import IndexCorrupt, Mark, Place
 from flared.data.pieces import BLOCK_SIZE, Piece, block_checksums
 from flared.data.punch import Puncher
 from flared.data.reader import Reader
 from flared.data.record import LARGE, SMALL, record_length
 from flared.data.replay import Replay, facts, remove_index
 from flared.data.segment import Segment, Segments
+from flared.data.shadow import Shadow
 from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 MIB = 1024 * 1024
 SEGMENT_SIZE_MAX = 1024 * MIB
 _SEGMENT_MIN = MIB
 RESERVE_MAX = 256 * MIB
-_FLUSH_ENTRIES = 2048
-_FLUSH_SECONDS = 0.5
-_OVERLAY_MAX = 100_000
-"""Entries beyond which puts are refused: the index cannot keep up, or has no room."""
 _SPACE_SECONDS = 2.0
-_CHECKPOINT_ENTRIES = 16 * 1024
 _SCHEME_BYTES_MAX = 15
 _NAME_BYTES_MAX = 200
 
@@ -81,13 +72,6 @@ class VolumeThreads:
     background: Threads
 
 
-class _Ask:
-    """The overlay does not know."""
-
-
-_ASK = _Ask()
-
-
 class Volume:
     """``run`` must be running for anything to happen; until the replay is over the state is ``replaying``."""
 
@@ -112,25 +96,15 @@ class Volume:
         self.segment_size = settings.segment_size
         self.reserve = settings.reserve
         self.segments = self._segments(random_bits)
-        self.reader = Reader(self.segments, threads.read, self.look, self.report_damage)
+        self.shadow = Shadow(path, threads.background, self._collect)
+        self.reader = Reader(self.segments, threads.read, self.shadow.look, self.report_damage)
         self.damaged: dict[str, Place] = {}
         self.new_damage: list[str] = []
         self.ready = trio.Event()
         self.workers: list[Worker] = []
         """What else is to run while the volume serves; set by whoever opens it."""
         self.deletes = 0
-        self._random = random_bits
-        self._index: Index | None = None
-        self._index_lock = trio.Lock()
-        self._index_lost = trio.Event()
-        self._overlay: dict[str, Place | None] = {}
-        self._flushing: dict[str, Place | None] = {}
-        self._deletions: list[Deletion] = []
-        self._marks: dict[int, Mark] = {}
         self._pending: dict[str, Batch] = {}
-        self._dirty = trio.Event()
-        self._full_overlay = trio.Event()
-        self._unsaved = 0
         self._sequence = 0
         self._small = self._appender(SMALL)
         self._large = self._appender(LARGE)
@@ -170,40 +144,43 @@ class Volume:
     async def _replay(self) -> None:
         """Bring the index up to date. A volume whose index turns out to be corrupt meanwhile begins anew."""
         self.state, self.reason = "replaying", "the index is being brought up to date"
-        self._overlay, self._flushing, self._deletions, self._marks = {}, {}, [], {}
-        self._index_lost = trio.Event()
+        self.shadow.clear()
         run = self.threads.background.run
         started = trio.current_time()
-        await run(self._measure)
+        await self._measure()
         await run(self.segments.discover)
-        while True:
-            replay = await run(Replay, self.disk, self._index_path, self.segments)
-            self._index = replay.index
-            steps = replay.steps()
-            try:
-                while await run(_advance, steps):
-                    self._index = replay.index
-                break
-            except IndexCorrupt as error:
-                log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
-                self._index = None
-                replay.index.close()
-                await run(remove_index, self.disk, self._index_path)
-        self._index = replay.index
+        replay = await self._bring_up()
         self._sequence = max(self._sequence, replay.sequence)
         self.pieces = replay.pieces
-        await run(self._measure)
+        self.shadow.complete = True
+        await self._measure()
         log.info(
             "event=volume_open path=%s pieces=%d replayed=%d seconds=%.2f",
             self.path, self.pieces, replay.records, trio.current_time() - started,
         )  # fmt: skip
+
+    async def _bring_up(self) -> Replay:
+        run = self.threads.background.run
+        while True:
+            replay = await run(Replay, self.disk, self._index_path, self.segments)
+            steps = replay.steps()
+            try:
+                self.shadow.use(replay.index)
+                while await run(_advance, steps):
+                    self.shadow.use(replay.index)
+                self.shadow.use(replay.index)
+                return replay
+            except IndexCorrupt as error:
+                log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
+                self.shadow.close()
+                await run(remove_index, self.disk, self._index_path)
 
     async def _serve(self) -> None:
         """Until cancelled, or until the index is lost."""
         self._small = self._appender(SMALL)
         self._large = self._appender(LARGE)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run_flusher)
+            nursery.start_soon(self.shadow.run)
             nursery.start_soon(self._run_measuring)
             nursery.start_soon(self.puncher.run)
             for worker in self.workers:
@@ -214,86 +191,23 @@ class Volume:
             self.state, self.reason = "ok", ""
             self._judge_space()
             self.ready.set()
-            await self._index_lost.wait()
+            await self.shadow.lost.wait()
+            self.state, self.reason = "replaying", "the index is being made again"
             nursery.cancel_scope.cancel()
-        self._close_index()
+        self.shadow.close()
 
     async def _close(self) -> None:
         try:
-            if self._index and not self._index_lost.is_set():
-                await self.flush()
+            if not self.shadow.lost.is_set():
+                await self.shadow.flush()
         except FlareError as error:  # the next start replays instead
             log.warning("event=last_flush_failed path=%s error=%r", self.path, str(error))
-        self._close_index()
+        self.shadow.close()
         self.segments.close()
-
-    def _close_index(self) -> None:
-        index, self._index = self._index, None
-        if index:
-            index.close()
 
     def join(self, cluster: str) -> None:
         """Note which cluster this volume serves; ConfigError if it is another one's."""
         self.identity = join_cluster(self.disk, self.path, self.identity, cluster)
-
-    # Looking up
-
-    def look(self, name: str) -> Place | None:
-        """Where the piece lies, None if it is not here. Busy if that cannot be known now."""
-        place = self._overlay.get(name, _ASK)
-        if place is _ASK:
-            place = self._flushing.get(name, _ASK)
-            if place is _ASK:
-                return self._ask(Index.find, name)
-        return place  # type: ignore[return-value]  # not _ASK here
-
-    def look_many(self, names: Sequence[str]) -> dict[str, Place]:
-        """Those that are here."""
-        found: dict[str, Place] = {}
-        ask = []
-        for name in names:
-            place = self._overlay.get(name, _ASK)
-            if place is _ASK:
-                place = self._flushing.get(name, _ASK)
-            if place is _ASK:
-                ask.append(name)
-            elif place is not None:
-                found[name] = place  # type: ignore[assignment]  # not _ASK here
-        if len(ask) == 1:
-            place = self._ask(Index.find, ask[0])
-            if place is not None:
-                found[ask[0]] = place
-        elif ask:
-            found.update(self._ask(Index.find_many, ask))
-        return found
-
-    async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
-        await self.flush()
-        page: list[tuple[str, int]] = []
-        while len(page) < limit:
-            rows = self._ask(Index.page, after, limit)
-            page += [row for row in rows if self._overlay.get(row[0], _ASK) is not None]
-            if len(rows) < limit:
-                break
-            after = rows[-1][0]
-        return page[:limit]
-
-    def _ask(self, question: Callable[[Index, *Ts], T], *arguments: *Ts) -> T:
-        if self._index is None:
-            raise Busy(f"{self.path}: {self.reason or 'the volume is not open'}")
-        try:
-            return question(self._index, *arguments)
-        except IndexCorrupt as error:
-            self.lose_index(error)
-            raise Busy(f"{self.path}: the index is being made again") from error
-
-    def lose_index(self, error: IndexCorrupt) -> None:
-        """The index cannot be trusted any more: make it again from the segments."""
-        if not self._index_lost.is_set():
-            log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
-            self.state, self.reason = "replaying", "the index is being made again"
-            self._index_lost.set()
 
     # Changing
 
@@ -304,7 +218,7 @@ class Volume:
             return [refusal] * len(items)
         batch = Batch(len(items))
         answers, pending, append = batch.answers, self._pending, self._small.append
-        overlay, flushing, damaged = self._overlay, self._flushing, self.damaged
+        recent, damaged = self.shadow.recent, self.damaged
         mine: list[str] = []
         later: list[int] = []
         for number, (piece, payload) in enumerate(items):
@@ -314,7 +228,7 @@ class Volume:
                 answers[number] = bad
             elif name in pending or name in damaged:
                 later.append(number)
-            elif (place := overlay[name] if name in overlay else flushing.get(name, _ASK)) and place is not _ASK:
+            elif isinstance(place := recent(name), Place):
                 answers[number] = False
             elif not self._admit(record_length(SMALL, len(name), piece.size)):
                 answers[number] = VolumeFull(f"{self.path} is full")
@@ -342,7 +256,7 @@ class Volume:
             if piece.name not in self._pending and piece.name not in self.damaged:
                 break
             await self._make_way(piece.name)
-        if self.look(piece.name):
+        if self.shadow.look(piece.name):
             return False
         if not self._admit(record_length(LARGE, 0, piece.size)):
             raise VolumeFull(f"{self.path} is full")
@@ -363,7 +277,7 @@ class Volume:
         batch = Batch(len(names))
         mine: list[str] = []
         later: list[int] = []
-        places = self.look_many(names)
+        places = self.shadow.look_many(names)
         for number, name in enumerate(names):
             if name in self._pending:
                 later.append(number)
@@ -406,12 +320,14 @@ class Volume:
         await trio.lowlevel.checkpoint()  # its own caller takes it off the list
 
     def _refusal(self) -> FlareError | None:
-        if self.state in ("ok", "full"):
-            return None
-        return Busy(f"{self.path}: {self.reason}") if self.state == "replaying" else VolumeFailed(self.reason)
+        if self.state in ("readonly", "failed"):
+            return VolumeFailed(f"{self.path}: {self.reason}")
+        if self.state == "replaying" or not self.shadow.complete:
+            return Busy(f"{self.path}: {self.reason or 'the index is being made again'}")
+        return None
 
     def _admit(self, length: int) -> bool:
-        if self.free < length or len(self._overlay) > _OVERLAY_MAX:
+        if self.free < length or self.shadow.overloaded:
             return False
         self.free -= length
         return True
@@ -423,32 +339,18 @@ class Volume:
         return self._sequence
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """In the thread that writes small groups; for names that the overlay does not know."""
-        index = self._index
-        if index is None:
-            raise Busy(f"{self.path}: the index is being made again")
-        try:
-            return index.present(names)
-        except IndexCorrupt as error:
-            raise Busy(f"{self.path}: {error}") from error
+        return self.shadow.present(names)
 
     def settled(self, change: Change, place: Place) -> None:
         if isinstance(change, Put):
-            self._overlay[change.name] = place
+            self.shadow.put(change.name, place)
             self.pieces += 1
         else:
-            victim = change.victim
-            self._overlay[change.name] = None
-            self._deletions.append(
-                Deletion(change.name, place.segment, place.sequence, victim.segment, victim.sequence)
-            )
+            self.shadow.delete(change.name, place, change.victim)
             self.pieces -= 1
             self.deletes += 1
-            self.puncher.add(victim)
+            self.puncher.add(change.victim)
             self.damaged.pop(change.name, None)
-        self._dirty.set()
-        if len(self._overlay) >= _FLUSH_ENTRIES:
-            self._full_overlay.set()
 
     def stop_writes(self, reason: str) -> None:
         if self.state in ("ok", "full"):
@@ -457,77 +359,10 @@ class Volume:
             for appender in (self._small, self._large):
                 appender.close(VolumeFailed(reason))
 
-    # The index
-
-    async def flush(self) -> None:
-        """Write the overlay into the index. After a failure it is kept, and tried again later."""
-        async with self._index_lock:
-            await self._flush()
-
-    async def change_index(self, change: Callable[[Index], T]) -> T:
-        """Run a change of the index in a thread, after everything that is durable has reached it."""
-        async with self._index_lock:
-            await self._flush()
-            return await self._in_thread(change)
-
-    async def ask_index(self, question: Callable[[Index], T]) -> T:
-        """Ask the index in a thread, on the connection that changes it."""
-        async with self._index_lock:
-            return await self._in_thread(question)
-
-    async def _in_thread(self, question: Callable[[Index], T]) -> T:
-        """With the lock held."""
-        if self._index is None:
-            raise Busy(f"{self.path}: the volume is not open")
-        try:
-            return await self.threads.background.run(question, self._index)
-        except IndexCorrupt as error:
-            self.lose_index(error)
-            raise Busy(str(error)) from error
-
-    async def _flush(self) -> None:
-        self._full_overlay = trio.Event()
-        if not self._overlay and not self._deletions:
-            return
-        self._dirty = trio.Event()
-        for mark in (*self._small.take_marks(), *self._large.take_marks()):
-            self._marks[mark.id] = mark
-        self._flushing, self._overlay = self._overlay, {}
-        deletions, self._deletions = self._deletions, []
-        marks, self._marks = self._marks, {}
-        entries = self._flushing
-        noted = facts(self.segments.next_id, self._sequence)
-
-        def change(index: Index) -> None:
-            puts = [(name, place) for name, place in entries.items() if place is not None]
-            index.apply(puts, deletions, marks.values(), noted)
-            self._unsaved += len(entries)
-            if self._unsaved >= _CHECKPOINT_ENTRIES or len(entries) < _FLUSH_ENTRIES:
-                self._unsaved = 0
-                index.checkpoint()
-
-        try:
-            await self._in_thread(change)
-        except BaseException:
-            self._overlay = {**entries, **self._overlay}
-            self._deletions = deletions + self._deletions
-            self._marks = {**marks, **self._marks}
-            raise
-        finally:
-            self._flushing = {}
-
-    async def _run_flusher(self) -> None:
-        while True:
-            await self._dirty.wait()
-            with trio.move_on_after(_FLUSH_SECONDS):
-                await self._full_overlay.wait()
-            with trio.CancelScope(shield=True):
-                try:
-                    await self.flush()
-                    continue
-                except FlareError as error:
-                    log.error("event=index_flush_failed path=%s error=%r", self.path, str(error))
-            await trio.sleep(_SPACE_SECONDS)
+    def _collect(self) -> tuple[Sequence[Mark], dict[str, int]]:
+        """What the index is to learn with the next flush, besides places."""
+        marks = [*self._small.take_marks(), *self._large.take_marks()]
+        return marks, facts(self.segments.next_id, self._sequence)
 
     async def roll(self, kind: int) -> None:
         """Seal the active segment of this kind as soon as no group is under way."""
@@ -554,16 +389,15 @@ class Volume:
             self.damaged[name] = place
             self.new_damage.append(name)
 
-    def _measure(self) -> None:
-        """In a thread: ask the disk how much room there is."""
-        space = self.disk.space(self.path)
+    async def _measure(self) -> None:
+        """Ask the disk how much room there is."""
+        space = await self.threads.background.run(self.disk.space, self.path)
         self.capacity = space.capacity
         self.segment_size = max(_SEGMENT_MIN, min(self.settings.segment_size, space.capacity // 64))
         self.reserve = min(self.settings.reserve, space.capacity // 8)
         unused = self._small.unused_bytes + self._large.unused_bytes
         self.free = space.free + unused - self.reserve
-        known = list(self.segments.known.values())
-        self.used = sum(segment.allocated for segment in known) - unused
+        self.used = sum(segment.allocated for segment in self.segments.known.values()) - unused
         self._judge_space()
 
     def _judge_space(self) -> None:
@@ -577,7 +411,7 @@ class Volume:
         while True:
             await trio.sleep(_SPACE_SECONDS)
             try:
-                await self.threads.background.run(self._measure)
+                await self._measure()
             except FlareError as error:
                 log.error("event=measuring_failed path=%s error=%r", self.path, str(error))
 
@@ -596,7 +430,7 @@ class Volume:
 
 def _advance(steps: Iterator[None]) -> bool:
     """One step; False if there was none left."""
-    return next(steps, _ASK) is None
+    return next(steps, "over") is None
 
 
 def _check(piece: Piece, payload: Buffer) -> FlareError | None:

@@ -152,10 +152,12 @@ class Volumes:
         unsure: FlareError | None = self._left_out()
         for volume in self._volumes:
             try:
-                places = volume.look_many([name for name in names if name not in answers] if answers else names)
+                places = volume.shadow.look_many([name for name in names if name not in answers] if answers else names)
             except FlareError as error:
                 unsure = error
                 continue
+            if not volume.shadow.complete:
+                unsure = Busy(f"volume {volume.path} cannot be asked for everything yet")
             wanted = []
             for name, place in places.items():
                 if place.size < LARGE_SIZE:
@@ -214,7 +216,7 @@ class Volumes:
         found: dict[str, Place] = {}
         for volume in self._volumes:
             try:
-                places = volume.look_many(names)
+                places = volume.shadow.look_many(names)
             except Busy:
                 continue
             found.update((name, place) for name, place in places.items() if name not in volume.damaged)
@@ -237,7 +239,7 @@ class Volumes:
         left_out = self._left_out()
         if left_out:
             raise left_out
-        pages = [await volume.page(after, limit) for volume in self._volumes]
+        pages = [await volume.shadow.page(after, limit) for volume in self._volumes]
         if len(pages) == 1:
             return pages[0]
         merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
-from flared.data.record import LARGE, SMALL
+from flared.background import InlineThreads
+from flared.data.index import IndexCorrupt
 from flared.data.scrub import Scrubber
-from flared.data.volumes import Volumes
+from flared.data.volumes import Volumes, open_volumes
 from flared.errors import Busy, NoSuchPiece, PieceCorrupt
-from tests.support.engine import MIB, delete, get, names_of, payload_of, put, running, settings_for
+from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
 
 SETTINGS = settings_for("/srv/v1", segment_size=64 * MIB)
@@ -17,7 +18,7 @@ SETTINGS = settings_for("/srv/v1", segment_size=64 * MIB)
 
 def rot(disk: MemoryDisk, store: Volumes, name: str, *, header: bool = False) -> None:
     volume = store._volumes[0]
-    place = volume.look(name)
+    place = volume.shadow.look(name)
     assert place
     path = volume.segments.known[place.segment].path
     disk.flip(path, place.offset + 40 if header else place.offset + place.length - max(8, place.size // 2))
@@ -134,10 +135,7 @@ async def test_a_corrupt_index_is_made_again_while_the_answer_is_busy(autojump_c
             await put(store, f"{number:02}", payload_of(f"{number}", 1000 if number % 5 else 200_000))
         await store.list("", 1)
         volume = store._volumes[0]
-        from flared.data.index import IndexCorrupt
-
-        volume.lose_index(IndexCorrupt("malformed"))
-        assert store.status().volumes[0].state == "replaying"
+        volume.shadow.lose(IndexCorrupt("malformed"))
         with pytest.raises(Busy):
             await put(store, "no", b"x")
         await trio.sleep(1)
@@ -161,8 +159,8 @@ async def test_several_volumes_are_one_store(autojump_clock: object) -> None:
         assert not await put(store, "three", bytes(200_000))
         assert await get(store, "one") == b"1"
         volume = store._volumes[1]
-        volume.state, volume.reason, index = "failed", "broken", volume._index
-        volume._index = None
+        volume.state, volume.reason, index = "failed", "broken", volume.shadow._index
+        volume.shadow.use(None)
         for name in ("two", "none"):
             with pytest.raises(Busy):
                 await store.open(name)
@@ -173,5 +171,35 @@ async def test_several_volumes_are_one_store(autojump_clock: object) -> None:
         deleted, gone = await store.delete_many(["four", "none"])
         assert not isinstance(deleted, bool)
         assert not isinstance(gone, bool)
-        volume._index = index
-    assert (SMALL, LARGE) == (1, 2)
+        volume.shadow.use(index)
+
+
+async def test_while_the_index_is_made_again_nothing_is_called_absent(autojump_clock: object) -> None:
+    disk = MemoryDisk(9)
+    async with running(disk, SETTINGS) as store:
+        for number in range(6000):
+            await store.put_many([(piece_of(f"{number:04}", b"x"), b"x")])
+    disk.lose("/srv/v1/index.db")
+    store = await open_volumes(SETTINGS, disk=disk, threads=InlineThreads())
+    seen = set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.run)
+        volume = store._volumes[0]
+        while not volume.shadow.complete:
+            for name in ("0001", "5999", "none"):
+                try:
+                    await get(store, name)
+                    seen.add((name, "found"))
+                except Busy:
+                    seen.add((name, "busy"))
+                except NoSuchPiece:
+                    assert volume.shadow.complete
+                (answer,) = await store.read_many([name])
+                assert volume.shadow.complete or isinstance(answer, (tuple, Busy))
+            for refused in (store.delete_many(["none"]), store.put_many([(piece_of("none", b""), b"")])):
+                (refusal,) = await refused
+                assert volume.shadow.complete or isinstance(refusal, Busy)
+            await trio.lowlevel.checkpoint()
+        assert seen >= {("0001", "busy"), ("0001", "found"), ("5999", "busy"), ("none", "busy")}
+        assert len(await names_of(store)) >= 6000
+        nursery.cancel_scope.cancel()

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flared.data import record
 from flared.data.pieces import BLOCK_SIZE, Piece
 from flared.data.record import (
     ALIGNED,
@@ -54,13 +58,13 @@ def test_what_is_packed_is_parsed(
     assert len(packed) == header_length(len(piece.name), piece.size)
     assert len(packed) <= BLOCK
     assert len(packed) % 8 == 0
-    record = parse_record(memoryview(packed + b"payload"), salt, segment, offset)
-    assert record
-    assert record.piece() == piece
-    assert (record.kind, record.sequence) == (PIECE, sequence)
-    assert record.length == record_length(LARGE if aligned else SMALL, len(piece.name), piece.size)
+    parsed = parse_record(memoryview(packed + b"payload"), salt, segment, offset)
+    assert parsed
+    assert parsed.piece() == piece
+    assert (parsed.kind, parsed.sequence) == (PIECE, sequence)
+    assert parsed.length == record_length(LARGE if aligned else SMALL, len(piece.name), piece.size)
     start = BLOCK if aligned else len(packed)
-    assert record.payload_offset == offset + start
+    assert parsed.payload_offset == offset + start
     assert parse_piece(memoryview(packed), salt, segment, offset, piece.name) == (piece, start)
     assert parse_piece(memoryview(packed), salt, segment, offset, piece.name + "x") is None
 
@@ -68,9 +72,9 @@ def test_what_is_packed_is_parsed(
 @given(names, u64, u64, u64, u64)
 def test_tombstones_too(name: str, segment: int, offset: int, sequence: int, salt: int) -> None:
     packed = pack_tombstone(name, segment, offset, sequence, salt)
-    record = parse_record(memoryview(packed), salt, segment, offset)
-    assert record
-    assert (record.kind, record.name, record.sequence, record.length) == (TOMBSTONE, name, sequence, len(packed))
+    parsed = parse_record(memoryview(packed), salt, segment, offset)
+    assert parsed
+    assert (parsed.kind, parsed.name, parsed.sequence, parsed.length) == (TOMBSTONE, name, sequence, len(packed))
     assert parse_piece(memoryview(packed), salt, segment, offset, name) is None
 
 
@@ -104,3 +108,10 @@ def test_heads(segment: int, kind: int, salt: int, volume: bytes, sources: list[
 def test_padding_ends_on_eight(size: int) -> None:
     assert (size + len(padding(size))) % 8 == 0
     assert not any(padding(size))
+
+
+def test_the_grammar_in_the_documents_is_the_one_in_the_code() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "segment-format.md").read_text()
+    grammar = document.split("```")[1].strip()
+    assert record.__doc__
+    assert grammar in inspect.cleandoc(record.__doc__)

@@ -1,0 +1,240 @@
+"""Shadow: what a volume knows of where its pieces lie: the index, and what is durable but not yet in it.
+
+Look-ups consult, in this order: the overlay (durable in a segment, not yet in the index), the part of it that is just
+being written to the index, the index. All of it can be lost at any time and is made again from the segments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from flared.background import Threads
+from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place
+from flared.errors import Busy, FlareError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+FLUSH_ENTRIES = 2048
+FLUSH_SECONDS = 0.5
+OVERLAY_MAX = 100_000
+"""Entries beyond which puts are refused: the index cannot keep up, or has no room."""
+_CHECKPOINT_ENTRIES = 16 * 1024
+_RETRY_SECONDS = 2.0
+
+
+class Unknown:
+    """The overlay says nothing about a name."""
+
+
+UNKNOWN = Unknown()
+
+
+class Shadow:
+    """``collect`` gives the marks and facts to write with each flush, as of this moment."""
+
+    def __init__(
+        self, path: str, threads: Threads, collect: Callable[[], tuple[Sequence[Mark], dict[str, int]]]
+    ) -> None:
+        self._path = path
+        self._threads = threads
+        self._collect = collect
+        self._lock = trio.Lock()
+        self._index: Index | None = None
+        self._unsaved = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; a replay begins."""
+        self.complete = False
+        """Whether what is not found is not there; not so while a replay is under way."""
+        self.lost = trio.Event()
+        """Set when the index cannot be trusted any more."""
+        self._overlay: dict[str, Place | None] = {}
+        self._flushing: dict[str, Place | None] = {}
+        self._deletions: list[Deletion] = []
+        self._marks: dict[int, Mark] = {}
+        self._dirty = trio.Event()
+        self._full = trio.Event()
+
+    def use(self, index: Index | None) -> None:
+        self._index = index
+
+    def close(self) -> None:
+        self.complete = False
+        index, self._index = self._index, None
+        if index:
+            index.close()
+
+    # Looking up, on the event loop
+
+    def look(self, name: str) -> Place | None:
+        """Where the piece lies, None if it is not here. Busy if that cannot be known now."""
+        place = self.recent(name)
+        if isinstance(place, Unknown):
+            place = self._ask(Index.find, name)
+            if place is None:
+                self.check_complete()
+        return place
+
+    def look_many(self, names: Sequence[str]) -> dict[str, Place]:
+        """Those that are found; the others are not here only if it is ``complete``."""
+        found: dict[str, Place] = {}
+        ask = []
+        for name in names:
+            place = self.recent(name)
+            if isinstance(place, Unknown):
+                ask.append(name)
+            elif place is not None:
+                found[name] = place
+        if len(ask) == 1:
+            place = self._ask(Index.find, ask[0])
+            if place is not None:
+                found[ask[0]] = place
+        elif ask:
+            found.update(self._ask(Index.find_many, ask))
+        return found
+
+    def recent(self, name: str) -> Place | Unknown | None:
+        """What the index has not learned yet: a place, None if deleted, else UNKNOWN."""
+        place = self._overlay.get(name, UNKNOWN)
+        return self._flushing.get(name, UNKNOWN) if place is UNKNOWN else place
+
+    async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
+        self.check_complete()
+        await self.flush()
+        page: list[tuple[str, int]] = []
+        while len(page) < limit:
+            rows = self._ask(Index.page, after, limit)
+            page += [row for row in rows if self.recent(row[0]) is not None]
+            if len(rows) < limit:
+                break
+            after = rows[-1][0]
+        return page[:limit]
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """In the thread that writes small groups: those in the index, of names the overlay does not know."""
+        index = self._index
+        if index is None:
+            raise Busy(f"{self._path}: the index is being made again")
+        try:
+            return index.present(names)
+        except IndexCorrupt as error:
+            raise Busy(f"{self._path}: {error}") from error
+
+    def check_complete(self) -> None:
+        """Raises Busy while what is not found may be there."""
+        if not self.complete:
+            raise Busy(f"{self._path}: the index is being made again")
+
+    def _ask(self, question: Callable[[Index, *Ts], T], *arguments: *Ts) -> T:
+        if self._index is None:
+            raise Busy(f"{self._path}: the index is not open")
+        try:
+            return question(self._index, *arguments)
+        except IndexCorrupt as error:
+            raise self.lose(error) from error
+
+    def lose(self, error: IndexCorrupt) -> Busy:
+        """The index cannot be trusted any more: it is to be made again from the segments."""
+        if not self.lost.is_set():
+            log.error("event=index_corrupt path=%s error=%r", self._path, str(error))
+            self.complete = False
+            self.lost.set()
+        return Busy(f"{self._path}: the index is being made again")
+
+    # Changes
+
+    def put(self, name: str, place: Place) -> None:
+        """The piece is durable, there."""
+        self._overlay[name] = place
+        self._changed()
+
+    def delete(self, name: str, tombstone: Place, victim: Place) -> None:
+        """The tombstone is durable."""
+        self._overlay[name] = None
+        self._deletions.append(Deletion(name, tombstone.segment, tombstone.sequence, victim.segment, victim.sequence))
+        self._changed()
+
+    def _changed(self) -> None:
+        self._dirty.set()
+        if len(self._overlay) >= FLUSH_ENTRIES:
+            self._full.set()
+
+    @property
+    def overloaded(self) -> bool:
+        return len(self._overlay) > OVERLAY_MAX
+
+    async def flush(self) -> None:
+        """Write the overlay into the index. After a failure it is kept, and tried again later."""
+        async with self._lock:
+            await self._flush()
+
+    async def change(self, change: Callable[[Index], T]) -> T:
+        """Run a change of the index in a thread, after everything that is durable has reached it."""
+        async with self._lock:
+            await self._flush()
+            return await self._in_thread(change)
+
+    async def ask(self, question: Callable[[Index], T]) -> T:
+        """Ask the index in a thread, on the connection that changes it."""
+        async with self._lock:
+            return await self._in_thread(question)
+
+    async def run(self) -> None:
+        """Flush when there is much, or half a second after there was something; until cancelled."""
+        while True:
+            await self._dirty.wait()
+            with trio.move_on_after(FLUSH_SECONDS):
+                await self._full.wait()
+            with trio.CancelScope(shield=True):
+                try:
+                    await self.flush()
+                    continue
+                except FlareError as error:
+                    log.error("event=index_flush_failed path=%s error=%r", self._path, str(error))
+            await trio.sleep(_RETRY_SECONDS)
+
+    async def _in_thread(self, question: Callable[[Index], T]) -> T:
+        if self._index is None:
+            raise Busy(f"{self._path}: the index is not open")
+        try:
+            return await self._threads.run(question, self._index)
+        except IndexCorrupt as error:
+            raise self.lose(error) from error
+
+    async def _flush(self) -> None:
+        self._full = trio.Event()
+        if not self._overlay and not self._deletions:
+            return
+        self._dirty = trio.Event()
+        fresh, facts = self._collect()
+        marks, self._marks = {**self._marks, **{mark.id: mark for mark in fresh}}, {}
+        entries, self._overlay = self._overlay, {}
+        deletions, self._deletions = self._deletions, []
+        self._flushing = entries
+
+        def apply(index: Index) -> None:
+            puts = [(name, place) for name, place in entries.items() if place is not None]
+            index.apply(puts, deletions, marks.values(), facts)
+            self._unsaved += len(entries)
+            if self._unsaved >= _CHECKPOINT_ENTRIES or len(entries) < FLUSH_ENTRIES:
+                self._unsaved = 0
+                index.checkpoint()
+
+        try:
+            await self._in_thread(apply)
+        except BaseException:
+            self._overlay = {**entries, **self._overlay}
+            self._deletions = deletions + self._deletions
+            self._marks = {**marks, **self._marks}
+            raise
+        finally:
+            self._flushing = {}
