@@ -93,6 +93,8 @@ def _encode(
 class _FanOut:
     """The pieces of one chunk on their way to their nodes, each with the ring's next node as its spare."""
 
+    __slots__ = ("_chunk", "_chunks", "_full", "_payload", "_piece", "_spares", "_task", "complete", "nodes", "tally")
+
     def __init__(
         self, chunks: Chunks, chunk: ChunkId, piece: Piece, payload: bytes | memoryview, scheme: Scheme
     ) -> None:
@@ -100,15 +102,15 @@ class _FanOut:
         self._chunk = chunk
         self._piece = piece
         self._payload = payload
-        self.tally = Tally(scheme.pieces, scheme.quorum)
-        self._quorum = trio.Event()
-        self._complete = trio.Event()
         self._full = 0
-        nodes = chunks.nodes
-        targets = nodes.choose(chunk, scheme.pieces)
+        self._spares: list[NodeName] | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self.tally = Tally(scheme.pieces, scheme.quorum)
+        self.complete = False
+        """No answer that comes after it counts."""
+        targets = chunks.nodes.choose(chunk, scheme.pieces)
         if len(targets) < scheme.quorum:
             _refuse(chunks, chunk, scheme)
-        self._spares: list[NodeName] | None = None
         self.nodes: list[NodeName | None] = [*targets]
         if len(targets) < scheme.pieces:
             self._note_absent(scheme.pieces)
@@ -121,9 +123,16 @@ class _FanOut:
             self.tally.fail(number, "no node could take it")
 
     async def send_small(self) -> None:
-        for number in range(self._sent_count()):
+        for number in range(self.tally.wanted - len(self.tally.failed)):
             self._queue(number)
-        await self._settle(STRAGGLER_SECONDS)
+        if not self._decided:
+            await self._park()
+        if not self.complete:
+            with trio.move_on_after(STRAGGLER_SECONDS):
+                await self._park()
+            self.complete = True
+        if not self.tally.won:
+            self._raise()
 
     def _queue(self, number: int) -> None:
         node = self.nodes[number]
@@ -135,7 +144,7 @@ class _FanOut:
 
     def _done_small(self, number: int, error: FlareError | None) -> None:
         # After the put was answered a straggler may still end well; heal finds its piece already there.
-        if error is not None and not self._complete.is_set() and self._take_spare(number):
+        if error is not None and not self.complete and self._take_spare(number):
             self._full += isinstance(error, VolumeFull)
             self._queue(number)
             return
@@ -144,14 +153,17 @@ class _FanOut:
     async def send_large(self) -> None:
         started = trio.current_time()
         async with trio.open_nursery() as nursery:
-            for number in range(self._sent_count()):
+            for number in range(self.tally.wanted - len(self.tally.failed)):
                 nursery.start_soon(self._send_one, number)
-            await self._quorum.wait()
-            patience = max(STRAGGLER_SECONDS, trio.current_time() - started)
-            with trio.move_on_after(patience):
-                await self._complete.wait()
+            if not self._decided:
+                await self._park()
+            if not self.complete:
+                with trio.move_on_after(max(STRAGGLER_SECONDS, trio.current_time() - started)):
+                    await self._park()
+                self.complete = True
             nursery.cancel_scope.cancel()
-        self._check()
+        if not self.tally.won:
+            self._raise()
 
     async def _send_one(self, number: int) -> None:
         while True:
@@ -164,42 +176,44 @@ class _FanOut:
                 await store.put(self._numbered(number), [memoryview(self._payload)])
             except FlareError as refusal:
                 error = refusal
-                self._full += isinstance(refusal, VolumeFull)
                 if self._take_spare(number):
+                    self._full += isinstance(refusal, VolumeFull)
                     continue
             self._done(number, error)
             return
 
-    async def _settle(self, patience: float) -> None:
-        await self._quorum.wait()
-        if not self._complete.is_set():
-            with trio.move_on_after(patience):
-                await self._complete.wait()
-            self._complete.set()
-        self._check()
+    @property
+    def _decided(self) -> bool:
+        return self.complete or self.tally.won
 
-    def _check(self) -> None:
-        if self.tally.won:
+    async def _park(self) -> None:
+        """Until the quorum is there, or the last answer."""
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _done(self, number: int, error: FlareError | None) -> None:
+        if self.complete:
             return
+        tally = self.tally
+        was_won = tally.won
+        if error is None:
+            tally.store(number)
+        else:
+            self._full += isinstance(error, VolumeFull)
+            tally.fail(number, str(error))
+        self.complete = tally.complete
+        if self._task is not None and (self.complete or (tally.won and not was_won)):
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+    def _raise(self) -> None:
         if self._full and self._full >= len(self.tally.failed):
             raise VolumeFull("no data node has room left for this")
         raise QuorumNotReached(wanted=self.tally.quorum, got=len(self.tally.stored), failures=self.tally.failures)
-
-    def _done(self, number: int, error: FlareError | None) -> None:
-        if self._complete.is_set():
-            return
-        if error is None:
-            self.tally.store(number)
-        else:
-            self._full += isinstance(error, VolumeFull)
-            self.tally.fail(number, str(error))
-        if self.tally.won or self.tally.complete:
-            self._quorum.set()
-        if self.tally.complete:
-            self._complete.set()
-
-    def _sent_count(self) -> int:
-        return self.tally.wanted - len(self.tally.failed)
 
     def _numbered(self, number: int) -> Piece:
         return self._piece if number == 0 else replace(self._piece, name=piece_name(self._chunk, number))

@@ -42,4 +42,6 @@ class Tally:
     @property
     def missing(self) -> list[int]:
         """Numbers of the pieces not known to be durable."""
+        if len(self.stored) == self.wanted:
+            return []
         return [number for number in range(self.wanted) if number not in self.stored]

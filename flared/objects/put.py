@@ -113,13 +113,34 @@ async def _put_small(target: _Target, body: BodySource, length: int, passing: Bo
         if passing.wanted:
             passing.update(data)
             passing.check()
-        return await (_put_one_chunk(target, data) if length else _put_empty(target))
+        if not length:
+            return await _put_empty(target)
+        return await (_put_one_chunk(target, data) if length >= LARGE_SIZE else _put_unshared(target, data))
     finally:
         budget.give_back(length)
 
 
+async def _put_unshared(target: _Target, plain: bytes) -> PutResult:
+    """A body too small to be shared: one chunk of a fresh generation, nothing to look up. The way of most puts, hence
+    without the detours of ``_store_chunk``."""
+    store, bucket, chunks = target.store, target.bucket, target.store.chunks
+    digest = await digest_of(chunks.threads, plain)
+    chunk = await write_chunk(chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress)
+    try:
+        attach = partial(_create, chunk, False, None, 0)
+        result = await store.kv.transact(_committing(target, len(plain), _etag(hashlib.sha256(digest), 1), attach))
+    except BaseException:
+        chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+        raise
+    chunks.in_flight.settle_write(chunk.id)
+    if chunk.missing:
+        store.degraded()
+    return result
+
+
 async def _put_empty(target: _Target) -> PutResult:
-    return await _commit(target, 0, _etag(hashlib.sha256(), 0), lambda tx: (None, ()))
+    decide = _committing(target, 0, _etag(hashlib.sha256(), 0), lambda tx: None)
+    return await target.store.kv.transact(decide)
 
 
 async def _put_one_chunk(target: _Target, plain: bytes | memoryview) -> PutResult:
@@ -128,7 +149,7 @@ async def _put_one_chunk(target: _Target, plain: bytes | memoryview) -> PutResul
     etag = _etag(hashlib.sha256(digest), 1)
 
     async def record(attach: Attach) -> tuple[PutResult, ChunkId]:
-        result = await _commit(target, len(plain), etag, lambda tx: (attach(tx), ()))
+        result = await target.store.kv.transact(_committing(target, len(plain), etag, attach))
         assert result.manifest.chunk is not None
         return result, result.manifest.chunk
 
@@ -248,7 +269,8 @@ class _ExtentWriter:
                 await self._store_all(cut, passing)
                 passing.check()
                 etag = _etag(self._etag, self._count)
-                return await _commit(self._target, self._size, etag, lambda tx: (None, (seal(tx, extent),)))
+                decide = _committing(self._target, self._size, etag, lambda tx: seal(tx, extent))
+                return await store.kv.transact(decide)
             except BaseException:
                 await _give_up(store, extent)
                 raise
@@ -328,27 +350,28 @@ async def _give_up(store: Store, extent: ExtentId) -> None:
         await store.kv.transact(lambda tx: give_up(tx, extent, due))
 
 
-async def _commit(
-    target: _Target,
-    size: int,
-    etag: str,
-    attach: Callable[[Transaction], tuple[ChunkId | None, tuple[ExtentRef, ...]]],
-) -> PutResult:
-    """Write the manifest, together with what it references, if the conditions still hold."""
-    store, headers = target.store, target.headers
+def _committing(
+    target: _Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ExtentRef | None]
+) -> Callable[[Transaction], PutResult]:
+    """The decision that writes the manifest, together with what it references, if the conditions still hold."""
+    store, headers, when = target.store, target.headers, target.when
     now = store.now()
-    due = due_ms(store)
+    moment = int(now * 1000)
+    due = moment + int(store.garbage_grace_seconds * 1000)
 
     def check(current: Manifest | None) -> None:
-        check_write(target.when, current.etag if current else None)
+        if not when.empty:
+            check_write(when, current.etag if current else None)
 
     def decide(tx: Transaction) -> PutResult:
-        chunk, extents = attach(tx)
+        held = attach(tx)
+        extents = (held,) if isinstance(held, ExtentRef) else ()
+        chunk = None if isinstance(held, ExtentRef) else held
         draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents)
-        manifest, replaced = put_version(tx, draft, check, int(now * 1000), due)
+        manifest, replaced = put_version(tx, draft, check, moment, due)
         return PutResult(manifest, replaced is None)
 
-    return await store.kv.transact(decide)
+    return decide
 
 
 def _etag(digests: hashlib._Hash, count: int) -> str:
