@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flared.errors import BadName, BadRequest
+from flared.upkeep.heartbeat import parse_heartbeat
+
+GOOD: dict[str, object] = {
+    "name": "data1",
+    "address": "10.0.0.1:9000",
+    "zone": "rack1",
+    "version": "0.1.0",
+    "cluster": None,
+    "instance": "i1",
+    "volumes": [{"id": "v1", "path": "/srv/a", "capacity": 100, "used": 10, "free": 90, "state": "ok"}],
+    "pieces": 3,
+    "damage": [],
+}
+
+
+def test_a_heartbeat_is_read_whole() -> None:
+    heartbeat = parse_heartbeat(json.loads(json.dumps(GOOD)))
+    assert (heartbeat.name, heartbeat.capacity, heartbeat.used, heartbeat.full) == ("data1", 100, 10, False)
+
+
+def test_a_node_without_a_writable_volume_is_full() -> None:
+    volume = {"id": "v1", "path": "/srv/a", "capacity": 100, "used": 100, "free": 0, "state": "full"}
+    assert parse_heartbeat(GOOD | {"volumes": [volume]}).full
+    assert parse_heartbeat(GOOD | {"volumes": []}).full
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "nowhere"},
+        {"address": 5},
+        {"zone": ""},
+        {"version": "x" * 300},
+        {"pieces": -1},
+        {"pieces": "3"},
+        {"volumes": {}},
+        {"volumes": [5]},
+        {"volumes": [{"id": "v"}]},
+        {"instance": None},
+        {"cluster": 7},
+    ],
+)
+def test_anything_else_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(BadRequest):
+        parse_heartbeat(GOOD | change)
+
+
+@pytest.mark.parametrize("data", [None, [], 5, "text"])
+def test_what_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(BadRequest):
+        parse_heartbeat(data)
+
+
+def test_a_bad_name_is_refused() -> None:
+    with pytest.raises(BadName):
+        parse_heartbeat(GOOD | {"name": "../x"})
