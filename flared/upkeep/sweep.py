@@ -24,11 +24,16 @@ from flared.names import ChunkId, NodeName, piece_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flared.meta.kv import Transaction
     from flared.objects.store import Store
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
+OPEN_EXTENTS = 4096
+"""More than a node has connections, so that live uploads never hide dead ones."""
+TOLD_PORTION = 64
+"""Answers of nodes that are noted in one transaction."""
 EXTENT_PORTION = 64
 """Chunks of an extent released in one transaction."""
 POSTPONE_SECONDS = 60.0
@@ -84,7 +89,7 @@ class Sweep:
         """An upload that this process carries on never expires, however long it takes; one that no process carries
         on is dead. As long as one api node owns the metadata that is every other one, expired or not."""
         ever = now_ms + 2 * int(self._store.upload_ttl_seconds * 1000)
-        for _, extent in await list_open_extents(self._store.kv, ever, BATCH):
+        for _, extent in await list_open_extents(self._store.kv, ever, OPEN_EXTENTS):
             if not self._store.chunks.in_flight.reads(extent):
                 await self._store.kv.transact(lambda tx, extent=extent: give_up(tx, extent, now_ms))  # type: ignore[misc]
 
@@ -114,15 +119,25 @@ class Sweep:
         for node, pieces in by_node.items():
             names = [(ChunkId(item.id), number) for item, number in pieces]
             answers = await self._tell(node, names)
-            for (item, _), error in zip(pieces, answers, strict=True):
-                later = now_ms + int(POSTPONE_SECONDS * 1000)
-                if error is None:
-                    await self._store.kv.transact(lambda tx, item=item, node=node: told(tx, item, node))  # type: ignore[misc]
-                    self._pieces += 1
-                else:
-                    await self._store.kv.transact(lambda tx, item=item, later=later: postpone(tx, item, later))  # type: ignore[misc]
-                touched.add(item.id)
+            outcomes = [(item, error) for (item, _), error in zip(pieces, answers, strict=True)]
+            for start in range(0, len(outcomes), TOLD_PORTION):
+                await self._note(node, outcomes[start : start + TOLD_PORTION], now_ms)
+            self._pieces += sum(error is None for _, error in outcomes)
+            touched.update(item.id for item, _ in outcomes)
         return len(touched)
+
+    async def _note(self, node: NodeName, outcomes: Sequence[tuple[Garbage, FlareError | None]], now_ms: int) -> None:
+        """What one node answered: it is done with, or asked again later."""
+        later = now_ms + int(POSTPONE_SECONDS * 1000)
+
+        def decide(tx: Transaction) -> None:
+            for item, error in outcomes:
+                if error is None:
+                    told(tx, item, node)
+                else:
+                    postpone(tx, item, later)
+
+        await self._store.kv.transact(decide)
 
     async def _tell(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
         store = self._store.chunks.nodes.store(node)

@@ -18,6 +18,7 @@ from flared.names import DEFAULT_BUCKET
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.listing import list_objects
+from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, Cluster, SmallNode, name
 
 KEYS = [f"key{number}" for number in range(12)]
@@ -220,3 +221,4 @@ async def check_everything(cluster: Cluster, ledger: Ledger) -> None:
     status = cluster.status()
     assert status.health == "ok", status.reasons
     assert cluster.held_pieces() == await cluster.recorded_pieces()
+    assert await recount(cluster.kv, cluster.store.totals) == []
