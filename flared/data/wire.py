@@ -238,7 +238,10 @@ def parse_piece_fields(fields: Mapping[str, str], name: str, size: int | None = 
 
 
 def parse_scheme_field(fields: Mapping[str, str]) -> str:
-    scheme = fields.get("x-flare-scheme", "replica:1")
+    """The scheme said, or the one of a piece that is nobody's replica."""
+    scheme = fields.get("x-flare-scheme")
+    if scheme is None:
+        return "replica:1"
     if not _SCHEME.fullmatch(scheme.encode("utf-8")):
         raise BadRequest("x-flare-scheme is longer than 15 bytes of ASCII")
     return scheme
