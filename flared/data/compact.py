@@ -74,7 +74,7 @@ class Compactor:
         """Segments that could not be read to their end: left alone, so that nothing in them is thrown away."""
 
     async def step(self) -> bool:
-        """Empty one group of segments; True if there may be more."""
+        """Empty one group of segments, or give back some of an emptied index; True if there may be more."""
         self._seen = self._volume.deletes
         if self._volume.state not in ("ok", "full"):
             return False
@@ -82,11 +82,11 @@ class Compactor:
         tombstones = await self._volume.shadow.ask(Index.tombstone_bytes)
         rows = await self._volume.shadow.change(Index.segments)
         group = self._choose(rows, tombstones)
-        if group:
-            await self._compact(
-                group, has_living=any(row.pieces or row.id in tombstones for row in rows if row.id in group)
-            )
-        return bool(group)
+        if not group:
+            return await self._volume.shadow.change(Index.shrink)
+        has_living = any(row.pieces or row.id in tombstones for row in rows if row.id in group)
+        await self._compact(group, has_living=has_living)
+        return True
 
     async def wait(self) -> None:
         while True:

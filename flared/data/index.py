@@ -20,6 +20,8 @@ FORMAT = 1
 _SLICE = 512
 """Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
 _LOG_BYTES = 8 * 1024 * 1024
+_UNUSED_PAGES_MIN = 64
+_SHRINK_PAGES = 1024
 _WRITER_CACHE_KIB = 4096
 _READER_CACHE_KIB = 2048
 
@@ -120,6 +122,7 @@ class Index:
 
     def _prepare(self) -> None:
         writer = self._writer
+        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
         writer.execute("PRAGMA journal_mode = WAL")
         writer.execute("PRAGMA synchronous = NORMAL")
         writer.execute("PRAGMA wal_autocheckpoint = 0")
@@ -287,6 +290,17 @@ class Index:
         """Move the log into the database as far as readers allow; never waits for them."""
         with _mapped():
             self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def shrink(self) -> bool:
+        """Give some unused pages back if they are the greater part; True if there is more to give."""
+        with _mapped():
+            (unused,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
+            if unused < _UNUSED_PAGES_MIN or 2 * unused < pages:
+                return False
+            self._writer.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+        self.checkpoint()
+        return True
 
     # Replay
 

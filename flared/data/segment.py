@@ -95,6 +95,8 @@ class Segments:
                 log.error("event=segment_unreadable path=%s error=%r", path, str(error))
             else:
                 self._disk.remove(path)
+        except VolumeFailed as error:  # one bad sector must not cost the whole volume
+            log.error("event=segment_unreadable path=%s error=%r", path, str(error))
         finally:
             file.close()
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from flared.data.compact import Compactor
+from flared.data.index import Index
 from flared.data.volume import Volume
 from flared.data.volumes import Volumes
 from flared.errors import NoSuchPiece, VolumeFailed, VolumeFull
@@ -198,3 +199,29 @@ async def test_a_failed_write_ends_the_segment_and_writing_goes_on(autojump_cloc
             await store.open("bad0")
     async with running(disk, SETTINGS) as store:
         assert await names_of(store) == sorted(f"{word}{turn}" for turn in range(4) for word in ("before", "good"))
+
+
+async def test_buffers_that_rest_are_given_back(autojump_clock: object) -> None:
+    async with running(MemoryDisk(9), SETTINGS) as store:
+        await put(store, "large", bytes(3 * MIB))
+        await put(store, "again", bytes(3 * MIB))
+        assert len(store.buffers._free) == 1
+        await trio.sleep(20)
+        assert store.buffers._free == []
+        assert store.buffers.leased_bytes == 0
+
+
+async def test_an_emptied_index_gives_its_pages_back(autojump_clock: object) -> None:
+    async with running(MemoryDisk(10), SETTINGS) as store:
+        items = [(piece_of(f"{number:0100}", b"x"), b"x") for number in range(6000)]
+        await store.put_many(items)
+        await store.list("", 1)
+        full = await only(store).shadow.ask(pages)
+        await delete(store, [piece.name for piece, _ in items])
+        await trio.sleep(60)
+        assert await only(store).shadow.ask(pages) < full // 2
+
+
+def pages(index: Index) -> int:
+    (count,) = index._reader.execute("PRAGMA page_count").fetchone()
+    return int(count)
