@@ -124,7 +124,7 @@ class Heartbeat:
             "instance": settings.instance,
             "volumes": [
                 {
-                    "id": volume.id,
+                    "id": volume.id or volume.path,  # a disk that fails does not tell its volume's id
                     "path": volume.path,
                     "capacity": volume.capacity,
                     "used": volume.used,

@@ -14,6 +14,7 @@ from flared.errors import ConfigError
 from flared.http.messages import Reply, Request
 from flared.http.server import Server
 from flared.names import NodeName
+from flared.upkeep.heartbeat import parse_heartbeat
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class VolumeStatus:
 
 @dataclass(frozen=True)
 class Status:
-    volumes: Sequence[VolumeStatus] = (VolumeStatus(),)
+    volumes: Sequence[VolumeStatus] = (VolumeStatus(), VolumeStatus("", "/dead", 0, 0, 0, "failed"))
     pieces: int = 7
 
 
@@ -98,8 +99,12 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
     assert api.reports[0] == {
         "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
         "cluster": None, "instance": "i1", "pieces": 7, "damage": [],
-        "volumes": [{"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"}],
+        "volumes": [
+            {"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"},
+            {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"},
+        ],
     }  # fmt: skip
+    assert all(parse_heartbeat(report) for report in api.reports)
     assert api.reports[1]["cluster"] == "c1"
     assert disks.cluster == "c1"
 
