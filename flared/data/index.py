@@ -299,7 +299,7 @@ class Index:
             if unused < _UNUSED_PAGES_MIN or 2 * unused < pages:
                 return False
             self._writer.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
-        self.checkpoint()
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return True
 
     # Replay
