@@ -80,7 +80,7 @@ def measure_clients(cluster: Cluster, *, clients: int, size: int) -> None:
         return None if answer.status == 201 else f"put {key}: {answer.status} {answer.body[:200]!r}"
 
     def download(client: Client, key: str) -> str | None:
-        return None if client.get_stream(key, streams[key]) else f"get {key}: not what was put"
+        return None if client.get_stream(key, streams[key]) else f"get {key}: refused, cut short, or other bytes"
 
     for act, what in ((upload, "up"), (download, "down")):
         started = time.monotonic()

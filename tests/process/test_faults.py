@@ -79,6 +79,27 @@ def test_a_data_node_that_dies_in_the_middle_of_an_upload_spoils_nothing(start: 
     assert client.get_stream("long", stream)
 
 
+def test_downloads_that_stand_still_do_not_stop_others(start: Start) -> None:
+    cluster = start()
+    stream = Stream("fetched by many", 40 * MIB)
+    client = cluster.client(timeout=8)
+    assert client.put_stream("popular", stream).status == 201
+    waiting = [begin_download(cluster, "popular") for _ in range(100)]
+    time.sleep(1)
+    assert client.get_stream("popular", stream)
+    assert client.put_stream("another", stream).status == 201
+    for connection in waiting:
+        connection.close()
+    cluster.check_alive()
+
+
+def begin_download(cluster: Cluster, key: str) -> socket.socket:
+    """A GET whose body nobody reads."""
+    connection = socket.create_connection(("127.0.0.1", cluster.daemons[API].port), timeout=30)
+    connection.sendall(f"GET {object_path(key)} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    return connection
+
+
 def test_a_replica_that_died_is_not_missed(start: Start) -> None:
     cluster = start(nodes=3, scheme="replica:2")
     client = cluster.client()
