@@ -18,6 +18,7 @@ import trio
 from flared import __version__
 from flared.access.keys import is_authorized
 from flared.data import wire
+from flared.data.gather import Gather
 from flared.data.pieces import (
     BLOCK_SIZE,
     CODEC_PLAIN,
@@ -68,6 +69,7 @@ class DataService:
         self._volumes = volumes
         self._token = token
         self._units = _Units()
+        self._gather = Gather(volumes.read_many)
         self._putting = trio.Semaphore(BATCHES_MAX)
         self._getting = trio.Semaphore(BATCHES_MAX)
         self._seconds = {call: Histogram() for call in ("put", "get", "delete", "put_batch", "get_batch")}
@@ -147,7 +149,7 @@ class DataService:
     async def _get(self, request: Request, reply: Reply) -> None:
         started = trio.current_time()
         name = parse_piece(request.path[len(wire.PATH_ONE) :])
-        [answer] = await self._volumes.read_many([name])
+        answer = await self._gather.read(name)
         if isinstance(answer, TooLarge):
             await self._send_large(name, request, reply)
         elif isinstance(answer, FlareError):
