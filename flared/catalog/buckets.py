@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
 from flared.errors import BucketNotEmpty, Busy, NoSuchBucket
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
 from flared.names import BucketName
+
+if TYPE_CHECKING:
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 REMOVAL_MS = 30_000
 """A removal takes one scan of one key; a slower one is taken for dead."""

@@ -10,18 +10,22 @@ A chunk with pieces missing has the key ``repair/{chunk}`` too. Chunks that may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from flared.catalog import garbage
 from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage, Pieces
-from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, text_of
 from flared.catalog.totals import NOTHING, Counted
 from flared.errors import ManifestCorrupt
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
 from flared.names import ChunkId, NodeName, chunk_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,7 @@ def encode(record: ChunkRecord) -> bytes:
     return (text + "}").encode()
 
 
+@lru_cache(DECODED_MAX)
 def decode(chunk: ChunkId, value: bytes) -> ChunkRecord:
     """Raises ManifestCorrupt."""
     try:

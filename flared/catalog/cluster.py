@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.errors import ConfigError
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
+
+if TYPE_CHECKING:
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 FORMAT = 1
 """Of keys and records together; raised by a change that an older Flare would misread."""

@@ -11,8 +11,8 @@ An upload writes each chunk's record and its place in the open extent in one tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from flared.catalog import chunks, garbage
 from flared.catalog.garbage import EXTENT, Garbage
@@ -20,8 +20,12 @@ from flared.catalog.manifest import ExtentId, ExtentRef
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.errors import Conflict, ManifestCorrupt
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
 from flared.names import ChunkId
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 PAGE_CHUNKS = 512
 """46 KiB a page. A 5 TiB object of 8 MiB chunks has 1,280 pages."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.meta import keys
-from flared.meta.kv import KV, Transaction
 from flared.names import ChunkId, NodeName
+
+if TYPE_CHECKING:
+    from flared.meta.kv import KV, Transaction
 
 Kind = Literal["chunk", "condemned", "extent"]
 EXTENT: Kind = "extent"

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import NamedTuple, NewType
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
-from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
-from flared.names import ChunkId, ObjectName
+from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, quote, text_of
+
+if TYPE_CHECKING:
+    from flared.names import ChunkId, ObjectName
 
 ExtentId = NewType("ExtentId", str)
 """32 hex digits, drawn at random by whoever opens the extent."""
@@ -76,6 +79,7 @@ def encode(manifest: Manifest, version: int) -> bytes:
     return (text + "}").encode()
 
 
+@lru_cache(DECODED_MAX)
 def decode(name: ObjectName, value: bytes) -> Manifest:
     """Raises ManifestCorrupt."""
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
 from flared.names import NodeName
+
+if TYPE_CHECKING:
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 Wish = Literal["stay", "drain", "remove"]
 _WISHES = {wish: wish for wish in get_args(Wish)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -15,8 +16,10 @@ from flared.catalog.manifest import Manifest, decode, encode
 from flared.catalog.totals import NOTHING, Counted
 from flared.errors import NoSuchBucket, NoSuchObject
 from flared.meta import keys
-from flared.meta.kv import KV, Snapshot, Transaction
 from flared.names import BucketName, ObjectKey, ObjectName
+
+if TYPE_CHECKING:
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 Conditions = Callable[[Manifest | None], None]
 """Gets the newest version, or None, and raises PreconditionFailed if it is not what the request wants."""

@@ -5,15 +5,18 @@ A paged scan fills the counters at the start; from then on they follow the notes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from flared.catalog.records import leading_number
 from flared.meta import keys
-from flared.meta.kv import KV, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flared.meta.kv import KV, Transaction
 
 PAGE_KEYS = 500
 NOTHING = -1

@@ -7,7 +7,7 @@ wait for the next look at every node's inventory.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING
 
 from flared.names import NodeName
@@ -25,7 +25,7 @@ ABANDONED_MAX = 100_000
 class InFlight:
     def __init__(self) -> None:
         self._writing: set[ChunkId] = set()
-        self._reading: Counter[str] = Counter()
+        self._reading: dict[str, int] = {}
         self._abandoned: deque[tuple[float, ChunkId, Pieces]] = deque(maxlen=ABANDONED_MAX)
 
     def begin_write(self, chunk: ChunkId) -> None:
@@ -54,13 +54,18 @@ class InFlight:
 
     def begin_read(self, names: list[str]) -> None:
         """Chunk ids or extent ids that a reader holds a manifest of."""
-        self._reading.update(names)
+        reading = self._reading
+        for name in names:
+            reading[name] = reading.get(name, 0) + 1
 
     def end_read(self, names: list[str]) -> None:
+        reading = self._reading
         for name in names:
-            self._reading[name] -= 1
-            if not self._reading[name]:
-                del self._reading[name]
+            left = reading[name] - 1
+            if left:
+                reading[name] = left
+            else:
+                del reading[name]
 
     def reads(self, name: str) -> bool:
         return name in self._reading

@@ -87,6 +87,22 @@ class Search:
         self._sources.remove(source)
 
 
+async def read_small(chunks: Chunks, chunk: PlacedChunk) -> bytes | memoryview:
+    """``read_whole`` of a small piece, by the way that nearly always works: ask the first node. If anything is wrong
+    with that, everything is looked at, the first node again too."""
+    node = chunk.nodes[0]
+    store = chunks.nodes.store(node) if node is not None and chunks.nodes.is_online(node) else None
+    if store is None or chunk.missing or chunk.size > INLINE_DIGEST_MAX or chunks.damage.holds(chunk.id, 0):
+        return await read_whole(chunks, chunk)
+    assert node is not None
+    name = piece_name(chunk.id, 0)
+    try:
+        piece, stored = await _ask_small(chunk, Source(name, 0, node, store), len(chunk.nodes) > 1)
+        return _decode_whole(chunk, piece, stored)
+    except FlareError:
+        return await read_whole(chunks, chunk)
+
+
 async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
     """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
     ``stored`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""

@@ -7,7 +7,7 @@ Memory: one unit buffer a reader, and the stored and plain bytes of at most two 
 from __future__ import annotations
 
 from collections import deque
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
@@ -15,7 +15,7 @@ import trio
 from flared.catalog import objects as catalog
 from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
-from flared.chunks.read import PlainStream, read_whole
+from flared.chunks.read import PlainStream, read_small, read_whole
 from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
@@ -23,6 +23,7 @@ from flared.objects.ranges import RangeRequest, resolve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from types import TracebackType
 
     from flared.catalog.manifest import Manifest
     from flared.chunks.budget import Lease, MemoryBudget
@@ -50,42 +51,76 @@ class Reading(Protocol):
         """
 
 
-@asynccontextmanager
-async def open_object(
+def open_object(
     store: Store,
     name: ObjectName,
     *,
     when: ReadConditions = ALWAYS,
     range: RangeRequest | None = None,  # noqa: A002  # the field's word
-) -> AsyncIterator[Reading]:
+) -> AbstractAsyncContextManager[Reading]:
     """Open the newest version of ``name`` for reading; it stays readable inside the block, whatever replaces it.
 
-    Raises NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified, BadRange.
+    Entering raises NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified, BadRange.
     """
-    manifest, record = await catalog.find_object_and_chunk(store.kv, name)
-    names: list[str] = [extent.id for extent in manifest.extents] or ([manifest.chunk] if manifest.chunk else [])
-    store.chunks.in_flight.begin_read(names)
-    try:
-        check_read(when, manifest.etag, manifest.modified)
+    return _Opening(store, name, when, range)
+
+
+class _Opening(AbstractAsyncContextManager[Reading]):
+    """What ``open_object`` enters and leaves. A class, because half of all small gets would be a generator's."""
+
+    __slots__ = ("_amount", "_large", "_name", "_names", "_range", "_store", "_when")
+
+    def __init__(self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None) -> None:
+        self._store = store
+        self._name = name
+        self._when = when
+        self._range = wanted
+        self._amount = 0
+        self._names: list[str] = []
+        self._large: AbstractAsyncContextManager[Reading] | None = None
+
+    async def __aenter__(self) -> Reading:
+        store = self._store
+        manifest, record = await catalog.find_object_and_chunk(store.kv, self._name)
+        check_read(self._when, manifest.etag, manifest.modified)
         if manifest.chunk is not None and record is None:
             raise ManifestCorrupt(f"the record of chunk {manifest.chunk} is lost")
         start, length = 0, manifest.size
-        if range is not None and range.applies(manifest.etag, manifest.modified):
-            start, length = resolve(range, manifest.size)
-        if record is not None and record.stored < LARGE_SIZE:
-            amount = record.stored + record.size
-            if not store.chunks.budget.reserve_nowait(amount):
-                await store.chunks.budget.reserve(amount)
-            try:
-                plain = await read_whole(store.chunks, record)
-                yield _Small(manifest, start, length, plain)
-            finally:
-                store.chunks.budget.give_back(amount)
-        else:
-            async with _open_large(store, manifest, record, start, length) as reading:
-                yield reading
-    finally:
-        store.chunks.in_flight.end_read(names)
+        if self._range is not None and self._range.applies(manifest.etag, manifest.modified):
+            start, length = resolve(self._range, manifest.size)
+        # From the look-up to here nothing was awaited that could have let the sweep in between.
+        self._names = [extent.id for extent in manifest.extents] or ([manifest.chunk] if manifest.chunk else [])
+        store.chunks.in_flight.begin_read(self._names)
+        try:
+            if record is not None and record.stored < LARGE_SIZE:
+                return _Small(manifest, start, length, await self._read(record))
+            self._large = _open_large(store, manifest, record, start, length)
+            return await self._large.__aenter__()
+        except BaseException:
+            self._release()
+            raise
+
+    async def _read(self, record: ChunkRecord) -> bytes | memoryview:
+        chunks = self._store.chunks
+        amount = record.stored + record.size
+        if not chunks.budget.reserve_nowait(amount):
+            await chunks.budget.reserve(amount)
+        self._amount = amount
+        return await read_small(chunks, record)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._large.__aexit__(kind, error, trace) if self._large is not None else None
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        chunks = self._store.chunks
+        chunks.in_flight.end_read(self._names)
+        if self._amount:
+            chunks.budget.give_back(self._amount)
 
 
 class _Small:
