@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # in newer versions it passes through
 
 from flarectl import render
 from flarectl.commands import bucket, cat, completion, config, cp, get, ls, mv, put, rm, stat, status
 from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
 from flarectl.lean import LeanCommand, LeanGroup
-from flarectl.options import ENDPOINT, Globals
+from flarectl.options import COMPLETE_VARIABLE, ENDPOINT, Globals
 
 # \b keeps the lines that follow as they are.
 EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
@@ -68,3 +70,6 @@ app.add_typer(bucket.app, name="bucket")
 app.command(cls=LeanCommand)(status.status)
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)
+
+if COMPLETE_VARIABLE in os.environ:  # typer does this itself only where it adds options of its own
+    completion_init()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -31,11 +33,14 @@ from flared.http.messages import Body
 from flared.http.pool import BodySource, Pool, PoolSettings, Response
 from flared.http.stream import Buffer, Stream, connect_tcp
 
+T = TypeVar("T")
+
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 STALL_SECONDS = 60.0
 CHUNK_PAGE = 500
 ATTEMPTS = 5
 """With rests of 0.5, 1, 2 and 4 seconds: long enough for an api node to start again."""
+FIRST_REST_SECONDS = 0.5
 RETRY_AFTER_SECONDS_MAX = 30.0
 
 
@@ -62,7 +67,7 @@ class Bodies:
         if attempt >= ATTEMPTS or (isinstance(failure, Unreachable) and not self._reached):
             raise failure from None
         wanted = failure.retry_after if isinstance(failure, Temporary) else 0.0
-        await trio.sleep(min(RETRY_AFTER_SECONDS_MAX, max(wanted, 2.0 ** (attempt - 2))))
+        await trio.sleep(min(RETRY_AFTER_SECONDS_MAX, max(wanted, FIRST_REST_SECONDS * 2 ** (attempt - 1))))
 
     @asynccontextmanager
     async def get(
@@ -83,10 +88,15 @@ class Bodies:
     async def head(self, target: Target) -> ObjectInfo:
         """NotFound or NoBucket if it is not there."""
         path = object_path(target.bucket, target.object_key())
-        with self._failures():
-            async with self._pool.request("HEAD", path, repeatable=True) as response:
-                if response.status == 200:
-                    return parse_info(response.fields)
+
+        async def ask() -> ObjectInfo | None:
+            with self._failures():
+                async with self._pool.request("HEAD", path, repeatable=True) as response:
+                    return parse_info(response.fields) if response.status == 200 else None
+            raise AssertionError  # mypy cannot see that the context above raises or returns
+
+        if found := await self._retried(ask):
+            return found
         # A HEAD is refused without a word; the same question as a GET is answered with one.
         await self._read(f"{path}?chunks&limit=1")
         raise NotFound(f"{target}: it was gone for a moment")
@@ -99,7 +109,7 @@ class Bodies:
         with self._failures():
             async with self._pool.request("PUT", path, fields, body) as response:
                 return parse_put(await self._decode(response))
-        raise AssertionError  # mypy cannot see that the context above raises or returns
+        raise AssertionError  # as above
 
     async def chunk_page(self, target: Target, *, after: int, etag: str) -> ChunkPage:
         """The chunks from number ``after`` on, of the version with this ETag; Exists if it was replaced."""
@@ -111,10 +121,13 @@ class Bodies:
         return parse_buckets(await self._read("/bucket"))
 
     async def _read(self, path: str, fields: Sequence[tuple[str, str]] = ()) -> object:
-        with self._failures():
-            async with self._pool.request("GET", path, fields, repeatable=True) as response:
-                return await self._decode(response)
-        raise AssertionError  # as above
+        async def ask() -> object:
+            with self._failures():
+                async with self._pool.request("GET", path, fields, repeatable=True) as response:
+                    return await self._decode(response)
+            raise AssertionError  # as above
+
+        return await self._retried(ask)
 
     async def _decode(self, response: Response) -> object:
         await self._check(response)
@@ -130,11 +143,16 @@ class Bodies:
             return
         body = await response.body.read_all(ANSWER_BYTES_MAX)
         retry_after = response.fields.get("retry-after", "")
-        failure = from_reply(response.status, body, retry_after=retry_after)
-        if not failure.code:
-            text = f"{self.endpoint} answered with HTTP status {response.status}, not as Flare would"
-            raise type(failure)(text)
-        raise failure
+        raise from_reply(self.endpoint, response.status, body, retry_after=retry_after)
+
+    async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What ``ask`` answers, asked again when it fails for now."""
+        for attempt in count(1):
+            try:
+                return await ask()
+            except Temporary as failure:
+                await self.rest(failure, attempt)
+        raise AssertionError  # mypy does not know that a count has no end
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ from flarectl.answers import (
     parse_put,
     parse_status,
 )
-from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_reply, unreachable
+from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
 from flarectl.target import Target, object_path
 
 PAGE = 1000
@@ -39,6 +39,7 @@ CHUNK_PAGE = 500
 TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+FIRST_REST_SECONDS = 0.5
 ATTEMPTS = 3
 """A read that failed for now is asked again, after a rest of 0.5 s and 1 s; a change is not."""
 
@@ -164,13 +165,8 @@ class Client:
     def _checked(self, reply: Reply) -> Reply:
         if reply.status < 300:
             return reply
-        raise self._refused(reply)
-
-    def _refused(self, reply: Reply) -> Failure:
-        failure = from_reply(reply.status, reply.content, retry_after=reply.fields.get("retry-after", ""))
-        if not failure.code:
-            return type(failure)(f"{self.endpoint} answered with HTTP status {reply.status}, not as Flare would")
-        return failure
+        retry_after = reply.fields.get("retry-after", "")
+        raise from_reply(self.endpoint, reply.status, reply.content, retry_after=retry_after)
 
     def _send_again(
         self,
@@ -190,7 +186,7 @@ class Client:
             else:
                 if reply.status not in (429, 502, 503, 504) or path == "/status":
                     return reply
-            time.sleep(attempt / 2)
+            time.sleep(FIRST_REST_SECONDS * attempt)
         return self._send(method, path, params, fields)
 
     def _send(

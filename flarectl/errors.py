@@ -146,7 +146,7 @@ def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
     return _class_of(type(error))(str(error), code=error.code, request_id=request_id)
 
 
-def from_reply(status: int, body: bytes, *, retry_after: str = "") -> Failure:
+def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = "") -> Failure:
     """The Failure a reply means: by its code if it is one of Flare's, else by its status."""
     code, message, request_id = _parse_error(body)
     known = getattr(errors, code, None)
@@ -154,7 +154,8 @@ def from_reply(status: int, body: bytes, *, retry_after: str = "") -> Failure:
         kind = _class_of(known)
     else:
         kind = _STATUSES.get(status, Temporary if status >= 500 else Refusal)
-    failure = kind(message or f"the server answered with HTTP status {status}", code=code, request_id=request_id)
+    message = message or f"{endpoint} answered with HTTP status {status}, not as Flare would"
+    failure = kind(message, code=code, request_id=request_id)
     if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():
         failure.retry_after = float(retry_after)
     return failure

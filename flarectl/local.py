@@ -14,7 +14,7 @@ from flarectl.tasks import in_stray_thread, in_thread
 
 PAGE = 4096
 DIRECT_BYTES_MIN = 1024 * 1024
-"""From here on writing past the page cache is faster: three times, where memory must be found first."""
+"""From here on a file is written past the page cache: half the time and an eighth of the system time of a GiB."""
 
 
 class Directory:

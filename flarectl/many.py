@@ -26,7 +26,7 @@ def on_each(objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None
             _collect(running, report)
     except KeyboardInterrupt:
         executor.shutdown(cancel_futures=True)
-        return report.finish(interrupted="the same command again goes on with the rest")
+        return report.finish(interrupted="to go on, run the same command again")
     except Failure as failure:
         report.failed("", failure)
     finally:

@@ -8,6 +8,9 @@ import typer
 
 from flarectl.profile import DEFAULT_ENDPOINT, VARIABLE
 
+COMPLETE_VARIABLE = "_FLARECTL_COMPLETE"
+"""With it a shell asks for completions."""
+
 ENDPOINT = typer.Option(
     "",
     "--endpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ from flarectl.errors import Usage, from_os
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 VARIABLE = "FLARE_ENDPOINT"
 SETTINGS = {"endpoint": "the URL of an api node, such as http://10.0.0.1:8000"}
+
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]+)?")
 
 
 def config_path() -> Path:
@@ -39,7 +42,7 @@ def check_endpoint(text: str, origin: str) -> str:
         port_is_good = False
     if url.scheme == "https":
         raise Usage(f"{origin}: {text!r}: Flare does not speak TLS yet; {allowed}")
-    if url.scheme != "http" or not url.hostname or not port_is_good or url.path.strip("/") or url.query or url.username:
+    if url.scheme != "http" or not _HOST.fullmatch(url.netloc) or not port_is_good or url.path.strip("/") or url.query:
         raise Usage(f"{origin}: {text!r} is no endpoint; {allowed}")
     return f"http://{url.netloc}"
 

@@ -6,14 +6,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flarectl.render import harmless, is_terminal, make_console
+from flarectl.render import harmless, is_terminal, make_console, size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PATIENCE_SECONDS = 0.4
 """What is done sooner shows no bar, and does not pay for loading rich."""
-NAME_CHARS_MAX = 40
+NAME_CHARS_MAX = 30
 REFRESH_SECONDS = 0.1
 
 
@@ -25,6 +25,7 @@ class Meter:
         self.name = name
         self.size = size
         self.done = 0
+        self.started = time.monotonic()
         self.task: TaskID | None = None
 
     def moved(self, count: int) -> None:
@@ -87,40 +88,38 @@ class Bars:
 
     def _draw(self) -> None:
         progress = self._progress = self._progress or self._open()
+        total = None if any(meter.size is None for meter in self._meters) else self.total
         if self._all is None:
-            self._all = progress.add_task("total", total=None)
+            self._all = progress.add_task("total", detail="")
+        progress.update(self._all, completed=self.bytes, total=total, detail=_detail(self.bytes, total, self.started))
         for meter in self._meters:
             if meter.task is None:
                 name = harmless(meter.name)
                 short = name if len(name) <= NAME_CHARS_MAX else f"…{name[1 - NAME_CHARS_MAX :]}"
-                meter.task = progress.add_task(short, total=meter.size)
-            progress.update(meter.task, completed=meter.done)
-        total = None if any(meter.size is None for meter in self._meters) else self.total
-        progress.update(self._all, completed=self.bytes, total=total)
+                meter.task = progress.add_task(short, total=meter.size, detail="")
+            progress.update(meter.task, completed=meter.done, detail=_detail(meter.done, meter.size, meter.started))
         progress.refresh()
 
     def _open(self) -> Progress:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
-        name = TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, no_wrap=True))
         progress = Progress(
-            name,
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            DownloadColumn(binary_units=True, table_column=Column(no_wrap=True)),
-            TransferSpeedColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
-            console=make_console(stderr=True),
+            TextColumn("{task.fields[detail]}", markup=False, justify="right"),
+            TimeRemainingColumn(compact=True),
+            console=make_console(stderr=True, spare_columns=len("^C")),
             auto_refresh=False,
             transient=True,
             expand=True,
         )
         progress.start()
         return progress
+
+
+def _detail(done: int, total: int | None, started: float) -> str:
+    seconds = time.monotonic() - started
+    rate = f"{size_text(done / seconds)}/s" if seconds else ""
+    of_total = "" if total is None else f" of {size_text(total)}"
+    return f"{size_text(done)}{of_total}  {rate:>10}"

@@ -228,11 +228,17 @@ class StatusWatch:
         self._live.update(Group(screen, when), refresh=True)
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """A rich console that never guesses at markup or numbers in what users have named."""
+def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
+    """A rich console that never guesses at markup or numbers in what users have named.
+
+    ``spare_columns`` stay free at the right, for what a terminal echoes there.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if spare_columns:
+        console.width -= spare_columns
+    return console
 
 
 def _status_screen(status: Status) -> RenderableType:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from flarectl import render
-from flarectl.errors import ExitCode, Failure, Interrupted
+from flarectl.errors import ExitCode, Failure
 from flarectl.progress import Bars
 
 
@@ -82,9 +82,9 @@ class Report:
         elif len(self.failures) > 1:
             self.bars.say(f"flarectl: {len(self.failures)} failed, {self.done_count} {self._done_word}")
         if interrupted:
-            failure = Interrupted(f"interrupted: {self.done_count} {self._done_word}, nothing half-made; {interrupted}")
-            self.bars.say(f"flarectl: {failure}")
-            return failure.exit_code
+            done = f" after {self.done_count} {self._done_word}" if self.done_count else ""
+            self.bars.say(f"flarectl: interrupted{done}; {interrupted}")
+            return ExitCode.INTERRUPTED
         return self._exit_code()
 
     def _wants_summary(self) -> bool:

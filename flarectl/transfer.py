@@ -23,7 +23,8 @@ from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
 T = TypeVar("T")
 VERSIONS_MAX = 3
 """So often a get begins anew because the object was replaced under it."""
-AGAIN = "the same command again goes on"
+GO_ON = "nothing half-made is left; to go on, run the same command again"
+SKIP_DONE = ", with --if-not-exists to pass over what is done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def put_all(
 
         await _for_each(files, put_one, lambda file: file.path, options.parallel, report)
 
-    return _run(endpoint, put, options, report)
+    return _run(endpoint, put, options, report, GO_ON)
 
 
 def get_all(
@@ -97,7 +98,7 @@ def get_all(
         places = _places(objects, directory, name_of, report)
         await _for_each(places, get_one, lambda found: str(found[0].target), options.parallel, report)
 
-    return _run(endpoint, get, options, report)
+    return _run(endpoint, get, options, report, GO_ON)
 
 
 def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, report: Report) -> ExitCode:
@@ -116,7 +117,7 @@ def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, re
 
         await _for_each(objects, cat_one, lambda remote: str(remote.target), 1, report)
 
-    return _run(endpoint, cat, options, report)
+    return _run(endpoint, cat, options, report, "the output ends early")
 
 
 async def _get_file(
@@ -193,7 +194,11 @@ async def _for_each(
             tasks.start_soon(work_on, item)
 
 
-def _run(endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Options, report: Report) -> ExitCode:
+def _run(
+    endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Options, report: Report, go_on: str
+) -> ExitCode:
+    """Do the work until it is done or a signal comes; ``go_on`` is what to say then."""
+
     async def main() -> None:
         bodies = Bodies(endpoint, options.parallel)
         try:
@@ -204,7 +209,8 @@ def _run(endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Opti
     try:
         run_until_signal(main)
     except (Interrupted, KeyboardInterrupt):
-        return report.finish(interrupted=AGAIN if options.if_not_exists else f"{AGAIN}; {SKIP_HINT}")
+        skip_done = SKIP_DONE if report.done_count and not options.if_not_exists else ""
+        return report.finish(interrupted=f"{go_on}{skip_done}")
     except Failure as failure:
         report.failed("", failure)
     return report.finish()
@@ -212,9 +218,6 @@ def _run(endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Opti
 
 def _next(items: Iterator[T]) -> T | None:
     return next(items, None)
-
-
-SKIP_HINT = "with --if-not-exists it skips what is done"
 
 
 def _record(path: str, target: Target) -> dict[str, object]:

@@ -75,7 +75,7 @@ async def put_file(
             return result
         except Temporary as failure:
             moved(-upload.sent)
-            expected = upload.etag_if_whole()
+            expected = upload.etag_if_whole() or expected
             await bodies.rest(failure, attempt)
         except Exists:
             # Our own put, whose answer was lost, may be what is there.
@@ -174,6 +174,8 @@ class ReadAhead:
         self.digests = digests
         self.stray = False
         """Whether a read may block for ever."""
+        self.done = False
+        """Whether the whole body was read and digested."""
         self._read = read
         self._moved = moved
         self._full, self._units = trio.open_memory_channel[tuple[memoryview, int] | None](UNITS)
@@ -192,6 +194,7 @@ class ReadAhead:
                 break
             left -= size
             await self._full.send((buffer, size))
+        self.done = True
         await self._full.send(None)
 
     async def next(self) -> memoryview | None:
@@ -260,11 +263,14 @@ async def _send_large(
         return size
 
     source = ReadAhead(read, upload.size, ChunkDigests(upload.chunk_size), moved)
-    async with open_tasks() as tasks:
-        tasks.start_soon(source.run)
-        result = await bodies.put(target, fields, source)
-        tasks.cancel_scope.cancel()
-    upload.digests = source.digests.finish()
+    try:
+        async with open_tasks() as tasks:
+            tasks.start_soon(source.run)
+            result = await bodies.put(target, fields, source)
+            tasks.cancel_scope.cancel()
+    finally:
+        if source.done:
+            upload.digests = source.digests.finish()
     return result
 
 

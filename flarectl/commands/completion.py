@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import typer
 
+from flarectl import options
+
 
 class Shell(StrEnum):
     """The shells that can complete flarectl's words."""
@@ -27,5 +29,5 @@ def completion(shell: Shell = SHELL) -> None:
 
     from flarectl import render
 
-    script = get_completion_script(prog_name="flarectl", complete_var="_FLARECTL_COMPLETE", shell=shell.value)
+    script = get_completion_script(prog_name="flarectl", complete_var=options.COMPLETE_VARIABLE, shell=shell.value)
     render.say(script)

@@ -53,11 +53,11 @@ def rm(
         exclusion = Exclusion(tuple(exclude))
         found = find_objects(client, targets, recursive=recursive, exclude=exclusion, trouble=report.trouble)
         if recursive and not force and not dry_run and sys.stdin.isatty():
-            found = _ask(found)
+            found = _ask(found, ", ".join(map(str, targets)))
         return on_each(found, remove, report)
 
 
-def _ask(found: Iterator[RemoteObject]) -> Iterator[RemoteObject]:
+def _ask(found: Iterator[RemoteObject], named: str) -> Iterator[RemoteObject]:
     """The same objects, if a person wants them removed; raises Refusal if not."""
     from flarectl.errors import Refusal
     from flarectl.render import harmless, size_text
@@ -65,13 +65,10 @@ def _ask(found: Iterator[RemoteObject]) -> Iterator[RemoteObject]:
     first = list(islice(found, COUNTED_MAX + 1))
     if not first:
         return iter(())
+    size = size_text(sum(remote.entry.size for remote in first if remote.entry))
+    many = f"{len(first)} object{'s' * (len(first) > 1)}, {size}"
     if len(first) > COUNTED_MAX:
-        what = f"more than {COUNTED_MAX:,} objects, from {first[0].target} on"
-    elif len(first) > 1:
-        size = sum(remote.entry.size for remote in first if remote.entry)
-        what = f"{len(first):,} objects ({size_text(size)}), from {first[0].target} to {first[-1].target}"
-    else:
-        what = str(first[0].target)
-    if not typer.confirm(f"Remove {harmless(what)}?", err=True):
+        many = f"more than {COUNTED_MAX:,} objects"
+    if not typer.confirm(f"Remove {harmless(named)} ({many})?", err=True):
         raise Refusal("nothing was removed")
     return chain(first, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,7 +34,7 @@ def status(
 
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         if watch and not json:
-            _watch(client, interval)
+            return _watch(client, interval)
         while True:
             found, answer = client.status()
             if json:
@@ -46,15 +47,16 @@ def status(
             time.sleep(interval)
 
 
-def _watch(client: Client, interval: float) -> None:
-    """Until Ctrl-C; a cluster that cannot be reached for a while is waited for."""
-    from flarectl.errors import Failure
+def _watch(client: Client, interval: float) -> int:
+    """Until Ctrl-C, which is how it is meant to end; a cluster that cannot be reached for a while is waited for."""
+    from flarectl.errors import ExitCode, Failure
     from flarectl.render import StatusWatch
 
-    with StatusWatch() as screen:
+    with suppress(KeyboardInterrupt), StatusWatch() as screen:
         while True:
             try:
                 screen.show(client.status()[0], "")
             except Failure as failure:
                 screen.show(None, failure.sentence())
             time.sleep(interval)
+    return ExitCode.DONE

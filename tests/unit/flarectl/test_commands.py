@@ -1,0 +1,391 @@
+"""The commands against the fake api node, as a user types them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_api import FakeApi
+from tests.unit.flarectl.conftest import Run
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def files_below(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["tree/a.txt"], ["a.txt"]),
+        (["tree/a.txt", "x"], ["x"]),
+        (["tree/a.txt", "x/"], ["x/a.txt"]),
+        (["tree/a.txt", "tree/b.log", "x/"], ["x/a.txt", "x/b.log"]),
+        (["tree/*.txt", ":"], ["a.txt"]),
+        (["-r", "tree", "x"], ["x/a.txt", "x/b.log", "x/sub/c.txt", "x/sub/deep/d.txt"]),
+        (["-r", "tree", "x/"], ["x/tree/a.txt", "x/tree/b.log", "x/tree/sub/c.txt", "x/tree/sub/deep/d.txt"]),
+        (["-r", "tree/", "x/"], ["x/a.txt", "x/b.log", "x/sub/c.txt", "x/sub/deep/d.txt"]),
+        (["-r", "tree/", "--exclude", "deep", "--exclude", "*.log"], ["a.txt", "sub/c.txt"]),
+        (["-r", "tree/*", "x/", "--exclude", "b.log"], ["x/a.txt", "x/sub/c.txt", "x/sub/deep/d.txt"]),
+    ],
+)
+def test_put_names_its_objects_as_cp_would(
+    api: FakeApi, run: Run, tree: Path, arguments: list[str], keys: list[str]
+) -> None:
+    done = run("put", *arguments)
+    assert done == (0, "", "")
+    assert api.keys() == keys
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["p/a"], ["a"]),
+        (["p/a", "b"], ["b"]),
+        (["p/a", "dir/"], ["dir/a"]),
+        (["p/a", "here"], ["here/a"]),
+        (["p/a", "q", "new/"], ["new/a", "new/q"]),
+        (["p/*", "here"], ["here/a"]),
+        (["-r", "p/*", "here"], ["here/a", "here/s/b"]),
+        (["-r", "p"], ["p/a", "p/s/b"]),
+        (["-r", "p/"], ["a", "s/b"]),
+        (["-r", "p", "new"], ["new/a", "new/s/b"]),
+        (["-r", "p", "here"], ["here/p/a", "here/p/s/b"]),
+        (["-r", "p/", "here", "--exclude", "s"], ["here/a"]),
+        (["-r", "default:", "all"], ["all/p/a", "all/p/s/b", "all/q"]),
+    ],
+)
+def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list[str], names: list[str]) -> None:
+    for key in ("p/a", "p/s/b", "q"):
+        api.store(key, key.encode())
+    Path("here").mkdir()
+    done = run("get", *arguments)
+    assert (done.code, done.out) == (0, "")
+    assert files_below(Path()) == names
+    assert all(Path(name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["put", "tree", "x"], 2, "use -r"),
+        (["put", "tree/a.txt", "tree/b.log", "x"], 2, "ends in a slash"),
+        (["put", "nothing", "x"], 4, "no such file"),
+        (["put", "tree/a.txt", "none-such:x"], 3, "no bucket"),
+        (["put", "tree/a.txt", "x" * 1025], 6, "1025 bytes"),
+        (["put", "-", "x/"], 2, "needs a name"),
+        (["get", "nothing"], 4, "there is no object"),
+        (["get", "none-such:x"], 3, "there is no bucket"),
+        (["get", "-r", "nothing/"], 4, "nothing is stored"),
+        (["get", "p/"], 2, "use -r"),
+        (["get", "p/*", "new"], 2, "need a directory"),
+        (["get", "x*y", "tree"], 4, "no object matches"),
+        (["get", "q", "/dev/full"], 6, "not a regular file"),
+        (["get", "q", "/none/such"], 6, ""),
+        (["cat", "nothing"], 4, "there is no object"),
+        (["ls", "nothing"], 4, "nothing is stored"),
+        (["ls", "none-such:"], 3, "no bucket"),
+        (["rm", "nothing"], 4, "there is no object"),
+        (["rm", "p/"], 2, "use -r"),
+        (["stat", "nothing"], 4, "there is no object"),
+        (["cp", "q", "q"], 6, "the same object"),
+        (["mv", "q", "default:q"], 6, "the same object"),
+        (["cp", "-r", "p", "p/x"], 2, "into itself"),
+        (["cp", "-r", "p/", "p"], 2, "into itself"),
+        (["cp", "nothing", "x"], 4, "no object"),
+        (["mv", "p/a", "q", "x"], 2, "ends in a slash"),
+        (["bucket", "rm", "default"], 6, "still holds objects"),
+        (["bucket", "create", "NO"], 2, "no bucket name"),
+        (["ls", "--endpoint", "https://x"], 2, "TLS"),
+        (["ls", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
+        (["put", "tree/a.txt", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
+        (["get", "q", "--endpoint", "http://no.such.host.invalid"], 5, "cannot reach"),
+        (["frobnicate"], 2, "No such command"),
+        (["put"], 2, "Missing argument"),
+        (["get", "q", "--parallel", "0"], 2, "--parallel"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_a_documented_code(
+    api: FakeApi, run: Run, tree: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    for key in ("p/a", "q"):
+        api.store(key, key.encode())
+    if arguments[-1] == "/none/such" and os.access("/", os.W_OK):
+        pytest.skip("root may make any directory")
+    done = run(*arguments)
+    assert done.code == code
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_what_was_put_comes_back_with_its_time(api: FakeApi, run: Run) -> None:
+    Path("page.html").write_bytes(b"<html>")
+    os.utime("page.html", ns=(1, 1700000000123456789))
+    assert run("put", "page.html", "x").code == 0
+    assert api.objects["default", "x"].content_type == "text/html"
+    assert run("get", "x", "back").code == 0
+    assert Path("back").stat().st_mtime_ns == 1700000000123456789
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072, 1048576, 1048577, 3_000_001])
+def test_any_size_comes_back(api: FakeApi, run: Run, size: int) -> None:
+    data = os.urandom(size)
+    Path("in").write_bytes(data)
+    assert run("put", "in", "x") == (0, "", "")
+    assert api.read("x") == data
+    assert run("get", "x", "out", "--parallel", "3") == (0, "", "")
+    assert Path("out").read_bytes() == data
+    assert files_below(Path()) == ["in", "out"]
+
+
+def test_a_tree_comes_back_as_it_was(api: FakeApi, run: Run, tree: Path) -> None:
+    assert run("put", "-r", "tree/", "p").code == 0
+    assert run("get", "-r", "p", "back").code == 0
+    assert files_below(Path("back")) == files_below(tree)
+
+
+def test_if_not_exists_leaves_alone_what_is_there(api: FakeApi, run: Run, tree: Path) -> None:
+    api.store("a.txt", b"old")
+    done = run("put", "tree/a.txt", "--if-not-exists")
+    assert done.code == 9
+    assert "it is there already" in done.err
+    assert api.read("a.txt") == b"old"
+    assert run("put", "-r", "tree/", "--if-not-exists").code == 0
+    assert run("get", "a.txt", "tree/a.txt", "--if-not-exists").code == 9
+    assert Path("tree/a.txt").read_text() == "A"
+    assert run("cp", "a.txt", "b.log", "--if-not-exists").code == 9
+    assert run("put", "tree/b.log", "a.txt", "--json", "--if-not-exists").code == 9
+
+
+def test_a_dry_run_changes_nothing(api: FakeApi, run: Run, tree: Path) -> None:
+    api.store("q", b"q")
+    assert run("put", "tree/a.txt", "-n").out == "would be put: tree/a.txt -> a.txt\n"
+    assert run("get", "q", "new/", "-n").out == "would be got: q -> new/q\n"
+    assert run("mv", "q", "r", "-n").out == "would be moved: q\n"
+    assert run("rm", "q", "-n").out == "would be removed: q\n"
+    assert api.keys() == ["q"]
+    assert not Path("new").exists()
+
+
+def test_what_no_file_can_be_called_is_refused_and_the_rest_goes_on(api: FakeApi, run: Run) -> None:
+    for key in ("d/../../x", "d//abs", "d/a", "d/a/b", "d/ok"):
+        api.store(key, b"x")
+    api.store("d/mark/", b"")
+    done = run("get", "-r", "d/", "out")
+    assert done.code == 6
+    assert files_below(Path()) == ["out/a", "out/ok"]
+    assert done.err.count("flarectl: ") == 4  # three refused, and how many
+    assert "it only marks a directory" in done.err
+
+
+def test_links_and_pipes_are_passed_over_with_a_word(api: FakeApi, run: Run, tree: Path) -> None:
+    (tree / "dir").symlink_to("sub")
+    (tree / "file").symlink_to("a.txt")
+    os.mkfifo(tree / "pipe")
+    os.symlink("nowhere", tree / "broken")
+    done = run("put", "-r", "tree/")
+    assert done.code == 4
+    assert api.keys() == ["a.txt", "b.log", "file", "sub/c.txt", "sub/deep/d.txt"]
+    assert "symbolic link to a directory" in done.err
+    assert "not a regular file" in done.err
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_and_the_rest_goes_on(api: FakeApi, run: Run, tree: Path) -> None:
+    Path(os.fsdecode(b"tree/\xff")).write_text("x")
+    done = run("put", "-r", "tree/", "--json")
+    assert done.code == 6
+    assert len(api.keys()) == 4
+    assert lines(done.out)[-1]["summary"] == lines(done.out)[-1]["summary"] | {"put": 4, "failed": 1}  # type: ignore[operator]
+
+
+def test_cat_writes_objects_one_after_the_other(api: FakeApi, run: Run) -> None:
+    data = "".join(chr(97 + n % 26) for n in range(200_000))
+    api.store("big", data.encode())
+    api.store("small", b"end")
+    assert run("cat", "big", "small") == (0, data + "end", "")
+    assert run("get", "small", "-") == (0, "end", "")
+
+
+def test_standard_input_is_put(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for data in (b"", b"hello", os.urandom(2_500_000)):
+        Path("in").write_bytes(data)
+        with open("in", "rb") as source:
+            saved = os.dup(0)
+            os.dup2(source.fileno(), 0)
+            try:
+                assert run("put", "-", "x") == (0, "", "")
+            finally:
+                os.dup2(saved, 0)
+                os.close(saved)
+        assert api.read("x") == data
+
+
+def test_ls_lists_what_a_name_stands_for(api: FakeApi, run: Run) -> None:
+    for key in ("a", "a!", "a/b", "a/c/d", "ab"):
+        api.store(key, b"12345")
+    assert run("ls").out.split() == ["a", "a!", "a/", "ab"]
+    assert run("ls", "a").out.split() == ["a", "a/b", "a/c/"]
+    assert run("ls", "a/").out.split() == ["a/b", "a/c/"]
+    assert run("ls", "-r", "a/").out.split() == ["a/b", "a/c/d"]
+    assert run("ls", "a/*").out.split() == ["a/b", "a/c/"]
+    assert run("ls", "*/*/d").out.split() == ["a/c/d"]
+    assert run("ls", "-r", "a/?").out.split() == ["a/b", "a/c/d"]
+    assert "            5  " in run("ls", "-l", "ab").out
+    assert "          5 B  " in run("ls", "-lh", "ab").out
+    record = lines(run("ls", "--json", "ab").out)[0]
+    assert record == record | {"bucket": "default", "key": "ab", "size": 5, "modified": "2026-11-21T09:18:48.123Z"}
+
+
+def test_long_listings_come_in_pages(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flarectl.client.PAGE", 3)
+    monkeypatch.setattr("flarectl.client.Client.list_page.__kwdefaults__", {"delimiter": "", "after": "", "limit": 3})
+    for number in range(10):
+        api.store(f"p/{number}/x", b"")
+    assert len(run("ls", "p/").out.split()) == 10
+    assert len(run("ls", "-r").out.split()) == 10
+
+
+def test_rm_removes_what_it_was_told_and_nothing_else(api: FakeApi, run: Run) -> None:
+    for key in ("a", "a/b", "a/c", "ab", "a/"):
+        api.store(key, b"")
+    assert run("rm", "ab") == (0, "", "")
+    assert run("rm", "-f", "ab") == (0, "", "")
+    assert run("rm", "-r", "a", "--exclude", "c") == (0, "", "")
+    assert api.keys() == ["a/c"]
+
+
+def test_rm_asks_on_a_terminal(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    api.store("p/a", b"12")
+    api.store("p/b", b"3")
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    done = run("rm", "-r", "p")
+    assert done.code == 6
+    assert "Remove p (2 objects, 3 B)?" in done.err
+    assert len(api.keys()) == 2
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert run("rm", "-r", "p").code == 0
+    assert api.keys() == []
+
+
+def test_cp_and_mv_work_on_the_cluster(api: FakeApi, run: Run) -> None:
+    api.store("p/a", b"A", mtime="5")
+    api.store("p/s/b", b"B")
+    assert run("cp", "p/a", "q") == (0, "", "")
+    assert api.objects["default", "q"].user == {"mtime": "5"}
+    assert run("cp", "-r", "p", "r/") == (0, "", "")
+    assert run("mv", "-r", "p/", "t") == (0, "", "")
+    assert run("mv", "t/*", "u/") == (0, "", "skipped: t/s/: it is a prefix; -r would take what is below it\n")
+    assert api.keys() == ["q", "r/p/a", "r/p/s/b", "t/s/b", "u/a"]
+
+
+def test_mv_keeps_a_source_that_was_changed_meanwhile(api: FakeApi, run: Run) -> None:
+    api.store("a", b"old")
+
+    def change(_: object) -> bool:
+        api.store("a", b"new")
+        return False
+
+    api.fail("DELETE", "/object/a", change)
+    done = run("mv", "a", "b")
+    assert done.code == 6
+    assert "copied, but not removed" in done.err
+    assert (api.read("a"), api.read("b")) == (b"new", b"old")
+
+
+def test_stat_tells_everything(api: FakeApi, run: Run) -> None:
+    api.store("k", b"x" * 100_000, mtime="7")
+    shown = run("stat", "k", "--chunks").out
+    assert "100000 (97.7 KiB)" in shown
+    assert "meta mtime" in shown
+    assert "chunk 1 at 65536: 34464 bytes, plain, replica:3, on data1, data2, - (missing)" in shown
+    first, chunk, *_ = lines(run("stat", "k", "--json", "--chunks").out)
+    assert first == first | {"key": "k", "size": 100_000, "meta": {"mtime": "7"}}
+    assert chunk == chunk | {"chunk": 0, "offset": 0, "nodes": ["data1", "data2", "-"], "missing": [2]}
+
+
+def test_buckets_are_created_listed_and_removed(api: FakeApi, run: Run) -> None:
+    assert run("bucket", "create", "logs", "--chunk-size", "1MiB").out == "bucket logs created\n"
+    assert run("bucket", "create", "logs:").out == "bucket logs is there already\n"
+    assert api.buckets["logs"] == 1 << 20
+    assert [line.split()[0] for line in run("bucket", "ls").out.splitlines()] == ["default", "logs"]
+    assert lines(run("bucket", "ls", "--json").out)[1]["chunk_size"] == 1 << 20
+    assert run("bucket", "rm", "logs").out == "bucket logs removed\n"
+
+
+def test_status_is_one_screen(api: FakeApi, run: Run) -> None:
+    node = {"name": "data1", "role": "data", "state": "offline", "zone": "z1", "used": 5, "capacity": 10}
+    api.status = {
+        "health": "degraded",
+        "version": "0.1.0",
+        "objects": 3,
+        "bytes": 2048,
+        "chunks": 1,
+        "degraded_chunks": 1,
+        "reasons": ["data1 is [offline]"],
+        "nodes": [node | {"last_seen_seconds": 75.0}],
+    }
+    done = run("status")
+    assert done.code == 0
+    for part in (
+        "degraded",
+        "3 objects, 2.0 KiB, 1 chunk",
+        "data1 is [offline]",
+        "5 B of 10 B (50%)",
+        "1 min 15 s ago",
+    ):
+        assert part in done.out
+    assert json.loads(run("status", "--json").out) == api.status
+    api.status = {"health": "down"}
+    assert run("status").code == 5
+
+
+def test_json_tells_of_each_thing_and_sums_up(api: FakeApi, run: Run, tree: Path) -> None:
+    done = run("put", "tree/a.txt", "nothing", "x/", "--json")
+    records = lines(done.out)
+    assert done.code == 4
+    assert any(record.get("done") == "put" and record["key"] == "x/a.txt" for record in records)
+    assert any(record.get("name") == "nothing" and record["exit_code"] == 4 for record in records)
+    assert "summary" in records[-1]
+
+
+def test_an_error_of_the_server_carries_its_request_id(api: FakeApi, run: Run) -> None:
+    api.store("a", b"")
+    api.answer_with("DELETE", "/object/a", 503, "QuorumNotReached", times=9)
+    done = run("rm", "a")
+    assert done.code == 5
+    assert done.err == "flarectl: a: it is so (request r-1)\n"
+
+
+def test_a_server_that_is_not_flare_is_said_to_be_none(api: FakeApi, run: Run) -> None:
+    def html(handler: object) -> bool:
+        handler.reply(404, b"<html>nginx")  # type: ignore[attr-defined]
+        return True
+
+    api.fail("GET", "/bucket", html)
+    done = run("ls")
+    assert done.code == 4
+    assert "not as Flare would" in done.err
+
+
+def test_keys_cannot_write_to_the_terminal(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.store("a\x1b[2J\n", b"")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run("ls").out == "a\\x1b[2J\\n\n"
+    assert "\\x1b" in run("rm", "b\x1b").err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(run: Run, shell: str) -> None:
+    assert "_FLARECTL_COMPLETE" in run("completion", shell).out

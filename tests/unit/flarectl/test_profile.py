@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flarectl import profile
+from flarectl.errors import Usage
+from tests.unit.flarectl.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("FLARE_ENDPOINT", raising=False)
+    return tmp_path / "flare" / "config.toml"
+
+
+def test_the_flag_comes_before_the_environment_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert profile.find_endpoint("") == (profile.DEFAULT_ENDPOINT, "default")
+    profile.write_setting("endpoint", "http://file:1")
+    assert profile.find_endpoint("")[0] == "http://file:1"
+    monkeypatch.setenv("FLARE_ENDPOINT", "http://environment:2")
+    assert profile.find_endpoint("")[0] == "http://environment:2"
+    assert profile.find_endpoint("http://flag:3/")[0] == "http://flag:3"
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://x", "http://", "http://h:x", "http://h:0", "http://h/path", "http://u@h", "a b"]
+)
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(Usage, match="is no endpoint"):
+        profile.check_endpoint(text, "--endpoint")
+
+
+def test_https_is_refused_by_name() -> None:
+    with pytest.raises(Usage, match="TLS"):
+        profile.check_endpoint("https://host:1", "--endpoint")
+
+
+def test_host_and_port_are_enough() -> None:
+    assert profile.check_endpoint("host:8000", "x") == "http://host:8000"
+    assert profile.check_endpoint("[::1]:8000", "x") == "http://[::1]:8000"
+
+
+@pytest.mark.parametrize("content", ["endpoint = 1", "endpoint = ", "other = 'x'", "\xff"])
+def test_a_broken_file_is_named(home: Path, content: str) -> None:
+    home.parent.mkdir()
+    home.write_bytes(content.encode("latin-1"))
+    with pytest.raises(Usage, match=r"config\.toml"):
+        profile.find_endpoint("")
+
+
+def test_settings_are_kept_shown_and_forgotten(run: Run, home: Path) -> None:
+    assert run("config", "get", "endpoint").code == 4
+    assert run("config", "set", "endpoint", "10.0.0.1:8000").code == 0
+    assert run("config", "get", "endpoint").out == "http://10.0.0.1:8000\n"
+    assert f"# from {home}" in run("config", "show").out
+    assert run("config", "set", "endpoint", "").code == 0
+    assert run("config", "get", "endpoint").code == 4
+    assert run("config", "set", "colour", "red").code == 2
+    assert run("config", "set", "endpoint", "https://x").code == 2
+
+
+def test_the_flag_may_stand_before_the_command(run: Run) -> None:
+    assert "http://before:1" in run("--endpoint", "http://before:1", "config", "show").out
+    assert (
+        "http://after:1" in run("--endpoint", "http://before:1", "config", "show", "--endpoint", "http://after:1").out
+    )

@@ -1,0 +1,49 @@
+"""What a command loads decides how long it takes to start; clocks are no test, the modules are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flarectl.errors import MEANINGS, ExitCode
+
+HEAVY = {"trio", "httpx", "rich", "pydantic", "httptools", "anyio", "typer"}
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    script = (
+        "import sys, atexit; sys.argv[0] = 'flarectl'\n"
+        "atexit.register(lambda: print('LOADED', *sys.modules, file=sys.stderr))\n"
+        "from flarectl.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return HEAVY & set(done.stderr.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--version"], set()),
+        (["--help"], {"typer"}),
+        (["ls", "-l", "--endpoint", "http://127.0.0.1:1"], {"typer"}),
+        (["rm", "x", "--endpoint", "http://127.0.0.1:1"], {"typer"}),
+        (["put", "/nothing", "--endpoint", "http://127.0.0.1:1"], {"typer", "trio", "httptools"}),
+    ],
+)
+def test_a_command_loads_what_it_uses(arguments: list[str], heavy: set[str]) -> None:
+    assert loaded_by(*arguments) <= heavy
+
+
+def test_a_shell_is_told_how_words_go_on() -> None:
+    asked = {"_FLARECTL_COMPLETE": "complete_bash", "COMP_WORDS": "flarectl st", "COMP_CWORD": "1"}
+    command = [sys.executable, "-m", "flarectl"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["stat", "status"]
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(ExitCode)
