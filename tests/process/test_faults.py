@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -84,12 +85,12 @@ def test_downloads_that_stand_still_do_not_stop_others(start: Start) -> None:
     stream = Stream("fetched by many", 40 * MIB)
     client = cluster.client(timeout=8)
     assert client.put_stream("popular", stream).status == 201
-    waiting = [begin_download(cluster, "popular") for _ in range(100)]
-    time.sleep(1)
-    assert client.get_stream("popular", stream)
-    assert client.put_stream("another", stream).status == 201
-    for connection in waiting:
-        connection.close()
+    with contextlib.ExitStack() as waiting:
+        for _ in range(100):
+            waiting.enter_context(begin_download(cluster, "popular"))
+        time.sleep(1)
+        assert client.get_stream("popular", stream)
+        assert client.put_stream("another", stream).status == 201
     cluster.check_alive()
 
 

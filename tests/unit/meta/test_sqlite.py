@@ -382,6 +382,8 @@ def write_and_kill(path: Path, lines: int) -> dict[int, int]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # the kill came in the middle of it
             number, turn = map(int, line.split())
             answered[number] = turn
             lines -= 1
