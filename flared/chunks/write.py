@@ -40,7 +40,8 @@ async def write_chunk(
     """
     chunk = chunk_id(digest, chunks.random_bits(64))
     if len(plain) < LARGE_SIZE:
-        piece, payload = _encode(plain, chunk, scheme, compress)
+        # A straggler keeps its payload queued after the put has returned and its buffer serves another.
+        piece, payload = _encode(bytes(plain), chunk, scheme, compress)
     else:
         piece, payload = await chunks.threads.run(_encode, plain, chunk, scheme, compress)
     fan = _FanOut(chunks, chunk, piece, payload, scheme)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,10 @@ UNIT_BYTES = 4 * BLOCK_SIZE
 """One read and one send of a large piece; whole blocks, so that each is verified before it leaves."""
 
 UNITS_MAX = 32
-"""Large pieces on their way out at once; the others wait for a buffer."""
+"""Large pieces on their way out at once in units of their own; 32 MiB."""
+
+SMALL_UNIT_BYTES = 64 * 1024
+"""What further readers get: with a thousand connections another 64 MiB."""
 
 READ_NAMES = 64
 """Small pieces read at a time, so that one batch holds at most a few MiB more than its answer may."""
@@ -170,7 +173,7 @@ class DataService:
             span = wire.parse_range(request.fields.get("range"), piece.size)
             start, end = span or (0, piece.size)
             verify = wire.VERIFIES_FIELD not in request.fields
-            async with self._units.lease() as unit:
+            with self._units.lease() as unit:
                 await reply.start(200 if span is None else 206, _piece_lines(piece, span), end - start)
                 await _send_span(reply, opened, start, end, unit, verify=verify)
             self._bytes_sent += end - start
@@ -319,20 +322,27 @@ async def _turn(turns: trio.Semaphore) -> AsyncIterator[None]:
 
 
 class _Units:
-    """Buffers of one unit each, made when first needed and kept."""
+    """Buffers of one unit each, made when first needed and kept; a small one for whoever comes when all are lent.
+
+    So a reader never waits for another one, who may be as slow as its client.
+    """
 
     def __init__(self) -> None:
-        self._turns = trio.Semaphore(UNITS_MAX)
+        self._lent = 0
         self._free: list[memoryview] = []
 
-    @asynccontextmanager
-    async def lease(self) -> AsyncIterator[memoryview]:
-        async with _turn(self._turns):
-            unit = self._free.pop() if self._free else memoryview(bytearray(UNIT_BYTES))
-            try:
-                yield unit
-            finally:
-                self._free.append(unit)
+    @contextmanager
+    def lease(self) -> Iterator[memoryview]:
+        if self._lent >= UNITS_MAX:
+            yield memoryview(bytearray(SMALL_UNIT_BYTES))
+            return
+        unit = self._free.pop() if self._free else memoryview(bytearray(UNIT_BYTES))
+        self._lent += 1
+        try:
+            yield unit
+        finally:
+            self._lent -= 1
+            self._free.append(unit)
 
 
 async def _send_span(reply: Reply, opened: OpenPiece, start: int, end: int, unit: memoryview, *, verify: bool) -> None:
@@ -340,7 +350,7 @@ async def _send_span(reply: Reply, opened: OpenPiece, start: int, end: int, unit
     at = start - start % BLOCK_SIZE if verify else start
     last = min(opened.piece.size, end + -end % BLOCK_SIZE) if verify else end
     while at < last:
-        count = await opened.read_into(at, unit[: min(UNIT_BYTES, last - at)], verify=verify)
+        count = await opened.read_into(at, unit[: min(len(unit), last - at)], verify=verify)
         await reply.write(unit[max(0, start - at) : min(count, end - at)])
         at += count
 
