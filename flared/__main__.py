@@ -77,7 +77,7 @@ def run(file: Path) -> int:
         return _show_mistakes(error)
     from flared.daemon import run_node
 
-    return run_node(config)
+    return run_node(config, file)
 
 
 def check_config(file: Path) -> int:

@@ -24,12 +24,15 @@ from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
+from flared.cluster.states import NodeState
+from flared.config import ApiConfig
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
 from flared.metrics import Durations, Metric, Sample, number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Store, now_ms
+from flared.role import Rate, Role
 from flared.upkeep.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
@@ -37,7 +40,7 @@ from flared.upkeep.workers import Upkeep
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from flared.config import ApiConfig
+    from flared.config import Config
     from flared.meta.kv import KV
     from flared.names import NodeName
 
@@ -54,7 +57,7 @@ PREFETCHES = 64
 
 
 @asynccontextmanager
-async def open_api_role(config: ApiConfig) -> AsyncIterator[Server]:
+async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     """The api node, running, behind a server that does not serve yet. Raises Busy if another process has its file."""
     config.metadata.parent.mkdir(parents=True, exist_ok=True)
     async with open_kv(f"sqlite:{config.metadata}") as kv:
@@ -74,8 +77,29 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Server]:
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
-            yield server
+            yield _role(store, membership, upkeep, server)
             nursery.cancel_scope.cancel()
+
+
+def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Role:
+    rate = Rate(lambda: server.statistics().requests)
+
+    def describe() -> str:
+        totals = store.totals.now()
+        members = membership.members()
+        online = sum(member.state is NodeState.ONLINE for member in members)
+        objects = f"{totals.objects} objects" if totals.exact else f"{totals.objects} objects counted so far"
+        backlog = upkeep.heal.statistics().backlog
+        return (
+            f"{objects}, {rate.look():.0f} requests/s, {online} of {len(members)} data nodes online, "
+            f"{backlog} chunks to repair"
+        )
+
+    def reload(config: Config) -> None:
+        assert isinstance(config, ApiConfig)
+        server.limit_connections(config.connections)
+
+    return Role(server, trio.lowlevel.checkpoint, describe, reload)
 
 
 def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:

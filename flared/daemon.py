@@ -6,22 +6,32 @@ import ctypes
 import gc
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import fields
+from pathlib import Path
 
 import trio
 
 from flared import __version__
-from flared.config import ApiConfig, Config
-from flared.errors import Busy, FlareError
-from flared.http.server import Server, listening_address, open_listeners
+from flared.config import ApiConfig, Config, load_config
+from flared.errors import Busy, ConfigError, FlareError
+from flared.http.address import Address, resolve
+from flared.http.server import Server, inherited_listeners, listening_address, open_listeners
 from flared.log import set_up_logging
-from flared.systemd import notify
+from flared.role import RELOADED, Role
+from flared.systemd import notify, take_descriptors, watchdog_seconds
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0
 """What runs may finish for so long after SIGTERM; a second signal cuts it."""
+STATUS_SECONDS = 5.0
+PINGS = 3
+"""So many in the time the watchdog allows: one may come late."""
+START_SECONDS = 60.0
+"""Volumes that must be read through take as long as they take: while the event loop turns, more time is asked for."""
 EXIT_FAILURE = 1
 
 ARENAS_MAX = 2
@@ -30,16 +40,20 @@ a node's memory."""
 _M_ARENA_MAX = -8
 
 
-def run_node(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit code. What keeps it from starting is told in one line."""
+def run_node(config: Config, file: Path) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit code. What keeps it from starting is told in one line.
+
+    SIGHUP reads ``file``, the node's TOML, again.
+    """
     set_up_logging(level=config.log.level, format=config.log.format)
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS_MAX)
     try:
-        trio.run(_serve, config, strict_exception_groups=True)
+        trio.run(_serve, config, file, strict_exception_groups=True)
     except (FlareError, OSError, ExceptionGroup) as error:
         causes = _causes(error)
         for cause in causes:
             log.error("event=node_failed name=%s error=%s message=%r", config.name, type(cause).__name__, str(cause))
+        notify(f"STATUS=failed: {causes[0]}")
         if not all(isinstance(cause, FlareError | OSError) for cause in causes):
             raise
         return EXIT_FAILURE
@@ -47,35 +61,105 @@ def run_node(config: Config) -> int:
     return 0
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, file: Path) -> None:
     # The port first: whoever runs there already is found before a file is touched.
-    try:
-        listeners = open_listeners(str(config.listen))
-    except OSError as error:
-        raise Busy(f"cannot listen on {config.listen}: {error.strerror}") from None
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with _open_role(config) as server, trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, server, nursery.cancel_scope)
-            await nursery.start(server.serve, listeners)
+    listeners = take_listeners(config.listen)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with _open_role(config) as role, trio.open_nursery() as nursery:
+            nursery.start_soon(_heed_signals, signals, role, config, file, nursery.cancel_scope)
+            await nursery.start(role.server.serve, listeners)
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
             address = listening_address(listeners[0])
             log.info("event=node_started name=%s version=%s address=%s", config.name, __version__, address)
-            notify("READY=1")
+            nursery.start_soon(_report, role)
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], server: Server, scope: trio.CancelScope) -> None:
-    """The first signal stops the server in order, the second at once."""
+def take_listeners(listen: Address) -> list[socket.socket]:
+    """The sockets that systemd opened for us, or our own. Raises Busy if the port is taken.
+
+    Raises ConfigError where systemd listens elsewhere than the TOML file says: to serve there would be a surprise.
+    """
+    inherited = inherited_listeners(take_descriptors())
+    try:
+        if not inherited:
+            return open_listeners(str(listen))
+        ours, theirs = resolve(listen), [listening_address(listener) for listener in inherited]
+        if listen.port and not set(theirs) <= ours:
+            for listener in inherited:
+                listener.close()
+            raise ConfigError([socket_mistake(listen, theirs)])
+    except OSError as error:
+        raise Busy(f"cannot listen on {listen}: {error.strerror}") from None
+    return inherited
+
+
+def socket_mistake(listen: Address, theirs: list[str]) -> str:
+    """What to do about a socket unit that says something else than the TOML file."""
+    return f"listen is {listen}, but systemd's socket unit says {', '.join(theirs)}: run `flared prepare` on the file"
+
+
+async def _report(role: Role) -> None:
+    """Tell systemd that we are ready, once we are, and from then on that the event loop turns, and how we are.
+
+    What is asked for before is answered, if only with 503.
+    """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_ask_for_time, role)
+        await role.wait_ready()
+        nursery.cancel_scope.cancel()
+    notify(f"READY=1\nSTATUS={role.describe()}")
+    watchdog = watchdog_seconds()
+    period = min(STATUS_SECONDS, watchdog / PINGS) if watchdog else STATUS_SECONDS
+    while True:
+        await trio.sleep(period)
+        notify(f"WATCHDOG=1\nSTATUS={role.describe()}")
+
+
+async def _ask_for_time(role: Role) -> None:
+    while True:
+        notify(f"EXTEND_TIMEOUT_USEC={START_SECONDS * 1e6:.0f}\nSTATUS=starting: {role.describe()}")
+        await trio.sleep(STATUS_SECONDS)
+
+
+async def _heed_signals(
+    signals: AsyncIterator[int], role: Role, config: Config, file: Path, scope: trio.CancelScope
+) -> None:
+    """SIGHUP reads the TOML file again. The first other signal stops the server in order, the second at once."""
     async with trio.open_nursery() as nursery:
         asked = False
         async for number in signals:
+            if number == signal.SIGHUP:
+                config = _reload(role, config, file)
+                continue
             if asked:
                 scope.cancel()
                 return
             asked = True
             log.info("event=node_stopping signal=%s", signal.Signals(number).name)
-            notify("STOPPING=1")
-            nursery.start_soon(_stop, server, scope)
+            notify("STOPPING=1\nSTATUS=stopping: what runs may finish")
+            nursery.start_soon(_stop, role.server, scope)
+
+
+def _reload(role: Role, running: Config, file: Path) -> Config:
+    """Take over what may change; a file with mistakes changes nothing. What is in force now."""
+    try:
+        wanted = load_config(file)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            log.error("event=reload_refused message=%r", mistake)
+        return running
+    if type(wanted) is not type(running):
+        log.error("event=reload_refused message=%r", "the role of a node does not change")
+        return running
+    set_up_logging(level=wanted.log.level, format=wanted.log.format)
+    role.reload(wanted)
+    changed = [field.name for field in fields(wanted) if getattr(wanted, field.name) != getattr(running, field.name)]
+    log.info("event=node_reloaded changed=%s", ",".join(name for name in changed if name in RELOADED))
+    waiting = [name for name in changed if name not in RELOADED]
+    if waiting:
+        log.warning("event=restart_needed changed=%s", ",".join(waiting))
+    return wanted
 
 
 async def _stop(server: Server, scope: trio.CancelScope) -> None:
@@ -83,7 +167,7 @@ async def _stop(server: Server, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-def _open_role(config: Config) -> AbstractAsyncContextManager[Server]:
+def _open_role(config: Config) -> AbstractAsyncContextManager[Role]:
     """The rooms of the node's role, running, behind a server that does not serve yet."""
     # Imported here: neither role needs the rooms of the other.
     if isinstance(config, ApiConfig):

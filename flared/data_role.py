@@ -9,20 +9,22 @@ from contextlib import asynccontextmanager
 import trio
 
 from flared.access.keys import API_AUDIENCE, data_audience, node_token
-from flared.config import DataConfig
+from flared.config import Config, DataConfig
 from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.service import DataService
-from flared.data.volumes import DataSettings, open_volumes
+from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.http.server import Server, ServerSettings
+from flared.role import Rate, Role
 
 CONNECTIONS_MAX = 1024
+GIB = 1024**3
 OPEN_SECONDS = 2.0
 """Volumes that open as fast as they should are waited for, so that the first heartbeat does not call them full. Those
 that must be read through first are served, and told of, while they answer 503."""
 
 
 @asynccontextmanager
-async def open_data_role(config: DataConfig) -> AsyncIterator[Server]:
+async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
     """The data node, running, behind a server that does not serve yet. Raises Busy if another process has a volume."""
     volumes = await open_volumes(
         DataSettings(
@@ -51,8 +53,24 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Server]:
         with trio.move_on_after(OPEN_SECONDS):
             await volumes.wait_ready()
         nursery.start_soon(heartbeat.run)
-        yield Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
+        yield _role(volumes, heartbeat, Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX)))
         nursery.cancel_scope.cancel()
+
+
+def _role(volumes: Volumes, heartbeat: Heartbeat, server: Server) -> Role:
+    rate = Rate(lambda: server.statistics().requests)
+
+    def describe() -> str:
+        status = volumes.status()
+        free = sum(volume.free for volume in status.volumes) / GIB
+        ailing = "".join(f", {volume.path} is {volume.state}" for volume in status.volumes if volume.state != "ok")
+        unheard = "".join(f", {complaint}" for complaint in heartbeat.complaints())
+        return f"{status.pieces} pieces, {rate.look():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
+
+    def reload(config: Config) -> None:
+        assert isinstance(config, DataConfig)  # beyond its log, nothing of it changes while it runs
+
+    return Role(server, volumes.wait_ready, describe, reload)
 
 
 def _token(config: DataConfig, audience: str) -> str | None:

@@ -111,11 +111,12 @@ class Supervisor:
         with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM) as notifier:
             await notifier.bind("\0" + address[1:])
             node.process = launch(node, {"NOTIFY_SOCKET": address})
-            with trio.move_on_after(READY_SECONDS):
+            with trio.move_on_after(READY_SECONDS) as scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_fail_at_exit, node)
                     while b"READY=1" not in await notifier.recv(4096):
-                        pass
+                        # It lives, and says what it is at: large volumes may have to be read through first.
+                        scope.deadline = trio.current_time() + READY_SECONDS
                     nursery.cancel_scope.cancel()
                 return
         raise NotStarted(f"{node.name} is not ready after {READY_SECONDS:.0f} s\n{node.log_tail()}")

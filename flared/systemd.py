@@ -1,4 +1,7 @@
-"""What a service tells whoever started it: systemd, or ``flared local`` in its place (sd_notify(3))."""
+"""What a service tells whoever started it, and what it was handed: systemd, or ``flared local`` in its place.
+
+sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3), without a library.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import os
 import socket
 
 log = logging.getLogger(__name__)
+
+LISTEN_FDS_START = 3
+"""Inherited descriptors begin after standard error."""
 
 
 def notify(state: str) -> None:
@@ -20,3 +26,34 @@ def notify(state: str) -> None:
             notifier.sendall(state.encode())
     except OSError as error:
         log.debug("event=notify_failed state=%r error=%r", state, error.strerror)
+
+
+def watchdog_seconds() -> float | None:
+    """Silence after which we are killed and started again; None if nobody watches us."""
+    if not _is_for_us("WATCHDOG_PID"):
+        return None
+    try:
+        microseconds = int(os.environ.get("WATCHDOG_USEC", ""))
+    except ValueError:
+        return None
+    return microseconds / 1e6 if microseconds > 0 else None
+
+
+def take_descriptors() -> range:
+    """The listening sockets that were opened for us; none the second time, and none for our children."""
+    ours = _is_for_us("LISTEN_PID", needed=True)
+    count = os.environ.pop("LISTEN_FDS", "")
+    for name in ("LISTEN_PID", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if not ours or not count.isdecimal():
+        return range(0)
+    descriptors = range(LISTEN_FDS_START, LISTEN_FDS_START + int(count))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return descriptors
+
+
+def _is_for_us(variable: str, *, needed: bool = False) -> bool:
+    """Whether a variable that names a process names this one; it may be absent unless ``needed``."""
+    value = os.environ.get(variable)
+    return value == str(os.getpid()) if value is not None else not needed

@@ -17,6 +17,7 @@ LAYERS = [
     {"supervisor"},
     {"daemon"},
     {"api_role", "data_role"},
+    {"role"},
     {"config"},
     {"api"},
     {"upkeep"},

@@ -85,6 +85,10 @@ class Heartbeat:
             for beat in self._beats:
                 nursery.start_soon(self._keep_beating, beat)
 
+    def complaints(self) -> list[str]:
+        """A sentence for each api node that does not take our word."""
+        return [f"api node {beat.pool.address}: {beat.complaint}" for beat in self._beats if beat.complaint]
+
     async def _keep_beating(self, beat: _Beat) -> None:
         while True:
             due = trio.current_time() + BEAT_SECONDS
@@ -153,17 +157,17 @@ class _Beat:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.damage: list[str] = []
-        self._complaint = ""
+        self.complaint = ""
 
     def complain(self, message: str) -> None:
         """Log what is wrong, once until it changes."""
-        if message != self._complaint:
-            self._complaint = message
+        if message != self.complaint:
+            self.complaint = message
             log.warning("event=heartbeat_failed api=%s message=%r", self.pool.address, message)
 
     def calm(self) -> None:
-        if self._complaint:
-            self._complaint = ""
+        if self.complaint:
+            self.complaint = ""
             log.info("event=heartbeat_heard api=%s", self.pool.address)
 
 

@@ -35,11 +35,10 @@ def open_listeners(address: str) -> list[socket.socket]:
 
     Port 0 takes any free port: ``listening_address`` tells which.
     """
-    host, port = parse_address(address)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    port = parse_address(address).port
     listeners: list[socket.socket] = []
     try:
-        for family, _, _, _, place in dict.fromkeys(found):
+        for family, place in _places(parse_address(address)):
             # Port 0 on a name with two addresses: the second takes the port the first was given.
             wanted = listeners[0].getsockname()[1] if listeners and not port else port
             listeners.append(_listen(family, (place[0], wanted, *place[2:])))
@@ -48,6 +47,11 @@ def open_listeners(address: str) -> list[socket.socket]:
             listener.close()
         raise
     return listeners
+
+
+def resolve(address: Address) -> set[str]:
+    """Every IP address of ``address``, each as ``host:port``; OSError if it has none."""
+    return {str(Address(str(place[0]), address.port)) for _, place in _places(address)}
 
 
 def inherited_listeners(descriptors: range) -> list[socket.socket]:
@@ -59,6 +63,11 @@ def listening_address(listener: socket.socket) -> str:
     """Where ``listener`` can be reached, as ``host:port``."""
     name = listener.getsockname()
     return str(Address(name[0], name[1]))
+
+
+def _places(address: Address) -> list[tuple[int, tuple[str | int | bytes, ...]]]:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((int(family), place) for family, _, _, _, place in found))
 
 
 def _listen(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:

@@ -10,7 +10,7 @@ import errno
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
@@ -157,6 +157,10 @@ class Server:
                 await self._emptied.wait()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+    def limit_connections(self, connections_max: int) -> None:
+        """From now on accept no more than these; those that are open stay."""
+        self._settings = replace(self._settings, connections_max=connections_max)
 
     async def serve_stream(self, stream: Stream) -> None:
         """Serve one connection to its end, in the caller's task."""

@@ -1,0 +1,43 @@
+"""Role: what the daemon needs of a node's role, whichever it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from flared.config import Config
+from flared.http.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role whose rooms run, and the server that does not serve yet."""
+
+    server: Server
+    wait_ready: Callable[[], Awaitable[None]]
+    """Returns when everything that is stored can be asked for."""
+    describe: Callable[[], str]
+    """The state in one line, for ``systemctl status``. From memory."""
+    reload: Callable[[Config], None]
+    """Take over those settings of a file read again that ``RELOADED`` names."""
+
+
+RELOADED = frozenset({"log", "connections"})
+"""What may change while a node runs; all else wants a restart."""
+
+
+class Rate:
+    """Something counted, as how often it happened each second since the last look."""
+
+    def __init__(self, count: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._count = count
+        self._clock = clock
+        self._seen = count()
+        self._at = clock()
+
+    def look(self) -> float:
+        count, at = self._count(), self._clock()
+        rate = (count - self._seen) / max(at - self._at, 1e-3)
+        self._seen, self._at = count, at
+        return rate
