@@ -10,9 +10,10 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # in
 
 from flarectl import render
 from flarectl.commands import bucket, cat, completion, config, cp, get, ls, mv, put, rm, stat, status
-from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
+from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, from_os
 from flarectl.lean import LeanCommand, LeanGroup
 from flarectl.options import COMPLETE_VARIABLE, ENDPOINT, Globals
+from flared import __version__
 
 # \b keeps the lines that follow as they are.
 EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items())
@@ -38,10 +39,8 @@ def explain(error: BaseException) -> Failure:
     """The Failure that an exception amounts to."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, BrokenPipeError):
-        return OutputClosed("the reader of the output went away")
     if isinstance(error, OSError):
-        return from_os(error, str(error.filename or "standard output"))
+        return from_os(error, str(error.filename or "this machine"))
     return Interrupted("interrupted; nothing half-made is left")
 
 
@@ -55,8 +54,17 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        render.say(f"flarectl {__version__}")
+        raise typer.Exit
+
+
+VERSION = typer.Option(False, "--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+
+
 @app.callback()
-def flarectl(ctx: typer.Context, endpoint: str = ENDPOINT) -> None:
+def flarectl(ctx: typer.Context, endpoint: str = ENDPOINT, version: bool = VERSION) -> None:
     """Put, get and look after objects in a Flare cluster.
 
     An object is named [BUCKET:]KEY; without a bucket it lies in the bucket called default.

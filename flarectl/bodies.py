@@ -36,7 +36,7 @@ from flared.http.stream import Buffer, Stream, connect_tcp
 T = TypeVar("T")
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
-STALL_SECONDS = 60.0
+STALL_SECONDS = 30.0
 CHUNK_PAGE = 500
 ATTEMPTS = 5
 """With rests of 0.5, 1, 2 and 4 seconds: long enough for an api node to start again."""

@@ -36,7 +36,7 @@ from flarectl.target import Target, object_path
 PAGE = 1000
 """Keys asked for at once."""
 CHUNK_PAGE = 500
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 FIRST_REST_SECONDS = 0.5
@@ -203,7 +203,7 @@ class Client:
         try:
             return self._exchange(method, path, dict(fields or {}), content)
         except TimeoutError:
-            raise Temporary(f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
+            raise Unreachable(f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise Temporary(f"{self.endpoint}: the connection broke: {reason}") from None

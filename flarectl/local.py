@@ -38,15 +38,15 @@ class Directory:
             if relative.startswith(f"{file}/"):
                 raise Refusal(f"{relative}: {file} is an object too, and a file cannot be a directory")
         self._files.append(relative)
-        return os.path.join(self.root, relative)
+        return relative if self.root == "." else os.path.join(self.root, relative)
 
     def make_parent(self, path: str) -> None:
         """Make the directories above ``path``; Refusal if a symbolic link would lead out."""
         parent = os.path.dirname(path) or "."
-        root = os.path.realpath(self.root)
-        if os.path.commonpath((root, os.path.realpath(parent))) != root:
-            raise Refusal(f"{path}: a symbolic link on the way leads out of {self.root}")
         try:
+            root = os.path.realpath(self.root)
+            if os.path.commonpath((root, os.path.realpath(parent))) != root:
+                raise Refusal(f"{path}: a symbolic link on the way leads out of {self.root}")
             os.makedirs(parent, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise Refusal(f"{path}: a part of {parent} is a file here, not a directory") from None

@@ -9,11 +9,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TextIO
 
 from flarectl.answers import Bucket, Chunk, Entry, ObjectInfo, Status
-from flarectl.errors import Failure
+from flarectl.errors import Failure, OutputClosed, from_os
 from flarectl.target import Target
 
 if TYPE_CHECKING:
@@ -35,14 +36,17 @@ _STYLES = {
 """Only colours that can be read on black and on white; the word always says it too."""
 
 
-def say(text: str = "") -> None:
-    """One line of the result."""
-    print(text)
+def say(text: str) -> None:
+    """One line of the result; raises Failure if it cannot be written."""
+    with _writing():
+        print(text)
 
 
 def say_json(value: object) -> None:
     """One line of the result for a script."""
-    print(json.dumps(value, ensure_ascii=False))
+    # Names that are not UTF-8 are legal here; a script gets them escaped.
+    text = json.dumps(value, ensure_ascii=False)
+    say(text if text.isprintable() else json.dumps(value))
 
 
 def complain(text: str) -> None:
@@ -51,8 +55,19 @@ def complain(text: str) -> None:
 
 
 def flush() -> None:
-    """Whatever was said is out; BrokenPipeError if nobody reads it any more."""
-    sys.stdout.flush()
+    """Whatever was said is out; raises Failure if it cannot be."""
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputClosed("the reader of the output went away") from None
+    except OSError as error:
+        raise from_os(error, "standard output") from None
 
 
 def shown(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Start the app without what typer and httpx would load in vain, and end it with an exit code whatever happens."""
+"""Start the app without what typer and httpx would load in vain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,25 @@ from contextlib import contextmanager
 
 def run() -> None:
     """Run the app on the process's arguments."""
+    _open_closed_streams()
     with without("rich"):  # help pages and mistakes in plain text take a third of the time
         from flarectl.app import app
-    try:
-        app(prog_name="flarectl")
-    finally:
-        _silence_output()
+    app(prog_name="flarectl")
+
+
+def _open_closed_streams() -> None:
+    """Fill the places of standard streams that were closed, or a socket or file would get into them and be written to.
+
+    The other way round, so that using one still is an error.
+    """
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDWR)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # it lives as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 @contextmanager
@@ -29,11 +42,3 @@ def without(*modules: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
-
-
-def _silence_output() -> None:
-    """What cannot be written must not make the interpreter complain once more at its end."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

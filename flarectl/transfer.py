@@ -67,7 +67,7 @@ def put_all(
             stored: dict[str, object] = {"size": result.size, "etag": result.etag, "version": result.version}
             return report.done(f"{file.path} -> {target}", _record(file.path, target) | stored)
 
-        await _for_each(files, put_one, lambda file: file.path, options.parallel, report)
+        await _for_each(files, put_one, _name, options.parallel, report)
 
     return _run(endpoint, put, options, report, GO_ON)
 
@@ -102,7 +102,7 @@ def get_all(
 
 
 def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, report: Report) -> ExitCode:
-    """Write each object to standard output, one after the other; the first failure ends it."""
+    """Write each object to standard output, one after the other."""
 
     async def cat(bodies: Bodies) -> None:
         buffers = Buffers(options.parallel)
@@ -222,6 +222,10 @@ def _next(items: Iterator[T]) -> T | None:
 
 def _record(path: str, target: Target) -> dict[str, object]:
     return {"file": path, "bucket": target.bucket, "key": target.key}
+
+
+def _name(file: LocalFile) -> str:
+    return "standard input" if file.path == STDIN else file.path
 
 
 def _size(path: str) -> int | None:

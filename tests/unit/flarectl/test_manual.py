@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,6 @@ import typer
 
 from flarectl.app import app
 from flarectl.errors import MEANINGS
-from tests.unit.flarectl.conftest import Run
 
 PAGE = re.sub(r"\\f[BRIP]", "", Path(__file__).parents[3].joinpath("man/flarectl.1").read_text()).replace("\\", "")
 
@@ -42,8 +43,9 @@ def test_every_option_is_in_the_manual() -> None:
     assert not {option for option in command_options() if not re.search(rf"^\.\w+ .*{option}\b", PAGE, re.MULTILINE)}
 
 
-def test_every_exit_code_is_in_the_manual_and_in_help(run: Run) -> None:
-    shown = run("--help").out
+def test_every_exit_code_is_in_the_manual_and_in_help() -> None:
+    command = [sys.executable, "-m", "flarectl", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     for code, meaning in MEANINGS.items():
         assert f".TP\n.B {int(code)}\n{meaning[0].upper()}{meaning[1:20]}" in PAGE
         assert re.search(rf"^ +{int(code)}  {re.escape(meaning)}$", shown, re.MULTILINE)

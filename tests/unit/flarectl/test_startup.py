@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -43,6 +44,20 @@ def test_a_shell_is_told_how_words_go_on() -> None:
     command = [sys.executable, "-m", "flarectl"]
     done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["stat", "status"]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["config", "show"]])
+@pytest.mark.parametrize(("output", "code"), [("/dev/full", 6), ("closed", 6), ("broken", 141)])
+def test_an_output_that_takes_nothing_is_a_sentence(arguments: list[str], output: str, code: int) -> None:
+    command = [sys.executable, "-m", "flarectl", *arguments]
+    redirect = {"/dev/full": ">/dev/full", "closed": ">&-", "broken": "| true"}[output]
+    shell = ["bash", "-c", f"{shlex.join(command)} {redirect}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    if output != "broken" and arguments != ["--version"]:  # a reader may go before or after, and version loads nothing
+        assert done.returncode == code
+        assert done.stderr.startswith("flarectl: ")
 
 
 def test_every_exit_code_has_a_meaning() -> None:
