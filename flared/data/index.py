@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flared.data.disk import Disk
 from flared.data.record import PIECE, TOMBSTONE, TORN, Record
 from flared.errors import SegmentCorrupt, VolumeFailed
 
+T = TypeVar("T")
+
 FORMAT = 1
 _SLICE = 512
 """Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
+_SLICE_MAX = 4096
+"""When many wait: every statement has to win the lock back from a busy event loop, which may take 5 ms."""
 _LOG_BYTES = 8 * 1024 * 1024
 _UNUSED_PAGES_MIN = 64
 _SHRINK_PAGES = 1024
@@ -97,6 +102,12 @@ def _mapped() -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise _failure(error) from error
+
+
+def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    size = min(_SLICE_MAX, max(_SLICE, len(rows) // 8))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _failure(error: sqlite3.DatabaseError) -> VolumeFailed | IndexCorrupt:
@@ -236,10 +247,17 @@ class Index:
         with self.transaction():
             self.mark(marks)
             self.note(facts)
-            for start in range(0, len(deletions), _SLICE):
-                self._delete(json.dumps(deletions[start : start + _SLICE]))
-            for start in range(0, len(puts), _SLICE):
-                self._insert(json.dumps([(name, *place) for name, place in puts[start : start + _SLICE]]))
+            for gone in _slices(deletions):
+                self._delete(json.dumps(gone))
+            added: Counter[int] = Counter()
+            bytes_added: Counter[int] = Counter()
+            for rows in _slices(puts):
+                self._insert(json.dumps([(name, *place) for name, place in rows]))
+                for _, place in rows:
+                    added[place.segment] += 1
+                    bytes_added[place.segment] += place.length
+            for segment, pieces in added.items():
+                self._account(segment, pieces, bytes_added[segment])
 
     def mark(self, marks: Iterable[Mark]) -> None:
         self._writer.executemany(
@@ -255,11 +273,6 @@ class Index:
         self._writer.execute(
             "INSERT OR REPLACE INTO pieces SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,"
             " value ->> 5 FROM json_each(?)",
-            (rows,),
-        )
-        self._writer.execute(
-            "UPDATE segments SET pieces = pieces + n, live = live + bytes FROM (SELECT value ->> 1 AS s, count(*) AS n,"
-            " sum(value ->> 4) AS bytes FROM json_each(?) GROUP BY s) WHERE id = s",
             (rows,),
         )
 

@@ -23,8 +23,11 @@ Ts = TypeVarTuple("Ts")
 
 FLUSH_ENTRIES = 2048
 FLUSH_SECONDS = 0.5
+CROWD = 16 * 1024
+"""Entries beyond which calls wait for the index: a thread that must fight a busy event loop for the interpreter falls
+behind, and gets its turn when the loop has to wait."""
 OVERLAY_MAX = 100_000
-"""Entries beyond which puts are refused: the index cannot keep up, or has no room."""
+"""Entries beyond which puts are refused: the index has no room."""
 _CHECKPOINT_ENTRIES = 16 * 1024
 _RETRY_SECONDS = 2.0
 
@@ -48,6 +51,8 @@ class Shadow:
         self._lock = trio.Lock()
         self._index: Index | None = None
         self._unsaved = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._flusher = trio.lowlevel.ParkingLot()
         self.clear()
 
     def clear(self) -> None:
@@ -60,8 +65,7 @@ class Shadow:
         self._flushing: dict[str, Place | None] = {}
         self._deletions: list[Deletion] = []
         self._marks: dict[int, Mark] = {}
-        self._dirty = trio.Event()
-        self._full = trio.Event()
+        self._waiting.unpark_all()
 
     def use(self, index: Index | None) -> None:
         self._index = index
@@ -71,6 +75,7 @@ class Shadow:
         index, self._index = self._index, None
         if index:
             index.close()
+        self._waiting.unpark_all()
 
     # Looking up, on the event loop
 
@@ -164,9 +169,18 @@ class Shadow:
         self._changed()
 
     def _changed(self) -> None:
-        self._dirty.set()
-        if len(self._overlay) >= FLUSH_ENTRIES:
-            self._full.set()
+        count = len(self._overlay)
+        if count == 1 or count >= FLUSH_ENTRIES:
+            self._flusher.unpark()
+
+    @property
+    def crowded(self) -> bool:
+        """The index lags behind: it is time for ``wait_for_room``."""
+        return len(self._overlay) > CROWD
+
+    async def wait_for_room(self) -> None:
+        """Let one flush pass, well or not."""
+        await self._waiting.park()
 
     @property
     def overloaded(self) -> bool:
@@ -191,9 +205,11 @@ class Shadow:
     async def run(self) -> None:
         """Flush when there is much, or half a second after there was something; until cancelled."""
         while True:
-            await self._dirty.wait()
+            while not self._overlay:
+                await self._flusher.park()
             with trio.move_on_after(FLUSH_SECONDS):
-                await self._full.wait()
+                while len(self._overlay) < FLUSH_ENTRIES:
+                    await self._flusher.park()
             with trio.CancelScope(shield=True):
                 try:
                     await self.flush()
@@ -211,12 +227,11 @@ class Shadow:
             raise self.lose(error) from error
 
     async def _flush(self) -> None:
-        self._full = trio.Event()
-        if not self._overlay and not self._deletions:
-            return
-        self._dirty = trio.Event()
         fresh, facts = self._collect()
-        marks, self._marks = {**self._marks, **{mark.id: mark for mark in fresh}}, {}
+        marks = {**self._marks, **{mark.id: mark for mark in fresh}}
+        if not (self._overlay or self._deletions or any(mark.sealed for mark in marks.values())):
+            return
+        self._marks = {}
         entries, self._overlay = self._overlay, {}
         deletions, self._deletions = self._deletions, []
         self._flushing = entries
@@ -238,3 +253,4 @@ class Shadow:
             raise
         finally:
             self._flushing = {}
+            self._waiting.unpark_all()

@@ -216,6 +216,8 @@ class Volume:
         refusal = self._refusal()
         if refusal:
             return [refusal] * len(items)
+        if self.shadow.crowded:
+            await self.shadow.wait_for_room()
         batch = Batch(len(items))
         answers, pending, append = batch.answers, self._pending, self._small.append
         recent, damaged = self.shadow.recent, self.damaged
@@ -274,6 +276,8 @@ class Volume:
         refusal = self._refusal()
         if refusal:
             return [refusal] * len(names)
+        if self.shadow.crowded:
+            await self.shadow.wait_for_room()
         batch = Batch(len(names))
         mine: list[str] = []
         later: list[int] = []

@@ -7,8 +7,10 @@ from contextlib import suppress
 import pytest
 import trio
 
+from flared.data import shadow
 from flared.data.compact import Compactor
 from flared.data.index import Index
+from flared.data.record import SMALL
 from flared.data.volume import Volume
 from flared.data.volumes import Volumes
 from flared.errors import NoSuchPiece, VolumeFailed, VolumeFull
@@ -225,3 +227,39 @@ async def test_an_emptied_index_gives_its_pages_back(autojump_clock: object) -> 
 def pages(index: Index) -> int:
     (count,) = index._reader.execute("PRAGMA page_count").fetchone()
     return int(count)
+
+
+async def test_calls_wait_for_an_index_that_lags(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "CROWD", 50)
+    monkeypatch.setattr(shadow, "OVERLAY_MAX", 400)
+    async with running(MemoryDisk(11), SETTINGS) as store, trio.open_nursery() as nursery:
+
+        async def put_many(first: int) -> None:
+            for start in range(first, first + 1000, 100):
+                items = [(piece_of(f"{number:05}", b"x"), b"x") for number in range(start, start + 100)]
+                assert await store.put_many(items) == [True] * 100
+
+        for first in (0, 1000, 2000):
+            nursery.start_soon(put_many, first)
+
+
+async def test_a_roll_alone_reaches_the_index(autojump_clock: object) -> None:
+    """Else a segment that was sealed last of all would never be compacted."""
+    async with running(MemoryDisk(12), SETTINGS) as store:
+        await put(store, "a", bytes(5000))
+        await store.list("", 1)
+        await only(store).roll(SMALL)
+        await only(store).shadow.flush()
+        (row,) = await only(store).shadow.ask(Index.segments)
+        assert row.sealed
+
+
+async def test_the_index_keeps_learning_whoever_flushed_it_before(autojump_clock: object) -> None:
+    async with running(MemoryDisk(13), SETTINGS) as store:
+        for name in ("a", "b", "c"):
+            await put(store, name, b"x")
+            await trio.sleep(0.1)
+            await only(store).shadow.flush()
+            await put(store, f"{name}2", b"x")
+            await trio.sleep(1)
+            assert await only(store).shadow.ask(lambda index, name=name: index.find(f"{name}2"))  # type: ignore[misc]
