@@ -26,7 +26,7 @@ class Commands(LeanGroup):
         try:
             result: object = super().invoke(ctx)
             render.flush()
-        except (Failure, OSError, KeyboardInterrupt, EOFError) as error:
+        except (Failure, OSError, KeyboardInterrupt, EOFError, typer.Abort) as error:
             failure = explain(error)
             render.complain(failure.sentence())
             sys.exit(failure.exit_code)

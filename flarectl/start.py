@@ -1,4 +1,4 @@
-"""Start the app without what typer and httpx would load in vain."""
+"""Start the app without what typer would load in vain, and with all three standard streams."""
 
 from __future__ import annotations
 

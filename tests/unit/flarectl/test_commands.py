@@ -274,6 +274,9 @@ def test_rm_asks_on_a_terminal(api: FakeApi, run: Run, monkeypatch: pytest.Monke
     assert done.code == 6
     assert "Remove p (2 objects, 3 B)?" in done.err
     assert len(api.keys()) == 2
+    monkeypatch.setattr("sys.stdin", Terminal(""))  # Ctrl-D
+    assert run("rm", "-r", "p").code == 130
+    assert len(api.keys()) == 2
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert run("rm", "-r", "p").code == 0
     assert api.keys() == []
