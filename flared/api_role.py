@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
+from flared.access.door import ANONYMOUS, Door
 from flared.access.keys import API_AUDIENCE, data_audience, node_token
 from flared.api.admin import Admin, describe_status
 from flared.api.face import Face
@@ -164,14 +165,15 @@ def _build_server(config: ApiConfig, store: Store, membership: Membership, upkee
         yield from face.metrics()
         yield from _metrics(store, membership, upkeep, server)
 
+    token = node_token(config.secret, API_AUDIENCE) if config.secret else None
     admin = Admin(
         membership,
-        token=node_token(config.secret, API_AUDIENCE) if config.secret else None,
+        token=token,
         status=status,
         obstacle=lambda: obstacle(store, membership),
         metrics=metrics,
     )
-    face = Face(Native(store), admin)
+    face = Face(Native(store), admin, Door(token, ANONYMOUS[config.anonymous]))
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flared.access.door import ANONYMOUS
 from flared.chunks.scheme import REPLICAS_MAX, parse_scheme
 from flared.errors import BadName, BadRequest, ConfigError
 from flared.http.address import Address, parse_address
@@ -26,6 +29,9 @@ API_PORT = 8000
 DATA_PORT = 9000
 SECRET_BYTES_MIN = 16
 """64 bits even if it is all hex digits; below that the key could be searched for."""
+SECRET_BYTES_MAX = 4096
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what LoadCredential= names (systemd.exec(5))."""
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -62,6 +68,7 @@ class ApiConfig:
     listen: Address
     secret: bytes | None
     log: LogConfig
+    anonymous: str
     metadata: Path
     memory: int
     connections: int
@@ -90,6 +97,7 @@ class DataConfig:
     segment_size: int
     reserve: int
     direct: bool
+    new_volumes: bool
     scrub_period: float
 
 
@@ -169,6 +177,17 @@ class Reader:
     def path(self, text: str) -> Path:
         return (self._file.parent / Path(text).expanduser()).absolute()
 
+    def credential(self, path: Path) -> Path | None:
+        """What systemd loaded for us of a file beside ours, which we may not be allowed to read ourselves.
+
+        An empty one stands for a file that is not there (SetCredential= in the unit).
+        """
+        directory = os.environ.get(CREDENTIALS)
+        if not directory or path.parent != self._file.absolute().parent:
+            return None
+        loaded = Path(directory, path.name)
+        return loaded if loaded.is_file() and loaded.stat().st_size else None
+
     def finish(self) -> None:
         """Note the keys that nobody read, with the one that was probably meant."""
         for key in self._values:
@@ -192,6 +211,7 @@ def _read_api(reader: Reader) -> ApiConfig:
         listen=listen,
         secret=secret,
         log=_read_log(reader),
+        anonymous=reader.read("anonymous", "none", _one_of(*ANONYMOUS)),
         metadata=reader.path(reader.read("metadata.path", "meta.db", _text)),
         memory=reader.read("limits.memory", 96 * MIB, _size(16 * MIB, TIB)),
         connections=reader.read("limits.connections", 1024, _number(1, 100_000)),
@@ -224,6 +244,7 @@ def _read_data(reader: Reader) -> DataConfig:
         segment_size=reader.read("storage.segment_size", GIB, _size(64 * MIB, 16 * GIB)),
         reserve=reader.read("storage.reserve", 256 * MIB, _size(MIB, TIB)),
         direct=reader.read("storage.direct", True, _boolean),
+        new_volumes=reader.read("storage.new_volumes", True, _boolean),
         scrub_period=reader.read("scrub.period", 30 * 86400.0, _duration(60, 10 * 365 * 86400)),
     )
 
@@ -255,13 +276,25 @@ def _read_door(reader: Reader, port: int) -> tuple[Address, bytes | None]:
 def _read_secret(reader: Reader, name: str) -> bytes | None:
     path = reader.path(name)
     try:
-        secret = path.read_bytes().strip()
+        return read_secret(reader.credential(path) or path)
+    except ValueError as error:
+        reader.note("secret_file", str(error))
+        return None
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret in a file; raises ValueError with what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read(SECRET_BYTES_MAX + 1).strip()
     except OSError as error:
-        reader.note("secret_file", f"{path} cannot be read: {error.strerror}")
-        return None
-    if len(secret) < SECRET_BYTES_MIN:
-        reader.note("secret_file", f"{path} holds {len(secret)} bytes; a secret has at least {SECRET_BYTES_MIN}")
-        return None
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ValueError(f"{path} can be read by everybody on this machine: chmod o= {path}")
+    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
+        size = len(secret) if len(secret) <= SECRET_BYTES_MAX else f"more than {SECRET_BYTES_MAX}"
+        raise ValueError(f"{path} holds {size} bytes; a secret has from {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}")
     return secret
 
 
@@ -438,11 +471,14 @@ API_TEMPLATE = """\
 role = "api"
 # name = "api"
 
-# Beyond 127.0.0.1 a secret_file is a must. There are no access keys yet: whoever reaches this port may read and write.
+# Beyond 127.0.0.1 a secret_file is a must.
 # listen = "127.0.0.1:8000"
 
-# The secret that all nodes of the cluster share: head -c 32 /dev/urandom | base64 > secret; chmod 600 secret
+# The secret that all nodes of the cluster share. `flared init api` makes it; nobody else may read the file.
 # secret_file = "secret"
+
+# What clients on other machines may do without the secret: "none", "read" or "read-write".
+# anonymous = "none"
 
 [metadata]
 # The names and places of everything stored: back it up. Relative paths are relative to this file.
@@ -497,6 +533,7 @@ volumes = ["/srv/flare"]
 [storage]
 # segment_size = "1GiB"    # at most; smaller on small volumes
 # reserve = "256MiB"       # held back on each volume, so that deletes go on when it is full
+# new_volumes = true       # false: a directory without a volume is refused, its disk is not mounted (flared prepare)
 # direct = true            # large pieces bypass the page cache (O_DIRECT) where the file system can
 
 [scrub]

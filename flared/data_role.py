@@ -33,6 +33,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
             segment_size=config.segment_size,
             reserve=config.reserve,
             direct=config.direct,
+            new_volumes=config.new_volumes,
             scrub_period_seconds=config.scrub_period,
         )
     )

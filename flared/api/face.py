@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
+from flared.access.door import Door
 from flared.api.admin import Admin
 from flared.api.errors import answer_error, send_error
 from flared.api.native import Native
-from flared.errors import FlareError
+from flared.errors import FlareError, Unauthenticated
 from flared.http.messages import Reply, Request
 from flared.http.routes import decode
 from flared.log import current_request, next_request
@@ -22,6 +23,10 @@ PlainCall = Callable[[Request, Reply], Awaitable[None]]
 BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
 ObjectCall = Callable[[Request, Reply, ObjectName], Awaitable[None]]
 
+SHUT = (
+    "this call needs the secret of the cluster (flarectl: secret_file), "
+    "or 'anonymous' in the api node's TOML file must allow it"
+)
 OBJECT = "/object/"
 BUCKET = "/bucket/"
 
@@ -29,7 +34,8 @@ BUCKET = "/bucket/"
 class Face:
     """The handler of the api node's HTTP server, with its counters."""
 
-    def __init__(self, native: Native, admin: Admin) -> None:
+    def __init__(self, native: Native, admin: Admin, door: Door) -> None:
+        self._door = door
         self._object_calls: dict[str, ObjectCall] = {
             "GET": native.get,
             "HEAD": native.head,
@@ -61,6 +67,8 @@ class Face:
         began = perf_counter()
         try:
             path = request.path
+            if not self._door.admits(request.method, path, request.peer, request.fields.get("authorization")):
+                raise Unauthenticated(SHUT)
             if path.startswith(OBJECT) and len(path) > len(OBJECT):
                 await self._answer_object(request, reply, DEFAULT_BUCKET, path[len(OBJECT) :])
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import tomli_w
 
 from flared.data.disk import Disk
-from flared.errors import ConfigError
+from flared.errors import ConfigError, VolumeFailed
 
 FORMAT = 1
 _FILE = "volume.toml"
@@ -22,6 +22,12 @@ class Identity:
     volume: str
     node: str
     cluster: str = ""
+
+
+def require_volume(disk: Disk, path: str) -> None:
+    """Raises VolumeFailed if the directory holds no volume. Nothing is written: below may be another disk."""
+    if disk.read(f"{path}/{_FILE}") is None:
+        raise VolumeFailed(f"{path} holds no volume: its disk is not mounted, or new and not prepared")
 
 
 def load_identity(disk: Disk, path: str, node: str, fresh: uuid.UUID) -> Identity:

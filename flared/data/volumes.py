@@ -21,6 +21,7 @@ from flared.data.appender import Answer
 from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.compact import Compactor
 from flared.data.disk import Buffer, Disk, Lock, RealDisk
+from flared.data.identity import require_volume
 from flared.data.index import Place
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
@@ -58,6 +59,8 @@ class DataSettings:
     segment_size: int = SEGMENT_SIZE_MAX
     reserve: int = RESERVE_MAX
     direct: bool = True
+    new_volumes: bool = True
+    """Whether an empty directory becomes a volume. Where not, it is the mount point of a disk that is not there."""
     buffer_bytes: int = PIECE_SIZE_MAX
     scrub_period_seconds: float = 30 * 86400.0
 
@@ -266,6 +269,8 @@ async def open_volumes(
     try:
         for path in settings.volumes:
             try:
+                if not settings.new_volumes:
+                    require_volume(disk, path)
                 disk.make_directory(path)
                 locks.append(disk.lock(f"{path}/{_LOCK}"))
                 volumes.append(

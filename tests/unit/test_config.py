@@ -17,6 +17,7 @@ from flared.config import (
     parse_duration,
     parse_listen,
     parse_size,
+    read_secret,
 )
 from flared.errors import ConfigError
 from flared.http.address import Address
@@ -88,18 +89,51 @@ def test_beyond_loopback_a_secret_is_a_must(tmp_path: Path) -> None:
     check_mistake(API + 'secret_file = "/nowhere/secret"', "cannot be read")
     for address in ("localhost:1", "127.0.0.2:1", "[::1]:1"):
         assert read(API + f'listen = "{address}"').secret is None
-    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef\n")
+    secret.chmod(0o600)
     file = tmp_path / "api.toml"
     file.write_text(API + 'listen = "10.0.0.1:8000"\nsecret_file = "secret"')
     assert load_config(file).secret == b"0123456789abcdef"
     (tmp_path / "secret").write_text("short\n")
-    with pytest.raises(ConfigError, match="at least 16"):
+    with pytest.raises(ConfigError, match="from 16 to"):
+        load_config(file)
+
+
+def test_a_secret_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0" * 16)
+    for mode, word in ((0o644, "everybody"), (0o602, "everybody")):
+        secret.chmod(mode)
+        with pytest.raises(ValueError, match=word):
+            read_secret(secret)
+    secret.chmod(0o640)
+    assert read_secret(secret) == b"0" * 16
+
+
+def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = tmp_path / "credentials" / "secret"
+    loaded.parent.mkdir()
+    loaded.write_text("from systemd 0123")
+    loaded.chmod(0o400)
+    file = tmp_path / "api.toml"
+    file.write_text(API + 'secret_file = "secret"')
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(loaded.parent))
+    assert load_config(file).secret == b"from systemd 0123"
+    file.write_text(API + 'secret_file = "other/secret"')
+    with pytest.raises(ConfigError, match="other/secret cannot be read"):
+        load_config(file)
+    loaded.chmod(0o600)
+    loaded.write_text("")
+    file.write_text(API + 'secret_file = "secret"')
+    with pytest.raises(ConfigError, match=f"{tmp_path}/secret cannot be read"):
         load_config(file)
 
 
 def test_an_address_nobody_can_reach_is_not_advertised(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("0" * 16)
+    secret.chmod(0o600)
     check_mistake(DATA + f'listen = "0.0.0.0:9000"\nsecret_file = "{secret}"', "advertise", "0.0.0.0:9000")
 
 

@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from flared.access.door import ANONYMOUS, Door
 from flared.access.keys import authorization
 from flared.api.admin import Admin, describe_status
 from flared.api.errors import status_of
@@ -66,8 +67,11 @@ class Caller:
         return answer
 
 
+OPEN = Door(None, ANONYMOUS["none"])
+
+
 @asynccontextmanager
-async def serving(cluster: Cluster | None = None) -> AsyncIterator[Caller]:
+async def serving(cluster: Cluster | None = None, door: Door = OPEN) -> AsyncIterator[Caller]:
     cluster = cluster or Cluster()
 
     def metrics() -> list[Metric | Durations]:
@@ -80,13 +84,24 @@ async def serving(cluster: Cluster | None = None) -> AsyncIterator[Caller]:
         obstacle=lambda: obstacle(cluster.store, cluster.membership),
         metrics=metrics,
     )
-    face = Face(Native(cluster.store), admin)
+    face = Face(Native(cluster.store), admin, door)
     network = MemoryNetwork()
     server = Server(face.answer)
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(server.serve, [network.listen("api:8000")])
         yield Caller(Pool("api:8000", PoolSettings(), network.connect), cluster)
         nursery.cancel_scope.cancel()
+
+
+async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock) -> None:
+    token = {"authorization": authorization(TOKEN)}
+    async with serving(door=Door(TOKEN, ANONYMOUS["read"])) as call:
+        refused = await call("PUT", "/object/a", b"x")
+        assert refused.status == 401
+        assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
+        assert (await call("GET", "/object/a")).status == 404
+        assert (await call("PUT", "/object/a", b"x", token)).status == 201
+        assert (await call("GET", "/object/a")).body == b"x"
 
 
 def noise(size: int) -> bytes:

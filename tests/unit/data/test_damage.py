@@ -8,7 +8,7 @@ import trio
 from flared.background import InlineThreads
 from flared.data.index import IndexCorrupt
 from flared.data.scrub import Scrubber
-from flared.data.volumes import Volumes, open_volumes
+from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import Busy, NoSuchPiece, PieceCorrupt
 from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
@@ -203,3 +203,19 @@ async def test_while_the_index_is_made_again_nothing_is_called_absent(autojump_c
         assert seen >= {("0001", "busy"), ("0001", "found"), ("5999", "busy"), ("none", "busy")}
         assert len(await names_of(store)) >= 6000
         nursery.cancel_scope.cancel()
+
+
+async def test_an_empty_mount_point_is_refused_and_nothing_is_written_into_it(autojump_clock: object) -> None:
+    settings = DataSettings("data1", ("/srv/v1", "/srv/v2"), new_volumes=False)
+    disk = MemoryDisk(9)
+    async with running(disk, DataSettings("data1", ("/srv/v1",))):
+        pass
+    disk.make_directory("/srv/v2")
+    async with running(disk, settings) as store:
+        states = {volume.path: volume.state for volume in store.status().volumes}
+        assert states == {"/srv/v1": "ok", "/srv/v2": "failed"}
+        assert "its disk is not mounted" in store.status().volumes[1].reason
+        assert await put(store, "a", b"1")
+        with pytest.raises(Busy):
+            await get(store, "none")
+    assert disk.list("/srv/v2") == []

@@ -1,0 +1,37 @@
+"""Door: who may make which call of an api node, until there are access keys.
+
+Whoever proves to know the cluster's secret may do everything, and so may this machine itself. What everybody else may
+do is one setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flared.access.keys import is_authorized
+
+ANONYMOUS: Mapping[str, frozenset[str]] = {
+    "none": frozenset(),
+    "read": frozenset({"GET", "HEAD"}),
+    "read-write": frozenset({"GET", "HEAD", "PUT", "POST", "DELETE"}),
+}
+"""The methods open to everybody, by the word of the setting."""
+
+OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat"})
+"""Health tells nothing, and a heartbeat has a check of its own."""
+
+LOOPBACK = ("127.", "[::1]:")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    token: str | None
+    """What the Authorization field must carry; None: there is no secret, and nobody comes from elsewhere."""
+    anonymous: frozenset[str]
+
+    def admits(self, method: str, path: str, peer: str, authorization: str | None) -> bool:
+        """Whether this call may be made. ``peer`` is an IP address and port."""
+        if peer.startswith(LOOPBACK) or method in self.anonymous or path in OPEN_PATHS:
+            return True
+        return is_authorized(authorization, self.token)
