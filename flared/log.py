@@ -40,8 +40,6 @@ def set_up_logging(*, level: str, format: str) -> None:  # noqa: A002  # the wor
     else:
         handler.setFormatter(TextFormatter(journal=_goes_to_journal()))
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
-    # httpx tells of every request at INFO; Flare's own lines already do where it matters.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class TextFormatter(logging.Formatter):
