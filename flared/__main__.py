@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flared import __version__
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "check-config":
             return check_config(options.file)
         if options.command == "init":
-            return init(options.role, options.file)
+            return init(options)
+        if options.command == "prepare":
+            return prepare(options.file, options.new)
         if options.command == "local":
             return local(options)
         if options.command == "demo":
@@ -49,9 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     check = commands.add_parser("check-config", help="name every mistake in a TOML file")
     check.add_argument("file", metavar="FILE", type=Path)
-    start = commands.add_parser("init", help="write a commented starting file")
-    start.add_argument("role", choices=("api", "data"))
-    start.add_argument("file", metavar="FILE", type=Path, nargs="?", help="default: ROLE.toml; - is standard output")
+    _add_init(commands.add_parser("init", help="write the TOML file of a node, and make what it needs"))
+    ready = commands.add_parser("prepare", help="make what a TOML file names: volumes, systemd's drop-ins")
+    ready.add_argument("file", metavar="FILE", type=Path)
+    ready.add_argument(
+        "--new", metavar="DIR", type=Path, action="append", default=[], help="a new disk is mounted here"
+    )
     cluster = commands.add_parser("local", help="run a little cluster on this machine, until Ctrl-C")
     cluster.add_argument("--dir", metavar="DIR", type=Path, required=True, help="holds the TOML files and all data")
     cluster.add_argument("--nodes", metavar="N", type=int, help="data nodes; default 3")
@@ -64,6 +70,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--keep", metavar="DIR", type=Path, help="leave the cluster's directory behind, here")
     return parser
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    roles = parser.add_subparsers(dest="role", metavar="api|data", required=True)
+    api = roles.add_parser("api", help="an api node; makes the secret of the cluster")
+    data = roles.add_parser("data", help="a data node")
+    for role in (api, data):
+        where = "default: /etc/flare/ROLE.toml, else ROLE.toml; - shows it all, commented"
+        role.add_argument("file", metavar="FILE", type=Path, nargs="?", help=where)
+        role.add_argument("--name", metavar="NAME", default="", help="the node's identity for life")
+        role.add_argument("--listen", metavar="HOST:PORT", default="", help="0.0.0.0:PORT: on every interface")
+        role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of a cluster that is there")
+    api.add_argument("--scheme", metavar="S", default="", help="of new buckets; default replica:3")
+    api.add_argument("--anonymous", metavar="WHAT", default="", help="without the secret: none, read or read-write")
+    data.add_argument("--api", metavar="URL", action="append", default=[], help="of an api node")
+    data.add_argument("--volume", metavar="DIR", type=Path, action="append", default=[], help="one for each disk")
+    data.add_argument("--advertise", metavar="HOST:PORT", default="", help="where the api node reaches this one")
+    data.add_argument("--zone", metavar="ZONE", default="", help="what fails together")
 
 
 def run(file: Path) -> int:
@@ -81,33 +105,70 @@ def run(file: Path) -> int:
 
 
 def check_config(file: Path) -> int:
+    from flared import units
     from flared.config import load_config
     from flared.errors import ConfigError
 
     try:
-        load_config(file)
+        config = load_config(file)
     except ConfigError as error:
         return _show_mistakes(error)
+    if units.is_service(file):
+        stale = units.stale(units.drop_ins(config, file))
+        if stale:
+            return _show_mistakes(ConfigError([*stale, f"make it agree with the file: flared prepare {file}"]))
     print(f"{file}: no mistakes")
     return 0
 
 
-def init(role: str, file: Path | None) -> int:
+def init(options: argparse.Namespace) -> int:
+    from flared import units
     from flared.config import API_TEMPLATE, DATA_TEMPLATE
+    from flared.errors import ConfigError
+    from flared.init import Wishes, default_file, init_api, init_data
+    from flared.prepare import NotPrepared
 
-    template = API_TEMPLATE if role == "api" else DATA_TEMPLATE
-    if file == Path("-"):
-        sys.stdout.write(template)
+    role: str = options.role
+    if options.file == Path("-"):
+        sys.stdout.write(API_TEMPLATE if role == "api" else DATA_TEMPLATE)
         return 0
-    file = file or Path(f"{role}.toml")
+    file: Path = options.file or default_file(role)
+    wishes = Wishes(options.name, options.listen, options.secret_file)
     try:
-        with open(file, "x", encoding="utf-8") as output:
-            output.write(template)
-    except FileExistsError:
-        return _fail(f"{file} is there already; it is not touched")
+        if role == "api":
+            wishes = replace(wishes, scheme=options.scheme, anonymous=options.anonymous)
+            init_api(file, wishes, print)
+        else:
+            wishes = replace(
+                wishes, api=options.api, advertise=options.advertise, zone=options.zone, volumes=options.volume
+            )
+            init_data(file, wishes, print)
+    except ConfigError as error:
+        return _show_mistakes(error)
+    except NotPrepared as error:
+        return _fail(str(error))
     except OSError as error:
-        return _fail(f"{file} cannot be written: {error.strerror}")
-    print(f"{file} is written; start the node with: flared --config {file}")
+        return _fail(f"{error.filename or file}: {error.strerror}")
+    start = f"systemctl enable --now flared@{file.stem}" if units.is_service(file) else f"flared --config {file}"
+    print(f"start the node with: {start}")
+    return 0
+
+
+def prepare(file: Path, new: Sequence[Path]) -> int:
+    from flared.config import load_config
+    from flared.errors import ConfigError
+    from flared.prepare import NotPrepared
+    from flared.prepare import prepare as prepare_node
+
+    try:
+        prepare_node(load_config(file), file, [path.absolute() for path in new], print)
+    except ConfigError as error:
+        return _show_mistakes(error)
+    except (NotPrepared, ValueError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or file}: {error.strerror}")
+    print(f"{file}: the host is prepared")
     return 0
 
 

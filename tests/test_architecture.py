@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # Top to bottom; a room imports only from lines below its own.
 LAYERS = [
     {"__main__"},
-    {"demo"},
-    {"local"},
+    {"demo", "init"},
+    {"local", "prepare"},
     {"supervisor"},
-    {"daemon"},
+    {"daemon", "units"},
     {"api_role", "data_role"},
     {"role"},
     {"config"},

@@ -1,0 +1,130 @@
+"""``flared prepare FILE``: makes what a node needs before it can start: directories, volumes, systemd's drop-ins."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import uuid
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from flared import units
+from flared.config import Config, DataConfig
+from flared.data.disk import RealDisk
+from flared.data.identity import load_identity, require_volume
+from flared.errors import VolumeFailed
+
+USER = "flare"
+DIRECTORY_MODE = 0o750
+FSTAB = Path("/etc/fstab")
+_NOT_DATA = {"lost+found"}
+
+
+class NotPrepared(Exception):  # a fact, told in a sentence
+    """Something is in the way."""
+
+
+def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[str], None]) -> None:
+    """Make what the node's TOML file names and is not there; may be run again and again.
+
+    A directory that held a volume once and is empty now is a disk that is not mounted, unless it is in ``new``.
+    Raises NotPrepared, OSError, ConfigError.
+    """
+    service = units.is_service(file)
+    if service:
+        units.check_name(file)
+    wanted = units.drop_ins(config, file) if service else {}
+    known = _known_before(wanted)
+    for path in units.storage(config):
+        _refuse_unmounted(path)
+        if isinstance(config, DataConfig):
+            _make_volume(path, config, known=units.quote(path) in known and path not in new, say=say)
+        else:
+            make_directory(path)
+    for path, content in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text("utf-8") != content:
+            path.write_text(content, "utf-8")
+            say(f"{path} is written")
+    if service and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "daemon-reload"], check=False)
+
+
+def make_directory(path: Path) -> None:
+    """The directory, the daemon's own if it is made here."""
+    if not path.is_dir():
+        path.mkdir(parents=True, mode=DIRECTORY_MODE)
+        give(path)
+
+
+def give(path: Path, *, group_only: bool = False) -> None:
+    """Make the daemon's user the owner, if there is one and we may."""
+    try:
+        user = pwd.getpwnam(USER)
+    except KeyError:
+        return
+    if os.geteuid() == 0:
+        os.chown(path, -1 if group_only else user.pw_uid, user.pw_gid)
+
+
+def _make_volume(path: Path, config: DataConfig, *, known: bool, say: Callable[[str], None]) -> None:
+    disk = RealDisk()
+    try:
+        require_volume(disk, str(path))
+    except VolumeFailed:
+        if known:
+            raise NotPrepared(
+                f"{path} was a volume before and is empty now: mount its disk; "
+                f"if the disk is a new one: flared prepare --new {path} FILE"
+            ) from None
+        made = path.is_dir()
+        make_directory(path)
+        if set(os.listdir(path)) - _NOT_DATA:
+            raise NotPrepared(f"{path} is no volume and not empty: give each volume a directory of its own") from None
+        load_identity(disk, str(path), config.name, uuid.uuid4())
+        if made:
+            _adopt(path)
+        for entry in path.iterdir():
+            if entry.name not in _NOT_DATA:
+                give(entry)
+        free = shutil.disk_usage(path).free / 1024**3
+        say(f"{path} is a volume of {config.name} now, with {free:.1f} GiB free")
+
+
+def _adopt(path: Path) -> None:
+    """An empty directory that was there, such as the root of a fresh file system, becomes the daemon's."""
+    if stat.S_ISDIR(path.lstat().st_mode):
+        give(path)
+        if os.geteuid() == 0:
+            path.chmod(DIRECTORY_MODE)
+
+
+def _known_before(wanted: Collection[Path]) -> str:
+    """What the drop-ins required when they were last written."""
+    lines: list[str] = []
+    for drop_in in wanted:
+        try:
+            lines += units.lines_of(drop_in.read_text("utf-8"))
+        except OSError:
+            continue
+    return "".join(line for line in lines if line.startswith("RequiresMountsFor="))
+
+
+def _refuse_unmounted(path: Path) -> None:
+    """Raises NotPrepared if /etc/fstab has a disk for this path that is not mounted."""
+    points = [point for point in _mount_points() if point == path or point in path.parents]
+    point = max(points, key=lambda point: len(point.parts), default=Path("/"))
+    if not os.path.ismount(point):
+        raise NotPrepared(f"{path} lies on {point}, which {FSTAB} knows and which is not mounted: mount {point}")
+
+
+def _mount_points() -> list[Path]:
+    try:
+        lines = FSTAB.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    fields = [line.split() for line in lines if not line.lstrip().startswith("#")]
+    return [Path(field[1]) for field in fields if len(field) >= 2 and field[1].startswith("/")]
