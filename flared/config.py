@@ -32,6 +32,7 @@ SECRET_BYTES_MIN = 16
 SECRET_BYTES_MAX = 4096
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts what LoadCredential= names (systemd.exec(5))."""
+NO_CREDENTIAL = b"-"
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -180,13 +181,13 @@ class Reader:
     def credential(self, path: Path) -> Path | None:
         """What systemd loaded for us of a file beside ours, which we may not be allowed to read ourselves.
 
-        An empty one stands for a file that is not there (SetCredential= in the unit).
+        ``-`` stands for a file that is not there (SetCredential= in the unit).
         """
         directory = os.environ.get(CREDENTIALS)
         if not directory or path.parent != self._file.absolute().parent:
             return None
         loaded = Path(directory, path.name)
-        return loaded if loaded.is_file() and loaded.stat().st_size else None
+        return loaded if loaded.is_file() and loaded.read_bytes().strip() != NO_CREDENTIAL else None
 
     def finish(self) -> None:
         """Note the keys that nobody read, with the one that was probably meant."""

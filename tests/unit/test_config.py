@@ -124,7 +124,7 @@ def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, mon
     with pytest.raises(ConfigError, match="other/secret cannot be read"):
         load_config(file)
     loaded.chmod(0o600)
-    loaded.write_text("")
+    loaded.write_text("-")
     file.write_text(API + 'secret_file = "secret"')
     with pytest.raises(ConfigError, match=f"{tmp_path}/secret cannot be read"):
         load_config(file)
