@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 SMALL_SIZE = STAGE_SIZE
 """A body known to be no longer than this is read at once and is one chunk."""
 
-CHUNKS_IN_FLIGHT = 3
-"""One fills, one is digested and sent, one is being synced."""
+CHUNKS_IN_FLIGHT = 4
+"""One fills, one is digested, one is sent, one is being synced."""
 
 Attach = Callable[[Transaction], ChunkId]
 """References a stored chunk inside a transaction, and says which one: the winner's, if another creator was faster."""
