@@ -27,6 +27,7 @@ from flarectl.answers import (
     parse_put,
 )
 from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
+from flarectl.profile import proof
 from flarectl.target import Target, object_path
 from flared.errors import ConnectionLost, FlareError
 from flared.http.messages import Body
@@ -53,7 +54,7 @@ class Bodies:
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         settings = PoolSettings(connections_max=connections, stall_seconds=STALL_SECONDS)
         self._pool = Pool(f"{host}:{url.port or 80}", settings, self._connect)
-
+        self._proof = list(proof().items())
         self._reached = False
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Bodies:
         self, target: Target, *, etag: str = "", span: tuple[int, int] | None = None
     ) -> AsyncIterator[tuple[ObjectInfo, Body]]:
         """The object's body, or its bytes ``span`` (start, end). Exists if its ETag is not ``etag`` any more."""
-        fields = [("if-match", etag)] if etag else []
+        fields = [*self._proof, ("if-match", etag)] if etag else [*self._proof]
         if span:
             fields.append(("range", f"bytes={span[0]}-{span[1] - 1}"))
         path = object_path(target.bucket, target.object_key())
@@ -91,7 +92,7 @@ class Bodies:
 
         async def ask() -> ObjectInfo | None:
             with self._failures():
-                async with self._pool.request("HEAD", path, repeatable=True) as response:
+                async with self._pool.request("HEAD", path, self._proof, repeatable=True) as response:
                     return parse_info(response.fields) if response.status == 200 else None
             raise AssertionError  # mypy cannot see that the context above raises or returns
 
@@ -107,7 +108,7 @@ class Bodies:
         """Store a body. It is not sent a second time by itself."""
         path = object_path(target.bucket, target.object_key())
         with self._failures():
-            async with self._pool.request("PUT", path, fields, body) as response:
+            async with self._pool.request("PUT", path, [*self._proof, *fields], body) as response:
                 return parse_put(await self._decode(response))
         raise AssertionError  # as above
 
@@ -123,7 +124,7 @@ class Bodies:
     async def _read(self, path: str, fields: Sequence[tuple[str, str]] = ()) -> object:
         async def ask() -> object:
             with self._failures():
-                async with self._pool.request("GET", path, fields, repeatable=True) as response:
+                async with self._pool.request("GET", path, [*self._proof, *fields], repeatable=True) as response:
                     return await self._decode(response)
             raise AssertionError  # as above
 

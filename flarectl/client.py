@@ -31,6 +31,7 @@ from flarectl.answers import (
     parse_status,
 )
 from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
+from flarectl.profile import proof
 from flarectl.target import Target, object_path
 
 PAGE = 1000
@@ -66,6 +67,7 @@ class Client:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._host = urlsplit(endpoint)
+        self._proof = proof()
         self._local = threading.local()
         self._connections: list[HTTPConnection] = []
 
@@ -201,7 +203,7 @@ class Client:
         if params:
             path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
         try:
-            return self._exchange(method, path, dict(fields or {}), content)
+            return self._exchange(method, path, {**self._proof, **(fields or {})}, content)
         except TimeoutError:
             raise Unreachable(f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
         except (OSError, HTTPException) as error:

@@ -1,9 +1,10 @@
-"""Which cluster to talk to: a flag, the environment, ``~/.config/flare/config.toml``, in this order."""
+"""Which cluster to talk to, and its secret: a flag, the environment, ``~/.config/flare/config.toml``, in this order."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,12 @@ from flarectl.errors import Usage, from_os
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 VARIABLE = "FLARE_ENDPOINT"
-SETTINGS = {"endpoint": "the URL of an api node, such as http://10.0.0.1:8000"}
+SECRET_VARIABLE = "FLARE_SECRET_FILE"
+SETTINGS = {
+    "endpoint": "the URL of an api node, such as http://10.0.0.1:8000",
+    "secret_file": "a file with the secret of the cluster, which others may not read",
+}
+SECRET_BYTES_MAX = 4096
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]+)?")
 
@@ -30,6 +36,35 @@ def find_endpoint(flag: str) -> tuple[str, str]:
     if text := read_settings().get("endpoint", ""):
         return check_endpoint(text, str(config_path())), str(config_path())
     return DEFAULT_ENDPOINT, "default"
+
+
+def find_secret_file() -> tuple[str, str]:
+    """The file with the cluster's secret and where its name comes from; both empty if there is none."""
+    if text := os.environ.get(SECRET_VARIABLE, ""):
+        return text, SECRET_VARIABLE
+    if text := read_settings().get("secret_file", ""):
+        return text, str(config_path())
+    return "", ""
+
+
+def proof() -> dict[str, str]:
+    """The field that proves to an api node that we know the secret, if one is set. Raises Failure."""
+    path, origin = find_secret_file()
+    if not path:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read(SECRET_BYTES_MAX).strip()
+    except OSError as error:
+        raise from_os(error, f"{path} (secret_file, from {origin})") from None
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise Usage(f"{path} can be read by everybody on this machine: chmod o= {path}")
+    if not secret:
+        raise Usage(f"{path} is empty: it should hold the secret of the cluster")
+    from flared.access.keys import API_AUDIENCE, authorization, node_token
+
+    return {"authorization": authorization(node_token(secret, API_AUDIENCE))}
 
 
 def check_endpoint(text: str, origin: str) -> str:
@@ -75,7 +110,7 @@ def write_setting(name: str, value: str) -> Path:
     settings = read_settings()
     settings.pop(name, None)
     if value:
-        settings[name] = check_endpoint(value, name)
+        settings[name] = check_endpoint(value, name) if name == "endpoint" else os.path.abspath(value)
     import tomli_w
 
     path = config_path()

@@ -41,9 +41,12 @@ def get_setting(name: str = NAME) -> None:
 def show(ctx: typer.Context, endpoint: str = options.ENDPOINT) -> None:
     """Print the settings in force, and where each comes from."""
     from flarectl import render
-    from flarectl.profile import config_path, find_endpoint
+    from flarectl.profile import config_path, find_endpoint, find_secret_file
 
     said = ctx.find_root().obj
     url, origin = find_endpoint(endpoint or (said.endpoint if isinstance(said, options.Globals) else ""))
     render.say(f'endpoint = "{url}"  # from {origin}')
+    secret_file, origin = find_secret_file()
+    if secret_file:
+        render.say(f'secret_file = "{secret_file}"  # from {origin}')
     render.say(f"# the file is {config_path()}")

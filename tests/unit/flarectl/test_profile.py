@@ -6,7 +6,9 @@ import pytest
 
 from flarectl import profile
 from flarectl.errors import Usage
-from tests.unit.flarectl.conftest import Run
+from flared.access.keys import API_AUDIENCE, authorization, node_token
+from tests.support.fake_api import FakeApi
+from tests.unit.flarectl.conftest import KIB, Run
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +69,42 @@ def test_the_flag_may_stand_before_the_command(run: Run) -> None:
     assert (
         "http://after:1" in run("--endpoint", "http://before:1", "config", "show", "--endpoint", "http://after:1").out
     )
+
+
+def test_the_proof_is_that_of_the_secret_and_open_secrets_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    assert profile.proof() == {}
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef\n")
+    secret.chmod(0o600)
+    expected = authorization(node_token(b"0123456789abcdef", API_AUDIENCE))
+    assert run("config", "set", "secret_file", str(secret)).code == 0
+    assert profile.proof() == {"authorization": expected}
+    assert f'secret_file = "{secret}"' in run("config", "show").out
+    monkeypatch.setenv("FLARE_SECRET_FILE", str(tmp_path / "none"))
+    assert "secret_file, from FLARE_SECRET_FILE" in run("ls").err
+    monkeypatch.delenv("FLARE_SECRET_FILE")
+    secret.chmod(0o644)
+    with pytest.raises(Usage, match="everybody"):
+        profile.proof()
+
+
+def test_every_call_carries_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi, run: Run, tree: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    secret.chmod(0o600)
+    monkeypatch.setenv("FLARE_SECRET_FILE", str(secret))
+    large = Path("large")
+    large.write_bytes(bytes(300 * KIB))
+    for words in (
+        ["put", "-r", "tree", "large"], ["ls", "-l"], ["stat", "large", "--chunks"], ["cp", "large", "copy"],
+        ["get", "large", "out"], ["cat", "large"], ["mv", "copy", "other"], ["rm", "large"], ["bucket", "ls"],
+        ["status"],
+    ):  # fmt: skip
+        run(*words)
+    assert len(api.requests) > 15
+    expected = profile.proof()["authorization"]
+    assert {fields.get("authorization") for _, _, fields in api.requests} == {expected}
