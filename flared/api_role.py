@@ -27,6 +27,7 @@ from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.cluster.states import NodeState
 from flared.config import ApiConfig
+from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
@@ -51,6 +52,8 @@ STAGE_SHARE = 8
 """One part in so many of the memory budget is for uploads that wait for their turn."""
 UNIT_SHARE = 4
 """One part in so many is what downloads read into; the rest are the leases of chunks."""
+BLOCKS = 8
+"""Blocks fetched at once for readers that got no unit."""
 LARGE_CONNECTIONS = 256
 """To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
 PREFETCHES = 64
@@ -111,6 +114,7 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
         budget=MemoryBudget(config.memory - stages - units),
         stages=MemoryBudget(stages),
         units=MemoryBudget(units),
+        blocks=MemoryBudget(BLOCKS * BLOCK_SIZE),
         damage=DamageList(),
         in_flight=InFlight(),
         prefetches=trio.Semaphore(PREFETCHES),

@@ -14,6 +14,7 @@ from typing import Self
 import trio
 
 BUFFER_SIZE_MIN = 64 * 1024
+_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class Lease:
     def release(self) -> None:
         if self._amount:
             amount, self._amount = self._amount, 0
-            self._budget._return(self._buffer, amount)
+            # Whoever still holds this lease must not keep a buffer mapped that the budget no longer counts.
+            buffer, self._buffer, self.view = self._buffer, _NOTHING, _NOTHING
+            self._budget._return(buffer, amount)
 
     def __enter__(self) -> Self:
         return self

@@ -69,6 +69,8 @@ class Chunks:
     """What uploads may hold before they have a lease; see ``cutter``."""
     units: MemoryBudget
     """What downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
+    blocks: MemoryBudget
+    """What a block is verified in for a reader that got no unit; never held while a client is waited for."""
     damage: DamageList
     in_flight: InFlight
     prefetches: trio.Semaphore

@@ -55,6 +55,7 @@ class Cut:
         self._lease.shrink(beside)
 
     def release(self) -> None:
+        self.view = memoryview(b"")
         self._lease.release()
 
 

@@ -165,63 +165,86 @@ class PlainStream:
     def __init__(self, chunks: Chunks, chunk: PlacedChunk, start: int, length: int) -> None:
         self._search = Search(chunks, chunk)
         self._chunk = chunk
-        self._start = start
+        self._at = start
         self._end = start + length
-        self._position = start - start % BLOCK_SIZE
         self._fetch_end = min(-(-self._end // BLOCK_SIZE) * BLOCK_SIZE, chunk.stored)
         self._source: Source | None = None
         self._context: AbstractAsyncContextManager[PieceStream] | None = None
         self._stream: PieceStream | None = None
+        self._stream_at = 0
 
     async def prepare(self) -> None:
         """Ask for the bytes, so that they are under way while the chunk before is still being sent."""
-        if self._stream is None and self._position < self._fetch_end:
-            await self._open_best()
+        if self._stream is None and self._at < self._end:
+            await self._open_best(self._at - self._at % BLOCK_SIZE, self._fetch_end)
 
     async def next(self, unit: memoryview) -> memoryview | None:
         """The next verified bytes, as a view of ``unit`` (a multiple of BLOCK_SIZE long); None at the end.
 
         Raises ChunkLost or Unavailable when no piece can serve the rest.
         """
-        if self._position >= self._fetch_end:
+        if self._at >= self._end:
             return None
-        size = min(len(unit), self._fetch_end - self._position)
-        view = unit[:size]
-        while True:
-            if self._stream is None:
-                await self._open_best()
-            assert self._stream is not None
-            assert self._source is not None
-            try:
-                await _fill(self._stream, self._source, view)
-                _verify(self._stream.piece, self._source, self._position // BLOCK_SIZE, view)
-                break
-            except FlareError as error:
-                await self.close()
-                self._search.fail(self._source, error)
-        first = max(0, self._start - self._position)
-        last = min(size, self._end - self._position)
-        self._position += size
-        return view[first:last]
+        begin = self._at - self._at % BLOCK_SIZE
+        view = unit[: min(len(unit), self._fetch_end - begin)]
+        await self._fetch(begin, view, self._fetch_end)
+        found = view[self._at - begin : self._end - begin]
+        self._at += len(found)
+        return found
+
+    async def next_slice(self, block: memoryview, limit: int) -> bytes | None:
+        """At most ``limit`` of the next bytes, for a reader that may take long over them: nothing is held meanwhile.
+
+        The whole block is fetched into ``block`` and verified each time.
+        """
+        if self._at >= self._end:
+            return None
+        begin = self._at - self._at % BLOCK_SIZE
+        view = block[: min(BLOCK_SIZE, self._fetch_end - begin)]
+        await self._fetch(begin, view, begin + len(view))
+        found = bytes(view[self._at - begin : min(self._end - begin, self._at - begin + limit)])
+        self._at += len(found)
+        return found
 
     async def close(self) -> None:
         context, self._context, self._stream = self._context, None, None
         if context is not None:
             await context.__aexit__(None, None, None)
 
-    async def _open_best(self) -> None:
+    async def _fetch(self, begin: int, view: memoryview, end: int) -> None:
+        """Fill ``view`` with the verified blocks from ``begin`` on, from a stream that goes on to ``end``."""
+        while True:
+            opened = self._stream is None or self._stream_at != begin
+            if opened:
+                await self.close()
+                await self._open_best(begin, end)
+            assert self._stream is not None
+            assert self._source is not None
+            try:
+                await _fill(self._stream, self._source, view)
+                _verify(self._stream.piece, self._source, begin // BLOCK_SIZE, view)
+                break
+            except FlareError as error:
+                await self.close()
+                # A stream that rested while a slow client read may have been cut, and that is no node's fault.
+                if opened or not isinstance(error, Unavailable):
+                    self._search.fail(self._source, error)
+        self._stream_at = begin + len(view)
+        if self._stream_at >= end:
+            await self.close()
+
+    async def _open_best(self, begin: int, end: int) -> None:
         while True:
             self._source = self._search.best()
             try:
-                await self._open(self._source)
+                await self._open(self._source, begin, end)
                 return
             except FlareError as error:
                 await self.close()
                 self._search.fail(self._source, error)
 
-    async def _open(self, source: Source) -> None:
-        length = self._fetch_end - self._position
-        context = source.store.open(source.name, offset=self._position, length=length)
+    async def _open(self, source: Source, begin: int, end: int) -> None:
+        context = source.store.open(source.name, offset=begin, length=end - begin)
         if self._search.has_spare:
             with trio.move_on_after(HEDGE_SECONDS) as scope:
                 stream = await context.__aenter__()
@@ -229,7 +252,7 @@ class PlainStream:
                 raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
         else:
             stream = await context.__aenter__()
-        self._context, self._stream = context, stream
+        self._context, self._stream, self._stream_at = context, stream, begin
         _compare(self._chunk, source.name, stream.piece)
 
 

@@ -1,7 +1,8 @@
 """Get: open an object and hand out its verified bytes, in order, while the next chunk is on its way.
 
 The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.read``.
-Memory: one unit buffer a reader, and the stored and plain bytes of at most two chunks that are coded; all leased.
+Memory: one unit buffer a reader, or a slice where all units are lent; and the stored and plain bytes of at most two
+chunks that are coded, leased.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 UNIT_SIZE = 1024 * 1024
 """Bytes that move at once: larger units save system calls, smaller ones let 64 readers share the budget."""
 UNIT_SIZE_MIN = BLOCK_SIZE
+SLICE_SIZE = 32 * 1024
+"""What a reader without a unit holds: with a thousand clients that hardly read, 32 MiB."""
 
 
 class Reading(Protocol):
@@ -162,14 +165,6 @@ async def _open_large(
                 await reading.close()
 
 
-class _Stream(Protocol):
-    async def prepare(self) -> None: ...
-
-    async def next(self, unit: memoryview) -> bytes | memoryview | None: ...
-
-    async def close(self) -> None: ...
-
-
 class _Large:
     def __init__(
         self, store: Store, manifest: Manifest, plan: _Plan, nursery: trio.Nursery, start: int, length: int
@@ -181,8 +176,8 @@ class _Large:
         self._chunks = store.chunks
         self._plan = plan
         self._nursery = nursery
-        self._current: _Stream | None = None
-        self._upcoming: _Stream | None = None
+        self._current: _AnyStream | None = None
+        self._upcoming: _AnyStream | None = None
         self._prefetching = False
         self._unit: Lease | None = None
 
@@ -191,7 +186,7 @@ class _Large:
             if self._current is None and not await self._advance():
                 return None
             assert self._current is not None
-            view = await self._current.next(await self._unit_for(self._current))
+            view = await self._next_of(self._current)
             if view is None:
                 await self._drop_current()
                 continue
@@ -235,7 +230,7 @@ class _Large:
             self._prefetching = False
             self._chunks.prefetches.release()
 
-    def _make_stream(self, wanted: Slice) -> _Stream:
+    def _make_stream(self, wanted: Slice) -> _AnyStream:
         chunk = wanted.chunk
         if chunk.codec == CODEC_PLAIN and chunk.stored >= LARGE_SIZE:
             return PlainStream(self._chunks, chunk, wanted.start, wanted.length)
@@ -246,14 +241,17 @@ class _Large:
         if current is not None:
             await current.close()
 
-    async def _unit_for(self, stream: _Stream) -> memoryview:
-        """The buffer for a stream that needs one; none is held while a whole chunk's lease is waited for."""
+    async def _next_of(self, stream: _AnyStream) -> bytes | memoryview | None:
         if not isinstance(stream, PlainStream):
-            self._drop_unit()
-            return _NO_UNIT
+            self._drop_unit()  # none is held while a whole chunk's lease is waited for
+            return await stream.next()
         if self._unit is None:
-            self._unit = await _lease_unit(self._chunks.units)
-        return self._unit.view
+            self._unit = _lease_unit(self._chunks.units)
+        if self._unit is not None:
+            return await stream.next(self._unit.view)
+        # All units are lent, perhaps to clients that hardly read: then by small slices, which wait for nobody's client.
+        with await self._chunks.blocks.lease(BLOCK_SIZE) as block:
+            return await stream.next_slice(block.view, SLICE_SIZE)
 
     def _drop_unit(self) -> None:
         if self._unit is not None:
@@ -261,14 +259,11 @@ class _Large:
             self._unit = None
 
 
-_NO_UNIT = memoryview(b"")
-
-
-async def _lease_unit(units: MemoryBudget) -> Lease:
-    """A large unit while half of them are free; many readers share with small ones."""
+def _lease_unit(units: MemoryBudget) -> Lease | None:
+    """A large unit while half of them are free, then small ones, then none."""
     statistics = units.statistics()
     large = units.lease_nowait(UNIT_SIZE) if 2 * statistics.leased < statistics.total else None
-    return large or await units.lease(UNIT_SIZE_MIN)
+    return large or units.lease_nowait(UNIT_SIZE_MIN)
 
 
 class _WholeStream:
@@ -300,7 +295,7 @@ class _WholeStream:
             self._error = error
         self._ready.set()
 
-    async def next(self, unit: memoryview) -> bytes | memoryview | None:
+    async def next(self) -> bytes | memoryview | None:
         if self._ready is not None:
             await self._ready.wait()
             if self._error is not None:
@@ -322,6 +317,9 @@ class _WholeStream:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+
+
+_AnyStream = PlainStream | _WholeStream
 
 
 class _Plan:

@@ -297,6 +297,26 @@ async def test_full_nodes_refuse_puts_and_still_serve(autojump_clock: Clock) -> 
         assert cluster.piece_count() == 0
 
 
+async def test_readers_whose_clients_stand_still_keep_nothing_from_others(autojump_clock: Clock) -> None:
+    cluster = Cluster(budget=2 << 20)
+    data = noise(9 * CHUNK)
+    async with cluster.running(), trio.open_nursery() as nursery:
+        await cluster.put("a", data)
+
+        async def stand_still() -> None:
+            async with open_object(cluster.store, name("a")) as reading:
+                await reading.next()
+                await trio.sleep_forever()
+
+        for _ in range(50):
+            nursery.start_soon(stand_still)
+        await trio.sleep(1)
+        with trio.fail_after(5):
+            assert await cluster.get("a") == data
+            await cluster.put("b", noise(9 * CHUNK, 2))
+        nursery.cancel_scope.cancel()
+
+
 async def test_many_readers_and_writers_share_a_small_budget(autojump_clock: Clock) -> None:
     """Nobody deadlocks on leases, whatever they hold."""
     cluster = Cluster(budget=2 << 20)

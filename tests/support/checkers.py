@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from flared.catalog import buckets, chunks, extents, garbage, manifest
-from flared.catalog.chunks import ChunkRecord
-from flared.catalog.extents import Extent
 from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.catalog.totals import Totals, TotalsNow
-from flared.meta.kv import KV
 from flared.names import BucketName, ChunkId, ObjectKey, ObjectName, chunk_digest
+
+if TYPE_CHECKING:
+    from flared.catalog.chunks import ChunkRecord
+    from flared.catalog.extents import Extent
+    from flared.meta.kv import KV
 
 Rows = list[tuple[bytes, bytes]]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import select
-import socket
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from tests.support.bodies import UNIT_SIZE, Stream
+
+if TYPE_CHECKING:
+    import socket
 
 NO_ANSWER = (OSError, http.client.HTTPException)
 """What a call raises when the answer did not come whole: whether it was done is not known."""

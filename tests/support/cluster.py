@@ -72,6 +72,7 @@ class Cluster:
             budget=MemoryBudget(self._budget),
             stages=MemoryBudget(self._budget),
             units=MemoryBudget(self._budget),
+            blocks=MemoryBudget(1 << 20),
             damage=self.damage,
             in_flight=InFlight(),
             prefetches=trio.Semaphore(4),

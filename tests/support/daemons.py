@@ -13,14 +13,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import tomli_w
 
 from tests.support.client import NO_ANSWER, Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 READY_SECONDS = 60.0
 API = "api"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 from flared.background import InlineThreads, Threads
-from flared.data.disk import Disk
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import FlareError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from flared.data.disk import Disk
 
 MIB = 1 << 20
 

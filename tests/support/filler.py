@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import selectors
 import socket
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from tests.support.client import object_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 CONNECTIONS = 64
 

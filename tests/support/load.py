@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from random import Random
+from typing import TYPE_CHECKING
 
 from tests.support.bodies import body, digest
 from tests.support.client import NO_ANSWER, Client
-from tests.support.daemons import Cluster
-from tests.support.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tests.support.daemons import Cluster
+    from tests.support.ledger import Ledger
 
 CHUNK_SIZE = 256 * 1024
 """What the clusters under this load are told to use, so that small bodies already have several chunks."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import random
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flared.data.disk import WOULD_BLOCK, Buffer, File, Lock, Space
 from flared.errors import Busy, VolumeFailed, VolumeFull
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BLOCK = 4096
 SECTOR = 512

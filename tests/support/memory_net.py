@@ -9,12 +9,16 @@ in pieces of random size, drawn from the network's seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from flared.errors import ConnectionLost
-from flared.http.stream import Buffer, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from flared.http.stream import Buffer, Stream
 
 WINDOW_BYTES = 256 * 1024
 """What one direction holds before its sender must wait: about what the kernel's socket buffers hold."""

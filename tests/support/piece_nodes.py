@@ -32,6 +32,8 @@ class MemoryNode:
         self.silent = False
         self.delay = delay
         self.puts = 0
+        self.lives = 0
+        """Streams of an earlier life are cut."""
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -45,6 +47,10 @@ class MemoryNode:
         changed = bytearray(payload)
         changed[at] ^= 1
         self.pieces[name] = piece, bytes(changed)
+
+    def cut_streams(self) -> None:
+        """As a server does with readers that take nothing for long."""
+        self.lives += 1
 
     async def _answer(self) -> None:
         if self.silent:
@@ -116,10 +122,11 @@ class _MemoryStream:
         self.piece = piece
         self._rest = memoryview(payload)
         self._node = node
+        self._life = node.lives
 
     async def receive_into(self, buffer: memoryview) -> int:
         await trio.lowlevel.checkpoint()
-        if self._node.down:
+        if self._node.down or self._life != self._node.lives:
             raise NodeUnreachable(self._node.name, "connection reset")
         size = min(len(buffer), len(self._rest), 100_000)
         buffer[:size] = self._rest[:size]

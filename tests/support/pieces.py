@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flared.access.keys import authorization, node_token
 from tests.support.client import NO_ANSWER
-from tests.support.daemons import Cluster
+
+if TYPE_CHECKING:
+    from tests.support.daemons import Cluster
 
 NO_PIECES_SECONDS = 120.0
 

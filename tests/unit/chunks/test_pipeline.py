@@ -50,6 +50,7 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 budget=MemoryBudget(total),
                 stages=MemoryBudget(total),
                 units=MemoryBudget(total),
+                blocks=MemoryBudget(total),
                 damage=DamageList(),
                 in_flight=InFlight(),
                 prefetches=trio.Semaphore(8),
@@ -215,6 +216,36 @@ async def test_a_stream_gives_exactly_its_range(autojump_clock: Clock, start: in
     async with cluster() as (chunks, _):
         chunk = await store(chunks, plain)
         assert await read_stream(chunks, chunk, start, length, unit) == plain[start : start + length]
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 1_000_001), (1_000_000, 1), (BLOCK_SIZE - 1, 2), (300_000, 500_000)])
+async def test_slices_and_units_make_up_the_same_range(autojump_clock: Clock, start: int, length: int) -> None:
+    plain = noise(1_000_001)
+    async with cluster() as (chunks, _):
+        stream = PlainStream(chunks, await store(chunks, plain), start, length)
+        await stream.prepare()
+        buffer = memoryview(bytearray(2 * BLOCK_SIZE))
+        got = b""
+        for turn in range(1000):
+            part = await (stream.next(buffer) if turn % 5 == 4 else stream.next_slice(buffer, 32_768))
+            if part is None:
+                break
+            got += bytes(part)
+        await stream.close()
+        assert got == plain[start : start + length]
+
+
+async def test_a_stream_that_was_cut_while_it_rested_is_asked_for_again(autojump_clock: Clock) -> None:
+    plain = noise(1_000_001)
+    async with cluster() as (chunks, members):
+        chunk = await store(chunks, plain, "replica:1")
+        stream = PlainStream(chunks, chunk, 0, len(plain))
+        buffer = memoryview(bytearray(BLOCK_SIZE))
+        got = bytes(await stream.next(buffer) or b"")
+        next(member for member in members if member.name == chunk.nodes[0]).cut_streams()
+        while (view := await stream.next(buffer)) is not None:
+            got += bytes(view)
+        assert got == plain
 
 
 async def test_a_stream_goes_on_elsewhere_when_its_node_dies_on_the_way(autojump_clock: Clock) -> None:
