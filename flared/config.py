@@ -187,7 +187,10 @@ class Reader:
         if not directory or path.parent != self._file.absolute().parent:
             return None
         loaded = Path(directory, path.name)
-        return loaded if loaded.is_file() and loaded.read_bytes().strip() != NO_CREDENTIAL else None
+        try:
+            return None if loaded.read_bytes().strip() == NO_CREDENTIAL else loaded
+        except OSError:
+            return None
 
     def finish(self) -> None:
         """Note the keys that nobody read, with the one that was probably meant."""

@@ -59,7 +59,7 @@ class Connection:
         The way of every request, so it is written out in one piece: each call saved here is 1 % of a small GET.
         """
         link, stream, handler, tally = self._link, self.stream, self._handler, self._tally
-        while link.data or not tally.stopping:
+        while link.data or not tally.stopping or not self.requests:
             if link.data:
                 await link.moved(REFILL_COST)  # pipelined: the others want a turn now and then
             else:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SHED_CONNECTIONS_MAX = 64
 """So many connections beyond the limit are told so; those beyond these are closed without a word."""
 SWEEP_SECONDS = 1.0
+FIRST_REQUEST_SECONDS = 1.0
+"""What a connection has for its first request when the server stops: it was accepted, so it is served."""
 ACCEPT_PAUSE_SECONDS = 0.1
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -150,10 +152,18 @@ class Server:
         for listener in self._listeners:
             listener.close()
         for connection in self._seen:
-            if connection.phase in ("idle", "head"):
+            if connection.phase == "idle" and connection.requests:
                 connection.stream.finish_receiving()
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()  # tasks of connections just accepted begin
         if self._seen:
             with trio.move_on_after(grace_seconds):
+                # Who has only just connected has a request on its way.
+                with trio.move_on_after(FIRST_REQUEST_SECONDS):
+                    await self._emptied.wait()
+                for connection in self._seen:
+                    if connection.phase in ("idle", "head"):
+                        connection.stream.finish_receiving()
                 await self._emptied.wait()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()

@@ -16,7 +16,7 @@ from flared.catalog.nodes import NodeRecord, list_nodes, put_node
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState, Sighting, decide_state
-from flared.errors import BadName, Conflict
+from flared.errors import BadName, Conflict, FlareError
 from flared.names import NodeName, PieceName, piece_parts
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
+GREETING_SECONDS = 0.5
+"""Nodes that answer within this are online when the api node is ready, so that its restart is not felt."""
 NODES_MAX = 1000
 CAPACITY_CHANGE = 0.1
 """A node's weight follows its capacity when that changed by a tenth: a ring that twitches moves data for nothing."""
@@ -88,18 +90,32 @@ class Membership:
         self._listeners.append(listener)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Connect to every recorded node, then watch the clock until cancelled."""
+        """Connect to every recorded node and ask whether it is there, then watch the clock until cancelled."""
         self._started = trio.current_time()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for record in await list_nodes(self._kv):
                 await self._add(record)
             self._set_ring()
+            async with trio.open_nursery() as greetings:
+                for known in self._known.values():
+                    greetings.start_soon(self._greet, known)
             task_status.started()
             while True:
                 await trio.sleep(CHECK_SECONDS)
                 for known in list(self._known.values()):
                     self._review(known)
+
+    async def _greet(self, known: _Known) -> None:
+        """A node that answers a call is there, before its next heartbeat says so."""
+        with trio.move_on_after(GREETING_SECONDS):
+            try:
+                await known.remote.list("", 1)
+            except FlareError as error:
+                log.info("event=node_silent node=%s message=%r", known.record.name, str(error))
+            else:
+                known.last_heard = trio.current_time()
+                self._review(known)
 
     async def heard(self, heartbeat: Heartbeat) -> None:
         """Take a node's word for where it is and what it has.

@@ -479,6 +479,9 @@ async def test_stopping_finishes_what_runs(autojump_clock: MockClock) -> None:
 
     async with serve(slow) as bench:
         idle, busy = await bench.connect(), await bench.connect()
+        await idle.send(GET)
+        await trio.sleep(20)
+        await idle.receive()
         await busy.send(GET)
         await trio.testing.wait_all_tasks_blocked()
         bench.nursery.start_soon(bench.server.stop, 30)
@@ -488,6 +491,20 @@ async def test_stopping_finishes_what_runs(autojump_clock: MockClock) -> None:
             await bench.connect()
         assert (await busy.receive_all()).endswith(b"done")
         assert bench.server.statistics().connections == 0
+
+
+async def test_who_has_just_connected_is_served_though_the_server_stops(autojump_clock: MockClock) -> None:
+    async with serve(echo) as bench:
+        early, late, silent = [await bench.connect() for _ in range(3)]
+        await early.send(GET)
+        bench.nursery.start_soon(bench.server.stop, 30)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await early.receive_all()).startswith(b"HTTP/1.1 200")
+        await late.send(GET)
+        assert (await late.receive_all()).startswith(b"HTTP/1.1 200")
+        started = trio.current_time()
+        assert await silent.receive_all() == b""
+        assert trio.current_time() - started == pytest.approx(1)
 
 
 async def test_stopping_cuts_what_does_not_end(autojump_clock: MockClock) -> None:
