@@ -7,9 +7,10 @@ once, whatever becomes of the batch it was in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import outcome
 import trio
@@ -17,7 +18,9 @@ import trio
 from flared.data import wire
 from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
 from flared.errors import Busy, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError
-from flared.names import NodeName
+
+if TYPE_CHECKING:
+    from flared.names import NodeName
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ class LinkStatistics:
     waiting: int
 
 
-class _Links:
+class _Links(ABC):
     """What puts and gets share: link tasks that sleep while nothing waits."""
 
     def __init__(self, node: NodeName, post: Post) -> None:
@@ -88,14 +91,15 @@ class _Links:
     def statistics(self) -> LinkStatistics:
         return LinkStatistics(self._batches, self._records, self._failed_batches, self._count_waiting())
 
-    def _count_waiting(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _count_waiting(self) -> int: ...
 
+    @abstractmethod
     async def _carry_next(self) -> None:
-        raise NotImplementedError
+        """Take a batch, send it, and tell each who waits for it."""
 
-    def _refuse_waiting(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _refuse_waiting(self) -> None: ...
 
 
 class PutLinks(_Links):
