@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -20,7 +21,9 @@ from flared.errors import VolumeFailed
 USER = "flare"
 DIRECTORY_MODE = 0o750
 FSTAB = Path("/etc/fstab")
+MOUNTS = Path("/proc/self/mountinfo")
 _NOT_DATA = {"lost+found"}
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class NotPrepared(Exception):  # a fact, told in a sentence
@@ -115,16 +118,18 @@ def _known_before(wanted: Collection[Path]) -> str:
 
 def _refuse_unmounted(path: Path) -> None:
     """Raises NotPrepared if /etc/fstab has a disk for this path that is not mounted."""
-    points = [point for point in _mount_points() if point == path or point in path.parents]
+    points = [point for point in _paths(FSTAB, 1) if point == path or point in path.parents]
     point = max(points, key=lambda point: len(point.parts), default=Path("/"))
-    if not os.path.ismount(point):
+    if point not in _paths(MOUNTS, 4) and point != Path("/"):
         raise NotPrepared(f"{path} lies on {point}, which {FSTAB} knows and which is not mounted: mount {point}")
 
 
-def _mount_points() -> list[Path]:
+def _paths(table: Path, column: int) -> list[Path]:
+    """The paths in a column of /etc/fstab or of mountinfo, which write blanks as octal numbers."""
     try:
-        lines = FSTAB.read_text("utf-8", "replace").splitlines()
+        lines = table.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return []
-    fields = [line.split() for line in lines if not line.lstrip().startswith("#")]
-    return [Path(field[1]) for field in fields if len(field) >= 2 and field[1].startswith("/")]
+    rows = [line.split() for line in lines if not line.lstrip().startswith("#")]
+    words = [row[column] for row in rows if len(row) > column and row[column].startswith("/")]
+    return [Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), word)) for word in words]

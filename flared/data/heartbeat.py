@@ -87,7 +87,7 @@ class Heartbeat:
 
     def complaints(self) -> list[str]:
         """A sentence for each api node that does not take our word."""
-        return [f"api node {beat.pool.address}: {beat.complaint}" for beat in self._beats if beat.complaint]
+        return [beat.complaint for beat in self._beats if beat.complaint]
 
     async def _keep_beating(self, beat: _Beat) -> None:
         while True:
@@ -107,7 +107,7 @@ class Heartbeat:
         async with beat.pool.request("POST", PATH, self._fields, (body,), repeatable=True) as response:
             answer = await response.body.read_all(ANSWER_BYTES_MAX)
             if response.status != 200:
-                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {answer[:200]!r}")
+                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {_parse_message(answer)}")
         self._join(beat, answer)
         del beat.damage[: len(damage)]
 
@@ -172,6 +172,17 @@ class _Beat:
 
 
 _PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2.0)
+
+
+def _parse_message(raw: bytes) -> str:
+    """The sentence of an api node that refuses us, or what it said at all."""
+    try:
+        answer: object = json.loads(raw)
+    except ValueError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else repr(raw[:200])
 
 
 def _parse_cluster(raw: bytes) -> str | None:

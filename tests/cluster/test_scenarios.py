@@ -280,6 +280,19 @@ async def test_an_api_node_that_crashes_under_uploads_finds_everything_again(aut
         assert cluster.held_pieces() == await cluster.recorded_pieces()
 
 
+async def test_an_api_node_that_starts_knows_at_once_who_is_there(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        pass
+    cluster.members["data2"].down = True
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cluster.membership.run)
+        states = {member.record.name: member.state.value for member in cluster.membership.members()}
+        assert states == {"data1": "online", "data2": "suspect", "data3": "online"}
+        assert trio.current_time() < 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_full_nodes_refuse_puts_and_still_serve(autojump_clock: Clock) -> None:
     cluster = Cluster()
     async with cluster.running():

@@ -93,13 +93,20 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(etc: Path, capsys: pytest
         assert list(etc.iterdir()) == []
 
 
-def test_a_disk_that_is_not_mounted_does_not_become_a_volume(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    disk = etc.parent / "disk"
-    (etc.parent / "fstab").write_text(f"# the disks\nUUID=1 {disk} ext4 defaults 0 2\n")
+def test_a_disk_that_is_not_mounted_does_not_become_a_volume(
+    etc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, mounts = etc.parent / "disk 1", etc.parent / "mountinfo"
+    monkeypatch.setattr(prepare, "MOUNTS", mounts)
+    written = str(disk).replace(" ", "\\040")
+    (etc.parent / "fstab").write_text(f"# the disks\nUUID=1 / ext4\nUUID=2 {written} ext4 defaults 0 2\n")
     disk.mkdir()
-    assert main(["init", "data", "--name", "d1", "--volume", str(disk)]) == 1
+    arguments = ["init", "data", "--name", "d1", "--volume", str(disk / "flare")]
+    assert main(arguments) == 1
     assert "not mounted" in capsys.readouterr().err
     assert list(disk.iterdir()) == []
+    mounts.write_text(f"36 35 98:0 / {written} rw,noatime - ext4 /dev/sda rw\n")
+    assert main(arguments) == 0
 
 
 def test_a_volume_that_is_gone_is_made_anew_only_when_told_so(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,20 +73,22 @@ class Api:
         self.authorizations.add(request.fields.get("authorization"))
         if self.status == 200:
             self.reports.append(report)
-        await reply.send(self.status, b"", json.dumps({"cluster": self.cluster}).encode())
+        answer = {"cluster": self.cluster} if self.status == 200 else {"error": {"message": "another name, please"}}
+        await reply.send(self.status, b"", json.dumps(answer).encode())
 
     def damage(self) -> list[object]:
         return [name for report in self.reports for name in report["damage"]]
 
 
 @asynccontextmanager
-async def beating(net: MemoryNetwork, disks: Disks, apis: dict[str, Api]) -> AsyncIterator[None]:
+async def beating(net: MemoryNetwork, disks: Disks, apis: dict[str, Api]) -> AsyncIterator[Heartbeat]:
     settings = HeartbeatSettings(NodeName("data1"), list(apis), "10.0.0.1:9000", "rack1", "i1")
     async with trio.open_nursery() as nursery:
         for address, api in apis.items():
             await nursery.start(Server(api.handler).serve, [net.listen(address)])
-        nursery.start_soon(Heartbeat(settings, disks, TOKEN, connect=net.connect).run)
-        yield
+        heartbeat = Heartbeat(settings, disks, TOKEN, connect=net.connect)
+        nursery.start_soon(heartbeat.run)
+        yield heartbeat
         nursery.cancel_scope.cancel()
 
 
@@ -116,6 +118,17 @@ async def test_another_cluster_is_refused(autojump_clock: trio.testing.MockClock
         await trio.sleep(4 * BEAT_SECONDS - 1)
     assert len(api.reports) == 4
     assert disks.cluster == "mine"
+
+
+async def test_why_an_api_node_refuses_us_is_told_until_it_does_not(autojump_clock: trio.testing.MockClock) -> None:
+    api = Api()
+    api.status = 409
+    async with beating(MemoryNetwork(), Disks(), {API: api}) as heartbeat:
+        await trio.sleep(1)
+        assert heartbeat.complaints() == [f"node {API}: answered 409: another name, please"]
+        api.status = 200
+        await trio.sleep(BEAT_SECONDS)
+        assert heartbeat.complaints() == []
 
 
 async def test_damage_is_told_to_every_api_node_once_it_listens(autojump_clock: trio.testing.MockClock) -> None:
