@@ -35,6 +35,7 @@ from flared.metrics import Durations, Metric, Sample, number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Store, now_ms
 from flared.role import Rate, Role
+from flared.upkeep.failure import find_failure_cost, obstacle_without
 from flared.upkeep.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
@@ -149,12 +150,15 @@ def _connector(secret: bytes | None) -> Callable[[NodeName, str], Remote]:
 
 
 def _build_server(config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep) -> Server:
+    started = trio.current_time()
+
     def status() -> dict[str, object]:
         disk = shutil.disk_usage(config.metadata.parent)
         ours = {
             "name": config.name,
             "role": "api",
             "state": "online",
+            "state_since_seconds": round(trio.current_time() - started, 1),
             "zone": "",
             "address": str(config.listen),
             "version": __version__,
@@ -175,6 +179,8 @@ def _build_server(config: ApiConfig, store: Store, membership: Membership, upkee
         token=token,
         status=status,
         obstacle=lambda: obstacle(store, membership),
+        without=lambda node: obstacle_without(store, membership, upkeep, node),
+        failure=lambda node: find_failure_cost(store, node),
         metrics=metrics,
     )
     face = Face(Native(store), admin, Door(token, ANONYMOUS[config.anonymous]))

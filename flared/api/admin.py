@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import trio
 
 from flared import __version__
+from flared.access.door import LOOPBACK
 from flared.access.keys import is_authorized
 from flared.api.errors import JSON, RETRY_AFTER_SECONDS
-from flared.errors import BadRequest, Unauthenticated
+from flared.errors import BadRequest, Busy, Unauthenticated
 from flared.http.messages import Reply, Request
+from flared.http.routes import parse_query
 from flared.metrics import Durations, Metric, render_metrics
+from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
-from flared.upkeep.membership import Member, Membership
-from flared.upkeep.status import ClusterStatus
+
+if TYPE_CHECKING:
+    from flared.upkeep.failure import FailureCost
+    from flared.upkeep.membership import Member, Membership
+    from flared.upkeep.status import ClusterStatus
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
@@ -32,18 +41,24 @@ class Admin:
         token: str | None,
         status: Callable[[], Mapping[str, object]],
         obstacle: Callable[[], str],
+        without: Callable[[str], str],
+        failure: Callable[[NodeName], Awaitable[FailureCost]],
         metrics: Callable[[], Iterable[Metric | Durations]],
     ) -> None:
         self._membership = membership
         self._token = token
         self._status = status
         self._obstacle = obstacle
+        self._without = without
+        self._failure = failure
+        self._counting = trio.Lock()
         self._metrics = metrics
 
     def calls(self) -> dict[str, dict[str, Call]]:
         """By path, then by method."""
         return {
             "/status": {"GET": self.status, "HEAD": self.status},
+            "/cluster/failure": {"GET": self.failure},
             "/healthz": {"GET": self.health, "HEAD": self.health},
             "/readyz": {"GET": self.ready, "HEAD": self.ready},
             "/metrics": {"GET": self.metrics, "HEAD": self.metrics},
@@ -58,13 +73,34 @@ class Admin:
         await reply.send(200, b"content-type: text/plain\r\n", b"ok\n")
 
     async def ready(self, request: Request, reply: Reply) -> None:
-        obstacle = self._obstacle()
+        """Whether puts are taken; with ``?without=NODE``, whether that data node may go down now."""
+        query = parse_query(request.query)
+        if set(query) - {"without"}:
+            raise BadRequest("/readyz knows one parameter: without=NODE")
+        obstacle = self._without(query["without"]) if "without" in query else self._obstacle()
         if not obstacle:
             return await reply.send(200, b"content-type: text/plain\r\n", b"ready\n")
         head = b"content-type: text/plain\r\nretry-after: %d\r\n" % RETRY_AFTER_SECONDS
         return await reply.send(503, head, f"{obstacle}\n".encode())
 
+    async def failure(self, request: Request, reply: Reply) -> None:
+        """What a failure of ``?node=NODE`` would cost: a scan of all chunk records, one at a time."""
+        node = parse_node(parse_query(request.query).get("node", ""))
+        if node not in {member.record.name for member in self._membership.members()}:
+            raise BadRequest(f"there is no data node {node} in this cluster")
+        try:
+            self._counting.acquire_nowait()
+        except trio.WouldBlock:
+            raise Busy("another count of this kind is under way") from None
+        try:
+            cost = await self._failure(node)
+        finally:
+            self._counting.release()
+        await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
+
     async def metrics(self, request: Request, reply: Reply) -> None:
+        if not request.peer.startswith(LOOPBACK):
+            raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen (flared.toml(5))")
         content_type, text = render_metrics(self._metrics())
         await reply.send(200, [("content-type", content_type)], text)
 
@@ -85,6 +121,7 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
     return {
         "health": status.health,
         "reasons": status.reasons,
+        "advice": status.advice,
         "version": __version__,
         "cluster": status.cluster,
         "objects": totals.objects,
@@ -108,6 +145,7 @@ def describe_member(member: Member) -> dict[str, object]:
         "name": member.record.name,
         "role": "data",
         "state": member.state.value,
+        "state_since_seconds": round(member.state_seconds, 1),
         "zone": member.record.zone,
         "address": member.record.address,
         "version": heartbeat.version if heartbeat else "",

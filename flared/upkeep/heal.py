@@ -45,6 +45,10 @@ class HealStatistics:
     """Pieces written since the start."""
     lost: int
     """Chunks of which the last pass found no good piece."""
+    passes: int
+    """Through everything that is recorded as lacking; before the first one the backlog is not known."""
+    backlog_seconds: float
+    """How long there has been a backlog without a break, as passes saw it."""
 
 
 class Heal:
@@ -62,6 +66,8 @@ class Heal:
         self._pass_left = 0
         self._pass_lost = 0
         self._lost = 0
+        self._passes = 0
+        self._backlog_since: float | None = None
 
     def wake(self) -> None:
         """There may be something to repair, or somebody new to take it."""
@@ -72,12 +78,17 @@ class Heal:
         chunks = await list_repairs(self._store.kv, self._cursor, BATCH)
         lacking = await self._repair_all(chunks)
         self._pass_left += lacking
+        if self._pass_left and self._backlog_since is None:
+            self._backlog_since = trio.current_time()
         if len(chunks) == BATCH:
             self._cursor = chunks[-1]
             self._backlog = max(self._backlog, self._pass_left)
             return True
         self._backlog, self._pass_left = self._pass_left, 0
         self._lost, self._pass_lost = self._pass_lost, 0
+        self._passes += 1
+        if not self._backlog:
+            self._backlog_since = None
         self._cursor = None
         return recorded == BATCH
 
@@ -92,7 +103,9 @@ class Heal:
 
     def statistics(self) -> HealStatistics:
         waiting = self._damage.statistics().waiting
-        return HealStatistics(self._backlog + waiting, self._repaired, self._lost)
+        since = self._backlog_since
+        lasted = 0.0 if since is None else trio.current_time() - since
+        return HealStatistics(self._backlog + waiting, self._repaired, self._lost, self._passes, round(lasted, 1))
 
     async def _wake_on_damage(self) -> None:
         await self._damage.wait()

@@ -50,6 +50,8 @@ class Member:
 
     record: NodeRecord
     state: NodeState
+    state_seconds: float
+    """How long it has been in this state, as far as this api node knows."""
     last_seen_seconds: float | None
     heartbeat: Heartbeat | None
 
@@ -61,6 +63,7 @@ class _Known:
         self.heartbeat: Heartbeat | None = None
         self.last_heard: float | None = None
         self.state = NodeState.SUSPECT
+        self.state_since = trio.current_time()
 
 
 class Membership:
@@ -144,6 +147,7 @@ class Membership:
             Member(
                 known.record,
                 known.state,
+                now - known.state_since,
                 None if known.last_heard is None else now - known.last_heard,
                 known.heartbeat,
             )
@@ -201,6 +205,7 @@ class Membership:
             return False
         log.info("event=node_state node=%s was=%s now=%s", known.record.name, known.state.value, state.value)
         known.state = state
+        known.state_since = trio.current_time()
         self._nodes.set_state(known.record.name, state)
         self._tell(known)
         return True

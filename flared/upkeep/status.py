@@ -25,6 +25,8 @@ class ClusterStatus:
     health: Health
     reasons: tuple[str, ...]
     """One sentence for each thing that keeps the health from ``ok``."""
+    advice: tuple[str, ...]
+    """What to type next."""
     cluster: str
     totals: TotalsNow
     members: tuple[Member, ...]
@@ -43,6 +45,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     return ClusterStatus(
         health,
         tuple(reasons),
+        tuple(_advise(members, heal)),
         membership.cluster,
         store.totals.now(),
         members,
@@ -77,10 +80,13 @@ def _about_nodes(members: tuple[Member, ...]) -> list[str]:
         name = member.record.name
         if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
             seen = member.last_seen_seconds
-            since = "not heard from since this api node started" if seen is None else f"silent for {seen:.0f} s"
+            since = "not heard from since this api node started" if seen is None else f"silent for {_lasted(seen)}"
             reasons.append(f"node {name} is {member.state.value}: {since}")
         elif member.state is NodeState.FULL:
-            reasons.append(f"node {name} takes no new data: none of its volumes has room or is writable")
+            reasons.append(
+                f"node {name} takes no new data: none of its volumes has room or is writable, "
+                f"for {_lasted(member.state_seconds)}"
+            )
         if member.heartbeat is not None:
             reasons += [
                 f"volume {volume.path} on node {name} is {volume.state}"
@@ -93,7 +99,33 @@ def _about_nodes(members: tuple[Member, ...]) -> list[str]:
 def _about_chunks(heal: HealStatistics) -> list[str]:
     reasons = []
     if heal.backlog:
-        reasons.append(f"{heal.backlog} chunks lack pieces and wait for repair")
+        reasons.append(f"{heal.backlog} chunks lack pieces and wait for repair, for {_lasted(heal.backlog_seconds)}")
     if heal.lost:
         reasons.append(f"{heal.lost} chunks have no good piece that can be reached: their objects cannot be read")
     return reasons
+
+
+def _advise(members: tuple[Member, ...], heal: HealStatistics) -> list[str]:
+    """What to type next, the most urgent first."""
+    lines = []
+    for member in members:
+        name = member.record.name
+        bad = member.heartbeat and any(volume.state not in ("ok", "full") for volume in member.heartbeat.volumes)
+        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+            host = member.record.address.rpartition(":")[0]
+            lines.append(f"on {name} ({host}): systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50")
+        elif bad or member.state is NodeState.FULL:
+            lines.append(f"flarectl node show {name}")
+    if not members:
+        lines.append("on each data host: flared init data --api URL --secret-file FILE")
+    if heal.backlog and not lines:
+        lines.append("flarectl status --watch    (repair goes on by itself)")
+    return lines
+
+
+def _lasted(seconds: float) -> str:
+    """``12 s``, ``5 min``, ``3 h``, ``2 d``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -204,6 +204,8 @@ class MemoryNetwork:
         self._random = random.Random(seed)
         self._places: dict[str, Place] = {}
         self._connections = 0
+        self.host = "client"
+        """Where those who connect from now on are."""
 
     def listen(self, address: str) -> MemoryListener:
         place = self._place(address)
@@ -222,7 +224,7 @@ class MemoryNetwork:
         self._connections += 1
         up, down = _Pipe(place), _Pipe(place)
         client = MemoryStream(address, down, up)
-        server = MemoryStream(f"client:{self._connections}", up, down)
+        server = MemoryStream(f"{self.host}:{self._connections}", up, down)
         place.listener.offer(server)
         return client
 

@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -25,10 +25,15 @@ from flared.errors import FlareError
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
-from flared.metrics import Durations, Metric
+from flared.upkeep.failure import find_failure_cost, obstacle_without
 from flared.upkeep.status import obstacle
 from tests.support.cluster import CHUNK, Cluster
 from tests.support.memory_net import MemoryNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flared.metrics import Durations, Metric
 
 Clock = trio.testing.MockClock
 TOKEN = "t" * 64
@@ -71,7 +76,7 @@ OPEN = Door(None, ANONYMOUS["none"])
 
 
 @asynccontextmanager
-async def serving(cluster: Cluster | None = None, door: Door = OPEN) -> AsyncIterator[Caller]:
+async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str = "127.0.0.1") -> AsyncIterator[Caller]:
     cluster = cluster or Cluster()
 
     def metrics() -> list[Metric | Durations]:
@@ -82,10 +87,13 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN) -> AsyncIte
         token=TOKEN,
         status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
         obstacle=lambda: obstacle(cluster.store, cluster.membership),
+        without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
+        failure=lambda node: find_failure_cost(cluster.store, node),
         metrics=metrics,
     )
     face = Face(Native(cluster.store), admin, door)
     network = MemoryNetwork()
+    network.host = host
     server = Server(face.answer)
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(server.serve, [network.listen("api:8000")])
@@ -95,7 +103,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN) -> AsyncIte
 
 async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock) -> None:
     token = {"authorization": authorization(TOKEN)}
-    async with serving(door=Door(TOKEN, ANONYMOUS["read"])) as call:
+    async with serving(door=Door(TOKEN, ANONYMOUS["read"]), host="10.0.0.9") as call:
         refused = await call("PUT", "/object/a", b"x")
         assert refused.status == 401
         assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
@@ -328,9 +336,66 @@ async def test_status_health_and_metrics(autojump_clock: Clock) -> None:
         assert [node["name"] for node in status["nodes"]] == ["api", "data1", "data2", "data3"]  # type: ignore[attr-defined]
         assert (await call("GET", "/healthz")).status == 200
         assert (await call("GET", "/readyz")).status == 200
+        assert status["advice"] == []
+        assert [node.get("state_since_seconds") for node in status["nodes"]] == [None, 0.0, 0.0, 0.0]  # type: ignore[attr-defined]
         text = (await call("GET", "/metrics")).body.decode()
         assert 'flare_requests_total{method="PUT",status="201"} 1.0' in text
         assert 'flare_request_seconds_count{method="PUT"} 1.0' in text
+
+
+async def test_whether_a_node_may_go_down(autojump_clock: Clock) -> None:
+    async with serving(Cluster(4)) as call:
+        await trio.sleep(1)
+        assert (await call("GET", "/readyz?without=data1")).body == b"ready\n"
+        unknown = await call("GET", "/readyz?without=data9")
+        assert (unknown.status, unknown.body) == (503, b"there is no data node data9 in this cluster\n")
+        assert (await call("GET", "/readyz?with=data1")).status == 400
+        call.cluster.members["data2"].down = True
+        await trio.sleep(15)
+        away = await call("GET", "/readyz?without=data1")
+        assert (away.status, away.body) == (503, b"node data2 is suspect\n")
+        assert (await call("GET", "/readyz?without=data2")).status == 200  # it is down already
+        reasons = (await call("GET", "/status")).json["reasons"]
+        assert "node data2 is suspect: silent for 1" in str(reasons)
+        call.cluster.members["data3"].down = True
+        await trio.sleep(15)
+        assert b"it needs 2" in (await call("GET", "/readyz?without=data1")).body
+
+
+async def test_no_node_may_go_down_while_chunks_wait_for_repair(autojump_clock: Clock) -> None:
+    async with serving(Cluster(3)) as call:
+        call.cluster.members["data2"].down = True
+        await trio.sleep(15)
+        assert (await call("PUT", "/object/a", b"x")).status == 201  # two copies
+        call.cluster.members["data2"].full = True  # it answers again, and takes nothing
+        call.cluster.members["data2"].down = False
+        await trio.sleep(20)
+        assert (await call("GET", "/readyz?without=data2")).body == b"1 chunks wait for repair\n"
+        assert "1 chunks lack pieces and wait for repair, for" in str((await call("GET", "/status")).json["reasons"])
+
+
+async def test_what_a_failure_would_cost(autojump_clock: Clock) -> None:
+    async with serving(Cluster(3)) as call:
+        assert (await call("PUT", "/bucket/single", b'{"scheme": "replica:1"}')).status == 201
+        for number in range(20):
+            await call("PUT", f"/bucket/single/object/{number}", b"one copy %d" % number)
+            await call("PUT", f"/object/{number}", b"three copies %d" % number)
+        costs = [(await call("GET", f"/cluster/failure?node=data{number}")).json for number in (1, 2, 3)]
+        assert all(cost["complete"] for cost in costs)
+        assert sum(cost["chunks"] for cost in costs) == 80  # type: ignore[misc]
+        assert sum(cost["unreadable"] for cost in costs) == 20  # type: ignore[misc]
+        assert [cost["below_quorum"] for cost in costs] == [cost["unreadable"] for cost in costs]
+        call.cluster.members["data3"].down = True
+        await trio.sleep(15)
+        cost = (await call("GET", "/cluster/failure?node=data1")).json
+        assert cost["below_quorum"] == 20 + costs[0]["unreadable"]  # type: ignore[operator]
+        assert (await call("GET", "/cluster/failure?node=data9")).status == 400
+
+
+async def test_metrics_are_for_this_machine(autojump_clock: Clock) -> None:
+    async with serving(host="10.0.0.9") as call:
+        refused = await call("GET", "/metrics")
+        assert (refused.status, refused.code) == (401, "Unauthenticated")
 
 
 async def test_a_heartbeat_needs_the_secret(autojump_clock: Clock) -> None:

@@ -1,0 +1,107 @@
+"""Failure: what it would cost to lose a node now: may it go down, and which chunks would be left with too little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.catalog.chunks import ChunkRecord, list_chunks
+from flared.chunks.scheme import parse_scheme
+from flared.cluster.states import NodeState
+
+if TYPE_CHECKING:
+    from flared.names import ChunkId, NodeName
+    from flared.objects.store import Store
+    from flared.upkeep.membership import Member, Membership
+    from flared.upkeep.workers import Upkeep
+
+PAGE = 500
+REST = 1.0
+"""The scan rests as long as it works: clients go first."""
+SCAN_SECONDS = 15.0
+"""After this the numbers so far are the answer, and say so."""
+
+AWAY = (NodeState.SUSPECT, NodeState.OFFLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCost:
+    """What would be, if the node failed, on top of the nodes that are away already."""
+
+    node: str
+    chunks: int
+    """Chunks with a piece on the node that count on it."""
+    below_quorum: int
+    """Of these, chunks left with fewer pieces than a write must reach; the unreadable ones are among them."""
+    unreadable: int
+    """Of these, chunks left with fewer pieces than a read needs."""
+    complete: bool
+    """Whether all chunks were looked at; else the numbers are a beginning."""
+
+
+def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node: str) -> str:
+    """Why the data node ``node`` must not go down now; empty if it may. From memory, without a scan.
+
+    It goes by the scheme that new buckets get: a bucket with fewer copies may have objects on this node alone.
+    """
+    members = membership.members()
+    if node not in {member.record.name for member in members}:
+        return f"there is no data node {node} in this cluster"
+    others = [member for member in members if member.record.name != node]
+    scheme = parse_scheme(store.defaults.scheme)
+    usable = sum(member.state is NodeState.ONLINE for member in others)
+    if usable < scheme.quorum:
+        return f"without {node} {scheme.text} would find {usable} data nodes that take writes, it needs {scheme.quorum}"
+    return next((trouble for trouble in map(_trouble, others) if trouble), "") or _about_repair(upkeep)
+
+
+def _trouble(member: Member) -> str:
+    """What keeps this node from standing in for another one."""
+    if member.state in AWAY:
+        return f"node {member.record.name} is {member.state.value}"
+    volumes = member.heartbeat.volumes if member.heartbeat else ()
+    bad = [volume for volume in volumes if volume.state in ("failed", "replaying")]
+    return f"volume {bad[0].path} on node {member.record.name} is {bad[0].state}" if bad else ""
+
+
+def _about_repair(upkeep: Upkeep) -> str:
+    heal = upkeep.heal.statistics()
+    if not heal.passes:
+        return "this api node has only just started and does not know yet what waits for repair"
+    return f"{heal.backlog} chunks wait for repair" if heal.backlog else ""
+
+
+async def find_failure_cost(store: Store, node: NodeName) -> FailureCost:
+    """Count in the records of all chunks what depends on ``node``."""
+    chunks = below_quorum = unreadable = 0
+    after: ChunkId | None = None
+    deadline = trio.current_time() + SCAN_SECONDS
+    while True:
+        started = trio.current_time()
+        page = await list_chunks(store.kv, after, PAGE)
+        for record in page:
+            left = pieces_left(store, record, node)
+            if left is not None:
+                scheme = parse_scheme(record.scheme)
+                chunks += 1
+                below_quorum += left < scheme.quorum
+                unreadable += left < scheme.needed
+        if len(page) < PAGE:
+            return FailureCost(node, chunks, below_quorum, unreadable, complete=True)
+        now = trio.current_time()
+        if now >= deadline:
+            return FailureCost(node, chunks, below_quorum, unreadable, complete=False)
+        after = page[-1].id
+        await trio.sleep(REST * (now - started))
+
+
+def pieces_left(store: Store, record: ChunkRecord, node: NodeName) -> int | None:
+    """How many pieces of a chunk could still be had without ``node``; None if it has none that counts."""
+    if not record.references:
+        return None  # garbage
+    good = [owner for number, owner in enumerate(record.nodes) if number not in record.missing]
+    if node not in good:
+        return None
+    return sum(owner != node and store.chunks.nodes.is_online(owner) for owner in good)
