@@ -12,11 +12,11 @@ out=$(cd "$1" && pwd)
 stage=$(mktemp -d "${TMPDIR:-/var/tmp}/flare-deb.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 
-# What git knows of, as it is now; without git, everything but what is never part of the source.
+# What git does not ignore, as it is now; without git, everything but what is never part of the source.
 mkdir "$stage/flare"
 cd "$source"
 if [ -e .git ]; then
-    git ls-files -z | tar -cf - --null --ignore-failed-read -T - 2>/dev/null | tar -C "$stage/flare" -xf -
+    git ls-files -z --cached --others --exclude-standard | tar -cf - --null --ignore-failed-read -T - 2>/dev/null | tar -C "$stage/flare" -xf -
 else
     tar -cf - --exclude=.venv --exclude=.venv-floor --exclude=__pycache__ . | tar -C "$stage/flare" -xf -
 fi
