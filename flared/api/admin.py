@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -111,7 +112,7 @@ class Admin:
             data: object = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
         except ValueError:
             raise BadRequest("a heartbeat is a JSON object") from None
-        await self._membership.heard(parse_heartbeat(data))
+        await self._membership.heard(parse_heartbeat(data, time.time()))
         await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")
 
 
@@ -123,6 +124,7 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "reasons": status.reasons,
         "advice": status.advice,
         "version": __version__,
+        "time": round(time.time(), 3),
         "cluster": status.cluster,
         "objects": totals.objects,
         "bytes": totals.bytes,
@@ -153,5 +155,6 @@ def describe_member(member: Member) -> dict[str, object]:
         "capacity": heartbeat.capacity if heartbeat else member.record.capacity,
         "last_seen_seconds": None if seen is None else round(seen, 1),
         "pieces": heartbeat.pieces if heartbeat else 0,
+        "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) for volume in heartbeat.volumes] if heartbeat else [],
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,10 +20,12 @@ from flared.errors import FlareError, NodeUnreachable
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.stream import Stream, connect_tcp
-from flared.names import NodeName
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from flared.data.volumes import DataStatus
+    from flared.names import NodeName
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ class Heartbeat:
             "version": __version__,
             "cluster": self._volumes.cluster or None,
             "instance": settings.instance,
+            "time": time.time(),
             "volumes": [
                 {
                     "id": volume.id or volume.path,  # a disk that fails does not tell its volume's id

@@ -40,6 +40,8 @@ class Heartbeat:
     volumes: tuple[VolumeReport, ...]
     pieces: int
     damage: tuple[str, ...]
+    clock_ahead_seconds: float | None
+    """Its clock less ours, and less the way here; None if it did not say."""
 
     @property
     def capacity(self) -> int:
@@ -55,14 +57,15 @@ class Heartbeat:
         return not any(volume.state == "ok" for volume in self.volumes)
 
 
-def parse_heartbeat(data: object) -> Heartbeat:
-    """A heartbeat from its decoded JSON; raises BadRequest or BadName for anything else."""
+def parse_heartbeat(data: object, now: float) -> Heartbeat:
+    """A heartbeat from its decoded JSON, heard at ``now``; raises BadRequest or BadName for anything else."""
     fields = _mapping(data)
     address = _text(fields, "address")
     if not _ADDRESS.fullmatch(address):
         raise BadRequest(f"a heartbeat's address must be host:port, not {address[:60]!r}")
     volumes = _list(fields, "volumes", VOLUMES_MAX)
     damage = _list(fields, "damage", DAMAGE_MAX)
+    sent = fields.get("time")
     return Heartbeat(
         name=parse_node(_text(fields, "name")),
         address=address,
@@ -73,6 +76,7 @@ def parse_heartbeat(data: object) -> Heartbeat:
         volumes=tuple(_volume(_mapping(volume)) for volume in volumes),
         pieces=_count(fields, "pieces"),
         damage=tuple(name for name in damage if isinstance(name, str)),
+        clock_ahead_seconds=round(sent - now, 3) if isinstance(sent, int | float) else None,
     )
 
 

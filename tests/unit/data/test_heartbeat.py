@@ -106,7 +106,7 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
             {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"},
         ],
     }  # fmt: skip
-    assert all(parse_heartbeat(report) for report in api.reports)
+    assert all(parse_heartbeat(report, 0.0) for report in api.reports)
     assert api.reports[1]["cluster"] == "c1"
     assert disks.cluster == "c1"
 

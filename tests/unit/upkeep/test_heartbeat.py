@@ -21,14 +21,14 @@ GOOD: dict[str, object] = {
 
 
 def test_a_heartbeat_is_read_whole() -> None:
-    heartbeat = parse_heartbeat(json.loads(json.dumps(GOOD)))
+    heartbeat = parse_heartbeat(json.loads(json.dumps(GOOD)), 0.0)
     assert (heartbeat.name, heartbeat.capacity, heartbeat.used, heartbeat.full) == ("data1", 100, 10, False)
 
 
 def test_a_node_without_a_writable_volume_is_full() -> None:
     volume = {"id": "v1", "path": "/srv/a", "capacity": 100, "used": 100, "free": 0, "state": "full"}
-    assert parse_heartbeat(GOOD | {"volumes": [volume]}).full
-    assert parse_heartbeat(GOOD | {"volumes": []}).full
+    assert parse_heartbeat(GOOD | {"volumes": [volume]}, 0.0).full
+    assert parse_heartbeat(GOOD | {"volumes": []}, 0.0).full
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,20 @@ def test_a_node_without_a_writable_volume_is_full() -> None:
 )
 def test_anything_else_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(BadRequest):
-        parse_heartbeat(GOOD | change)
+        parse_heartbeat(GOOD | change, 0.0)
 
 
 @pytest.mark.parametrize("data", [None, [], 5, "text"])
 def test_what_is_no_object_is_refused(data: object) -> None:
     with pytest.raises(BadRequest):
-        parse_heartbeat(data)
+        parse_heartbeat(data, 0.0)
 
 
 def test_a_bad_name_is_refused() -> None:
     with pytest.raises(BadName):
-        parse_heartbeat(GOOD | {"name": "../x"})
+        parse_heartbeat(GOOD | {"name": "../x"}, 0.0)
+
+
+def test_the_clock_of_a_node_is_compared_with_ours() -> None:
+    assert parse_heartbeat(GOOD | {"time": 1002.5}, 1000.0).clock_ahead_seconds == 2.5
+    assert parse_heartbeat(GOOD, 1000.0).clock_ahead_seconds is None
