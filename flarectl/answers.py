@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flarectl.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 MTIME = "mtime"
 """The user field with a file's modification time, as rclone writes it: seconds and nanoseconds, ``1700000000.123``."""
@@ -75,6 +77,13 @@ class Bucket(NamedTuple):
     compression: str
 
 
+class NodeVolume(NamedTuple):
+    path: str
+    state: str
+    used: int
+    capacity: int
+
+
 class Node(NamedTuple):
     name: str
     role: str
@@ -86,6 +95,18 @@ class Node(NamedTuple):
     capacity: int
     last_seen_seconds: float | None
     pieces: int
+    state_since_seconds: float | None
+    volumes: tuple[NodeVolume, ...]
+    advice: tuple[str, ...]
+
+
+class FailureCost(NamedTuple):
+    """What a failure of a node would cost."""
+
+    chunks: int
+    below_quorum: int
+    unreadable: int
+    complete: bool
 
 
 class Status(NamedTuple):
@@ -96,6 +117,7 @@ class Status(NamedTuple):
     chunks: int
     degraded_chunks: int
     reasons: tuple[str, ...]
+    advice: tuple[str, ...]
     nodes: tuple[Node, ...]
 
 
@@ -168,8 +190,16 @@ def parse_status(answer: object) -> Status:
         chunks=_count(fields, "chunks"),
         degraded_chunks=_count(fields, "degraded_chunks"),
         reasons=tuple(map(str, _items(fields, "reasons"))),
+        advice=tuple(map(str, _items(fields, "advice"))),
         nodes=tuple(_parse_node(_fields(item)) for item in _items(fields, "nodes")),
     )
+
+
+def parse_failure(answer: object) -> FailureCost:
+    """Raises Refusal if this is no such answer."""
+    fields = _fields(answer)
+    counts = [_number(fields, name) for name in ("chunks", "below_quorum", "unreadable")]
+    return FailureCost(*counts, complete=fields.get("complete") is True)
 
 
 def parse_time(value: object) -> float:
@@ -225,7 +255,6 @@ def _parse_chunk(fields: dict[str, object]) -> Chunk:
 
 
 def _parse_node(fields: dict[str, object]) -> Node:
-    seen = fields.get("last_seen_seconds")
     return Node(
         name=str(fields.get("name") or ""),
         role=str(fields.get("role") or ""),
@@ -235,9 +264,17 @@ def _parse_node(fields: dict[str, object]) -> Node:
         version=str(fields.get("version") or ""),
         used=_count(fields, "used"),
         capacity=_count(fields, "capacity"),
-        last_seen_seconds=float(seen) if isinstance(seen, int | float) else None,
+        last_seen_seconds=_seconds(fields, "last_seen_seconds"),
         pieces=_count(fields, "pieces"),
+        state_since_seconds=_seconds(fields, "state_since_seconds"),
+        volumes=tuple(_parse_volume(_fields(item)) for item in _items(fields, "volumes")),
+        advice=tuple(map(str, _items(fields, "advice"))),
     )
+
+
+def _parse_volume(fields: dict[str, object]) -> NodeVolume:
+    path, state = str(fields.get("path") or ""), str(fields.get("state") or "")
+    return NodeVolume(path, state, _count(fields, "used"), _count(fields, "capacity"))
 
 
 def _strange() -> Refusal:
@@ -269,6 +306,11 @@ def _number(fields: dict[str, object], name: str) -> int:
     if not isinstance(value, int) or value < 0:
         raise _strange()
     return value
+
+
+def _seconds(fields: dict[str, object], name: str) -> float | None:
+    value = fields.get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _count(fields: dict[str, object], name: str) -> int:

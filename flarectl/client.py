@@ -8,23 +8,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 from flarectl.answers import (
     Bucket,
     ChunkPage,
     Entry,
+    FailureCost,
     Listing,
     ObjectInfo,
     PutResult,
     Status,
     parse_buckets,
     parse_chunks,
+    parse_failure,
     parse_info,
     parse_listing,
     parse_put,
@@ -33,6 +33,10 @@ from flarectl.answers import (
 from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
 from flarectl.profile import proof
 from flarectl.target import Target, object_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
 
 PAGE = 1000
 """Keys asked for at once."""
@@ -155,6 +159,18 @@ class Client:
             return parse_status(answer), answer
         self._checked(reply)
         return parse_status(answer), answer
+
+    def failure_cost(self, node: str) -> FailureCost:
+        """What a failure of this data node would cost; may take a quarter of a minute."""
+        return parse_failure(self._read("/cluster/failure", {"node": node}))
+
+    def obstacle_without(self, node: str) -> str:
+        """Why this data node must not go down now; empty if it may."""
+        reply = self._send("GET", "/readyz", {"without": node})
+        if reply.status != 503:
+            self._checked(reply)
+            return ""
+        return reply.content.decode("utf-8", "replace").strip() or "the cluster does not say why"
 
     def _read(
         self, path: str, params: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None

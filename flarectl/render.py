@@ -9,18 +9,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TextIO
 
-from flarectl.answers import Bucket, Chunk, Entry, ObjectInfo, Status
 from flarectl.errors import Failure, OutputClosed, from_os
-from flarectl.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
+
+    from flarectl.answers import Bucket, Chunk, Entry, FailureCost, Node, ObjectInfo, Status
+    from flarectl.target import Target
 
 _STYLES = {
     "ok": "green",
@@ -32,6 +34,9 @@ _STYLES = {
     "empty": "cyan",
     "down": "bold red",
     "offline": "bold red",
+    "failed": "bold red",
+    "readonly": "bold red",
+    "replaying": "bold magenta",
 }
 """Only colours that can be read on black and on white; the word always says it too."""
 
@@ -261,39 +266,141 @@ def _status_screen(status: Status) -> RenderableType:
     from rich.text import Text
 
     word = Text(status.health, _STYLES.get(status.health, "bold"))
-    head = Text.assemble("health   ", word, f"   flared {status.version}" if status.version else "")
+    head = Text.assemble(word, f"   flared {status.version}" if status.version else "")
     counts = f"{_count(status.objects, 'object')}, {size_text(status.bytes)}, {_count(status.chunks, 'chunk')}"
     degraded = f"{_count(status.degraded_chunks, 'chunk')} degraded" if status.degraded_chunks else "nothing degraded"
-    lines: list[RenderableType] = [head, Text(f"stored   {counts}"), Text(f"damage   {degraded}")]
-    lines += [Text(f"         {harmless(reason)}") for reason in status.reasons]
+    rows: list[tuple[str, str | Text]] = [("health", head), ("stored", counts), ("damage", degraded)]
+    rows += _block("why", status.reasons) + _block("next", status.advice)
+    lines: list[RenderableType] = [_sheet(rows)]
     if status.nodes:
-        lines += [Text(), _node_table(status)]
+        lines += [Text(), _node_table(status.nodes)]
     return Group(*lines)
 
 
-def _node_table(status: Status) -> Table:
+def _block(label: str, lines: Iterable[str]) -> list[tuple[str, str | Text]]:
+    """Rows of which only the first has a label."""
+    return [("" if number else label, line) for number, line in enumerate(lines)]
+
+
+def _sheet(rows: Iterable[tuple[str, str | Text]]) -> Table:
+    """Labels and what they are about; long lines go on below their own beginning."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        table.add_row(label, Text(harmless(value)) if isinstance(value, str) else value)
+    return table
+
+
+def show_nodes(nodes: Sequence[Node]) -> None:
+    """One line for each node."""
+    make_console().print(_node_table(nodes))
+
+
+def _node_table(nodes: Sequence[Node]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    wide = make_console().width >= 100
+    wide = make_console().width >= 110
     table.add_column("node", overflow="fold")
     table.add_column("state", no_wrap=True)
+    table.add_column("for", no_wrap=True)
     table.add_column("zone", overflow="ellipsis")
     table.add_column("used", no_wrap=True)
     table.add_column("seen", no_wrap=True)
-    table.add_column("version", overflow="ellipsis")
+    table.add_column("volumes", no_wrap=True)
     if wide:
+        table.add_column("version", overflow="ellipsis")
         table.add_column("pieces", justify="right", no_wrap=True)
         table.add_column("address", overflow="ellipsis")
-    for node in status.nodes:
-        cells: list[str | Text] = [Text(harmless(node.name)), Text(node.state, _STYLES.get(node.state, "bold"))]
-        cells += [Text(node.zone), space_text(node.used, node.capacity), age_text(node.last_seen_seconds)]
-        cells += [Text(node.version)]
+    for node in nodes:
+        cells: list[str | Text] = [Text(harmless(node.name)), _state_text(node.state)]
+        cells += [span_text(node.state_since_seconds), Text(harmless(node.zone))]
+        cells += [space_text(node.used, node.capacity), age_text(node.last_seen_seconds), _volumes_text(node)]
         if wide:
-            cells += [str(node.pieces), Text(node.address)]
+            cells += [Text(harmless(node.version)), f"{node.pieces:,}", Text(harmless(node.address))]
         table.add_row(*cells)
     return table
+
+
+def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
+    """Everything about one node. ``cost`` is None where nobody could count, ``obstacle`` why it must not go down."""
+    from rich.text import Text
+
+    since = "" if node.state_since_seconds is None else f" for {span_text(node.state_since_seconds)}"
+    role = f"   {node.role} node, flared {node.version or '?'}"
+    rows: list[tuple[str, str | Text]] = [
+        ("node", node.name),
+        ("state", Text.assemble(_state_text(node.state), harmless(since + role))),
+        ("zone", node.zone or "-"),
+        ("address", f"{node.address or '-'}, heard {age_text(node.last_seen_seconds)}"),
+        ("space", space_text(node.used, node.capacity)),
+    ]
+    if node.role == "data":
+        rows += [("pieces", f"{node.pieces:,}"), *_volume_rows(node), *_block("failure", failure_lines(cost))]
+        rows += [("stop it", f"not now: {obstacle}" if obstacle else "it may go down now")]
+    make_console().print(_sheet(rows + _block("next", node.advice)))
+
+
+def _volume_rows(node: Node) -> list[tuple[str, str | Text]]:
+    from rich.text import Text
+
+    width = max((len(volume.path) for volume in node.volumes), default=0)
+    return [
+        (
+            "" if number else "volumes",
+            Text.assemble(
+                f"{harmless(volume.path):<{width}}  ",
+                _state_text(volume.state),
+                f"  {space_text(volume.used, volume.capacity)}",
+            ),
+        )
+        for number, volume in enumerate(node.volumes)
+    ]
+
+
+def failure_lines(cost: FailureCost | None) -> list[str]:
+    """What a failure would cost, as sentences."""
+    if cost is None:
+        return ["could not be counted now"]
+    lines = [f"{_count(cost.chunks, 'chunk')} {'has' if cost.chunks == 1 else 'have'} a copy here; without it"]
+    if cost.unreadable:
+        lines.append(f"{_count(cost.unreadable, 'chunk')} would be unreadable")
+    above = cost.below_quorum - cost.unreadable
+    if above:
+        lines.append(f"{_count(above, 'chunk')} would have fewer copies than a write must reach")
+    if not cost.below_quorum:
+        lines.append("all of them could be read and have the copies that a write must reach")
+    if not cost.complete:
+        lines.append("(not all chunks were looked at: there are more)")
+    return lines
+
+
+def _state_text(state: str) -> Text:
+    from rich.text import Text
+
+    return Text(harmless(state), _STYLES.get(state, "bold"))
+
+
+def _volumes_text(node: Node) -> str:
+    good = sum(volume.state == "ok" for volume in node.volumes)
+    if good == len(node.volumes):
+        return str(good) if good else "-"
+    return f"{good} of {len(node.volumes)} ok"
+
+
+def span_text(seconds: float | None) -> str:
+    """How long something has been so: ``12 s``, ``5 min``, ``3 h``, ``2 d``; a dash if nobody knows."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def space_text(used: int, capacity: int) -> str:

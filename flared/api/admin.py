@@ -20,6 +20,7 @@ from flared.http.routes import parse_query
 from flared.metrics import Durations, Metric, render_metrics
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.status import advise
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
@@ -157,4 +158,5 @@ def describe_member(member: Member) -> dict[str, object]:
         "pieces": heartbeat.pieces if heartbeat else 0,
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) for volume in heartbeat.volumes] if heartbeat else [],
+        "advice": advise(member),
     }

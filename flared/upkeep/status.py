@@ -107,20 +107,29 @@ def _about_chunks(heal: HealStatistics) -> list[str]:
 
 def _advise(members: tuple[Member, ...], heal: HealStatistics) -> list[str]:
     """What to type next, the most urgent first."""
-    lines = []
-    for member in members:
-        name = member.record.name
-        bad = member.heartbeat and any(volume.state not in ("ok", "full") for volume in member.heartbeat.volumes)
-        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
-            host = member.record.address.rpartition(":")[0]
-            lines.append(f"on {name} ({host}): systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50")
-        elif bad or member.state is NodeState.FULL:
-            lines.append(f"flarectl node show {name}")
+    lines = [line for member in members for line in advise(member)[:1]]
     if not members:
         lines.append("on each data host: flared init data --api URL --secret-file FILE")
     if heal.backlog and not lines:
         lines.append("flarectl status --watch    (repair goes on by itself)")
     return lines
+
+
+def advise(member: Member) -> list[str]:
+    """What to type about one node."""
+    host = f"on {member.record.name} ({member.record.address.rpartition(':')[0]})"
+    if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+        return [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
+    volumes = member.heartbeat.volumes if member.heartbeat else ()
+    bad = [volume for volume in volumes if volume.state in ("failed", "readonly")]
+    if bad:
+        return [
+            f"flarectl node show {member.record.name}; {host}: flared doctor",
+            *(f"with a new disk at {volume.path}: flared prepare --new {volume.path} FILE" for volume in bad),
+        ]
+    if member.state is NodeState.FULL:
+        return ["more room: a disk or a host more, see docs/operations.md; or flarectl rm"]
+    return []
 
 
 def _lasted(seconds: float) -> str:

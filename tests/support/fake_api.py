@@ -144,6 +144,10 @@ class Handler(BaseHTTPRequestHandler):
         query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
         if parts.path == "/status":
             return self.reply_json(200, self.api.status)
+        if parts.path == "/cluster/failure":
+            return self.reply_json(200, {"chunks": 7, "below_quorum": 3, "unreadable": 1, "complete": True})
+        if parts.path == "/readyz":
+            return self.reply(503, b"node data9 is offline\n")
         if parts.path == "/bucket":
             return self.reply_json(200, {"buckets": [self._bucket(name) for name in sorted(self.api.buckets)]})
         bucket, key = self._names(parts.path)

@@ -6,11 +6,13 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fake_api import FakeApi
-from tests.unit.flarectl.conftest import Run
+if TYPE_CHECKING:
+    from tests.support.fake_api import FakeApi
+    from tests.unit.flarectl.conftest import Run
 
 
 def lines(text: str) -> list[dict[str, object]]:
@@ -352,6 +354,51 @@ def test_status_is_one_screen(api: FakeApi, run: Run) -> None:
     assert json.loads(run("status", "--json").out) == api.status
     api.status = {"health": "down"}
     assert run("status").code == 5
+
+
+NODES = [
+    {"name": "api", "role": "api", "state": "online", "state_since_seconds": 7200.0, "address": "127.0.0.1:8000"},
+    {
+        "name": "data1", "role": "data", "state": "suspect", "state_since_seconds": 300.0, "zone": "z1", "used": 5,
+        "capacity": 10, "last_seen_seconds": 310.0, "pieces": 1234, "address": "10.0.0.1:9000", "version": "0.1.0",
+        "volumes": [
+            {"path": "/srv/a", "state": "ok", "used": 5, "capacity": 10},
+            {"path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0},
+        ],
+        "advice": ["on data1 (10.0.0.1): systemctl status 'flared@*'"],
+    },
+]  # fmt: skip
+
+
+def test_nodes_are_listed(api: FakeApi, run: Run) -> None:
+    api.status = {"health": "ok", "nodes": NODES}
+    listed = run("node", "ls").out
+    for part in ("node", "suspect", "5 min", "2 h", "z1", "1 of 2 ok"):
+        assert part in listed
+    assert lines(run("node", "ls", "--json").out) == NODES
+
+
+def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
+    api.status = {"health": "ok", "nodes": NODES}
+    shown = run("node", "show", "data1")
+    assert shown.code == 0
+    for part in (
+        "suspect for 5 min",
+        "1,234",
+        "/srv/bb  failed",
+        "7 chunks have a copy here",
+        "1 chunk would be unreadable",
+        "2 chunks would have fewer copies",
+        "not now: node data9 is offline",
+        "systemctl status 'flared@*'",
+    ):
+        assert part in shown.out
+    (record,) = lines(run("node", "show", "data1", "--json").out)
+    assert record["obstacle"] == "node data9 is offline"
+    assert record["failure"] == {"chunks": 7, "below_quorum": 3, "unreadable": 1, "complete": True}
+    assert "failure" not in run("node", "show", "api").out
+    missing = run("node", "show", "data7")
+    assert (missing.code, missing.err.count("flarectl node ls")) == (4, 1)
 
 
 def test_json_tells_of_each_thing_and_sums_up(api: FakeApi, run: Run, tree: Path) -> None:
