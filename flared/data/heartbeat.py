@@ -75,7 +75,9 @@ class Heartbeat:
         token: str | None,
         *,
         connect: Callable[[str], Awaitable[Stream]] = connect_tcp,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._volumes = volumes
         fields = [("content-type", "application/json")]
@@ -128,7 +130,7 @@ class Heartbeat:
             "version": __version__,
             "cluster": self._volumes.cluster or None,
             "instance": settings.instance,
-            "time": time.time(),
+            "time": self._clock(),
             "volumes": [
                 {
                     "id": volume.id or volume.path,  # a disk that fails does not tell its volume's id

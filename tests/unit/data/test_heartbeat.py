@@ -86,7 +86,7 @@ async def beating(net: MemoryNetwork, disks: Disks, apis: dict[str, Api]) -> Asy
     async with trio.open_nursery() as nursery:
         for address, api in apis.items():
             await nursery.start(Server(api.handler).serve, [net.listen(address)])
-        heartbeat = Heartbeat(settings, disks, TOKEN, connect=net.connect)
+        heartbeat = Heartbeat(settings, disks, TOKEN, connect=net.connect, clock=lambda: 1000.0)
         nursery.start_soon(heartbeat.run)
         yield heartbeat
         nursery.cancel_scope.cancel()
@@ -100,7 +100,7 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
     assert api.authorizations == {authorization(TOKEN)}
     assert api.reports[0] == {
         "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
-        "cluster": None, "instance": "i1", "pieces": 7, "damage": [],
+        "cluster": None, "instance": "i1", "time": 1000.0, "pieces": 7, "damage": [],
         "volumes": [
             {"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"},
             {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"},
