@@ -26,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return init(options)
         if options.command == "prepare":
             return prepare(options.file, options.new)
+        if options.command in ("backup", "restore"):
+            return copy_metadata(options)
+        if options.command == "doctor":
+            from flared.doctor.command import run_doctor
+
+            return run_doctor(options.files, as_json=options.json)
         if options.command == "local":
             return local(options)
         if options.command == "demo":
@@ -58,6 +64,14 @@ def make_parser() -> argparse.ArgumentParser:
     ready.add_argument(
         "--new", metavar="DIR", type=Path, action="append", default=[], help="a new disk is mounted here"
     )
+    _add_backup(commands.add_parser("backup", help="copy the metadata of an api node, which may be running"))
+    back = commands.add_parser("restore", help="put a backup in the place of the metadata of a stopped api node")
+    back.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
+    back.add_argument("path", metavar="SOURCE", type=Path, help="a backup; it is left as it is")
+    look = commands.add_parser("doctor", help="tell what is wrong with this host, and what to type")
+    where = "default: /etc/flare/*.toml"
+    look.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
+    look.add_argument("--json", action="store_true", help="JSON, one line for each finding")
     cluster = commands.add_parser("local", help="run a little cluster on this machine, until Ctrl-C")
     cluster.add_argument("--dir", metavar="DIR", type=Path, required=True, help="holds the TOML files and all data")
     cluster.add_argument("--nodes", metavar="N", type=int, help="data nodes; default 3")
@@ -88,6 +102,14 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--volume", metavar="DIR", type=Path, action="append", default=[], help="one for each disk")
     data.add_argument("--advertise", metavar="HOST:PORT", default="", help="where the api node reaches this one")
     data.add_argument("--zone", metavar="ZONE", default="", help="what fails together")
+
+
+def _add_backup(parser: argparse.ArgumentParser) -> None:
+    # Under another name than the --config that runs a node: argparse would let one replace the other.
+    parser.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
+    parser.add_argument("--keep", metavar="N", type=int, help="TARGET is a directory that keeps the last N backups")
+    parser.add_argument("--overwrite", action="store_true", help="TARGET may be there already")
+    parser.add_argument("path", metavar="TARGET", type=Path, help="the file to write")
 
 
 def run(file: Path) -> int:
@@ -169,6 +191,34 @@ def prepare(file: Path, new: Sequence[Path]) -> int:
     except OSError as error:
         return _fail(f"{error.filename or file}: {error.strerror}")
     print(f"{file}: the host is prepared")
+    return 0
+
+
+def copy_metadata(options: argparse.Namespace) -> int:
+    """``flared backup`` and ``flared restore``."""
+    import sqlite3
+
+    from flared.backup import NotDone, back_up, restore
+    from flared.config import load_config
+    from flared.errors import ConfigError, FlareError
+
+    try:
+        config = load_config(options.file)
+    except ConfigError as error:
+        return _show_mistakes(error)
+    try:
+        if options.command == "restore":
+            restore(config, options.path, print)
+        elif options.keep is not None and options.keep < 1:
+            return _fail(f"--keep {options.keep}: at least 1", EXIT_MISTAKES)
+        else:
+            back_up(config, options.path, keep=options.keep, overwrite=options.overwrite, say=print)
+    except (NotDone, FlareError) as error:
+        return _fail(str(error))
+    except sqlite3.Error as error:
+        return _fail(f"the metadata or its copy: {error}")
+    except OSError as error:
+        return _fail(f"{error.filename or options.path}: {error.strerror}")
     return 0
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Top to bottom; a room imports only from lines below its own.
 LAYERS = [
     {"__main__"},
-    {"demo", "init"},
+    {"demo", "init", "backup"},
     {"local", "prepare"},
     {"supervisor"},
     {"daemon", "units"},

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 CLUSTER = b"cluster"
+BACKUP = b"backup"
+RESTORED = b"restored"
 
 _PAGE_DIGITS = 6
 _TIME_DIGITS = 15

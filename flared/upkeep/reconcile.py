@@ -4,7 +4,8 @@ A node that comes back is neither blindly trusted nor wiped. Pieces that the rec
 have are noted as missing. Pieces that it has and that no record places there are orphans: of puts that died, of
 deletes it slept through. **An orphan is deleted only after two looks a grace apart, on the monotonic clock**, found
 without a record each time, and never while this process writes its chunk. Everything a look relies on must have been
-answered completely; a page that could not be read ends the look with nothing deleted.
+answered completely; a page that could not be read ends the look with nothing deleted. For some days after the metadata
+came from a backup nothing is deleted either (``catalog.restored``).
 
 Why a piece of a put under way cannot be taken for an orphan: it is in ``in_flight`` from before its first byte is sent
 until after its record is committed, and the records of a page are read after its inventory.
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.catalog.chunks import ChunkRecord, find_many, list_chunks
+from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
 from flared.errors import BadName, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
+from flared.objects.store import now_ms
 from flared.upkeep.heal import Heal, mark_missing
 
 if TYPE_CHECKING:
@@ -103,7 +106,7 @@ class Reconcile:
         """Walk inventory and records side by side; both are in the order of chunk ids."""
         started = trio.current_time()
         missing_before, orphans_before = self._missing, self._orphans
-        confirmed = await self._find_orphans(node)
+        confirmed = [] if await self._keeps_orphans(node) else await self._find_orphans(node)
         await self._find_missing(node)
         await self._delete(node, confirmed)
         self._looks += 1
@@ -116,6 +119,14 @@ class Reconcile:
                 node, self._missing - missing_before, self._orphans - orphans_before, len(waiting),
                 trio.current_time() - started,
             )  # fmt: skip
+
+    async def _keeps_orphans(self, node: NodeName) -> bool:
+        """Records that came from a backup know nothing of what was written since: for a while nothing is an orphan."""
+        until_ms = await orphans_kept_until(self._store.kv)
+        keeps = now_ms(self._store) < until_ms
+        if keeps:
+            log.info("event=orphans_kept node=%s until_ms=%d", node, until_ms)
+        return keeps
 
     async def _find_orphans(self, node: NodeName) -> list[PieceName]:
         """Orphans of this look that were orphans a grace ago too; the others are remembered."""

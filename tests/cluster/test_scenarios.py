@@ -9,9 +9,12 @@ import pytest
 import trio
 import trio.testing
 
+from flared.catalog.chunks import find_chunk
 from flared.catalog.garbage import take_due
+from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import BadDigest, NoSuchObject, PreconditionFailed, QuorumNotReached, Unavailable
-from flared.names import DEFAULT_BUCKET
+from flared.meta import keys
+from flared.names import DEFAULT_BUCKET, chunk_digest
 from flared.objects.conditions import Conditions
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
@@ -213,6 +216,35 @@ async def test_a_node_that_lost_its_disk_is_filled_again(autojump_clock: Clock) 
         await trio.sleep(120)
         assert len(member.pieces) == 10
         assert cluster.held_pieces() == await cluster.recorded_pieces()
+
+
+async def test_metadata_from_a_backup_lets_nobody_delete_what_it_does_not_know(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("old", noise(CHUNK))
+        await cluster.put("new", noise(CHUNK, 2))
+        (new,) = (await list_chunks(cluster.store, name("new"))).chunks
+        (old,) = (await list_chunks(cluster.store, name("old"))).chunks
+    # As after a restore: one chunk has no record, of another all pieces were deleted meanwhile.
+    now = int(cluster.store.now() * 1000)
+    await cluster.kv.commit({}, {keys.chunk(new.id): None, keys.object_("default", "new"): None})
+    await cluster.kv.commit({}, {keys.shared(chunk_digest(new.id), new.scheme): None})
+    await cluster.kv.commit({}, {keys.RESTORED: b'1{"t":%d,"r":%d}' % (now, now + 600_000 - ORPHANS_KEPT_MS)})
+    held = {piece for _, piece in cluster.held_pieces() if piece.startswith(new.id)}
+    for member in cluster.members.values():
+        for piece in [piece for piece in member.pieces if piece.startswith(old.id)]:
+            del member.pieces[piece]
+    async with cluster.running():
+        await trio.sleep(500)
+        assert {piece for _, piece in cluster.held_pieces()} == held
+        record = await find_chunk(cluster.kv, old.id)
+        assert record is not None, "what is lost is still told of"
+        assert len(record.missing) == len(cluster.members)
+        await trio.sleep(200)
+        for member in cluster.members.values():
+            member.instance += 1
+        await trio.sleep(10 * GRACE + 60)
+        assert not cluster.held_pieces(), "then it is garbage like any other"
 
 
 async def test_damage_found_by_a_reader_is_repaired(autojump_clock: Clock) -> None:

@@ -1,0 +1,209 @@
+"""``flared backup`` and ``flared restore``: the metadata of an api node as one file, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flared.catalog.cluster import FORMAT, read_cluster
+from flared.catalog.restored import mark_backup, mark_restored, read_backup
+from flared.config import ApiConfig, Config
+from flared.errors import ConfigError
+from flared.meta import keys
+from flared.meta.backup import Copy, copy_database, fold_log
+from flared.meta.lockfile import LockFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MODE = 0o600
+ROOM_LEFT_BYTES = 64 * 1024 * 1024
+"""Of a disk that a backup may fill: it may be the one that the metadata itself grows on."""
+_MOMENT = "%Y%m%dT%H%M%SZ"
+
+
+class NotDone(Exception):  # a fact, told in a sentence
+    """Something is in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a metadata file holds."""
+
+    cluster: str
+    objects: int
+    taken_ms: int | None
+
+
+def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, say: Callable[[str], None]) -> None:
+    """Copy the metadata into ``target``, checked and durable, while the node goes on or not.
+
+    With ``keep``, ``target`` is a directory that gets a new file, and loses the oldest beyond so many.
+    Raises NotDone, FlareError, OSError, sqlite3.Error.
+    """
+    source = _metadata(config)
+    if not source.exists():
+        raise NotDone(f"{source} is not there: the node has not been started yet")
+    now = time.time()
+    stem = f"{config.name}-" if keep else target.name
+    if keep:
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory, target = target, target / f"{stem}{_date(now)}.db"
+    else:
+        directory = target.parent
+    if target.is_dir():
+        raise NotDone(f"{target} is a directory: name a file, or keep several in it with --keep N")
+    if target.exists() and (target.samefile(source) or not overwrite):
+        raise NotDone(f"{target} is there already" + ("" if target.samefile(source) else ": --overwrite replaces it"))
+    with _partial(directory / f".{stem}.part", source) as part:
+        copy_database(source, part, writable=True)
+        with Copy(part) as copy:
+            mark_backup(copy, int(now * 1000))
+            content = _look(copy, source)
+        os.replace(part, target)
+        _sync_directory(directory)
+    if keep:
+        _forget(directory, stem, keep)
+    say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects")
+
+
+def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
+    """Put a backup in the place of the metadata; what was there is kept beside it.
+
+    Raises NotDone, Busy while a node has the metadata, FlareError, OSError, sqlite3.Error.
+    """
+    target = _metadata(config)
+    if not source.is_file():
+        raise NotDone(f"{source} is no file")
+    if target.exists() and target.samefile(source):
+        raise NotDone(f"{source} is the metadata itself")
+    if not target.parent.is_dir():
+        raise NotDone(f"{target.parent} is no directory: prepare the node first, with flared init or flared prepare")
+    lock = target.with_name(target.name + ".lock")
+    holder = LockFile(lock, f"the metadata file {target}")
+    try:
+        _give(lock)
+        now = time.time()
+        with _partial(target.with_name(f".{target.name}.part"), source) as part:
+            copy_database(source, part, writable=False, pause=0)
+            with Copy(part) as copy:
+                content = _look(copy, source)
+                taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
+                mark_restored(copy, taken_ms, int(now * 1000))
+            _give(part)
+            kept = _keep_aside(target, now)
+            os.replace(part, target)
+            _sync_directory(target.parent)
+    finally:
+        holder.close()
+    age = _age(now - taken_ms / 1000) + (" (by the date of the file)" if content.taken_ms is None else "")
+    say(
+        f"restored cluster {content.cluster} with {content.objects} objects as of {age} ago"
+        + (f", keeping what was there as {kept}" if kept else "")
+        + "; objects written since are not in it, their pieces stay on the data nodes for 7 days and are deleted"
+        " then, and objects deleted since are listed but cannot be read"
+    )
+
+
+def _metadata(config: Config) -> Path:
+    if not isinstance(config, ApiConfig):
+        raise NotDone("this is the file of a data node: only api nodes have metadata")
+    return config.metadata
+
+
+def _look(copy: Copy, source: Path) -> Content:
+    """Raises ConfigError if it is not metadata of a format that we know."""
+    cluster = read_cluster(copy)
+    if cluster is None:
+        raise ConfigError([f"{source} holds no cluster"])
+    if cluster.format > FORMAT:
+        raise ConfigError([f"{source} was written by a newer Flare (format {cluster.format}, this one knows {FORMAT})"])
+    return Content(cluster.id, copy.count(keys.under(b"object/")), read_backup(copy))
+
+
+@contextmanager
+def _partial(path: Path, source: Path) -> Iterator[Path]:
+    """An empty file that is ours alone until it gets its name. One that a killed process left is used again."""
+    size = source.stat().st_size
+    room = shutil.disk_usage(path.parent).free - ROOM_LEFT_BYTES
+    if room < size:
+        raise NotDone(f"{path.parent} has no room: {size} bytes are needed and {max(0, room)} can be spared")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise NotDone(f"{path} is being written by another process")
+        os.ftruncate(descriptor, 0)
+        os.fchmod(descriptor, MODE)
+        try:
+            yield path
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _keep_aside(target: Path, now: float) -> Path | None:
+    """Give what is there a second, dated name, and leave no log beside the name that the new file will take."""
+    kept = target.with_name(f"{target.name}.before-{_date(now)}")
+    kept_log, log = Path(f"{kept}-wal"), Path(f"{target}-wal")
+    for path, name in ((target, kept), (log, kept_log)):
+        if path.exists():
+            os.link(path, name)
+    _sync_directory(target.parent)
+    if target.exists():
+        fold_log(target)
+    if kept_log.exists() and not kept_log.stat().st_size:
+        kept_log.unlink()
+    for path in (log, Path(f"{target}-shm")):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    _sync_directory(target.parent)
+    return kept if kept.exists() else None
+
+
+def _forget(directory: Path, stem: str, keep: int) -> None:
+    ours = re.compile(re.escape(stem) + r"\d{8}T\d{6}Z\.db")
+    for name in sorted(filter(ours.fullmatch, os.listdir(directory)))[:-keep]:
+        (directory / name).unlink()
+
+
+def _give(path: Path) -> None:
+    """What root makes belongs to whom the directory belongs to: the daemon."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _date(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime(_MOMENT)
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} seconds"

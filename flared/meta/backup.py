@@ -1,0 +1,118 @@
+"""Whole metadata files: copied while a node writes on, checked, and changed where nobody else has them. Blocks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Self
+
+from flared.errors import ConfigError
+from flared.meta.sqlite_file import APPLICATION, LAYOUT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from flared.meta.keys import Range
+
+STEP_PAGES = 256
+STEP_SECONDS = 0.02
+"""A rest after each MiB: 50 MB/s at most, so that the commits of a node that runs get their share of the disk."""
+SYNC_STEPS = 8
+"""Synced this often: one sync of everything at the end would hold up the node's."""
+VERSION = 1
+"""Of keys written here; a node's are larger (``open_database``), and it remembers none from before its start."""
+
+
+def copy_database(source: Path, target: Path, *, writable: bool, pause: float = STEP_SECONDS) -> None:
+    """Copy one moment of ``source``, with what its log holds, into the empty file ``target``, synced.
+
+    The writer goes on meanwhile; only its log is not begun anew. ``writable``: the log may be looked after, too.
+    Raises sqlite3.Error, OSError.
+    """
+    descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+    steps = 0
+
+    def keep_synced(_status: int, _left: int, _pages: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps % SYNC_STEPS == 0:
+            os.fdatasync(descriptor)
+
+    try:
+        with closing(_open(source, "rw" if writable else "ro")) as reader, closing(_open(target, "rw")) as writer:
+            writer.execute("PRAGMA journal_mode = OFF")
+            writer.execute("PRAGMA synchronous = OFF")  # a copy that was broken off is worth nothing
+            reader.execute("BEGIN")  # a copy that does not hold its moment begins again after every commit
+            reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            reader.backup(writer, pages=STEP_PAGES, progress=keep_synced, sleep=pause)
+            writer.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, without a log beside it
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Copy:
+    """A metadata file that no node has open: a Snapshot that can be changed. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError if it is not metadata of a layout that we know, or damaged."""
+        self._path = path
+        self._connection = _open(path, "rw")
+        try:
+            self._check()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ConfigError([f"{path} is damaged or no SQLite file: {error}"]) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def get(self, key: bytes) -> bytes | None:
+        row = self._connection.execute("SELECT value FROM kv WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def count(self, span: Range) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM kv WHERE key >= ? AND key < ?", span).fetchone()
+        return int(count)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO kv (key, value, version) VALUES (?, ?, ?)", (key, value, VERSION)
+        )
+
+    def delete(self, span: Range) -> None:
+        self._connection.execute("DELETE FROM kv WHERE key >= ? AND key < ?", span)
+
+    def _check(self) -> None:
+        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+        (layout,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION:
+            raise ConfigError([f"{self._path} is no metadata of Flare"])
+        if layout > LAYOUT:
+            raise ConfigError([f"{self._path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
+        (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if answer != "ok":
+            raise ConfigError([f"{self._path} is damaged: {answer}"])
+
+
+def fold_log(path: Path) -> None:
+    """Move the log into the file, if both are sound; only while no node has it. What cannot be read is left alone."""
+    try:
+        with closing(_open(path, "rw")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return
+
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)

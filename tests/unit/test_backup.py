@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flared.__main__ import main
+from flared.backup import NotDone, back_up, restore
+from flared.catalog.cluster import open_cluster
+from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
+from flared.config import ApiConfig, load_config
+from flared.errors import Busy, ConfigError
+from flared.meta import keys
+from flared.meta.backup import Copy
+from flared.meta.open import open_kv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECORDS = {b"object/b/a": b"1{}", b"object/b/b": b"1{}", b"shared/x/y": b"z", b"shared0": b"no such key"}
+
+
+@pytest.fixture
+async def config(tmp_path: Path) -> ApiConfig:
+    """Of an api node that has run."""
+    file = tmp_path / "api.toml"
+    file.write_text('role = "api"\nname = "api"\n[metadata]\npath = "meta.db"\n')
+    loaded = load_config(file)
+    assert isinstance(loaded, ApiConfig)
+    async with open_kv(str(loaded.metadata)) as kv:
+        await open_cluster(kv, "one", 5)
+        await kv.commit({}, RECORDS)
+    return loaded
+
+
+def silent(_line: str) -> None: ...
+
+
+def found(directory: Path, pattern: str = "*") -> list[Path]:
+    return sorted(directory.glob(pattern))
+
+
+def change(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+async def test_a_backup_holds_what_was_committed_when_it_began(config: ApiConfig, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    said: list[str] = []
+    async with open_kv(str(config.metadata)) as kv:
+        await kv.commit({}, {b"object/b/c": b"1{}"})
+        back_up(config, target, keep=None, overwrite=False, say=said.append)
+        await kv.commit({}, {b"object/b/d": b"1{}"})
+    assert said == [f"{target} is a backup of cluster one, with 3 objects"]
+    with Copy(target) as copy:
+        assert copy.get(b"object/b/c") == b"1{}"
+        assert copy.get(b"object/b/d") is None
+        assert read_backup(copy) is not None
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in found(tmp_path)} == {
+        "api.toml", "copy.db", "meta.db", "meta.db.lock", "meta.db.reserve"
+    }  # fmt: skip
+
+
+async def test_a_restore_shares_nothing_keeps_orphans_and_what_was_there(config: ApiConfig, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    async with open_kv(str(config.metadata)) as kv:
+        await kv.commit({}, {b"object/b/later": b"1{}"})
+        assert await orphans_kept_until(kv) == 0
+        with pytest.raises(Busy, match="in use by process"):
+            restore(config, target, silent)
+    said: list[str] = []
+    restore(config, target, said.append)
+    (kept,) = found(tmp_path, "meta.db.before-*")
+    assert said[0].startswith("restored cluster one with 2 objects as of 0 seconds ago, keeping what was there as ")
+    async with open_kv(str(config.metadata)) as kv:
+        assert await kv.get(b"object/b/later") is None
+        assert await kv.get(b"object/b/a") is not None
+        assert await kv.get(b"shared/x/y") is None, "the pieces of that chunk may have been deleted since"
+        assert await kv.get(b"shared0") is not None
+        assert await kv.get(keys.BACKUP) is None
+        assert await orphans_kept_until(kv) > target.stat().st_mtime * 1000 - 60_000 + ORPHANS_KEPT_MS
+    with Copy(kept) as copy:
+        assert copy.get(b"object/b/later") == b"1{}"
+
+
+async def test_a_restore_works_where_nothing_was_and_where_all_is_broken(config: ApiConfig, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    config.metadata.write_bytes(b"broken" * 2000)
+    config.metadata.with_name("meta.db-wal").write_bytes(b"its log")
+    said: list[str] = []
+    restore(config, target, said.append)
+    assert {path.read_bytes()[:7] for path in found(tmp_path, "meta.db.before-*")} == {b"brokenb", b"its log"}
+    assert not config.metadata.with_name("meta.db-wal").exists()
+    for path in found(tmp_path, "meta.db*"):
+        path.unlink()
+    restore(config, target, said.append)
+    assert "keeping" not in said[1]
+    async with open_kv(str(config.metadata)) as kv:
+        assert await kv.get(b"object/b/a") is not None
+
+
+@pytest.mark.parametrize(
+    ("statements", "message"),
+    [
+        (["PRAGMA user_version = 2"], "written by a newer Flare \\(layout 2"),
+        (["PRAGMA application_id = 7"], "is no metadata of Flare"),
+        (["DELETE FROM kv"], "holds no cluster"),
+        (["""UPDATE kv SET value = CAST('1{"i":"x","f":2,"t":1}' AS BLOB) WHERE key = CAST('cluster' AS BLOB)"""],
+         "written by a newer Flare \\(format 2"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_metadata_that_we_know_is_refused(
+    config: ApiConfig, tmp_path: Path, statements: list[str], message: str
+) -> None:
+    target = tmp_path / "copy.db"
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    before = config.metadata.read_bytes()
+    change(target, *statements)
+    with pytest.raises(ConfigError, match=message):
+        restore(config, target, silent)
+    assert config.metadata.read_bytes() == before
+    change(config.metadata, *statements)
+    with pytest.raises(ConfigError, match=message):
+        back_up(config, tmp_path / "other.db", keep=None, overwrite=False, say=silent)
+    assert not found(tmp_path, ".*"), "nothing half-done stays"
+
+
+async def test_a_damaged_file_is_refused(config: ApiConfig, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    content = bytearray(target.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    target.write_bytes(content)
+    with pytest.raises((ConfigError, sqlite3.DatabaseError)):
+        restore(config, target, silent)
+    assert not found(tmp_path, "meta.db.before-*")
+
+
+async def test_the_last_backups_are_kept(config: ApiConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "daily"
+    for day in range(4):
+        monkeypatch.setattr("flared.backup.time.time", lambda day=day: 86400.0 * day)
+        back_up(config, directory, keep=2, overwrite=False, say=silent)
+        (directory / "mine.db").touch()
+    assert [path.name for path in found(directory)] == [
+        "api-19700103T000000Z.db", "api-19700104T000000Z.db", "mine.db"
+    ]  # fmt: skip
+
+
+async def test_nothing_is_overwritten_unless_told(config: ApiConfig, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    target.write_text("mine")
+    with pytest.raises(NotDone, match="--overwrite replaces it"):
+        back_up(config, target, keep=None, overwrite=False, say=silent)
+    assert target.read_text() == "mine"
+    back_up(config, target, keep=None, overwrite=True, say=silent)
+    with pytest.raises(NotDone, match=r"is there already$"):
+        back_up(config, config.metadata, keep=None, overwrite=True, say=silent)
+    with pytest.raises(NotDone, match="is a directory"):
+        back_up(config, tmp_path, keep=None, overwrite=True, say=silent)
+    with pytest.raises(NotDone, match="the metadata itself"):
+        restore(config, config.metadata, silent)
+    with pytest.raises(NotDone, match="not been started"):
+        back_up(replace(config, metadata=tmp_path / "no.db"), target, keep=None, overwrite=True, say=silent)
+
+
+async def test_exit_codes_tell_mistakes_from_failures(
+    config: ApiConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "api.toml")
+    assert main(["backup", "--config", file, str(tmp_path / "copy.db")]) == 0
+    assert main(["backup", "--config", file, str(tmp_path / "copy.db")]) == 1
+    assert main(["backup", "--config", file, "--keep", "0", str(tmp_path)]) == 2
+    assert main(["backup", "--config", str(tmp_path / "no.toml"), str(tmp_path / "x.db")]) == 2
+    assert main(["restore", "--config", file, str(tmp_path / "api.toml")]) == 1
+    assert main(["restore", "--config", file, str(tmp_path / "copy.db")]) == 0
+    capsys.readouterr()
+    assert main(["backup", "--config", file, str(tmp_path / "no" / "x.db")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
