@@ -9,14 +9,17 @@ import shutil
 import stat
 import subprocess
 import uuid
-from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flared import units
 from flared.config import Config, DataConfig
 from flared.data.disk import RealDisk
 from flared.data.identity import load_identity, require_volume
 from flared.errors import VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 USER = "flare"
 DIRECTORY_MODE = 0o750
@@ -117,11 +120,16 @@ def _known_before(wanted: Collection[Path]) -> str:
 
 
 def _refuse_unmounted(path: Path) -> None:
-    """Raises NotPrepared if /etc/fstab has a disk for this path that is not mounted."""
+    point = find_unmounted(path)
+    if point:
+        raise NotPrepared(f"{path} lies on {point}, which {FSTAB} knows and which is not mounted: mount {point}")
+
+
+def find_unmounted(path: Path) -> Path | None:
+    """The mount point that /etc/fstab has for this path, if nothing is mounted there."""
     points = [point for point in _paths(FSTAB, 1) if point == path or point in path.parents]
     point = max(points, key=lambda point: len(point.parts), default=Path("/"))
-    if point not in _paths(MOUNTS, 4) and point != Path("/"):
-        raise NotPrepared(f"{path} lies on {point}, which {FSTAB} knows and which is not mounted: mount {point}")
+    return None if point == Path("/") or point in _paths(MOUNTS, 4) else point
 
 
 def _paths(table: Path, column: int) -> list[Path]:
@@ -132,4 +140,8 @@ def _paths(table: Path, column: int) -> list[Path]:
         return []
     rows = [line.split() for line in lines if not line.lstrip().startswith("#")]
     words = [row[column] for row in rows if len(row) > column and row[column].startswith("/")]
-    return [Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), word)) for word in words]
+    return [Path(unescape(word)) for word in words]
+
+
+def unescape(word: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), word)

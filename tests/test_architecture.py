@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Top to bottom; a room imports only from lines below its own.
 LAYERS = [
     {"__main__"},
+    {"doctor"},
     {"demo", "init", "backup"},
     {"local", "prepare"},
     {"supervisor"},
@@ -27,12 +28,12 @@ LAYERS = [
     {"data"},
     {"access"},
     {"http", "cluster"},
-    {"errors", "names", "log", "metrics", "background", "systemd"},
+    {"errors", "names", "log", "metrics", "background", "systemd", "findings"},
 ]
 FOUNDATION = LAYERS[-1]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # The value of a piece is shared by both ends of the wire: it stands beside the data room, not in its depths.
-FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "data.pieces"}
+FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "findings", "data.pieces"}
 PURE = {"cluster", "access"}
 IMPURE_MODULES = {"trio", "socket", "time", "random", "secrets", "os", "threading"}
 
