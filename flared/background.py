@@ -72,7 +72,8 @@ class Worker(Protocol):
 class WorkerRun:
     """Drives one Worker until cancelled, and counts what happens to it.
 
-    A FlareError is logged and the step tried again after a pause; anything else is a bug and ends the process.
+    A step that fails is logged and tried again after a pause; a bug in one kind of upkeep, with its traceback, must
+    not end a process that serves.
     ``rest`` paces it: after each step it rests ``rest`` times as long as the step took.
     """
 
@@ -95,6 +96,12 @@ class WorkerRun:
                 log.warning(
                     "event=worker_failed worker=%s error=%s message=%r", self._worker.name, error.code, str(error)
                 )
+                await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+                continue
+            except Exception as error:
+                self._failures += 1
+                self._last_error = repr(error)
+                log.exception("event=worker_bug worker=%s", self._worker.name)
                 await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
                 continue
             if not more:

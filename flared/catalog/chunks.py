@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flared.catalog import garbage
 from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage, Pieces
-from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.catalog.totals import NOTHING, Counted
 from flared.errors import ManifestCorrupt
 from flared.meta import keys
@@ -80,11 +80,14 @@ async def find_by_digest(kv: KV, digest: bytes, scheme: str, limit: int) -> list
 
 
 async def list_chunks(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkRecord]:
-    """All chunk records, a page at a time, in the order of their ids."""
+    """All chunk records, a page at a time, in the order of their ids; fewer than ``limit`` only at the end.
+
+    One that cannot be read is told of and passed over: it must not keep repair from all behind it.
+    """
     start, end = keys.under(b"chunk/")
     if after is not None:
         start = keys.after(keys.chunk(after))
-    return [decode(chunk_of(key), value) for key, value in await kv.scan(start, end, limit)]
+    return await scan_readable(kv, start, end, limit, lambda key, value: decode(chunk_of(key), value))
 
 
 async def list_repairs(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkId]:

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.records import UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.meta import keys
 from flared.names import ChunkId, NodeName
 
@@ -105,11 +105,14 @@ def _add_condemned(tx: Transaction, item: Garbage) -> Garbage:
 
 
 async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None) -> list[Garbage]:
-    """The items due by ``now_ms``, longest due first, beyond ``after``. They stay until their step removes them."""
+    """The items due by ``now_ms``, longest due first, beyond ``after``. They stay until their step removes them.
+
+    One that cannot be read is told of and passed over.
+    """
     start, end = keys.timed("garbage", now_ms)
     if after is not None:
         start = keys.after(after.key)
-    return [decode(key, value) for key, value in await kv.scan(start, end, limit)]
+    return await scan_readable(kv, start, end, limit, decode)
 
 
 def decode(key: bytes, value: bytes) -> Garbage:

@@ -7,9 +7,21 @@ need escaping. A record of a newer format is refused, never guessed at.
 from __future__ import annotations
 
 import json
+import logging
 from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, TypeVar
 
 from flared.errors import ManifestCorrupt
+from flared.meta import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flared.meta.kv import KV
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 FORMAT = ord("1")
 
@@ -39,5 +51,26 @@ def corrupt(what: str, error: Exception) -> ManifestCorrupt:
 
 
 def leading_number(value: bytes) -> int:
-    """The first field of a record that begins ``1{"x":123,``: what listings that only count need of it."""
-    return int(value[6 : value.index(b",", 6)])
+    """The first field of a record that begins ``1{"x":123,``: what listings that only count need of it. 0 where that
+    cannot be read."""
+    try:
+        return int(value[6 : value.index(b",", 6)])
+    except ValueError:
+        return 0
+
+
+async def scan_readable(kv: KV, start: bytes, end: bytes, limit: int, read: Callable[[bytes, bytes], R]) -> list[R]:
+    """The first ``limit`` records of a range that can be read; what cannot is logged. Fewer only at the range's end."""
+    found: list[R] = []
+    while len(found) < limit:
+        wanted = limit - len(found)
+        rows = await kv.scan(start, end, wanted)
+        for key, value in rows:
+            try:
+                found.append(read(key, value))
+            except ManifestCorrupt as error:
+                log.error("event=record_unreadable key=%r message=%r", key, str(error))
+        if len(rows) < wanted:
+            break
+        start = keys.after(rows[-1][0])
+    return found

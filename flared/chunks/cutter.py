@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 import trio
 
 from flared.chunks.budget import Lease, MemoryBudget
-from flared.errors import MetadataFull
+from flared.errors import BodyTruncated, MetadataFull
 
 if TYPE_CHECKING:
     from flared.background import Threads
@@ -85,6 +85,7 @@ class Cutter:
         self._obtain = obtain
         self._spill_directory = spill_directory
         self._taken = 0
+        self._received = 0
         self._ended = False
         self._slow = True
         self._ahead = b""
@@ -172,8 +173,12 @@ class Cutter:
 
     async def _receive(self, buffer: memoryview) -> int:
         received = await self._source.receive_into(buffer)
+        self._received += received
         if not received:
             self._ended = True
+            length = self._source.length
+            if length is not None and self._received < length:
+                raise BodyTruncated(f"the body ended after {self._received} of {length} bytes")
         return received
 
     async def _is_last(self) -> bool:

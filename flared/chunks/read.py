@@ -58,7 +58,7 @@ class Search:
         self._chunk = chunk
         self._sources = _sources(chunks, chunk)
         self._reasons: list[str] = []
-        self._unreachable = len(chunk.nodes) > len(self._sources) + len(chunk.missing)
+        self._unreachable = any(node is not None and chunks.nodes.store(node) is None for node in chunk.nodes)
 
     @property
     def has_spare(self) -> bool:
@@ -76,13 +76,12 @@ class Search:
         )
 
     def fail(self, source: Source, error: FlareError) -> None:
-        """Take ``source`` out; damage goes on the DamageList. Errors that are nobody's silence or damage are raised."""
+        """Take ``source`` out. Damage goes on the DamageList; whatever else a node says, another may have the piece."""
         if isinstance(error, (NoSuchPiece, PieceCorrupt)):
-            self._chunks.damage.add(self._chunk.id, source.number, source.node, str(error))
-        elif isinstance(error, Unavailable):
-            self._unreachable = True
+            if source.number not in self._chunk.missing:
+                self._chunks.damage.add(self._chunk.id, source.number, source.node, str(error))
         else:
-            raise error
+            self._unreachable = True
         self._reasons.append(str(error))
         self._sources.remove(source)
 
@@ -129,6 +128,25 @@ async def read_both(
             return piece, view, await chunks.threads.run(decode, piece.codec, view, chunk.size)
         except FlareError as error:
             search.fail(source, error)
+
+
+async def verify_piece(chunks: Chunks, chunk: PlacedChunk, number: int, buffer: memoryview) -> bool:
+    """Whether piece ``number`` is where the record says, whole and unchanged: read in full. ``buffer`` as in
+    ``read_whole``."""
+    node = chunk.nodes[number]
+    store = chunks.nodes.store(node) if node is not None else None
+    if node is None or store is None:
+        return False
+    source = Source(piece_name(chunk.id, number), number, node, store)
+    try:
+        if chunk.stored < LARGE_SIZE:
+            piece, stored = await _ask_small(chunk, source, hedged=False)
+            await chunks.threads.run(_decode_whole, chunk, piece, stored)
+        else:
+            await _gather(chunk, source, buffer[: chunk.stored])
+    except FlareError:
+        return False
+    return True
 
 
 async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[Piece, bytes]:
@@ -224,6 +242,9 @@ class PlainStream:
                 await _fill(self._stream, self._source, view)
                 _verify(self._stream.piece, self._source, begin // BLOCK_SIZE, view)
                 break
+            except trio.Cancelled:
+                self._stream_at = -1  # it stands somewhere inside a block: the next call asks anew
+                raise
             except FlareError as error:
                 await self.close()
                 # A stream that rested while a slow client read may have been cut, and that is no node's fault.
@@ -257,15 +278,23 @@ class PlainStream:
 
 
 def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
+    """Every piece that may be had, best first. One that is recorded as missing comes last: the record is a suspicion
+    (a node that was silent for long, a read that failed once), and what is read is verified anyway."""
     nodes = chunks.nodes
     found = [
         Source(piece_name(chunk.id, number), number, node, store)
         for number, node in enumerate(chunk.nodes)
-        if node is not None and number not in chunk.missing and (store := nodes.store(node)) is not None
+        if node is not None and (store := nodes.store(node)) is not None
     ]
     if len(found) > 1:
         damage = chunks.damage
-        found.sort(key=lambda source: _TRUST[nodes.state(source.node)] + 3 * damage.holds(chunk.id, source.number))
+        found.sort(
+            key=lambda source: (
+                source.number in chunk.missing,
+                damage.holds(chunk.id, source.number),
+                _TRUST[nodes.state(source.node)],
+            )
+        )
     return found
 
 

@@ -49,6 +49,7 @@ async def write_chunk(
     try:
         await (fan.send_small() if piece.size < LARGE_SIZE else fan.send_large())
     except BaseException:
+        fan.complete = True  # what still fails takes no spare node now, of which nobody would be told
         chunks.in_flight.abandon_write(chunk, placed_pieces(fan.nodes), trio.current_time())
         raise
     return Chunk(chunk, len(plain), piece.size, piece.codec, scheme.text, tuple(fan.nodes), tuple(fan.tally.missing))

@@ -302,8 +302,13 @@ class _WholeStream:
                 raise self._error
         elif self._lease is None:
             chunk = self._wanted.chunk
-            self._lease = await self._chunks.budget.lease(chunk.stored, beside=chunk.size)
-            self._plain = await read_whole(self._chunks, chunk, self._lease.view)
+            lease = await self._chunks.budget.lease(chunk.stored, beside=chunk.size)
+            try:
+                self._plain = await read_whole(self._chunks, chunk, lease.view)
+            except BaseException:
+                lease.release()
+                raise
+            self._lease = lease
         end = self._wanted.start + self._wanted.length
         if self._at >= end:
             return None

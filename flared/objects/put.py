@@ -19,7 +19,7 @@ import trio
 
 from flared.background import first_of
 from flared.catalog.buckets import Bucket, find_bucket
-from flared.catalog.chunks import ChunkRecord, add_reference, create_chunk, create_shared_chunk, find_shared
+from flared.catalog.chunks import ChunkRecord, add_reference, create_chunk, create_shared_chunk, find_shared, read_chunk
 from flared.catalog.extents import append_chunk, give_up, open_extent, seal
 from flared.catalog.manifest import ExtentId, ExtentRef, Manifest
 from flared.catalog.objects import put_version, read_object
@@ -175,7 +175,7 @@ async def _put_large(target: _Target, body: BodySource, passing: BodyDigests) ->
 
 
 class _Gone(Exception):  # a signal inside this file, never an error
-    """The chunk to be shared was condemned meanwhile."""
+    """The chunk to be shared was condemned meanwhile, or lost pieces."""
 
 
 async def _store_chunk(
@@ -191,7 +191,7 @@ async def _store_chunk(
     known = await find_shared(store.kv, digest, bucket.scheme) if shared else None
     if known is not None and _is_sound(chunks, known):
         try:
-            return (await record(partial(_share, known.id)))[0]
+            return (await record(partial(_share, known)))[0]
         except _Gone:
             known = None
     scheme = parse_scheme(bucket.scheme)
@@ -209,10 +209,11 @@ async def _store_chunk(
     return result
 
 
-def _share(known: ChunkId, tx: Transaction) -> ChunkId:
-    if not add_reference(tx, known):
+def _share(known: ChunkRecord, tx: Transaction) -> ChunkId:
+    now = read_chunk(tx, known.id)
+    if now is None or (now.nodes, now.missing) != (known.nodes, known.missing) or not add_reference(tx, known.id):
         raise _Gone
-    return known
+    return known.id
 
 
 def _create(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
@@ -365,6 +366,7 @@ def _committing(
 
     def decide(tx: Transaction) -> PutResult:
         held = attach(tx)
+        assert not isinstance(held, ExtentRef) or held.size == size, "the extent is not the body that was counted"
         extents = (held,) if isinstance(held, ExtentRef) else ()
         chunk = None if isinstance(held, ExtentRef) else held
         draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents)

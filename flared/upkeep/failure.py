@@ -70,7 +70,7 @@ def _about_repair(upkeep: Upkeep) -> str:
     heal = upkeep.heal.statistics()
     if not heal.passes:
         return "this api node has only just started and does not know yet what waits for repair"
-    return f"{heal.backlog} chunks wait for repair" if heal.backlog else ""
+    return f"chunks wait for repair: {heal.backlog}" if heal.backlog else ""
 
 
 async def find_failure_cost(store: Store, node: NodeName) -> FailureCost:

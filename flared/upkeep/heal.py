@@ -15,13 +15,12 @@ import trio
 
 from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place, read_chunk
 from flared.catalog.garbage import condemn_pieces
-from flared.chunks.read import read_both
+from flared.chunks.read import read_both, verify_piece
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
-from flared.cluster.states import NodeState
-from flared.data.pieces import LARGE_SIZE
+from flared.data.pieces import LARGE_SIZE, Piece
 from flared.errors import Damaged, FlareError, NodeUnreachable, Unavailable
-from flared.names import ChunkId, NodeName, piece_name
+from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 
 if TYPE_CHECKING:
     from flared.chunks.damage import DamageList
@@ -139,6 +138,9 @@ class Heal:
                     lacking += 1
                     self._pass_lost += 1
                     log.error("event=chunk_lost chunk=%s message=%r", chunk, str(error))
+                except FlareError as error:
+                    lacking += 1
+                    log.warning("event=repair_failed chunk=%s error=%s message=%r", chunk, error.code, str(error))
 
         async with trio.open_nursery() as nursery:
             for chunk in chunks:
@@ -150,49 +152,78 @@ class Heal:
         record = await find_chunk(self._store.kv, chunk)
         if record is None or not record.missing:
             return True
-        targets = choose_targets(self._store, record)
+        nodes = self._store.chunks.nodes
         in_flight = self._store.chunks.in_flight
-        if not targets or in_flight.writes(chunk):
+        targets = choose_targets(self._store, record)
+        answering = any(nodes.is_online(record.nodes[number]) for number in record.missing)
+        if not (targets or answering) or in_flight.writes(chunk):
             return False
         in_flight.begin_write(chunk)
         try:
-            return await self._rewrite(record, targets)
+            found = await self._rewrite(record, targets)
+            return await self._record(record, found) if found else False
         finally:
             in_flight.settle_write(chunk)
 
-    async def _rewrite(self, record: ChunkRecord, targets: dict[int, NodeName]) -> bool:
-        """Write pieces to their targets and record those that came through; whether none is missing after."""
-        chunk = record.id
+    async def _rewrite(self, record: ChunkRecord, targets: dict[int, NodeName]) -> dict[int, NodeName]:
+        """Find missing pieces where they should be, or write them to their targets: (number, node) of those that are
+        durable now."""
         chunks = self._store.chunks
         amount = record.stored if record.stored >= LARGE_SIZE else 0
         with await chunks.budget.lease(amount, beside=record.size) as lease:
+            found = await self._find_again(record, lease.view)
+            targets = {number: node for number, node in targets.items() if number not in found}
+            if not targets:
+                return found
             piece, stored, _ = await read_both(chunks, record, lease.view)
+            source = piece_parts(PieceName(piece.name))[1]
+            own = record.nodes[source]
+            if source in record.missing and own is not None:
+                # The good copy in hand is one that was called missing; it may be the only one there is.
+                found[source] = own
+                targets.pop(source, None)
             payloads = parse_scheme(record.scheme).encode(stored)
-            written: dict[int, NodeName] = {}
             for number, node in targets.items():
-                name = piece_name(chunk, number)
-                try:
-                    await self._clear(record, number, node)
-                    await write_piece(chunks, node, replace(piece, name=name), payloads[number])
-                except FlareError as error:
-                    log.info(
-                        "event=repair_failed chunk=%s piece=%d node=%s message=%r", chunk, number, node, str(error)
-                    )
-                    continue
-                written[number] = node
-        if not written:
-            return False
-        return await self._record(record, written)
+                numbered = replace(piece, name=piece_name(record.id, number))
+                spare = self._spare_for(record, {*targets.values(), *found.values()})
+                for candidate in (node, *spare):
+                    if await self._write(numbered, payloads[number], candidate):
+                        found[number] = candidate
+                        break
+        return found
 
-    async def _clear(self, record: ChunkRecord, number: int, node: NodeName) -> None:
-        """Where a wrong piece of this name may lie, a put would be told that it is there already."""
-        store = self._store.chunks.nodes.store(node)
-        if store is None:
-            raise NodeUnreachable(node, "it has gone")
-        if record.nodes[number] == node:
-            for error in await store.delete([piece_name(record.id, number)]):
+    async def _find_again(self, record: ChunkRecord, buffer: memoryview) -> dict[int, NodeName]:
+        """Missing pieces that are where they belong after all: of a node that was only silent, say."""
+        nodes = self._store.chunks.nodes
+        found: dict[int, NodeName] = {}
+        for number in record.missing:
+            own = record.nodes[number]
+            if own is None or not nodes.is_online(own):
+                continue
+            if await verify_piece(self._store.chunks, record, number, buffer):
+                found[number] = own
+        return found
+
+    def _spare_for(self, record: ChunkRecord, used: set[NodeName]) -> list[NodeName]:
+        """A node to go to when a piece's own node refuses it."""
+        return self._store.chunks.nodes.choose(record.id, 1, taken=used | {node for node in record.nodes if node})
+
+    async def _write(self, piece: Piece, payload: bytes | memoryview, node: NodeName) -> bool:
+        """Store the piece there, instead of whatever lies there under its name: a put alone would be told that it is
+        there already, even where that one is wrong."""
+        chunks = self._store.chunks
+        store = chunks.nodes.store(node)
+        try:
+            if store is None:
+                raise NodeUnreachable(node, "it has gone")
+            for error in await store.delete([PieceName(piece.name)]):
                 if error is not None:
                     raise error
+            await write_piece(chunks, node, piece, payload)
+        except FlareError as error:
+            log.info("event=repair_failed piece=%s node=%s message=%r", piece.name, node, str(error))
+            return False
+        return True
 
     async def _record(self, record: ChunkRecord, written: dict[int, NodeName]) -> bool:
         nodes = tuple(written.get(number, node) for number, node in enumerate(record.nodes))
@@ -233,10 +264,21 @@ def choose_targets(store: Store, record: ChunkRecord) -> dict[int, NodeName]:
 
 
 async def mark_missing(store: Store, record: ChunkRecord, numbers: tuple[int, ...]) -> bool:
-    """Record that pieces are not, or not rightly, where the record says; False if it has changed meanwhile."""
-    new = replace(record, missing=tuple(sorted({*record.missing, *numbers})))
-    return await store.kv.transact(lambda tx: place(tx, record.id, record, new))
+    """Record that pieces are not, or not rightly, where ``record`` says; whether anything had to be.
 
+    Decided piece by piece inside the transaction: what else changed in the record meanwhile does not matter.
+    """
 
-def is_gone(store: Store, node: NodeName | None) -> bool:
-    return node is not None and store.chunks.nodes.state(node) is NodeState.OFFLINE
+    def decide(tx: Transaction) -> bool:
+        now = read_chunk(tx, record.id)
+        if now is None:
+            return False
+        stand = {
+            number
+            for number in numbers
+            if number < len(now.nodes) and now.nodes[number] == record.nodes[number] and number not in now.missing
+        }
+        new = replace(now, missing=tuple(sorted({*now.missing, *stand})))
+        return bool(stand) and place(tx, record.id, now, new)
+
+    return await store.kv.transact(decide)

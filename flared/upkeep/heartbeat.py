@@ -52,6 +52,11 @@ class Heartbeat:
         return sum(volume.used for volume in self.volumes)
 
     @property
+    def dead(self) -> bool:
+        """Whether its process lives and none of its disks does: as good as silent."""
+        return bool(self.volumes) and all(volume.state == "failed" for volume in self.volumes)
+
+    @property
     def full(self) -> bool:
         """Whether no volume takes new pieces."""
         return not any(volume.state == "ok" for volume in self.volumes)

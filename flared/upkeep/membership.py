@@ -135,7 +135,8 @@ class Membership:
             known = await self._record(heartbeat, known)
         restarted = known.heartbeat is not None and known.heartbeat.instance != heartbeat.instance
         known.heartbeat = heartbeat
-        known.last_heard = trio.current_time()
+        if not heartbeat.dead:
+            known.last_heard = trio.current_time()
         self._take_damage(heartbeat)
         if not self._review(known) and restarted:
             self._tell(known)

@@ -22,7 +22,7 @@ import trio
 from flared.catalog.chunks import ChunkRecord, find_many, list_chunks
 from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
-from flared.errors import BadName, NodeUnreachable, NoSuchPiece
+from flared.errors import BadName, FlareError, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import now_ms
 from flared.upkeep.heal import Heal, mark_missing
@@ -84,8 +84,8 @@ class Reconcile:
             self._due[node] = now + INTERVAL_SECONDS
             try:
                 await self._look(node)
-            except NodeUnreachable as error:
-                log.info("event=reconcile_broken_off node=%s message=%r", node, str(error))
+            except FlareError as error:
+                log.info("event=reconcile_broken_off node=%s error=%s message=%r", node, error.code, str(error))
                 self._due[node] = now + self._grace()
         return False
 

@@ -99,9 +99,11 @@ def _about_nodes(members: tuple[Member, ...]) -> list[str]:
 def _about_chunks(heal: HealStatistics) -> list[str]:
     reasons = []
     if heal.backlog:
-        reasons.append(f"{heal.backlog} chunks lack pieces and wait for repair, for {_lasted(heal.backlog_seconds)}")
+        reasons.append(
+            f"chunks that lack pieces and wait for repair: {heal.backlog}, for {_lasted(heal.backlog_seconds)}"
+        )
     if heal.lost:
-        reasons.append(f"{heal.lost} chunks have no good piece that can be reached: their objects cannot be read")
+        reasons.append(f"chunks with no good piece that can be reached: {heal.lost}; their objects cannot be read")
     return reasons
 
 

@@ -18,7 +18,7 @@ import trio
 from flared.catalog.chunks import condemn_chunk, find_chunk
 from flared.catalog.extents import give_up, list_open_extents, release_extent_page
 from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, postpone, take_due, told
-from flared.errors import FlareError, NodeUnreachable
+from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
 
 if TYPE_CHECKING:
@@ -70,10 +70,13 @@ class Sweep:
         items = await take_due(self._store.kv, now_ms, BATCH)
         progress = 0
         for item in items:
-            if item.kind == EXTENT:
-                progress += await self._release_extent(item, now_ms)
-            elif item.kind == CHUNK:
-                progress += await self._condemn(item, now_ms)
+            try:
+                if item.kind == EXTENT:
+                    progress += await self._release_extent(item, now_ms)
+                elif item.kind == CHUNK:
+                    progress += await self._condemn(item, now_ms)
+            except Damaged as error:  # one record that cannot be read must not stop the others from going
+                log.error("event=garbage_stuck id=%s message=%r", item.id, str(error))
         condemned = [item for item in items if item.kind == CONDEMNED]
         progress += await self._delete_pieces(condemned, now_ms)
         self._due = len(items) - progress

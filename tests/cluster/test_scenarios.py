@@ -12,9 +12,18 @@ import trio.testing
 from flared.catalog.chunks import find_chunk
 from flared.catalog.garbage import take_due
 from flared.catalog.restored import ORPHANS_KEPT_MS
-from flared.errors import BadDigest, NoSuchObject, PreconditionFailed, QuorumNotReached, Unavailable
+from flared.errors import (
+    BadDigest,
+    NoSuchObject,
+    PreconditionFailed,
+    QuorumNotReached,
+    Unauthenticated,
+    Unavailable,
+    VolumeFull,
+)
 from flared.meta import keys
-from flared.names import DEFAULT_BUCKET, chunk_digest
+from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, chunk_digest
+from flared.objects.buckets import create_bucket
 from flared.objects.conditions import Conditions
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
@@ -23,6 +32,7 @@ from flared.objects.get import open_object
 from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import ObjectHeaders, put_object
 from flared.objects.ranges import RangeRequest
+from flared.upkeep.heal import mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
@@ -360,6 +370,104 @@ async def test_readers_whose_clients_stand_still_keep_nothing_from_others(autoju
             assert await cluster.get("a") == data
             await cluster.put("b", noise(9 * CHUNK, 2))
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("size", [4096, 3 * CHUNK])
+async def test_nodes_that_were_only_silent_have_lost_nothing(autojump_clock: Clock, size: int) -> None:
+    """A switch that fails for an hour marks every piece as missing; all are there again when the nodes are."""
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(size))
+        held = cluster.held_pieces()
+        for member in cluster.members.values():
+            member.down = True
+        await trio.sleep(REPAIR_AFTER + 3000)
+        for member in cluster.members.values():
+            member.down = False
+        await trio.sleep(10)
+        assert await cluster.get("a") == noise(size)
+        await trio.sleep(120)
+        assert cluster.status().health == "ok"
+        assert cluster.held_pieces() == held == await cluster.recorded_pieces()
+
+
+async def test_a_node_that_answers_nonsense_is_passed_over(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(4096))
+        await cluster.put("b", noise(2 * CHUNK))
+        for member in cluster.members.values():
+            member.refusal = Unauthenticated("another node lives here now") if member.name == "data1" else None
+        assert await cluster.get("a") == noise(4096)
+        assert await cluster.get("b") == noise(2 * CHUNK)
+        await cluster.put("c", noise(4096, 3))
+        await trio.sleep(300)
+        assert all(worker.failures == 0 for worker in cluster.upkeep.statistics())
+        cluster.members["data1"].refusal = None
+        await trio.sleep(60)
+        assert cluster.status().health == "ok"
+
+
+async def test_a_piece_moves_on_when_its_own_node_cannot_take_it(autojump_clock: Clock) -> None:
+    cluster = Cluster(5)
+    async with cluster.running():
+        result = await cluster.put("a", noise(4096))
+        (record,) = (await list_chunks(cluster.store, name("a"))).chunks
+        own = record.nodes[1]
+        assert own is not None
+        assert result.manifest.chunk == record.id
+        cluster.members[own].flip(f"{record.id}.1")
+        cluster.members[own].refusal = VolumeFull("it answers, and can do nothing")
+        cluster.damage.add(record.id, 1, own, "found by scrub")
+        await trio.sleep(60)
+        (record,) = (await list_chunks(cluster.store, name("a"))).chunks
+        assert record.missing == ()
+        assert record.nodes[1] != own
+
+
+async def test_marks_of_missing_pieces_stand_whatever_else_changed(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", noise(4096))
+        (seen,) = (await list_chunks(cluster.store, name("a"))).chunks
+        assert await mark_missing(cluster.store, seen, (0,))
+        assert await mark_missing(cluster.store, seen, (1,)), "what was looked at before is out of date"
+        assert not await mark_missing(cluster.store, seen, (1,))
+
+
+async def test_a_record_that_cannot_be_read_stops_nobody_else(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    async with cluster.running():
+        for seed in range(20):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        (victim,) = (await list_chunks(cluster.store, name("k7"))).chunks
+        await cluster.kv.commit({}, {keys.chunk(victim.id): b"1{broken"})
+        cluster.members["data1"].down = True
+        await trio.sleep(REPAIR_AFTER + 120)
+        assert all(node != "data1" for node, _ in await cluster.recorded_pieces())
+        for seed in set(range(20)) - {7}:
+            assert await cluster.get(f"k{seed}") == noise(4096, seed)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+async def test_copies_between_different_buckets_wait_for_nobody_but_each_other(
+    autojump_clock: Clock, compress: bool
+) -> None:
+    cluster = Cluster(budget=3 << 20)
+    data = (b"some text " * 300_000)[: 9 * CHUNK]
+    async with cluster.running():
+        await create_bucket(cluster.store, BucketName("source"), chunk_size=2 * CHUNK, compress=compress)
+        source = ObjectName(BucketName("source"), name("a").key)
+        await put_object(cluster.store, source, MemorySource(data), headers=ObjectHeaders())
+        for member in cluster.members.values():
+            member.delay = 1.5  # every read takes about as long as a slow client's patience
+        with trio.fail_after(3000):
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(copy_object, cluster.store, source, name(f"copy{number}"))
+        for number in range(4):
+            assert await cluster.get(f"copy{number}") == data
+        assert cluster.damage.statistics().found == 0
 
 
 async def test_many_readers_and_writers_share_a_small_budget(autojump_clock: Clock) -> None:

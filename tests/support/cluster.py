@@ -49,7 +49,7 @@ class SmallNode(MemoryNode):
         state = "full" if self.full else "ok"
         volume = VolumeReport(f"{self.name}-volume", "/disk", 1 << 40, used, (1 << 40) - used, state)
         return Heartbeat(
-            self.name, f"{self.name}:9000", "z", "0", None, str(self.instance), (volume,), len(self.pieces), ()
+            self.name, f"{self.name}:9000", "z", "0", None, str(self.instance), (volume,), len(self.pieces), (), 0.0
         )
 
 

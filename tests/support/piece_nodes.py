@@ -30,6 +30,8 @@ class MemoryNode:
         self.down = False
         self.full = False
         self.silent = False
+        self.refusal: FlareError | None = None
+        """What every call is answered with."""
         self.delay = delay
         self.puts = 0
         self.lives = 0
@@ -57,6 +59,8 @@ class MemoryNode:
             await trio.sleep(STALL_SECONDS)
             raise NodeUnreachable(self.name, "it stalled")
         await trio.sleep(self.delay)
+        if self.refusal is not None:
+            raise self.refusal
         if self.down:
             raise NodeUnreachable(self.name, "connection refused")
 
