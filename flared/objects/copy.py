@@ -3,11 +3,15 @@ objects differently."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import trio
 
 from flared.catalog.buckets import find_bucket
 from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
+from flared.chunks.budget import MemoryBudget
 from flared.errors import Busy
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.get import Reading, open_object
@@ -17,6 +21,9 @@ from flared.objects.store import Store, due_ms, now_ms
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
     from flared.names import ObjectName
+
+READ_MEMORY = 16 * 1024 * 1024
+"""For the reading half of a copy; a chunk that needs more has it alone."""
 
 ATTEMPTS_MAX = 5
 """Each one that fails means that the source was replaced meanwhile and its garbage collected."""
@@ -36,15 +43,23 @@ async def copy_object(
     """
     theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
     if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
-        async with open_object(store, source) as reading:
-            return await put_object(
-                store, target, _ReadingSource(reading), headers=headers or _headers_of(reading.manifest), when=when
-            )
+        return await _rewrite(store, source, target, headers, when)
     for _ in range(ATTEMPTS_MAX):
         result = await _reference(store, await find_object(store.kv, source), target, headers, when)
         if result is not None:
             return result
     raise Busy(f"{source.key!r} changes faster than it can be copied")
+
+
+async def _rewrite(
+    store: Store, source: ObjectName, target: ObjectName, headers: ObjectHeaders | None, when: Conditions
+) -> PutResult:
+    """Read and write at once. The reader holds memory while the put waits for its own, so it has a purse of its own,
+    and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
+    chunks = replace(store.chunks, budget=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
+    async with store.copying, open_object(replace(store, chunks=chunks), source) as reading:
+        said = headers or _headers_of(reading.manifest)
+        return await put_object(store, target, _ReadingSource(reading), headers=said, when=when)
 
 
 class _Gone(Exception):  # a signal inside this file, never an error
@@ -97,7 +112,8 @@ class _ReadingSource:
 
     async def receive_into(self, buffer: memoryview) -> int:
         if not len(self._rest):
-            view = await self._reading.next()
+            with trio.CancelScope(shield=True):  # half a read would be lost; the nodes' patience bounds the wait
+                view = await self._reading.next()
             if view is None:
                 return 0
             self._rest = memoryview(view)

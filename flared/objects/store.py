@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import trio
 
 from flared.chunks.chunk import CHUNK_SIZE_DEFAULT, Chunks
 
@@ -37,6 +39,8 @@ class Store:
     object_size_max: int = OBJECT_SIZE_MAX
     garbage_grace_seconds: float = 15 * 60.0
     upload_ttl_seconds: float = 24 * 3600.0
+    copying: trio.Lock = field(default_factory=trio.Lock)
+    """Held by the one copy that reads and writes at once."""
     degraded: Callable[[], None] = lambda: None
     """Called when a chunk was recorded with pieces missing, so that heal need not look for it."""
 
