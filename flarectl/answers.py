@@ -198,8 +198,12 @@ def parse_status(answer: object) -> Status:
 def parse_failure(answer: object) -> FailureCost:
     """Raises Refusal if this is no such answer."""
     fields = _fields(answer)
-    counts = [_number(fields, name) for name in ("chunks", "below_quorum", "unreadable")]
-    return FailureCost(*counts, complete=fields.get("complete") is True)
+    return FailureCost(
+        _number(fields, "chunks"),
+        _number(fields, "below_quorum"),
+        _number(fields, "unreadable"),
+        complete=fields.get("complete") is True,
+    )
 
 
 def parse_time(value: object) -> float:

@@ -373,6 +373,8 @@ def failure_lines(cost: FailureCost | None) -> list[str]:
     above = cost.below_quorum - cost.unreadable
     if above:
         lines.append(f"{_count(above, 'chunk')} would have fewer copies than a write must reach")
+    if not cost.chunks and cost.complete:
+        return ["no chunk has a copy here"]
     if not cost.below_quorum:
         lines.append("all of them could be read and have the copies that a write must reach")
     if not cost.complete:

@@ -31,11 +31,12 @@ from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
+from flared.meta.sqlite import SqliteKV
 from flared.metrics import Durations, Metric, Sample, number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Store, now_ms
 from flared.role import Rate, Role
-from flared.upkeep.failure import find_failure_cost, obstacle_without
+from flared.upkeep.failure import AWAY, find_failure_cost, obstacle_without
 from flared.upkeep.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
@@ -44,14 +45,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from flared.config import Config
+    from flared.data.links import LinkStatistics
+
+    Tell = Callable[[], Iterator[Metric | Durations]]
     from flared.meta.kv import KV
     from flared.names import NodeName
 
 CODEC_THREADS = 4
 """Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
-STAGE_SHARE = 8
+STAGE_SHARE = 6
 """One part in so many of the memory budget is for uploads that wait for their turn."""
-UNIT_SHARE = 4
+UNIT_SHARE = 3
 """One part in so many is what downloads read into; the rest are the leases of chunks."""
 BLOCKS = 8
 """Blocks fetched at once for readers that got no unit."""
@@ -78,15 +82,15 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         )
         upkeep.follow(membership)
         await ensure_default_bucket(store)
-        server = _build_server(config, store, membership, upkeep)
+        server, metrics = _build_server(config, store, membership, upkeep)
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
-            yield _role(store, membership, upkeep, server)
+            yield _role(store, membership, upkeep, server, metrics)
             nursery.cancel_scope.cancel()
 
 
-def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Role:
+def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server, metrics: Tell) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:
@@ -104,7 +108,7 @@ def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server) 
         assert isinstance(config, ApiConfig)
         server.limit_connections(config.connections)
 
-    return Role(server, trio.lowlevel.checkpoint, describe, reload)
+    return Role(server, trio.lowlevel.checkpoint, describe, metrics, reload)
 
 
 def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
@@ -149,7 +153,8 @@ def _connector(secret: bytes | None) -> Callable[[NodeName, str], Remote]:
     return connect
 
 
-def _build_server(config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep) -> Server:
+def _build_server(config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep) -> tuple[Server, Tell]:
+    """The server, and what its /metrics tells."""
     started = trio.current_time()
 
     def status() -> dict[str, object]:
@@ -172,6 +177,8 @@ def _build_server(config: ApiConfig, store: Store, membership: Membership, upkee
     def metrics() -> Iterator[Metric | Durations]:
         yield from face.metrics()
         yield from _metrics(store, membership, upkeep, server)
+        yield from _metadata_metrics(store.kv)
+        yield from _link_metrics(store)
 
     token = node_token(config.secret, API_AUDIENCE) if config.secret else None
     admin = Admin(
@@ -185,7 +192,7 @@ def _build_server(config: ApiConfig, store: Store, membership: Membership, upkee
     )
     face = Face(Native(store), admin, Door(token, ANONYMOUS[config.anonymous]))
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
-    return server
+    return server, metrics
 
 
 def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Iterator[Metric]:
@@ -200,6 +207,11 @@ def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Serve
     yield number(status.heal.lost, "flare_chunks_lost", "Chunks without any good piece that can be reached.")
     yield number(status.heal.repaired, "flare_pieces_repaired_total", "Pieces written again.")
     yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
+    yield number(status.sweep.due, "flare_garbage_stuck", "Garbage that was due at the last look and could not go.")
+    yield number(status.reconcile.suspects, "flare_orphans_suspected", "Pieces seen once without a record.")
+    away = sum(member.state in AWAY for member in status.members)
+    yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")
+    yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
     yield number(budget.leased, "flare_memory_leased_bytes", "Memory that bodies under way hold.")
     yield number(budget.waiting, "flare_memory_waiting", "Transfers that wait for memory.")
     yield number(http.connections, "flare_connections", "Connections open now.")
@@ -215,3 +227,40 @@ def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Serve
     yield Metric("flare_worker_steps_total", "Steps of each background worker.", steps, ("worker",))
     failures = [Sample(worker.failures, (worker.name,)) for worker in workers]
     yield Metric("flare_worker_failures_total", "Steps that failed and were tried again.", failures, ("worker",))
+
+
+def _metadata_metrics(kv: KV) -> Iterator[Metric]:
+    """Transactions by syncs is how many a sync carried."""
+    if not isinstance(kv, SqliteKV):
+        return
+    meta = kv.statistics()
+    yield number(meta.transactions, "flare_meta_transactions_total", "Transactions committed.")
+    yield number(meta.groups, "flare_meta_syncs_total", "Groups of transactions written and synced.")
+    yield number(meta.rows, "flare_meta_rows_total", "Rows written.")
+    yield number(meta.checkpoints, "flare_meta_checkpoints_total", "Times the log was moved into the file.")
+    yield number(meta.log_bytes, "flare_meta_log_bytes", "Length of the write-ahead log.")
+    yield number(meta.full, "flare_meta_full", "1 if the metadata's disk has no room.")
+
+
+def _link_metrics(store: Store) -> Iterator[Metric]:
+    """Records by batches is how many small pieces travelled together."""
+    nodes = store.chunks.nodes
+    remotes = [remote for name in nodes.names() if isinstance(remote := nodes.store(name), Remote)]
+    links: list[tuple[str, str, LinkStatistics]] = []
+    for remote in remotes:
+        statistics = remote.statistics()
+        links += [(remote.name, "put", statistics.puts), (remote.name, "get", statistics.gets)]
+
+    def metric(name: str, text: str, values: Iterator[int]) -> Metric:
+        samples = [Sample(value, (node, kind)) for (node, kind, _), value in zip(links, values, strict=True)]
+        return Metric(name, text, samples, ("node", "direction"))
+
+    each = [link for _, _, link in links]
+    yield metric(
+        "flare_link_batches_total", "Batches of small pieces sent to each node.", (link.batches for link in each)
+    )
+    yield metric("flare_link_records_total", "Small pieces in these batches.", (link.records for link in each))
+    yield metric(
+        "flare_link_failed_batches_total", "Batches that failed as a whole.", (link.failed_batches for link in each)
+    )
+    yield metric("flare_link_waiting", "Small pieces that wait for a link now.", (link.waiting for link in each))

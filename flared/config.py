@@ -69,6 +69,7 @@ class ApiConfig:
     listen: Address
     secret: bytes | None
     log: LogConfig
+    metrics_listen: Address | None
     anonymous: str
     metadata: Path
     memory: int
@@ -91,6 +92,7 @@ class DataConfig:
     listen: Address
     secret: bytes | None
     log: LogConfig
+    metrics_listen: Address | None
     api: tuple[Address, ...]
     advertise: Address
     zone: str
@@ -215,6 +217,7 @@ def _read_api(reader: Reader) -> ApiConfig:
         listen=listen,
         secret=secret,
         log=_read_log(reader),
+        metrics_listen=_read_metrics_listen(reader, listen),
         anonymous=reader.read("anonymous", "none", _one_of(*ANONYMOUS)),
         metadata=reader.path(reader.read("metadata.path", "meta.db", _text)),
         memory=reader.read("limits.memory", 96 * MIB, _size(16 * MIB, TIB)),
@@ -241,6 +244,7 @@ def _read_data(reader: Reader) -> DataConfig:
         listen=listen,
         secret=secret,
         log=_read_log(reader),
+        metrics_listen=_read_metrics_listen(reader, listen),
         api=reader.read("api", (Address("127.0.0.1", API_PORT),), _urls),
         advertise=_read_advertise(reader, listen),
         zone=reader.read("zone", "default", _zone),
@@ -275,6 +279,16 @@ def _read_door(reader: Reader, port: int) -> tuple[Address, bytes | None]:
             f"is missing; listening on {listen} needs one: a file with the secret all nodes of the cluster share",
         )
     return listen, None
+
+
+def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
+    """Where the numbers are told to other machines, to whoever asks."""
+    address = reader.read("metrics_listen", Address("127.0.0.1", 0), parse_listen)
+    if not reader.given("metrics_listen"):
+        return None
+    if address == listen and address.port:
+        reader.note("metrics_listen", f"{address} is where the node itself listens; give it a port of its own")
+    return address
 
 
 def _read_secret(reader: Reader, name: str) -> bytes | None:
@@ -481,6 +495,9 @@ role = "api"
 # The secret that all nodes of the cluster share. `flared init api` makes it; nobody else may read the file.
 # secret_file = "secret"
 
+# Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
+# metrics_listen = "0.0.0.0:8001"
+
 # What clients on other machines may do without the secret: "none", "read" or "read-write".
 # anonymous = "none"
 
@@ -525,6 +542,9 @@ name = "data1"             # its identity for life; the address may change
 
 # The same secret as at the api nodes.
 # secret_file = "secret"
+
+# Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
+# metrics_listen = "0.0.0.0:9001"
 
 # api = ["http://127.0.0.1:8000"]
 

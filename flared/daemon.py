@@ -16,9 +16,9 @@ from flared import __version__
 from flared.config import ApiConfig, Config, load_config
 from flared.errors import Busy, ConfigError, FlareError
 from flared.http.address import Address, resolve
-from flared.http.server import Server, inherited_listeners, listening_address, open_listeners
+from flared.http.server import Server, ServerSettings, inherited_listeners, listening_address, open_listeners
 from flared.log import set_up_logging
-from flared.role import RELOADED, Role
+from flared.role import RELOADED, Role, metrics_handler
 from flared.systemd import notify, take_descriptors, watchdog_seconds
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 30.0
 """What runs may finish for so long after SIGTERM; a second signal cuts it."""
 STATUS_SECONDS = 5.0
+METRICS_CONNECTIONS_MAX = 16
 PINGS = 3
 """So many in the time the watchdog allows: one may come late."""
 START_SECONDS = 60.0
@@ -78,10 +79,15 @@ def run_node(config: Config, file: Path) -> int:
 async def _serve(config: Config, file: Path) -> None:
     # The port first: whoever runs there already is found before a file is touched.
     listeners = take_listeners(config.listen)
+    metrics_listeners = _listen(config.metrics_listen) if config.metrics_listen else []
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
             nursery.start_soon(_heed_signals, signals, role, config, file, nursery.cancel_scope)
             await nursery.start(role.server.serve, listeners)
+            if metrics_listeners:
+                teller = Server(metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX))
+                await nursery.start(teller.serve, metrics_listeners)
+                log.info("event=metrics_told at=%s", listening_address(metrics_listeners[0]))
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
             address = listening_address(listeners[0])
@@ -106,6 +112,14 @@ def take_listeners(listen: Address) -> list[socket.socket]:
     except OSError as error:
         raise Busy(f"cannot listen on {listen}: {error.strerror}") from None
     return inherited
+
+
+def _listen(address: Address) -> list[socket.socket]:
+    """Raises Busy if the port is taken."""
+    try:
+        return open_listeners(str(address))
+    except OSError as error:
+        raise Busy(f"cannot listen on {address}: {error.strerror}") from None
 
 
 def socket_mistake(listen: Address, theirs: list[str]) -> str:

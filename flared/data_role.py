@@ -49,16 +49,17 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         volumes,
         _token(config, API_AUDIENCE),
     )
+    server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         with trio.move_on_after(OPEN_SECONDS):
             await volumes.wait_ready()
         nursery.start_soon(heartbeat.run)
-        yield _role(volumes, heartbeat, Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX)))
+        yield _role(volumes, heartbeat, service, server)
         nursery.cancel_scope.cancel()
 
 
-def _role(volumes: Volumes, heartbeat: Heartbeat, server: Server) -> Role:
+def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: Server) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:
@@ -71,7 +72,7 @@ def _role(volumes: Volumes, heartbeat: Heartbeat, server: Server) -> Role:
     def reload(config: Config) -> None:
         assert isinstance(config, DataConfig)  # beyond its log, nothing of it changes while it runs
 
-    return Role(server, volumes.wait_ready, describe, reload)
+    return Role(server, volumes.wait_ready, describe, service.metrics, reload)
 
 
 def _token(config: DataConfig, audience: str) -> str | None:

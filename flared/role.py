@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from flared.config import Config
+from flared.http.messages import Handler, Reply, Request
 from flared.http.server import Server
+from flared.metrics import Durations, Metric, render_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Role:
     """Returns when everything that is stored can be asked for."""
     describe: Callable[[], str]
     """The state in one line, for ``systemctl status``. From memory."""
+    metrics: Callable[[], Iterable[Metric | Durations]]
+    """What /metrics tells. From memory."""
     reload: Callable[[Config], None]
     """Take over those settings of a file read again that ``RELOADED`` names."""
 
@@ -41,3 +45,18 @@ class Rate:
         rate = (count - self._seen) / max(at - self._at, 1e-3)
         self._seen, self._at = count, at
         return rate
+
+
+def metrics_handler(metrics: Callable[[], Iterable[Metric | Durations]]) -> Handler:
+    """The handler of a listener that tells /metrics, and nothing else."""
+
+    async def answer(request: Request, reply: Reply) -> None:
+        if request.path != "/metrics":
+            await reply.send(404, b"content-type: text/plain\r\n", b"there is only /metrics here\n")
+        elif request.method not in ("GET", "HEAD"):
+            await reply.send(405, b"content-type: text/plain\r\nallow: GET, HEAD\r\n", b"GET /metrics\n")
+        else:
+            content_type, text = render_metrics(metrics())
+            await reply.send(200, [("content-type", content_type)], text)
+
+    return answer

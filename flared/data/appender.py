@@ -148,6 +148,8 @@ class Appender:
         self._sealed: list[Mark] = []
         self._roll_wanted: trio.Event | None = None
         self._failures = 0
+        self.syncs = self.records = 0
+        """Groups that became durable, and the records in them."""
         self._closed: FlareError | None = Busy("the volume is not open yet")
         self._pack: Callable[[_Group], None] = self._pack_large if kind == LARGE else self._pack_small
 
@@ -260,6 +262,8 @@ class Appender:
         if group.error:
             await self._fail(group, group.error)
         else:
+            self.syncs += 1
+            self.records += len(group.changes)
             self._settle(group)
 
     async def _form(self, changes: list[Change], *, check: bool) -> _Group:

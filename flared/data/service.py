@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
+from flared.access.door import LOOPBACK
 from flared.access.keys import is_authorized
 from flared.data import wire
 from flared.data.gather import Gather
@@ -103,6 +104,10 @@ class DataService:
         try:
             if path in self._open_calls:
                 calls = self._open_calls[path]
+            elif path == "/metrics":
+                if not request.peer.startswith(LOOPBACK):
+                    raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen")
+                calls = self._calls[path]
             elif not is_authorized(request.fields.get("authorization"), self._token):
                 raise Unauthenticated(f"data node {self._node} wants 'Authorization: Flare …' with its own token")
             else:
@@ -277,10 +282,11 @@ class DataService:
         await reply.send(200, _TEXT, b"ready\n")
 
     async def _metrics(self, request: Request, reply: Reply) -> None:
-        content_type, text = render_metrics(self._families())
+        content_type, text = render_metrics(self.metrics())
         await reply.send(200, [("content-type", content_type)], text)
 
-    def _families(self) -> list[Metric | Durations]:
+    def metrics(self) -> list[Metric | Durations]:
+        """What /metrics tells."""
         volumes = self._volumes.status().volumes
         return [
             Durations("flare_data_call_seconds", "How long calls took, until durable or read.", "call", self._seconds),
@@ -293,7 +299,7 @@ class DataService:
             *(
                 Metric(
                     f"flare_volume_{what}",
-                    f"Of each volume: {what.replace('_', ' ')}.",
+                    f"Of each volume: {what.removesuffix('_total').replace('_', ' ')}.",
                     [Sample(value, (volume.path,)) for volume, value in zip(volumes, values, strict=True)],
                     ("path",),
                 )
@@ -303,6 +309,8 @@ class DataService:
                     ("free_bytes", [volume.free for volume in volumes]),
                     ("pieces", [volume.pieces for volume in volumes]),
                     ("usable", [volume.state == "ok" for volume in volumes]),
+                    ("syncs_total", [volume.syncs for volume in volumes]),
+                    ("records_total", [volume.records for volume in volumes]),
                 )
             ),
         ]

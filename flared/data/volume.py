@@ -61,6 +61,10 @@ class VolumeStatus:
     state: str
     reason: str
     pieces: int
+    syncs: int = 0
+    """Groups of records written and synced since the start."""
+    records: int = 0
+    """Records in these groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +384,7 @@ class Volume:
     def status(self) -> VolumeStatus:
         return VolumeStatus(
             self.identity.volume, self.path, self.capacity, self.used, max(0, self.free), self.state, self.reason,
-            self.pieces,
+            self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
         )  # fmt: skip
 
     def report_damage(self, name: str, place: Place, reason: str) -> None:

@@ -161,10 +161,18 @@ def test_sizes_durations_addresses() -> None:
 @pytest.mark.parametrize(("template", "minimal"), [(API_TEMPLATE, API), (DATA_TEMPLATE, DATA)])
 def test_the_starting_file_shows_the_defaults(template: str, minimal: str, tmp_path: Path) -> None:
     uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", template, flags=re.MULTILINE)
-    uncommented = re.sub(r"^secret_file.*\n", "", uncommented, flags=re.MULTILINE)
+    uncommented = re.sub(r"^(?:secret_file|metrics_listen).*\n", "", uncommented, flags=re.MULTILINE)
     plain = read(minimal.replace("/srv/a", "/srv/flare"))
     assert read(template) == plain
     assert read(uncommented) == plain
+
+
+def test_metrics_have_a_listener_of_their_own_or_none() -> None:
+    for text in (API, DATA):
+        assert read(text).metrics_listen is None
+        assert read(text + 'metrics_listen = "0.0.0.0:8001"\n').metrics_listen == Address("0.0.0.0", 8001)
+        check_mistake(text + 'metrics_listen = "8001"\n', "metrics_listen", "host:port")
+        check_mistake(text + 'listen = "127.0.0.1:7"\nmetrics_listen = "127.0.0.1:7"\n', "a port of its own")
 
 
 def test_the_man_page_names_every_key() -> None:

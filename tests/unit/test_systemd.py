@@ -27,7 +27,7 @@ async def refuse(request: Request, reply: Reply) -> None:
 
 
 def make_role(ready: trio.Event, reloaded: list[Config]) -> Role:
-    return Role(Server(refuse), ready.wait, lambda: "7 objects", reloaded.append)
+    return Role(Server(refuse), ready.wait, lambda: "7 objects", list, reloaded.append)
 
 
 @pytest.fixture

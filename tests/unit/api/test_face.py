@@ -370,8 +370,8 @@ async def test_no_node_may_go_down_while_chunks_wait_for_repair(autojump_clock: 
         call.cluster.members["data2"].full = True  # it answers again, and takes nothing
         call.cluster.members["data2"].down = False
         await trio.sleep(20)
-        assert (await call("GET", "/readyz?without=data2")).body == b"1 chunks wait for repair\n"
-        assert "1 chunks lack pieces and wait for repair, for" in str((await call("GET", "/status")).json["reasons"])
+        assert (await call("GET", "/readyz?without=data2")).body == b"chunks wait for repair: 1\n"
+        assert "chunks that lack pieces and wait for repair: 1, for" in str((await call("GET", "/status")).json["reasons"])
 
 
 async def test_what_a_failure_would_cost(autojump_clock: Clock) -> None:

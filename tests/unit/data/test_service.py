@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,6 +321,9 @@ async def test_the_inventory_comes_in_pages(tmp_path: Path) -> None:
 
 async def test_status_and_metrics(tmp_path: Path) -> None:
     async with data_node(tmp_path) as node:
+        assert (await node.call("GET", "/metrics"))[0] == 401  # not from this machine, whatever it knows
+        node.pool.close()
+        node.net.host = "127.0.0.1"
         await node.put(b"hello")
         await node.remote.get_small(NAME)
         status = await node.remote.status()
@@ -330,6 +334,8 @@ async def test_status_and_metrics(tmp_path: Path) -> None:
         code, fields, text = await node.call("GET", "/metrics")
         assert (code, fields["content-type"].split(";")[0]) == (200, "text/plain")
         assert b"flare_data_pieces_stored_total 1.0" in text
+        assert re.search(rb'flare_volume_syncs_total{path="[^"]+"} 1.0', text)
+        assert re.search(rb'flare_volume_records_total{path="[^"]+"} 1.0', text)
         assert b'flare_data_call_seconds_count{call="put_batch"} 1.0' in text
 
 
