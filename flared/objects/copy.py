@@ -56,7 +56,7 @@ async def _rewrite(
 ) -> PutResult:
     """Read and write at once. The reader holds memory while the put waits for its own, so it has a purse of its own,
     and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
-    chunks = replace(store.chunks, budget=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
+    chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
     async with store.copying, open_object(replace(store, chunks=chunks), source) as reading:
         said = headers or _headers_of(reading.manifest)
         return await put_object(store, target, _ReadingSource(reading), headers=said, when=when)

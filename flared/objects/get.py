@@ -71,7 +71,7 @@ def open_object(
 class _Opening(AbstractAsyncContextManager[Reading]):
     """What ``open_object`` enters and leaves. A class, because half of all small gets would be a generator's."""
 
-    __slots__ = ("_amount", "_large", "_name", "_names", "_range", "_store", "_when")
+    __slots__ = ("_amount", "_large", "_name", "_names", "_purse", "_range", "_store", "_when")
 
     def __init__(self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None) -> None:
         self._store = store
@@ -79,6 +79,7 @@ class _Opening(AbstractAsyncContextManager[Reading]):
         self._when = when
         self._range = wanted
         self._amount = 0
+        self._purse = store.chunks.units
         self._names: list[str] = []
         self._large: AbstractAsyncContextManager[Reading] | None = None
 
@@ -106,7 +107,9 @@ class _Opening(AbstractAsyncContextManager[Reading]):
     async def _read(self, record: ChunkRecord) -> bytes | memoryview:
         chunks = self._store.chunks
         amount = record.stored + record.size
-        if not chunks.budget.reserve_nowait(amount):
+        self._purse = chunks.units
+        if not chunks.units.reserve_nowait(amount):
+            self._purse = chunks.budget
             await chunks.budget.reserve(amount)
         self._amount = amount
         return await read_small(chunks, record)
@@ -123,7 +126,7 @@ class _Opening(AbstractAsyncContextManager[Reading]):
         chunks = self._store.chunks
         chunks.in_flight.end_read(self._names)
         if self._amount:
-            chunks.budget.give_back(self._amount)
+            self._purse.give_back(self._amount)
 
 
 class _Small:
@@ -281,7 +284,7 @@ class _WholeStream:
 
     async def prepare(self) -> None:
         """Begin to gather, if the budget has room now."""
-        lease = self._chunks.budget.lease_nowait(self._wanted.chunk.stored, beside=self._wanted.chunk.size)
+        lease = self._chunks.units.lease_nowait(self._wanted.chunk.stored, beside=self._wanted.chunk.size)
         if lease is not None:
             self._lease, self._ready = lease, trio.Event()
             self._nursery.start_soon(self._gather)
@@ -302,7 +305,7 @@ class _WholeStream:
                 raise self._error
         elif self._lease is None:
             chunk = self._wanted.chunk
-            lease = await self._chunks.budget.lease(chunk.stored, beside=chunk.size)
+            lease = await self._chunks.units.lease(chunk.stored, beside=chunk.size)
             try:
                 self._plain = await read_whole(self._chunks, chunk, lease.view)
             except BaseException:

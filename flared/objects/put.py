@@ -105,9 +105,10 @@ async def put_object(
 
 
 async def _put_small(target: _Target, body: BodySource, length: int, passing: BodyDigests) -> PutResult:
-    budget = target.store.chunks.budget
-    if not budget.reserve_nowait(length):
-        await budget.reserve(length)
+    stages = target.store.chunks.stages
+    if not stages.reserve_nowait(length):
+        # Many small bodies are on their way, perhaps slowly: as part of a lease, which a slow one is made to give up.
+        return await _put_large(target, body, passing)
     try:
         data = await body.read_all(length)
         if passing.wanted:
@@ -117,7 +118,7 @@ async def _put_small(target: _Target, body: BodySource, length: int, passing: Bo
             return await _put_empty(target)
         return await (_put_one_chunk(target, data) if length >= LARGE_SIZE else _put_unshared(target, data))
     finally:
-        budget.give_back(length)
+        stages.give_back(length)
 
 
 async def _put_unshared(target: _Target, plain: bytes) -> PutResult:
