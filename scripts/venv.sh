@@ -7,11 +7,15 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 
 is_python() { "$1" -c "import sys; raise SystemExit(not ($2))" >/dev/null 2>&1; }
 
-# Prints the first of python3.11, python3, … for which the condition on sys holds.
+# Prints the first interpreter for which the condition on sys holds: the distribution's own, which is built with all
+# optimisations, before others. Never that of an active virtual environment, which is about to be made anew.
 find_python() {
     local candidate
-    for candidate in python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 python3.12 python3.13; do
-        if is_python "$candidate" "$1"; then command -v "$candidate"; return; fi
+    for candidate in /usr/bin/python3 /usr/bin/python3.11 python3.11 python3 python3.12 python3.13; do
+        if is_python "$candidate" "$1"; then
+            "$candidate" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+            return
+        fi
     done
     return 1
 }
