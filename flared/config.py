@@ -25,6 +25,8 @@ from flared.names import NodeName, parse_node
 
 T = TypeVar("T")
 
+FORMAT = 1
+"""Of the TOML files; raised when a key gets another meaning. A file that does not say is of the first."""
 API_PORT = 8000
 DATA_PORT = 9000
 SECRET_BYTES_MIN = 16
@@ -123,6 +125,9 @@ def load_config(file: Path) -> Config:
 
 def parse_config(table: Mapping[str, object], file: Path) -> Config:
     """The configuration in a parsed TOML file; relative paths are relative to ``file``. Raises ConfigError."""
+    form = table.get("format", FORMAT)
+    if form != FORMAT:  # what its keys mean is not known: name no other mistakes
+        raise ConfigError([f"{file}: format: {_show(form)} is not allowed; this version of Flare knows format {FORMAT}"])
     reader = Reader(table, file)
     role = reader.read("role", None, _one_of(*READERS))
     if reader.mistakes:
@@ -146,7 +151,7 @@ class Reader:
 
     def __init__(self, table: Mapping[str, object], file: Path) -> None:
         self._values: dict[str, object] = {}
-        self._known = ["role"]
+        self._known = ["role", "format"]
         self._file = file
         self.mistakes: list[str] = []
         for key, value in table.items():

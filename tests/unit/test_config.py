@@ -180,3 +180,11 @@ def test_the_man_page_names_every_key() -> None:
     for template in (API_TEMPLATE, DATA_TEMPLATE):
         for key in re.findall(r"^(?:# )?([a-z_]+) = ", template, flags=re.MULTILINE):
             assert re.search(rf"^\.B {key}$", page, flags=re.MULTILINE), key
+
+
+@pytest.mark.parametrize("form", [2, 0, "1"])
+def test_a_file_of_a_format_that_is_not_known_is_refused(tmp_path: Path, form: object) -> None:
+    file = tmp_path / "api.toml"
+    with pytest.raises(ConfigError, match=r"^\S+: format: .* this version of Flare knows format 1$"):
+        parse_config({"role": "api", "format": form, "strange": 1}, file)
+    assert parse_config({"role": "api", "format": 1}, file) == parse_config({"role": "api"}, file)
