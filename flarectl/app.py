@@ -9,7 +9,7 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # in newer versions it passes through
 
 from flarectl import render
-from flarectl.commands import bucket, cat, completion, config, cp, get, ls, mv, node, put, rm, stat, status
+from flarectl.commands import bucket, cat, completion, config, cp, doctor, get, ls, mv, node, put, rm, stat, status
 from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, from_os
 from flarectl.lean import LeanCommand, LeanGroup
 from flarectl.options import COMPLETE_VARIABLE, ENDPOINT, Globals
@@ -76,6 +76,7 @@ for function in (put.put, get.get, cat.cat, ls.ls, rm.rm, stat.stat, cp.cp, mv.m
     app.command(cls=LeanCommand)(function)
 app.add_typer(bucket.app, name="bucket")
 app.command(cls=LeanCommand)(status.status)
+app.command(cls=LeanCommand)(doctor.doctor)
 app.add_typer(node.app, name="node")
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flarectl.answers import Bucket, Chunk, Entry, FailureCost, Node, ObjectInfo, Status
     from flarectl.target import Target
+    from flared.findings import Finding
 
 _STYLES = {
     "ok": "green",
@@ -33,6 +34,8 @@ _STYLES = {
     "draining": "cyan",
     "empty": "cyan",
     "down": "bold red",
+    "warning": "bold magenta",
+    "critical": "bold red",
     "offline": "bold red",
     "failed": "bold red",
     "readonly": "bold red",
@@ -220,6 +223,20 @@ def bucket_record(bucket: Bucket) -> dict[str, object]:
 def show_status(status: Status) -> None:
     """The cluster on one screen."""
     make_console().print(_status_screen(status))
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """What is wrong and what to type; commands stay whole, so that they can be copied."""
+    from rich.text import Text
+
+    from flared.findings import screen
+
+    console = make_console()
+    for line in screen(findings, console.width):
+        word = line.partition(" ")[0]
+        text = Text(harmless(line))
+        text.stylize(_STYLES.get(word, ""), 0, len(word))
+        console.print(text, soft_wrap=True)
 
 
 class StatusWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -80,3 +81,18 @@ def summary(findings: Sequence[Finding]) -> str:
         words.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
     well = counts[Severity.OK]
     return ", ".join([*words, f"{well} check{' is' if well == 1 else 's are'} well"])
+
+
+def screen(findings: Sequence[Finding], width: int) -> list[str]:
+    """What is wrong and what to type; a command is never broken, so that it can be copied."""
+    lines = []
+    for finding in findings:
+        if finding.severity is Severity.OK:
+            continue
+        head = f"{finding.severity.word:<8}  {finding.code}  "
+        indent = " " * len(head)
+        lines += textwrap.wrap(
+            finding.cause, width, initial_indent=head, subsequent_indent=indent, break_long_words=False
+        )
+        lines.append(f"{indent}> {finding.command}")
+    return [*lines, summary(findings)]

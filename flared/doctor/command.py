@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 from flared.doctor.checks import CHECKS
 from flared.doctor.gather import default_files, gather
-from flared.findings import Finding, Severity, diagnose, summary, worst
+from flared.findings import diagnose, screen, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,18 +29,3 @@ def run_doctor(files: Sequence[Path], *, as_json: bool) -> int:
         for line in screen(findings, min(width, WIDTH_MAX)):
             print(line)
     return int(worst(findings))
-
-
-def screen(findings: Sequence[Finding], width: int) -> list[str]:
-    """What is wrong and what to type; a command is never broken, so that it can be copied."""
-    lines = []
-    for finding in findings:
-        if finding.severity is Severity.OK:
-            continue
-        head = f"{finding.severity.word:<8}  {finding.code}  "
-        indent = " " * len(head)
-        lines += textwrap.wrap(
-            finding.cause, width, initial_indent=head, subsequent_indent=indent, break_long_words=False
-        )
-        lines.append(f"{indent}> {finding.command}")
-    return [*lines, summary(findings)]

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from flared.__main__ import main
-from flared.doctor.command import screen
 from flared.doctor.facts import Mount, Package, Unit
 from flared.doctor.gather import find_mount, gather, parse_packages, parse_unit
-from flared.findings import Finding, Severity
+from flared.findings import Finding, Severity, screen
 
 TABLE = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro

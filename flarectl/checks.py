@@ -1,0 +1,182 @@
+"""Checks: from what the api node says of a cluster to what is wrong with it. ``docs/doctor.md`` explains each."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from flared.chunks.scheme import Scheme, parse_scheme
+from flared.errors import BadRequest
+from flared.findings import Check, Severity, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flarectl.answers import Node, Status
+
+SKEW_SECONDS_MAX = 2.0
+"""Beyond it logs of two hosts cannot be read side by side."""
+SKEW_SECONDS_RISKY = 60.0
+"""What is due for deletion goes by the clock."""
+USED_SHARE_MAX = 0.85
+USED_SHARE_RISKY = 0.95
+AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
+SOUND_VOLUMES = {"ok", "full", "replaying"}
+
+
+class Cluster(NamedTuple):
+    """What was seen of it; None where nothing was said."""
+
+    status: Status
+    lost_chunks: int = 0
+    api_ahead_seconds: float | None = None
+    """The api node's clock less ours."""
+    ahead_seconds: Mapping[str, float] = {}
+    """The clocks of data nodes less the api node's."""
+    schemes: Sequence[str] = ()
+    """Of the buckets."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The data nodes."""
+        return [node for node in self.status.nodes if node.role == "data"]
+
+
+def check_nodes(cluster: Cluster) -> list[Trouble]:
+    """Nodes that are away, or take nothing."""
+    if not cluster.nodes:
+        command = "on each data host: flared init data --api URL --secret-file FILE"
+        return [Trouble(Severity.CRITICAL, "there is no data node: nothing can be stored", command)]
+    troubles = []
+    for node in cluster.nodes:
+        command = f"on {_host(node)}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"
+        if node.state in AWAY:
+            troubles.append(Trouble(AWAY[node.state], f"node {node.name} is {node.state}", command))
+        elif node.state == "full":
+            cause = f"node {node.name} takes no new data: none of its volumes has room or is writable"
+            troubles.append(Trouble(Severity.WARNING, cause, f"flarectl node show {shlex.quote(node.name)}"))
+    return troubles
+
+
+def check_volumes(cluster: Cluster) -> list[Trouble] | None:
+    return (
+        [
+            Trouble(
+                Severity.CRITICAL,
+                f"volume {volume.path} on node {node.name} is {volume.state}",
+                f"on {_host(node)}: flared doctor",
+            )
+            for node in cluster.nodes
+            for volume in node.volumes
+            if volume.state not in SOUND_VOLUMES
+        ]
+        if any(node.volumes for node in cluster.nodes)
+        else None
+    )
+
+
+def check_schemes(cluster: Cluster) -> list[Trouble] | None:
+    """Whether there are as many nodes as the schemes have pieces."""
+    schemes = {scheme for scheme in map(_scheme, cluster.schemes) if scheme}
+    known, usable = len(cluster.nodes), sum(node.state == "online" for node in cluster.nodes)
+    troubles = []
+    for scheme in sorted(schemes, key=lambda scheme: -scheme.pieces):
+        command = "flarectl bucket ls; on one more host: flared init data --api URL --secret-file FILE"
+        if usable < scheme.quorum:
+            cause = f"buckets with {scheme.text} take no writes: that wants {scheme.quorum} nodes, {usable} take any"
+            troubles.append(Trouble(Severity.CRITICAL, cause, command))
+        elif known < scheme.pieces:
+            cause = f"{scheme.text} wants {scheme.pieces} data nodes, and there are {known}: objects lack copies"
+            troubles.append(Trouble(Severity.WARNING, cause, command))
+    return troubles if schemes else None
+
+
+def check_domains(cluster: Cluster) -> list[Trouble] | None:
+    """Whether one failure takes all."""
+    if len(cluster.nodes) < 2:
+        return None
+    hosts, zones = {_host(node) for node in cluster.nodes}, {node.zone for node in cluster.nodes}
+    count = len(cluster.nodes)
+    if len(hosts) == 1:
+        cause = f"all {count} data nodes are on one host, {hosts.pop()}: its failure takes every copy"
+        return [Trouble(Severity.WARNING, cause, "on another host: flared init data --api URL --secret-file FILE")]
+    if len(zones) == 1:
+        cause = f"all {count} data nodes are in one zone, {zones.pop()}: nothing says which of them fail together"
+        command = "on each data host: set zone in /etc/flare/data.toml; systemctl restart flared@data"
+        return [Trouble(Severity.WARNING, cause, command)]
+    return []
+
+
+def check_chunks(cluster: Cluster) -> list[Trouble]:
+    troubles = []
+    if cluster.lost_chunks:
+        cause = f"{cluster.lost_chunks} chunks have no good piece that can be reached: their objects cannot be read"
+        troubles.append(
+            Trouble(Severity.CRITICAL, cause, "flarectl node ls; bring back the nodes and disks that are away")
+        )
+    if cluster.status.degraded_chunks:
+        cause = f"{cluster.status.degraded_chunks} chunks lack pieces and wait for repair"
+        troubles.append(Trouble(Severity.WARNING, cause, "flarectl status --watch"))
+    return troubles
+
+
+def check_room(cluster: Cluster) -> list[Trouble] | None:
+    troubles = []
+    nodes = [node for node in cluster.status.nodes if node.capacity]
+    for node in nodes:
+        share = node.used / node.capacity
+        what = "the metadata's disk on" if node.role == "api" else "data node"
+        if share > USED_SHARE_MAX:
+            severity = Severity.CRITICAL if share > USED_SHARE_RISKY else Severity.WARNING
+            command = "add a disk or a host (docs/operations.md)" if node.role == "data" else f"on {_host(node)}: df -h"
+            troubles.append(Trouble(severity, f"{what} {node.name} is {share:.0%} full", command))
+    return troubles if nodes else None
+
+
+def check_versions(cluster: Cluster) -> list[Trouble] | None:
+    versions: dict[str, list[str]] = {}
+    for node in cluster.status.nodes:
+        if node.version:
+            versions.setdefault(node.version, []).append(node.name)
+    if len(versions) <= 1:
+        return [] if versions else None
+    cause = "nodes run several versions: " + "; ".join(f"{v} on {', '.join(names)}" for v, names in versions.items())
+    command = "on each host: apt install ./python3-flare_*.deb ./flared_*.deb; data hosts first"
+    return [Trouble(Severity.WARNING, cause, command)]
+
+
+def check_clocks(cluster: Cluster) -> list[Trouble] | None:
+    known = {f"node {name}": (seconds, "the api node") for name, seconds in cluster.ahead_seconds.items()}
+    if cluster.api_ahead_seconds is not None:
+        known["the api node"] = (cluster.api_ahead_seconds, "this machine")
+    troubles = []
+    for who, (seconds, whom) in known.items():
+        if abs(seconds) > SKEW_SECONDS_MAX:
+            severity = Severity.CRITICAL if abs(seconds) > SKEW_SECONDS_RISKY else Severity.WARNING
+            cause = f"the clock of {who} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} {whom}"
+            troubles.append(Trouble(severity, cause, "timedatectl on both; apt install chrony"))
+    return troubles if known else None
+
+
+CHECKS: Sequence[Check[Cluster]] = (
+    Check("F501", "all data nodes are here and take writes", check_nodes),
+    Check("F502", "all volumes are sound", check_volumes),
+    Check("F503", "there are nodes enough for the schemes of the buckets", check_schemes),
+    Check("F504", "no single host or zone holds every copy", check_domains),
+    Check("F505", "no chunk lacks a piece", check_chunks),
+    Check("F506", "there is room", check_room),
+    Check("F507", "all nodes run one version", check_versions),
+    Check("F508", "the clocks agree", check_clocks),
+)
+
+
+def _host(node: Node) -> str:
+    return node.address.rpartition(":")[0] or node.name
+
+
+def _scheme(text: str) -> Scheme | None:
+    """None for one that only newer versions know."""
+    try:
+        return parse_scheme(text)
+    except BadRequest:
+        return None

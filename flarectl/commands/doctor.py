@@ -1,0 +1,71 @@
+"""flarectl doctor"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer  # noqa: TC002  # typer itself evaluates the annotations
+
+from flarectl import options
+
+if TYPE_CHECKING:
+    from flarectl.checks import Cluster
+    from flarectl.client import Client
+
+ANSWER_SECONDS_MAX = 2.0
+"""A slower answer tells too little of the api node's clock."""
+
+
+def doctor(ctx: typer.Context, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> int:
+    """Tell what is wrong with the cluster, and what to type.
+
+    Ends with exit code 0 if nothing is wrong, 1 after a warning, 2 if data is at risk.
+    """
+    from flarectl import render
+    from flarectl.checks import CHECKS
+    from flarectl.client import Client
+    from flarectl.errors import ExitCode
+    from flared.findings import diagnose, worst
+
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        findings = diagnose(CHECKS, _gather(client))
+    if json:
+        for finding in findings:
+            render.say_json(finding.record())
+    else:
+        render.show_findings(findings)
+    return ExitCode(worst(findings))
+
+
+def _gather(client: Client) -> Cluster:
+    from flarectl.checks import Cluster
+
+    before = time.time()
+    status, answer = client.status()
+    after = time.time()
+    fields = answer if isinstance(answer, dict) else {}
+    theirs, lost = _number(fields.get("time")), _number(fields.get("lost_chunks"))
+    ahead = None if theirs is None or after - before > ANSWER_SECONDS_MAX else theirs - (before + after) / 2
+    return Cluster(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client))
+
+
+def _clocks(nodes: object) -> dict[str, float]:
+    """How far each data node's clock is ahead of the api node's, where one is known."""
+    records = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+    seconds = {str(node.get("name")): _number(node.get("clock_ahead_seconds")) for node in records}
+    return {name: ahead for name, ahead in seconds.items() if ahead is not None}
+
+
+def _schemes(client: Client) -> list[str]:
+    """Of the buckets, if they can be asked for."""
+    from flarectl.errors import Failure
+
+    try:
+        return sorted({bucket.scheme for bucket in client.buckets()})
+    except Failure:
+        return []
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

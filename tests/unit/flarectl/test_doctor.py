@@ -1,0 +1,115 @@
+"""Each finding of a cluster, and its absence."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flarectl.answers import Node, NodeVolume, Status
+from flarectl.checks import CHECKS, Cluster
+from flared.findings import Severity, diagnose, worst
+
+if TYPE_CHECKING:
+    from tests.support.fake_api import FakeApi
+    from tests.unit.flarectl.conftest import Run
+
+OK, WARNING, CRITICAL = Severity
+NODES = tuple(
+    Node(
+        name=f"data{n}", role="data", state="online", zone=f"rack{n}", address=f"10.0.0.{n}:9000", version="0.2",
+        used=10, capacity=100, last_seen_seconds=1.0, pieces=5, state_since_seconds=60.0,
+        volumes=(NodeVolume("/srv/a", "ok", 10, 100),), advice=(),
+    )
+    for n in (1, 2, 3)
+)  # fmt: skip
+API = NODES[0]._replace(name="api", role="api", zone="", address="10.0.0.9:8000", volumes=())
+STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES))
+WELL = Cluster(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])
+
+
+def nodes(*wanted: Node, schemes: tuple[str, ...] = ()) -> Cluster:
+    return WELL._replace(status=STATUS._replace(nodes=(API, *wanted)), schemes=schemes)
+
+
+def first(**change: object) -> Cluster:
+    return nodes(NODES[0]._replace(**change), *NODES[1:])  # type: ignore[arg-type]
+
+
+def test_a_sound_cluster_has_every_check_well() -> None:
+    findings = diagnose(CHECKS, WELL)
+    assert [finding.code for finding in findings] == [check.code for check in CHECKS]
+    assert worst(findings) is OK
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "word", "cluster"),
+    [
+        ("F501", CRITICAL, "no data node", nodes()),
+        ("F501", WARNING, "data1 is suspect", first(state="suspect")),
+        ("F501", CRITICAL, "data1 is offline", first(state="offline")),
+        ("F501", WARNING, "takes no new data", first(state="full")),
+        ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(NodeVolume("/srv/a", "failed", 0, 0),))),
+        ("F503", WARNING, "replica:4 wants 4", nodes(*NODES, schemes=("replica:4",))),
+        ("F503", CRITICAL, "take no writes", nodes(*NODES, schemes=("replica:9",))),
+        ("F504", WARNING, "one host, h", nodes(*(node._replace(address="h:1") for node in NODES))),
+        ("F504", WARNING, "one zone, z", nodes(*(node._replace(zone="z") for node in NODES))),
+        ("F505", WARNING, "7 chunks lack", WELL._replace(status=STATUS._replace(degraded_chunks=7))),
+        ("F505", CRITICAL, "2 chunks have no good", WELL._replace(lost_chunks=2)),
+        ("F506", WARNING, "90% full", first(used=90)),
+        ("F506", CRITICAL, "99% full", first(used=99)),
+        ("F507", WARNING, "0.1 on data1", first(version="0.1")),
+        ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
+        ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),
+    ],
+)
+def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, word: str, cluster: Cluster) -> None:
+    found = [finding for finding in diagnose(CHECKS, cluster) if finding.severity]
+    assert [(finding.code, finding.severity) for finding in found] == [(code, severity)]
+    assert word in found[0].cause
+    assert found[0].command
+
+
+def test_one_node_alone_is_no_failure_domain_to_speak_of() -> None:
+    assert "F504" not in {finding.code for finding in diagnose(CHECKS, nodes(NODES[0], schemes=("replica:1",)))}
+
+
+def test_what_was_not_told_is_not_called_well() -> None:
+    bare = Status("ok", "", 0, 0, 0, 0, (), (), ())
+    assert {finding.code for finding in diagnose(CHECKS, Cluster(bare, schemes=["rs:4+2"]))} == {"F501", "F505"}
+
+
+def test_the_command_ends_with_the_severity(api: FakeApi, run: Run) -> None:
+    node = {"name": "data1", "role": "data", "state": "online", "zone": "z", "address": "h:1", "version": "0.1.0"}
+    api.status |= {"time": time.time() + 1000, "lost_chunks": 0, "nodes": [node | {"clock_ahead_seconds": 5.5}]}
+    code, out, _ = run("doctor", "--json")
+    records = [json.loads(line) for line in out.splitlines()]
+    clocks = [record["cause"] for record in records if record["code"] == "F508"]
+    assert code == 2
+    assert any("the api node is 1000.0 s ahead" in cause or "the api node is 999." in cause for cause in clocks)
+    assert any("node data1 is 5.5 s ahead" in cause for cause in clocks)
+    code, out, _ = run("doctor")
+    assert code == 2
+    assert "critical  F508" in out
+    assert "> timedatectl" in out
+
+
+def test_an_api_node_that_says_little_is_looked_at_all_the_same(api: FakeApi, run: Run) -> None:
+    api.status = {"health": "ok", "nodes": [{"name": "data1", "clock_ahead_seconds": "?"}]}
+    code, out, err = run("doctor")
+    assert (code, err) == (2, "")
+    assert "F501" in out
+
+
+def test_an_endpoint_where_nobody_is(run: Run) -> None:
+    code, _, err = run("doctor", "--endpoint", "http://127.0.0.1:1")
+    assert code == 5
+    assert "cannot reach" in err
+
+
+def test_every_code_is_documented() -> None:
+    text = Path(__file__).parents[3].joinpath("docs/doctor.md").read_text()
+    assert all(f"| {check.code} | " in text for check in CHECKS)
