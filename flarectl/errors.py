@@ -138,7 +138,8 @@ _CLASSES: tuple[tuple[type[FlareError], type[Failure]], ...] = (
     (errors.ConfigError, Usage),
 )
 
-_STATUSES = {404: NotFound, 412: Exists, 408: Temporary, 429: Temporary}
+_STATUSES = {412: Exists, 408: Temporary, 429: Temporary}
+_MISSING = (NoBucket, NotFound)
 
 
 def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
@@ -154,6 +155,9 @@ def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = ""
         kind = _class_of(known)
     else:
         kind = _STATUSES.get(status, Temporary if status >= 500 else Refusal)
+    if status == 404 and kind not in _MISSING:
+        # Any web server says so of a path it does not know: no reason to tell of an object that it is not there.
+        kind, message = Refusal, f"{endpoint} is no api node of Flare; is the endpoint right?"
     message = message or f"{endpoint} answered with HTTP status {status}, not as Flare would"
     failure = kind(message, code=code, request_id=request_id)
     if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():

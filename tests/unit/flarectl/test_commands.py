@@ -423,10 +423,18 @@ def test_a_server_that_is_not_flare_is_said_to_be_none(api: FakeApi, run: Run) -
         handler.reply(404, b"<html>nginx")  # type: ignore[attr-defined]
         return True
 
-    api.fail("GET", "/bucket", html)
-    done = run("ls")
-    assert done.code == 4
-    assert "not as Flare would" in done.err
+    api.fail("GET", "/bucket", html, times=9)
+    api.fail("HEAD", "/bucket", html, times=9)
+    for words in (["ls"], ["stat", "a"], ["cat", "a"], ["get", "a"]):
+        done = run(*words)
+        assert done.code == 6
+        assert f"{api.endpoint} is no api node of Flare; is the endpoint right?" in done.err
+
+
+def test_a_data_node_is_no_endpoint(api: FakeApi, run: Run) -> None:
+    api.answer_with("GET", "/bucket", 404, "NoSuchPath", times=9)
+    done = run("stat", "a")
+    assert (done.code, "is the endpoint right?" in done.err) == (6, True)
 
 
 def test_keys_cannot_write_to_the_terminal(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
