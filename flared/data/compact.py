@@ -9,15 +9,14 @@ even one that goes with it: of two names unlinked together a power cut may bring
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import trio
 
 from flared.data.buffers import PieceBuffer
-from flared.data.disk import File
 from flared.data.index import Index, Mark, SegmentRow
 from flared.data.record import (
     ALIGNED,
@@ -33,8 +32,13 @@ from flared.data.record import (
     record_length,
 )
 from flared.data.segment import Scan, Segment
-from flared.data.volume import Volume
 from flared.errors import Damaged, FlareError, SegmentCorrupt, VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flared.data.disk import File
+    from flared.data.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +157,8 @@ class Compactor:
             self._broken.update(group)
             log.error("event=compaction_failed segments=%s error=%r", _listed(group), str(error))
             return
-        await volume.threads.background.run(self._unlink, group)
+        paths = [volume.segments.forget(segment) for segment in group]
+        await volume.threads.background.run(self._unlink, paths)
         after = target.segment.allocated if target else 0
         log.info("event=compacted path=%s segments=%s bytes=%d left=%d", volume.path, _listed(group), before, after)
 
@@ -199,13 +204,10 @@ class Compactor:
         finally:
             file.close()
 
-    def _unlink(self, group: list[int]) -> None:
+    def _unlink(self, paths: list[str]) -> None:
         """In a thread, once the index needs them no more. What is left by a failure goes at the next start."""
-        segments = self._volume.segments
         try:
-            for segment in group:
-                segments.remove(segment)
-            segments.sync_directory()
+            self._volume.segments.unlink(paths)
         except FlareError as error:  # no tombstone may be dropped while a name of what it kills may come back
             self._volume.stop_writes(str(error))
 

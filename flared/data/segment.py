@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from flared.data.buffers import aligned_memory
-from flared.data.disk import Disk, File
 from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.record import (
     BLOCK,
@@ -30,6 +28,12 @@ from flared.data.record import (
     parse_record,
 )
 from flared.errors import SegmentCorrupt, VolumeFailed
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+    from flared.data.disk import Disk, File
 
 log = logging.getLogger(__name__)
 
@@ -161,12 +165,25 @@ class Segments:
         if opened.retired and not opened.users:
             opened.file.close()
 
-    def remove(self, segment: int) -> None:
-        """Unlink the file; those who have it open read on."""
+    def forget(self, segment: int) -> str:
+        """Give out the segment no more; those who have it open read on. The path of the file, to be unlinked.
+
+        On the event loop, like ``lease`` and ``release``: in a thread it would pull the table from under them.
+        """
         known = self.known.pop(segment)
         if segment in self._open:
             self._retire(segment)
-        self._disk.remove(known.path)
+        return known.path
+
+    def unlink(self, paths: Sequence[str]) -> None:
+        """Remove the files for good."""
+        for path in paths:
+            self._disk.remove(path)
+        self.sync_directory()
+
+    def remove(self, segment: int) -> None:
+        """``forget`` and unlink at once, while nobody reads yet."""
+        self._disk.remove(self.forget(segment))
 
     def sync_directory(self) -> None:
         self._disk.sync_directory(self._path)
