@@ -39,13 +39,14 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     """The state of everything this api node knows; from memory, without a scan."""
     members = tuple(membership.members())
     heal = upkeep.heal.statistics()
-    reasons = [*_about_writes(store, members), *_about_nodes(members), *_about_chunks(heal)]
+    writes = _about_writes(store, members)
+    reasons = [*writes, *_about_nodes(members), *_about_chunks(heal)]
     down = obstacle(store, membership)
     health: Health = "down" if down else "degraded" if reasons else "ok"
     return ClusterStatus(
         health,
         tuple(reasons),
-        tuple(_advise(members, heal)),
+        tuple(_advise(members, heal, lacking=bool(writes))),
         membership.cluster,
         store.totals.now(),
         members,
@@ -107,11 +108,11 @@ def _about_chunks(heal: HealStatistics) -> list[str]:
     return reasons
 
 
-def _advise(members: tuple[Member, ...], heal: HealStatistics) -> list[str]:
+def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool) -> list[str]:
     """What to type next, the most urgent first."""
     lines = [line for member in members for line in advise(member)[:1]]
-    if not members:
-        lines.append("on each data host: flared init data --api URL --secret-file FILE")
+    if lacking and not lines:
+        lines.append("on a further data host: flared init data --api URL --secret-file FILE")
     if heal.backlog and not lines:
         lines.append("flarectl status --watch    (repair goes on by itself)")
     return lines

@@ -371,7 +371,16 @@ async def test_no_node_may_go_down_while_chunks_wait_for_repair(autojump_clock: 
         call.cluster.members["data2"].down = False
         await trio.sleep(20)
         assert (await call("GET", "/readyz?without=data2")).body == b"chunks wait for repair: 1\n"
-        assert "chunks that lack pieces and wait for repair: 1, for" in str((await call("GET", "/status")).json["reasons"])
+        assert "chunks that lack pieces and wait for repair: 1, for" in str(
+            (await call("GET", "/status")).json["reasons"]
+        )
+
+
+async def test_too_few_nodes_want_another_one(autojump_clock: Clock) -> None:
+    async with serving(Cluster(1)) as call:
+        status = (await call("GET", "/status")).json
+        assert status["health"] == "down"
+        assert "flared init data" in str(status["advice"])
 
 
 async def test_what_a_failure_would_cost(autojump_clock: Clock) -> None:
