@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
@@ -34,11 +35,12 @@ def copy_database(source: Path, target: Path, *, writable: bool, pause: float = 
     descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC)
     steps = 0
 
-    def keep_synced(_status: int, _left: int, _pages: int) -> None:
+    def go_easy(_status: int, _left: int, _pages: int) -> None:
         nonlocal steps
         steps += 1
         if steps % SYNC_STEPS == 0:
             os.fdatasync(descriptor)
+        time.sleep(pause)  # the parameter of that name of ``backup`` is for a locked file only
 
     try:
         with closing(_open(source, "rw" if writable else "ro")) as reader, closing(_open(target, "rw")) as writer:
@@ -46,7 +48,7 @@ def copy_database(source: Path, target: Path, *, writable: bool, pause: float = 
             writer.execute("PRAGMA synchronous = OFF")  # a copy that was broken off is worth nothing
             reader.execute("BEGIN")  # a copy that does not hold its moment begins again after every commit
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            reader.backup(writer, pages=STEP_PAGES, progress=keep_synced, sleep=pause)
+            reader.backup(writer, pages=STEP_PAGES, progress=go_easy)
             writer.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, without a log beside it
         os.fsync(descriptor)
     finally:

@@ -13,7 +13,7 @@ from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_ba
 from flared.config import ApiConfig, load_config
 from flared.errors import Busy, ConfigError
 from flared.meta import keys
-from flared.meta.backup import Copy
+from flared.meta.backup import STEP_SECONDS, Copy
 from flared.meta.open import open_kv
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ async def test_a_backup_holds_what_was_committed_when_it_began(config: ApiConfig
     assert {path.name for path in found(tmp_path)} == {
         "api.toml", "copy.db", "meta.db", "meta.db.lock", "meta.db.reserve"
     }  # fmt: skip
+
+
+async def test_a_backup_rests_after_each_mebibyte(
+    config: ApiConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_kv(str(config.metadata)) as kv:
+        await kv.commit({}, {b"object/b/large%d" % number: bytes(100_000) for number in range(50)})
+    rests: list[float] = []
+    monkeypatch.setattr("flared.meta.backup.time.sleep", rests.append)
+    back_up(config, tmp_path / "copy.db", keep=None, overwrite=False, say=silent)
+    assert len(rests) >= 5
+    assert set(rests) == {STEP_SECONDS}
 
 
 async def test_a_restore_shares_nothing_keeps_orphans_and_what_was_there(config: ApiConfig, tmp_path: Path) -> None:
