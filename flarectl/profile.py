@@ -52,6 +52,13 @@ def proof() -> dict[str, str]:
     path, origin = find_secret_file()
     if not path:
         return {}
+    from flared.access.keys import API_AUDIENCE, authorization, node_token
+
+    return {"authorization": authorization(node_token(read_secret(path, origin), API_AUDIENCE))}
+
+
+def read_secret(path: str, origin: str) -> bytes:
+    """The secret in the file. Raises Failure."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -62,15 +69,14 @@ def proof() -> dict[str, str]:
         raise Usage(f"{path} can be read by everybody on this machine: chmod o= {path}")
     if not secret:
         raise Usage(f"{path} is empty: it should hold the secret of the cluster")
-    from flared.access.keys import API_AUDIENCE, authorization, node_token
-
-    return {"authorization": authorization(node_token(secret, API_AUDIENCE))}
+    return secret
 
 
 def check_endpoint(text: str, origin: str) -> str:
     """The URL without a trailing slash; raises Usage with what is allowed."""
     allowed = "write http://HOST:PORT, such as http://10.0.0.1:8000"
-    url = urlsplit(text if "://" in text else f"http://{text}")
+    # One word alone is rather a slip than the name of a host that has an api node at port 80.
+    url = urlsplit(text if "://" in text else f"http://{text}" if ":" in text else "")
     try:
         port_is_good = url.port is None or url.port > 0
     except ValueError:

@@ -17,10 +17,16 @@ VALUE = typer.Argument(..., metavar="VALUE", show_default=False, help='An empty 
 def set_setting(name: str = NAME, value: str = VALUE) -> None:
     """Keep a setting, such as: flarectl config set endpoint http://10.0.0.1:8000"""
     from flarectl import render
-    from flarectl.profile import write_setting
+    from flarectl.errors import Failure
+    from flarectl.profile import read_secret, read_settings, write_setting
 
     path = write_setting(name, value)
     render.say(f"{name} {'is kept in' if value else 'is no longer in'} {path}")
+    if name == "secret_file" and value:
+        try:
+            read_secret(read_settings()[name], str(path))
+        except Failure as failure:  # the file may be about to come
+            render.complain(f"warning: {failure}")
 
 
 @app.command("get", cls=LeanCommand)

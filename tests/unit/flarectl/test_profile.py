@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flarectl import profile
 from flarectl.errors import Usage
 from flared.access.keys import API_AUDIENCE, authorization, node_token
-from tests.support.fake_api import FakeApi
 from tests.unit.flarectl.conftest import KIB, Run
+
+if TYPE_CHECKING:
+    from tests.support.fake_api import FakeApi
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +31,7 @@ def test_the_flag_comes_before_the_environment_before_the_file(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "text", ["ftp://x", "http://", "http://h:x", "http://h:0", "http://h/path", "http://u@h", "a b"]
+    "text", ["bla", "ftp://x", "http://", "http://h:x", "http://h:0", "http://h/path", "http://u@h", "a b"]
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
     with pytest.raises(Usage, match="is no endpoint"):
@@ -62,6 +65,15 @@ def test_settings_are_kept_shown_and_forgotten(run: Run, home: Path) -> None:
     assert run("config", "get", "endpoint").code == 4
     assert run("config", "set", "colour", "red").code == 2
     assert run("config", "set", "endpoint", "https://x").code == 2
+    assert run("config", "set", "endpoint", "bla").code == 2
+    assert not home.read_text()
+
+
+def test_a_secret_that_cannot_be_read_is_kept_with_a_warning(run: Run, home: Path) -> None:
+    done = run("config", "set", "secret_file", "/nonexistent")
+    assert (done.code, "/nonexistent" in home.read_text()) == (0, True)
+    assert done.err.startswith("flarectl: warning: /nonexistent")
+    assert "no such file" in done.err
 
 
 def test_the_flag_may_stand_before_the_command(run: Run) -> None:
