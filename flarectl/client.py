@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from flared.names import BucketName
+
 PAGE = 1000
 """Keys asked for at once."""
 CHUNK_PAGE = 500
@@ -146,8 +148,10 @@ class Client:
         content = json.dumps(settings).encode() if settings else b""
         return self._checked(self._send("PUT", f"/bucket/{name}", content=content)).status == 201
 
-    def remove_bucket(self, name: str) -> None:
-        """Refusal while it holds objects."""
+    def remove_bucket(self, name: BucketName) -> None:
+        """Refusal while it holds objects, NoBucket if it is not there."""
+        # The removal alone is content with what is not there.
+        self.list_page(Target(name, ""), limit=1)
         self._change("DELETE", f"/bucket/{name}")
 
     def status(self) -> tuple[Status, object]:

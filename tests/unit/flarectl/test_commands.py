@@ -104,6 +104,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["cp", "nothing", "x"], 4, "no object"),
         (["mv", "p/a", "q", "x"], 2, "ends in a slash"),
         (["bucket", "rm", "default"], 6, "still holds objects"),
+        (["bucket", "rm", "nope"], 3, "there is no bucket nope"),
         (["bucket", "create", "NO"], 2, "no bucket name"),
         (["ls", "--endpoint", "https://x"], 2, "TLS"),
         (["ls", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
