@@ -35,6 +35,9 @@ OTHERS_READ, OTHERS_WRITE, GROUP_READ, GROUP_WRITE = 0o004, 0o002, 0o040, 0o020
 def check_configured(host: Host) -> list[Trouble]:
     if host.nodes:
         return []
+    if host.user != "root":  # the directory is closed to others, so none can be seen where some may be
+        cause = f"no TOML file can be seen in /etc/flare as user {host.user}"
+        return [Trouble(Severity.WARNING, cause, "sudo flared doctor")]
     return [Trouble(Severity.WARNING, "this host has no node: there is no TOML file in /etc/flare", "man flared")]
 
 
@@ -44,7 +47,7 @@ def check_mistakes(host: Host) -> list[Trouble] | None:
         command = f"flared check-config {_word(node.file)}"
         for mistake in node.mistakes:
             if host.user != "root" and "Permission denied" in mistake:
-                cause = f"{mistake}; {host.user} may not look at it"
+                cause = f"{mistake} (looked at as user {host.user})"
                 troubles.append(Trouble(Severity.WARNING, cause, "sudo flared doctor"))
             else:
                 troubles.append(Trouble(Severity.CRITICAL, mistake, command))

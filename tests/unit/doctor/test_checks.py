@@ -66,8 +66,9 @@ def test_a_sound_host_has_every_check_well() -> None:
     ("code", "severity", "word", "host"),
     [
         ("F101", WARNING, "no TOML file", replace(WELL, nodes=(), directory=None)),
+        ("F101", WARNING, "as user jo", replace(WELL, nodes=(), directory=None, user="jo")),
         ("F102", CRITICAL, "listen", data(mistakes=["data.toml: listen: 5 is not allowed"], places=())),
-        ("F102", WARNING, "jo may not", replace(data(mistakes=["x: Permission denied"], places=()), user="jo")),
+        ("F102", WARNING, "as user jo", replace(data(mistakes=["x: Permission denied"], places=()), user="jo")),
         ("F103", WARNING, "listen.conf is missing", data(stale=["listen.conf is missing"])),
         ("F104", CRITICAL, "mode 0644", data(secret=replace(SECRET, mode=0o644))),
         ("F104", WARNING, "group adm", data(secret=replace(SECRET, mode=0o660, group="adm"))),
