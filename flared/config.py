@@ -127,7 +127,9 @@ def parse_config(table: Mapping[str, object], file: Path) -> Config:
     """The configuration in a parsed TOML file; relative paths are relative to ``file``. Raises ConfigError."""
     form = table.get("format", FORMAT)
     if form != FORMAT:  # what its keys mean is not known: name no other mistakes
-        raise ConfigError([f"{file}: format: {_show(form)} is not allowed; this version of Flare knows format {FORMAT}"])
+        raise ConfigError(
+            [f"{file}: format: {_show(form)} is not allowed; this version of Flare knows format {FORMAT}"]
+        )
     reader = Reader(table, file)
     role = reader.read("role", None, _one_of(*READERS))
     if reader.mistakes:
