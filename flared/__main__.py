@@ -32,10 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from flared.doctor.command import run_doctor
 
             return run_doctor(options.files, as_json=options.json)
-        if options.command == "doctor":
-            from flared.doctor.command import run_doctor
-
-            return run_doctor(options.files, as_json=options.json)
         if options.command == "local":
             return local(options)
         if options.command == "demo":
@@ -72,10 +68,6 @@ def make_parser() -> argparse.ArgumentParser:
     back = commands.add_parser("restore", help="put a backup in the place of the metadata of a stopped api node")
     back.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
     back.add_argument("path", metavar="SOURCE", type=Path, help="a backup; it is left as it is")
-    look = commands.add_parser("doctor", help="tell what is wrong with this host, and what to type")
-    where = "default: /etc/flare/*.toml"
-    look.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
-    look.add_argument("--json", action="store_true", help="JSON, one line for each finding")
     look = commands.add_parser("doctor", help="tell what is wrong with this host, and what to type")
     where = "default: /etc/flare/*.toml"
     look.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
