@@ -278,9 +278,10 @@ def check_backup(host: Host) -> list[Trouble] | None:
     age = host.newest_backup_seconds
     if age is not None and age <= BACKUP_SECONDS_MAX:
         return []
+    timer = _word(f"flared-backup@{apis[0].file.stem}.timer")
     what = "there is no backup of the metadata" if age is None else f"the newest backup is {age / 86400:.0f} days old"
     cause = f"{what}: without it, losing {apis[0].places[0].path} is losing every object"
-    return [Trouble(Severity.WARNING, cause, "systemctl list-timers 'flared-backup*'; man flared")]
+    return [Trouble(Severity.WARNING, cause, f"systemctl enable --now {timer}; systemctl status {timer}")]
 
 
 CHECKS: Sequence[Check[Host]] = (
