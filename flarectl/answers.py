@@ -226,6 +226,11 @@ def quote_etag(etag: str) -> str:
     return etag if etag.startswith('"') else f'"{etag}"'
 
 
+def bare_etag(etag: str) -> str:
+    """An ETag without its quotes: in JSON it has those of JSON."""
+    return etag.strip('"')
+
+
 def etag_of(digests: Iterable[bytes]) -> str:
     """The ETag of a body whose chunks have these SHA-256 digests."""
     count, over = 0, hashlib.sha256()

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TextIO
 
+from flarectl.answers import bare_etag
 from flarectl.errors import Failure, OutputClosed, from_os
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def entry_record(bucket: str, entry: Entry) -> dict[str, object]:
         "bucket": bucket,
         "key": entry.key,
         "size": entry.size,
-        "etag": entry.etag,
+        "etag": bare_etag(entry.etag),
         "modified": json_time(entry.modified),
     }
 
@@ -173,7 +174,7 @@ def show_object(target: Target, info: ObjectInfo) -> None:
     say(shown(str(target)))
     rows = {
         "size": f"{info.size} ({size_text(info.size)})" if info.size >= 1024 else str(info.size),
-        "etag": info.etag.strip('"'),
+        "etag": bare_etag(info.etag),
         "version": info.version,
         "modified": time_text(info.modified),
         "type": info.content_type,
@@ -188,7 +189,7 @@ def object_record(target: Target, info: ObjectInfo) -> dict[str, object]:
         "bucket": target.bucket,
         "key": target.key,
         "size": info.size,
-        "etag": info.etag,
+        "etag": bare_etag(info.etag),
         "version": info.version,
         "modified": json_time(info.modified),
         "content_type": info.content_type,

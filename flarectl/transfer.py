@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from flarectl.answers import ObjectInfo
+from flarectl.answers import ObjectInfo, bare_etag
 from flarectl.bodies import Bodies
 from flarectl.download import Buffers, download
 from flarectl.errors import Exists, ExitCode, Failure, Interrupted, OutputClosed, Refusal, Unreachable
 from flarectl.local import Directory, PartialFile, StandardOutput
-from flarectl.report import Report
 from flarectl.source import STDIN, LocalFile, RemoteObject
-from flarectl.target import Target
 from flarectl.tasks import in_stray_thread, in_thread, open_tasks, run_until_signal
 from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from flarectl.report import Report
+    from flarectl.target import Target
 
 T = TypeVar("T")
 VERSIONS_MAX = 3
@@ -64,7 +67,7 @@ def put_all(
                 return report.existing(str(target))
             finally:
                 meter.finish()
-            stored: dict[str, object] = {"size": result.size, "etag": result.etag, "version": result.version}
+            stored: dict[str, object] = {"size": result.size, "etag": bare_etag(result.etag), "version": result.version}
             return report.done(f"{file.path} -> {target}", _record(file.path, target) | stored)
 
         await _for_each(files, put_one, _name, options.parallel, report)
@@ -93,7 +96,8 @@ def get_all(
             if options.dry_run:
                 return report.done(f"{remote.target} -> {path}", record)
             info = await _get_file(bodies, buffers, remote, path, directory, report)
-            return report.done(f"{remote.target} -> {path}", record | {"size": info.size, "etag": info.etag})
+            got: dict[str, object] = {"size": info.size, "etag": bare_etag(info.etag)}
+            return report.done(f"{remote.target} -> {path}", record | got)
 
         places = _places(objects, directory, name_of, report)
         await _for_each(places, get_one, lambda found: str(found[0].target), options.parallel, report)

@@ -411,6 +411,14 @@ def test_json_tells_of_each_thing_and_sums_up(api: FakeApi, run: Run, tree: Path
     assert "summary" in records[-1]
 
 
+def test_an_etag_in_json_has_the_quotes_of_json_only(api: FakeApi, run: Run, tree: Path) -> None:
+    put = lines(run("put", "tree/a.txt", "k", "--json").out)[0]
+    etag = api.objects["default", "k"].etag
+    assert put["etag"] == etag
+    for words in (["get", "k", "out", "--json"], ["stat", "k", "--json"], ["ls", "--json"]):
+        assert lines(run(*words).out)[0]["etag"] == etag
+
+
 def test_an_error_of_the_server_carries_its_request_id(api: FakeApi, run: Run) -> None:
     api.store("a", b"")
     api.answer_with("DELETE", "/object/a", 503, "QuorumNotReached", times=9)
