@@ -19,6 +19,9 @@ class Style:
     quiet: bool = False
 
 
+EXISTING = "it is there already"
+
+
 class Report:
     """Use it as a context: its end takes the bars off and prints the summary."""
 
@@ -30,6 +33,7 @@ class Report:
         self._summary = summary
         self.done_count = 0
         self.skipped_count = 0
+        self._last_existing = ""
         self._existing_count = 0
         self.failures: list[ExitCode] = []
 
@@ -42,9 +46,13 @@ class Report:
             render.say(render.shown(f"would be {self._done_word}: {name}"))
 
     def existing(self, name: str) -> None:
-        """One thing was left alone because it is there already (--if-not-exists)."""
+        """One thing was left alone because it is there already (--if-not-exists); of many a person hears the number."""
         self._existing_count += 1
-        self.skipped(name, "it is there already")
+        if self._style.json:
+            self.skipped(name, EXISTING)
+        else:
+            self.skipped_count += 1
+            self._last_existing = name
 
     def skipped(self, name: str, why: str) -> None:
         """One thing was left alone, which is not a failure."""
@@ -73,6 +81,7 @@ class Report:
     def finish(self, *, interrupted: str = "") -> ExitCode:
         """Sum up; the exit code of the command. ``interrupted`` says how to go on."""
         self.bars.close()
+        self._tell_existing()
         seconds = time.monotonic() - self.bars.started
         if self._style.json:
             render.say_json({"summary": self._record(seconds)})
@@ -86,6 +95,14 @@ class Report:
             self.bars.say(f"flarectl: interrupted{done}; {interrupted}")
             return ExitCode.INTERRUPTED
         return self._exit_code()
+
+    def _tell_existing(self) -> None:
+        if self._style.json or self._style.quiet or not self._existing_count:
+            return
+        if self._existing_count == 1:
+            self.bars.say(render.harmless(f"skipped: {self._last_existing}: {EXISTING}"))
+        else:
+            self.bars.say(f"skipped: {self._existing_count} that are there already")
 
     def _wants_summary(self) -> bool:
         """On a terminal, when there is something to sum up."""

@@ -11,7 +11,7 @@ import trio
 from flarectl.answers import ObjectInfo, bare_etag
 from flarectl.bodies import Bodies
 from flarectl.download import Buffers, download
-from flarectl.errors import Exists, ExitCode, Failure, Interrupted, OutputClosed, Refusal, Unreachable
+from flarectl.errors import Exists, ExitCode, Failure, Interrupted, NoBucket, OutputClosed, Refusal, Unreachable
 from flarectl.local import Directory, PartialFile, StandardOutput
 from flarectl.source import STDIN, LocalFile, RemoteObject
 from flarectl.tasks import in_stray_thread, in_thread, open_tasks, run_until_signal
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from flarectl.target import Target
 
 T = TypeVar("T")
+FATAL: tuple[type[Failure], ...] = (Unreachable, OutputClosed)
+"""What would meet everything else as well."""
 VERSIONS_MAX = 3
 """So often a get begins anew because the object was replaced under it."""
 GO_ON = "nothing half-made is left; to go on, run the same command again"
@@ -70,7 +72,7 @@ def put_all(
             stored: dict[str, object] = {"size": result.size, "etag": bare_etag(result.etag), "version": result.version}
             return report.done(f"{file.path} -> {target}", _record(file.path, target) | stored)
 
-        await _for_each(files, put_one, _name, options.parallel, report)
+        await _for_each(files, put_one, _name, options.parallel, report, fatal=(*FATAL, NoBucket))
 
     return _run(endpoint, put, options, report, GO_ON)
 
@@ -171,17 +173,16 @@ async def _for_each(
     name_of: Callable[[T], str],
     parallel: int,
     report: Report,
+    *,
+    fatal: tuple[type[Failure], ...] = FATAL,
 ) -> None:
-    """``work`` on each item, ``parallel`` at once. What fails is reported and the rest goes on.
-
-    Only a cluster that cannot be reached and an output that nobody reads end all of it.
-    """
+    """``work`` on each item, ``parallel`` at once. What fails is reported and the rest goes on, unless it is fatal."""
     turns = trio.Semaphore(parallel)
 
     async def work_on(item: T) -> None:
         try:
             await work(item)
-        except (Unreachable, OutputClosed):
+        except fatal:
             raise
         except Failure as failure:
             report.failed(name_of(item), failure)

@@ -168,6 +168,20 @@ def test_if_not_exists_leaves_alone_what_is_there(api: FakeApi, run: Run, tree: 
     assert run("put", "tree/b.log", "a.txt", "--json", "--if-not-exists").code == 9
 
 
+def test_many_that_are_there_already_are_only_counted(api: FakeApi, run: Run, tree: Path) -> None:
+    run("put", "-r", "tree/")
+    assert run("put", "-r", "tree/", "--if-not-exists") == (9, "", "skipped: 4 that are there already\n")
+    assert run("put", "-r", "tree/", "--if-not-exists", "--quiet").err == ""
+    told = lines(run("put", "-r", "tree/", "--if-not-exists", "--json").out)
+    assert {record["skipped"] for record in told[:-1]} == {"a.txt", "b.log", "sub/c.txt", "sub/deep/d.txt"}
+
+
+def test_a_put_without_its_bucket_ends_at_once(api: FakeApi, run: Run, tree: Path) -> None:
+    done = run("put", "-r", "tree/", "nope:", "--parallel", "1")
+    assert (done.code, done.err.count("there is no bucket nope")) == (3, 1)
+    assert sum(method == "PUT" for method, _, _ in api.requests) == 1
+
+
 def test_a_dry_run_changes_nothing(api: FakeApi, run: Run, tree: Path) -> None:
     api.store("q", b"q")
     assert run("put", "tree/a.txt", "-n").out == "would be put: tree/a.txt -> a.txt\n"
