@@ -247,14 +247,18 @@ class StatusWatch:
         from rich.live import Live
 
         self._console = make_console()
-        self._live = Live(console=self._console, auto_refresh=False, screen=False)
+        live = Live(console=self._console, auto_refresh=False, screen=False)
+        # Into a pipe Live would print the last screen only, at the end.
+        self._live = live if is_terminal(sys.stdout) else None
 
     def __enter__(self) -> Self:
-        self._live.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if self._live:
+            self._live.stop()
 
     def show(self, status: Status | None, trouble: str) -> None:
         """The newest status, or why there is none."""
@@ -263,7 +267,12 @@ class StatusWatch:
 
         when = Text(f"{time_text(time.time())}, every few seconds; Ctrl-C ends it", "dim")
         screen = _status_screen(status) if status else Text(harmless(trouble), _STYLES["down"])
-        self._live.update(Group(screen, when), refresh=True)
+        if self._live:
+            return self._live.update(Group(screen, when), refresh=True)
+        with self._console.capture() as capture:
+            self._console.print(screen, when)
+        say(capture.get())
+        return flush()
 
 
 def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:

@@ -55,8 +55,9 @@ def _watch(client: Client, interval: float) -> int:
     with suppress(KeyboardInterrupt), StatusWatch() as screen:
         while True:
             try:
-                screen.show(client.status()[0], "")
+                found, trouble = client.status()[0], ""
             except Failure as failure:
-                screen.show(None, failure.sentence())
+                found, trouble = None, failure.sentence()
+            screen.show(found, trouble)
             time.sleep(interval)
     return ExitCode.DONE

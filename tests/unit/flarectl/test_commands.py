@@ -385,6 +385,21 @@ NODES = [
 ]  # fmt: skip
 
 
+def test_each_screen_of_a_watch_is_out_before_the_next(
+    api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def sleep(_: float) -> None:
+        seen.append(capfd.readouterr().out)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flarectl.commands.status.time.sleep", sleep)
+    assert run("status", "--watch").code == 0
+    assert ["health" in screen for screen in seen] == [True, True]
+
+
 def test_nodes_are_listed(api: FakeApi, run: Run) -> None:
     api.status = {"health": "ok", "nodes": NODES}
     listed = run("node", "ls").out
