@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from flared.access.door import Door
-from flared.api.admin import Admin
 from flared.api.errors import answer_error, send_error
-from flared.api.native import Native
 from flared.errors import FlareError, Unauthenticated
 from flared.http.messages import Reply, Request
 from flared.http.routes import decode
 from flared.log import current_request, next_request
 from flared.metrics import Durations, Histogram, Metric, Sample
 from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, parse_bucket, parse_key
+
+if TYPE_CHECKING:
+    from flared.access.door import Door
+    from flared.api.admin import Admin
+    from flared.api.native import Native
 
 PlainCall = Callable[[Request, Reply], Awaitable[None]]
 BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
@@ -27,6 +30,7 @@ SHUT = (
     "this call needs the secret of the cluster (flarectl: secret_file), "
     "or 'anonymous' in the api node's TOML file must allow it"
 )
+WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl: secret_file)"
 OBJECT = "/object/"
 BUCKET = "/bucket/"
 
@@ -67,8 +71,9 @@ class Face:
         began = perf_counter()
         try:
             path = request.path
-            if not self._door.admits(request.method, path, request.peer, request.fields.get("authorization")):
-                raise Unauthenticated(SHUT)
+            proof = request.fields.get("authorization")
+            if not self._door.admits(request.method, path, request.peer, proof):
+                raise Unauthenticated(SHUT if proof is None else WRONG_SECRET)
             if path.startswith(OBJECT) and len(path) > len(OBJECT):
                 await self._answer_object(request, reply, DEFAULT_BUCKET, path[len(OBJECT) :])
             else:

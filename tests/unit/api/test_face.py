@@ -107,6 +107,10 @@ async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock
         refused = await call("PUT", "/object/a", b"x")
         assert refused.status == 401
         assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
+        assert "needs the secret" in str(refused.json)
+        wrong = await call("PUT", "/object/a", b"x", {"authorization": authorization("f" * 64)})
+        assert (wrong.status, wrong.code) == (401, "Unauthenticated")
+        assert "is not this cluster's" in str(wrong.json)
         assert (await call("GET", "/object/a")).status == 404
         assert (await call("PUT", "/object/a", b"x", token)).status == 201
         assert (await call("GET", "/object/a")).body == b"x"
