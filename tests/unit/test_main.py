@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flared.__main__ import main
 from flared.config import load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_init_writes_a_file_that_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +20,17 @@ def test_init_writes_a_file_that_is_never_overwritten(tmp_path: Path, monkeypatc
     assert main(["init", "api"]) == 1
     assert main(["init", "data", "mine.toml"]) == 0
     load_config(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(("role", "option"), [("api", "--listen"), ("data", "--secret-file"), ("data", "--volume")])
+def test_init_shows_a_file_but_with_nothing_beside_it(
+    capsys: pytest.CaptureFixture[str], role: str, option: str
+) -> None:
+    assert main(["init", role, "-"]) == 0
+    assert f'role = "{role}"' in capsys.readouterr().out
+    assert main(["init", role, "-", option, "x"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, f"leave out {option}" in told.err) == ("", True)
 
 
 def test_check_config_names_all_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
