@@ -155,6 +155,10 @@ def init(options: argparse.Namespace) -> int:
 
     role: str = options.role
     if options.file == Path("-"):
+        beside = [name for name, value in vars(options).items() if value and name not in ("command", "role", "file")]
+        if beside:
+            option = f"--{beside[0].replace('_', '-')}"
+            return _fail(f"init {role} -: it shows the file with all defaults; leave out {option}", EXIT_MISTAKES)
         sys.stdout.write(API_TEMPLATE if role == "api" else DATA_TEMPLATE)
         return 0
     file: Path = options.file or default_file(role)
@@ -227,15 +231,14 @@ def copy_metadata(options: argparse.Namespace) -> int:
 
 def local(options: argparse.Namespace) -> int:
     from flared.errors import Busy, ConfigError, FlareError
-    from flared.local import NODES_MAX, open_directory, prepare, run_local
+    from flared.local import NODES_MAX, open_directory, start
 
     if options.nodes is not None and not 1 <= options.nodes <= NODES_MAX:
         return _fail(f"--nodes {options.nodes}: from 1 to {NODES_MAX}", EXIT_MISTAKES)
     wanted = {"nodes": options.nodes, "port": options.port, "data_port": options.data_port}
     try:
         with open_directory(options.dir):
-            nodes = prepare(options.dir, **wanted, scheme=options.scheme)
-            return run_local(nodes, lambda line: print(line, flush=True))
+            return start(options.dir, lambda line: print(line, flush=True), **wanted, scheme=options.scheme)
     except ConfigError as error:
         return _show_mistakes(error)
     except Busy as error:

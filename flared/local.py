@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from flared.config import API_PORT, DATA_PORT, ApiConfig, load_config
-from flared.errors import FlareError
+from flared.errors import Busy, FlareError
 from flared.meta.lockfile import LockFile
 from flared.supervisor import Node, NotStarted, Supervisor
 from flared.systemd import notify
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 NODES_DEFAULT = 3
 NODES_MAX = 50
@@ -32,6 +36,52 @@ _DATA_FILE = re.compile(r"data([1-9]\d*)\.toml")
 
 class Contradiction(FlareError):
     """What was asked for is not what the directory was made with."""
+
+
+def start(
+    directory: Path,
+    say: Callable[[str], None],
+    *,
+    nodes: int | None,
+    port: int | None,
+    data_port: int | None,
+    scheme: str | None,
+) -> int:
+    """Make the directory's files and run the cluster; the exit code.
+
+    A first start that fails takes its TOML files back, so that the next one may be asked for otherwise. Raises what
+    ``prepare`` raises, and Busy for a port that somebody has.
+    """
+    new = not _toml_files(directory)
+    code = 1
+    try:
+        found = prepare(directory, nodes=nodes, port=port, data_port=data_port, scheme=scheme)
+        if new:
+            _check_ports(found)
+        code = run_local(found, say)
+    finally:
+        if new and code:
+            for file in _toml_files(directory):
+                file.unlink()
+    return code
+
+
+def _toml_files(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name == f"{API}.toml" or _DATA_FILE.fullmatch(path.name)]
+
+
+def _check_ports(nodes: list[Node]) -> None:
+    """Raises Busy, naming the option that gives another port."""
+    for node in nodes:
+        host, port = load_config(node.config).listen
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                option = "--port" if node.name == API else "--data-port"
+                reason = (error.strerror or str(error)).lower()
+                raise Busy(f"port {port}, for {node.name}: {reason}; choose another with {option}") from None
 
 
 def prepare(
@@ -46,6 +96,13 @@ def prepare(
     if there and count < len(there):
         raise Contradiction(f"{directory} holds {len(there)} data nodes already; none of them can be left out")
     api = directory / "api.toml"
+    api_port = load_config(api).listen.port if api.exists() else port or API_PORT
+    first = data_port or DATA_PORT
+    if api_port in (first + number - 1 for number in range(1, count + 1) if number not in there):
+        raise Contradiction(
+            f"port {api_port} cannot be both the api node's and one of the data nodes', {first} to {first + count - 1}: "
+            "choose others with --port and --data-port"
+        )
     _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))
     config = load_config(api)
     assert isinstance(config, ApiConfig)

@@ -3,17 +3,21 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from flared import supervisor
+from flared import local, supervisor
+from flared.__main__ import main
 from flared.config import ApiConfig, DataConfig, load_config
 from flared.local import Contradiction, prepare
 from flared.supervisor import Node, NotStarted, Supervisor
 from flared.systemd import notify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def names(
@@ -53,6 +57,57 @@ def test_what_is_there_is_kept_and_never_contradicted(tmp_path: Path) -> None:
     for arguments in ({"port": 8124}, {"scheme": "replica:1"}, {"nodes": 1}):
         with pytest.raises(Contradiction):
             names(tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_ports_that_overlap_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(Contradiction, match="9000 to 9002.*--port and --data-port"):
+        names(tmp_path, 3, port=9001)
+    assert not list(tmp_path.iterdir())
+    names(tmp_path, 1, port=9001)
+    with pytest.raises(Contradiction):
+        names(tmp_path, 2)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("option", ["--port", "--data-port"])
+def test_a_first_start_that_fails_does_not_bind_the_next(
+    tmp_path: Path, taken: int, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    ports = {"--port": free_port(), "--data-port": free_port()} | {option: taken}
+    words = [word for name, port in ports.items() for word in (name, str(port))]
+    assert main(["local", "--dir", str(tmp_path), "--nodes", "1", *words]) == 1
+    assert f"port {taken}" in (told := capsys.readouterr().err)
+    assert f"choose another with {option}" in told
+    assert not list(tmp_path.glob("*.toml"))
+
+
+def test_only_a_first_start_takes_its_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "run_local", lambda nodes, say: 1)
+    port, data_port = free_port(), free_port()
+
+    def start() -> int:
+        return local.start(tmp_path, print, nodes=1, port=port, data_port=data_port, scheme=None)
+
+    assert start() == 1
+    assert not list(tmp_path.glob("*.toml"))
+    names(tmp_path, 1)
+    assert local.start(tmp_path, print, nodes=1, port=None, data_port=None, scheme=None) == 1
+    assert sorted(path.name for path in tmp_path.glob("*.toml")) == ["api.toml", "data1.toml"]
 
 
 def test_readiness_is_told_to_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
