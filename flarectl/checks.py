@@ -109,13 +109,15 @@ def check_domains(cluster: Cluster) -> list[Trouble] | None:
 
 def check_chunks(cluster: Cluster) -> list[Trouble]:
     troubles = []
-    if cluster.lost_chunks:
-        cause = f"{cluster.lost_chunks} chunks have no good piece that can be reached: their objects cannot be read"
+    if lost := cluster.lost_chunks:
+        chunks = "1 chunk has" if lost == 1 else f"{lost} chunks have"
+        cause = f"{chunks} no good piece that can be reached: their objects cannot be read"
         troubles.append(
             Trouble(Severity.CRITICAL, cause, "flarectl node ls; bring back the nodes and disks that are away")
         )
-    if cluster.status.degraded_chunks:
-        cause = f"{cluster.status.degraded_chunks} chunks lack pieces and wait for repair"
+    if degraded := cluster.status.degraded_chunks:
+        chunks = "1 chunk lacks pieces and waits" if degraded == 1 else f"{degraded} chunks lack pieces and wait"
+        cause = f"{chunks} for repair"
         troubles.append(Trouble(Severity.WARNING, cause, "flarectl status --watch"))
     return troubles
 
