@@ -100,7 +100,7 @@ def prepare(
     first = data_port or DATA_PORT
     if api_port in (first + number - 1 for number in range(1, count + 1) if number not in there):
         raise Contradiction(
-            f"port {api_port} cannot be both the api node's and one of the data nodes', {first} to {first + count - 1}: "
+            f"port {api_port} cannot be both the api node's and a data node's ({first} to {first + count - 1}): "
             "choose others with --port and --data-port"
         )
     _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))

@@ -60,7 +60,7 @@ def test_what_is_there_is_kept_and_never_contradicted(tmp_path: Path) -> None:
 
 
 def test_ports_that_overlap_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(Contradiction, match="9000 to 9002.*--port and --data-port"):
+    with pytest.raises(Contradiction, match=r"9000 to 9002.*--port and --data-port"):
         names(tmp_path, 3, port=9001)
     assert not list(tmp_path.iterdir())
     names(tmp_path, 1, port=9001)
