@@ -58,6 +58,7 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
     if keep:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory, target = target, target / f"{stem}{_date(now)}.db"
+        overwrite = True  # of two backups in one second the later one is kept
     else:
         directory = target.parent
     if target.is_dir():
