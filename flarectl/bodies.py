@@ -26,6 +26,7 @@ from flarectl.answers import (
     parse_info,
     parse_put,
 )
+from flarectl.calls import REQUEST_FIELD, new_request_id
 from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
 from flarectl.profile import proof
 from flarectl.target import Target, object_path
@@ -75,11 +76,12 @@ class Bodies:
         self, target: Target, *, etag: str = "", span: tuple[int, int] | None = None
     ) -> AsyncIterator[tuple[ObjectInfo, Body]]:
         """The object's body, or its bytes ``span`` (start, end). Exists if its ETag is not ``etag`` any more."""
-        fields = [*self._proof, ("if-match", etag)] if etag else [*self._proof]
+        asked, request = self._fields()
+        fields = [*asked, ("if-match", etag)] if etag else asked
         if span:
             fields.append(("range", f"bytes={span[0]}-{span[1] - 1}"))
         path = object_path(target.bucket, target.object_key())
-        with self._failures():
+        with self._failures(request):
             async with self._pool.request("GET", path, fields, repeatable=True) as response:
                 await self._check(response)
                 if span and response.status != 206:
@@ -91,8 +93,9 @@ class Bodies:
         path = object_path(target.bucket, target.object_key())
 
         async def ask() -> ObjectInfo | None:
-            with self._failures():
-                async with self._pool.request("HEAD", path, self._proof, repeatable=True) as response:
+            fields, request = self._fields()
+            with self._failures(request):
+                async with self._pool.request("HEAD", path, fields, repeatable=True) as response:
                     return parse_info(response.fields) if response.status == 200 else None
             raise AssertionError  # mypy cannot see that the context above raises or returns
 
@@ -107,8 +110,9 @@ class Bodies:
     ) -> PutResult:
         """Store a body. It is not sent a second time by itself."""
         path = object_path(target.bucket, target.object_key())
-        with self._failures():
-            async with self._pool.request("PUT", path, [*self._proof, *fields], body) as response:
+        asked, request = self._fields()
+        with self._failures(request):
+            async with self._pool.request("PUT", path, [*asked, *fields], body) as response:
                 return parse_put(await self._decode(response))
         raise AssertionError  # as above
 
@@ -123,8 +127,9 @@ class Bodies:
 
     async def _read(self, path: str, fields: Sequence[tuple[str, str]] = ()) -> object:
         async def ask() -> object:
-            with self._failures():
-                async with self._pool.request("GET", path, [*self._proof, *fields], repeatable=True) as response:
+            asked, request = self._fields()
+            with self._failures(request):
+                async with self._pool.request("GET", path, [*asked, *fields], repeatable=True) as response:
                     return await self._decode(response)
             raise AssertionError  # as above
 
@@ -155,12 +160,17 @@ class Bodies:
                 await self.rest(failure, attempt)
         raise AssertionError  # mypy does not know that a count has no end
 
+    def _fields(self) -> tuple[list[tuple[str, str]], str]:
+        """The fields of every call, and the id among them."""
+        request = new_request_id()
+        return [*self._proof, (REQUEST_FIELD, request)], request
+
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _failures(self, request: str) -> Iterator[None]:
         try:
             yield
         except FlareError as error:
-            raise from_flare(error) from None
+            raise from_flare(error, request_id=request) from None
 
     async def _connect(self, address: str) -> Stream:
         try:

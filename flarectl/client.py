@@ -30,6 +30,7 @@ from flarectl.answers import (
     parse_put,
     parse_status,
 )
+from flarectl.calls import REQUEST_FIELD, new_request_id
 from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
 from flarectl.profile import proof
 from flarectl.target import Target, object_path
@@ -222,13 +223,15 @@ class Client:
     ) -> Reply:
         if params:
             path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
+        request = new_request_id()
         try:
-            return self._exchange(method, path, {**self._proof, **(fields or {})}, content)
+            return self._exchange(method, path, {**self._proof, REQUEST_FIELD: request, **(fields or {})}, content)
         except TimeoutError:
-            raise Unreachable(f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds") from None
+            late = f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds"
+            raise Unreachable(late, request_id=request) from None
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise Temporary(f"{self.endpoint}: the connection broke: {reason}") from None
+            raise Temporary(f"{self.endpoint}: the connection broke: {reason}", request_id=request) from None
 
     def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> Reply:
         connection = self._connection()

@@ -12,14 +12,18 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
-from itertools import count
+from itertools import count, islice
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 SYSLOG_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
-current_request: ContextVar[int] = ContextVar("current_request", default=0)
-"""The number of the request this task works for; 0 outside of any. Tasks inherit it."""
+current_request: ContextVar[int | str] = ContextVar("current_request", default=0)
+"""The request this task works for: its number, or the id that it came with; 0 outside of any. Tasks inherit it."""
+
+REQUESTS_MAX = 32
+"""Ids of a batch that are told: a field of a request has bounds, and whoever looks for one knows the time."""
 
 next_request = count(1).__next__
 _process = secrets.token_hex(4)
@@ -29,7 +33,16 @@ _PAIR = re.compile(r"(\w+)=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S*)")
 
 def request_id() -> str:
     """The id of the current request as a client sees it: unique over processes and restarts."""
-    return f"{_process}-{current_request.get():06x}"
+    return name_request(current_request.get())
+
+
+def name_request(request: int | str) -> str:
+    return request if isinstance(request, str) else f"{_process}-{request:06x}"
+
+
+def name_requests(requests: Iterable[int | str]) -> str:
+    """The ids of what travels together, comma-separated: the first ones, and nothing of what no request asked for."""
+    return ",".join(map(name_request, islice((request for request in requests if request), REQUESTS_MAX)))
 
 
 def set_up_logging(*, level: str, format: str) -> None:  # noqa: A002  # the word of the TOML key

@@ -22,12 +22,16 @@ DEFAULT_BUCKET = BucketName("default")
 KEY_BYTES_MAX = 1024
 PIECE_NAME_BYTES_MAX = 200
 PIECES_PER_CHUNK_MAX = 64
+REQUEST_FIELD = "x-flare-request"
+"""The HTTP field with the id of a request: from clients that chose one, and on to the data nodes."""
 
 # The rules of S3, so that every bucket can be shown through an S3 face later.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PIECE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REQUESTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,_-]{0,4095}")
 _CHUNK = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
 
 
@@ -105,3 +109,13 @@ def piece_parts(piece: PieceName) -> tuple[ChunkId, int]:
     if not dot or not number.isascii() or not number.isdigit() or len(number) > 3:
         raise BadName(f"{piece[:90]!r} is no piece of a chunk")
     return parse_chunk(chunk), int(number)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a client may call its request so: what could pose as something else in a log may not."""
+    return _REQUEST.fullmatch(text) is not None
+
+
+def are_request_ids(text: str) -> bool:
+    """Whether these are the ids of one or several requests, comma-separated."""
+    return _REQUESTS.fullmatch(text) is not None

@@ -74,10 +74,9 @@ async def answer_error(request: Request, reply: Reply, error: FlareError) -> Non
         reply.close = True
     if status >= 500 or reply.started:
         level = logging.ERROR if error.data_at_risk else logging.WARNING
-        log.log(
-            level, "event=request_failed method=%s path=%r status=%d cut=%s error=%s message=%r",
-            request.method, request.path, status, reply.started, error.code, str(error),
-        )  # fmt: skip
+        _log(level, "request_failed", request, error, status, cut=reply.started)
+    elif status >= 400 and log.isEnabledFor(logging.DEBUG):
+        _log(logging.DEBUG, "request_refused", request, error, status, cut=False)
     if not reply.started:
         await send_error(reply, status, error.code, str(error), _fields(error, status))
 
@@ -86,6 +85,13 @@ async def send_error(reply: Reply, status: int, code: str, message: str, fields:
     """``{"error": {"code", "message", "request_id"}}``; ``fields`` are more lines of the head."""
     answer = {"error": {"code": code, "message": message, "request_id": request_id()}}
     await reply.send(status, JSON + fields, json.dumps(answer).encode() + b"\n")
+
+
+def _log(level: int, event: str, request: Request, error: FlareError, status: int, *, cut: bool) -> None:
+    log.log(
+        level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r",
+        event, request.method, request.path, status, cut, error.code, str(error),
+    )  # fmt: skip
 
 
 def _fields(error: FlareError, status: int) -> bytes:

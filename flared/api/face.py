@@ -15,7 +15,15 @@ from flared.http.messages import Reply, Request
 from flared.http.routes import decode
 from flared.log import current_request, next_request
 from flared.metrics import Durations, Histogram, Metric, Sample
-from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, parse_bucket, parse_key
+from flared.names import (
+    DEFAULT_BUCKET,
+    REQUEST_FIELD,
+    BucketName,
+    ObjectName,
+    is_request_id,
+    parse_bucket,
+    parse_key,
+)
 
 if TYPE_CHECKING:
     from flared.access.door import Door
@@ -67,7 +75,8 @@ class Face:
 
     async def answer(self, request: Request, reply: Reply) -> None:
         """Answer one request. Only ConnectionLost and bugs come out of here."""
-        current_request.set(next_request())
+        asked = request.fields.get(REQUEST_FIELD)
+        current_request.set(asked if asked is not None and is_request_id(asked) else next_request())
         began = perf_counter()
         try:
             path = request.path

@@ -18,6 +18,7 @@ import trio
 from flared.data import wire
 from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
 from flared.errors import Busy, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError
+from flared.log import current_request, name_requests
 
 if TYPE_CHECKING:
     from flared.names import NodeName
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Done = Callable[[FlareError | None], None]
-Put = tuple[Piece, bytes | memoryview, Done]
+Put = tuple[Piece, bytes | memoryview, Done, int | str]
+"""The last is the request that it is for, as ``log.current_request`` has it."""
 Post = Callable[[str, bytes, int], Awaitable[bytes]]
 """Send a body to a path of the node; the body of its 200, at most so long. Raises FlareError for anything else."""
 
@@ -121,7 +123,7 @@ class PutLinks(_Links):
         elif len(self._waiting) >= WAITING_RECORDS_MAX or self._waiting_bytes >= WAITING_BYTES_MAX:
             done(Busy(f"too much waits for node {self._node}"))
         else:
-            self._waiting.append((piece, payload, done))
+            self._waiting.append((piece, payload, done, current_request.get()))
             self._waiting_bytes += piece.size
             self._wake()
 
@@ -131,6 +133,7 @@ class PutLinks(_Links):
     async def _carry_next(self) -> None:
         batch = self._take()
         try:
+            current_request.set(name_requests(put[3] for put in batch))
             body = wire.pack_pieces([put[0] for put in batch], [put[1] for put in batch])
             answer = await self._post(wire.PATH_PUT, body, 2 * len(batch))
             statuses = wire.parse_statuses(answer, len(batch))
@@ -150,7 +153,7 @@ class PutLinks(_Links):
             self._waiting, self._waiting_bytes = [], 0
         else:
             count, size = 0, 0
-            for piece, _, _ in batch[: wire.RECORDS_MAX]:
+            for piece, _, _, _ in batch[: wire.RECORDS_MAX]:
                 if size + piece.size > wire.BATCH_BYTES_MAX:
                     break
                 count += 1
@@ -164,7 +167,7 @@ class PutLinks(_Links):
         return batch
 
     def _settle(self, batch: Sequence[Put], statuses: Sequence[int]) -> None:
-        for (piece, _, done), status in zip(batch, statuses, strict=True):
+        for (piece, _, done, _), status in zip(batch, statuses, strict=True):
             done(None if status == wire.STORED else wire.put_error(self._node, piece.name, status))
 
     def _refuse_waiting(self) -> None:
@@ -173,7 +176,7 @@ class PutLinks(_Links):
 
 
 def _settle_all(batch: Sequence[Put], error: FlareError) -> None:
-    for _, _, done in batch:
+    for _, _, done, _ in batch:
         done(error)
 
 
@@ -233,6 +236,8 @@ class GetLinks(_Links):
         names = list(batch)
         if not names:
             return
+        asking = (task for asked in batch.values() for task in asked.tasks)
+        current_request.set(name_requests(task.context.get(current_request, 0) for task in asking))
         try:
             answer = await self._post(wire.PATH_GET, wire.pack_names(names), wire.GET_BODY_BYTES_MAX)
             answers = wire.parse_answers(answer, names)

@@ -23,7 +23,8 @@ from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError
 from flared.http.messages import Body, encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
-from flared.names import NodeName, PieceName
+from flared.log import current_request, request_id
+from flared.names import REQUEST_FIELD, NodeName, PieceName
 
 Connect = Callable[[str], Awaitable[Stream]]
 
@@ -124,7 +125,7 @@ class Remote:
 
     async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
         """Store one piece; returns when it is durable at the node, or was there already."""
-        fields = [*self._fields, *wire.piece_fields(piece)]
+        fields = [*self._fields, *wire.piece_fields(piece), *_request_fields()]
         with self._reachable():
             async with self._large.request("PUT", _path(piece.name), fields, payload, repeatable=True) as response:
                 await self._check(response, (wire.STORED, wire.THERE))
@@ -174,8 +175,9 @@ class Remote:
         )
 
     async def _post(self, path: str, body: bytes, limit: int) -> bytes:
+        fields = self._small_fields + encode_fields(_request_fields())
         with self._reachable():
-            async with self._small.request("POST", path, self._small_fields, (body,), repeatable=True) as response:
+            async with self._small.request("POST", path, fields, (body,), repeatable=True) as response:
                 await self._check(response, (200,))
                 return await self._read(response, limit)
 
@@ -238,7 +240,7 @@ class Remote:
         self._large.close()
 
     def _ask(self, name: PieceName, offset: int, length: int | None) -> AbstractAsyncContextManager[Response]:
-        fields = [*self._fields, (wire.VERIFIES_FIELD, "1")]
+        fields = [*self._fields, (wire.VERIFIES_FIELD, "1"), *_request_fields()]
         if offset or length is not None:
             last = "" if length is None else offset + length - 1
             fields.append(("range", f"bytes={offset}-{last}"))
@@ -277,6 +279,11 @@ class _Opening(AbstractAsyncContextManager[PieceStream]):
         with suppress(ProtocolError):
             return await self._request.__aexit__(kind, error, traceback)
         return None
+
+
+def _request_fields() -> list[tuple[str, str]]:
+    """The field that ties the node's log lines to the request, or the requests, that this call is for."""
+    return [(REQUEST_FIELD, request_id())] if current_request.get() else []
 
 
 def _path(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -31,8 +31,9 @@ from flared.data.pieces import (
 from flared.errors import BadRequest, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.routes import parse_query
+from flared.log import current_request
 from flared.metrics import Durations, Histogram, Metric, Sample, number, render_metrics
-from flared.names import NodeName, parse_piece
+from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
 
 if TYPE_CHECKING:
     from flared.data.volumes import OpenPiece, Volumes
@@ -101,6 +102,8 @@ class DataService:
     async def handler(self, request: Request, reply: Reply) -> None:
         """Answer one request; for ``http.server.Server``."""
         path = request.path
+        asking = request.fields.get(REQUEST_FIELD, "")
+        current_request.set(asking if are_request_ids(asking) else "")
         try:
             if path in self._open_calls:
                 calls = self._open_calls[path]
@@ -122,6 +125,7 @@ class DataService:
             if reply.started or isinstance(error, ProtocolError):
                 raise
             self._refused += 1
+            _log_failures(request.method.lower(), [error])
             await _send_error(reply, error)
 
     async def _put(self, request: Request, reply: Reply) -> None:
@@ -208,6 +212,7 @@ class DataService:
             self._stored += sum(result is True for result in results)
             self._bytes_stored += sum(piece.size for piece, _ in items)
             self._seconds["put_batch"].observe(trio.current_time() - started)
+        _log_failures("put_batch", results)
         statuses = [
             wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
             for result in results
@@ -228,7 +233,9 @@ class DataService:
         answers: list[tuple[Piece, bytes] | int] = []
         room = wire.BATCH_BYTES_MAX
         for start in range(0, len(names), READ_NAMES):
-            for result in await self._volumes.read_many(names[start : start + READ_NAMES]):
+            results = await self._volumes.read_many(names[start : start + READ_NAMES])
+            _log_failures("get_batch", results)
+            for result in results:
                 if isinstance(result, FlareError):
                     answers.append(wire.status_of(result))
                 elif room <= 0:
@@ -248,6 +255,7 @@ class DataService:
         started = trio.current_time()
         names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
         results = await self._volumes.delete_many(names)
+        _log_failures("delete_batch", results)
         self._deleted += sum(result is True for result in results)
         statuses = [
             wire.status_of(result) if isinstance(result, FlareError) else wire.DELETED if result else wire.ABSENT
@@ -383,10 +391,23 @@ async def _send_json(reply: Reply, answer: object) -> None:
 
 async def _send_error(reply: Reply, error: FlareError) -> None:
     status = wire.status_of(error)
-    if status >= 500:
-        log.warning("event=call_failed status=%d error=%s message=%r", status, error.code, str(error))
     lines = _JSON + (_RETRY if status == 503 else b"")
     await reply.send(status, lines + _error_line(error.code), _error_body(error.code, str(error)))
+
+
+def _log_failures(call: str, results: Iterable[object]) -> None:
+    """One line for a call, whatever number of its records failed; what was wrong with the call is its affair."""
+    failures = [result for result in results if isinstance(result, FlareError) and _is_ours(result)]
+    if failures:
+        first = failures[0]
+        log.warning("event=call_failed call=%s records=%d error=%s message=%r",
+                    call, len(failures), first.code, str(first))  # fmt: skip
+
+
+def _is_ours(error: FlareError) -> bool:
+    """Whether it tells of this node: it failed, or has not what the api node was sure of."""
+    status = wire.status_of(error)
+    return status >= 500 or status == wire.ABSENT
 
 
 async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:

@@ -4,7 +4,16 @@ import json
 import logging
 import sys
 
-from flared.log import JsonFormatter, TextFormatter, current_request, format_time, one_line, request_id
+from flared.log import (
+    REQUESTS_MAX,
+    JsonFormatter,
+    TextFormatter,
+    current_request,
+    format_time,
+    name_requests,
+    one_line,
+    request_id,
+)
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:
@@ -45,3 +54,15 @@ def test_lines_of_a_request_carry_its_id() -> None:
 def test_times_are_cut_to_milliseconds() -> None:
     assert format_time(0.9999) == "1970-01-01T00:00:00.999Z"
     assert format_time(1763716728.5) == "2025-11-21T09:18:48.500Z"
+
+
+def test_an_id_that_came_with_a_request_is_kept() -> None:
+    token = current_request.set("c0ffee-1")
+    try:
+        assert request_id() == "c0ffee-1"
+    finally:
+        current_request.reset(token)
+    assert name_requests(["c0ffee-1", 0, "", 255]).startswith("c0ffee-1,")
+    assert name_requests(["c0ffee-1", 0, "", 255]).endswith("-0000ff")
+    assert name_requests([0]) == ""
+    assert len(name_requests(range(1000)).split(",")) == REQUESTS_MAX
