@@ -4,22 +4,34 @@ backup   = "1" {"t": of which moment, ms}                         in a backup on
 restored = "1" {"t": of which moment, ms, "r": restored at, ms}
 
 Metadata that came from a backup is older than the pieces on the nodes. What was written since has no record, what was
-deleted since has one: both are told apart from garbage by nothing but an operator who looks.
+deleted since has one: both are told apart from garbage by nothing but an operator who looks. And what was garbage, or
+an unfinished upload, when the backup was made may have been referenced, or finished, since. So for some days nothing
+of the kind is deleted: until then the way back to a newer file is open.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flared.catalog import chunks, extents, garbage
+from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage
+from flared.catalog.manifest import ExtentId
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.errors import ManifestCorrupt
 from flared.meta import keys
+from flared.meta.transaction import Draft
+from flared.names import ChunkId
 
 if TYPE_CHECKING:
     from flared.meta.backup import Copy
-    from flared.meta.kv import KV, Snapshot
+    from flared.meta.kv import KV, Snapshot, Transaction
 
 ORPHANS_KEPT_MS = 7 * 24 * 3600 * 1000
-"""So long after a restore no orphan is deleted: it may be an object that a newer backup still knows."""
+"""So long after a restore no orphan is deleted, nor what was garbage in the backup: it may be of an object that a
+newer backup still knows."""
+
+_PAGE = 1000
 
 
 def mark_backup(copy: Copy, now_ms: int) -> None:
@@ -40,9 +52,62 @@ def mark_restored(copy: Copy, taken_ms: int, now_ms: int) -> None:
 
     A put of known bytes references their chunk without asking any node for it.
     """
+    now_ms = max(now_ms, taken_ms)  # the clock of a host that has just been set up may not be right yet
     copy.put(keys.RESTORED, b'1{"t":%d,"r":%d}' % (taken_ms, now_ms))
     copy.delete(keys.under(b"shared/"))
     copy.delete(keys.Range(keys.BACKUP, keys.after(keys.BACKUP)))
+    _hold_uploads(copy, now_ms + ORPHANS_KEPT_MS)
+    _hold_garbage(copy, now_ms + ORPHANS_KEPT_MS)
+
+
+def _hold_uploads(copy: Copy, until_ms: int) -> None:
+    """Nobody carries them on, but one of them may have become an object since."""
+    while page := copy.scan(keys.under(b"open/"), _PAGE):
+        tx = Draft(copy.get)
+        for key, _ in page:
+            tx.delete(key)
+            try:
+                extents.give_up(tx, ExtentId(key.decode().rpartition("/")[2]), until_ms)
+            except ManifestCorrupt:  # it is told of whenever it is read
+                continue
+        _apply(copy, tx)
+
+
+def _hold_garbage(copy: Copy, until_ms: int) -> None:
+    """Chunks and extents may have been referenced since. Condemned ones never: no record names them any more."""
+    start, end = keys.timed("garbage", until_ms - 1)
+    while page := copy.scan(keys.Range(start, end), _PAGE):
+        tx = Draft(copy.get)
+        for key, value in page:
+            try:
+                item = garbage.decode(key, value)
+                if item.kind != CONDEMNED:
+                    _hold(tx, item, until_ms)
+            except ManifestCorrupt:
+                continue
+        _apply(copy, tx)
+        start = keys.after(page[-1][0])
+
+
+def _hold(tx: Transaction, item: Garbage, until_ms: int) -> None:
+    if item.kind == CHUNK:
+        chunk = chunks.read_chunk(tx, ChunkId(item.id))
+        if chunk is not None:
+            tx.put(keys.chunk(chunk.id), chunks.encode(replace(chunk, due_ms=until_ms)))
+    else:
+        extent = extents.read_extent(tx, ExtentId(item.id))
+        if extent is not None:
+            tx.put(keys.extent(extent.id), extents.encode(replace(extent, due_ms=until_ms)))
+    garbage.remove(tx, item)
+    garbage.add(tx, replace(item, due_ms=until_ms))
+
+
+def _apply(copy: Copy, tx: Draft) -> None:
+    for key, value in tx.writes.items():
+        if value is None:
+            copy.delete(keys.Range(key, keys.after(key)))
+        else:
+            copy.put(key, value)
 
 
 async def orphans_kept_until(kv: KV) -> int:

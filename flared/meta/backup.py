@@ -56,7 +56,10 @@ def copy_database(source: Path, target: Path, *, writable: bool, pause: float = 
 
 
 class Copy:
-    """A metadata file that no node has open: a Snapshot that can be changed. Use it as a context manager."""
+    """A metadata file that no node has open: a Snapshot that can be changed.
+
+    A context manager: the changes of a block are durable together when it ends, and none is there if it fails.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError if it is not metadata of a layout that we know, or damaged."""
@@ -72,12 +75,16 @@ class Copy:
             raise
 
     def __enter__(self) -> Self:
+        self._connection.execute("BEGIN")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._connection.close()
+        try:
+            self._connection.execute("COMMIT" if error is None else "ROLLBACK")
+        finally:
+            self._connection.close()
 
     def get(self, key: bytes) -> bytes | None:
         row = self._connection.execute("SELECT value FROM kv WHERE key = ?", (key,)).fetchone()
@@ -86,6 +93,12 @@ class Copy:
     def count(self, span: Range) -> int:
         (count,) = self._connection.execute("SELECT count(*) FROM kv WHERE key >= ? AND key < ?", span).fetchone()
         return int(count)
+
+    def scan(self, span: Range, limit: int) -> list[tuple[bytes, bytes]]:
+        rows = self._connection.execute(
+            "SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", (*span, limit)
+        )
+        return [(bytes(key), bytes(value)) for key, value in rows]
 
     def put(self, key: bytes, value: bytes) -> None:
         self._connection.execute(

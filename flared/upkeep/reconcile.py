@@ -3,9 +3,11 @@
 A node that comes back is neither blindly trusted nor wiped. Pieces that the records place there and that it does not
 have are noted as missing. Pieces that it has and that no record places there are orphans: of puts that died, of
 deletes it slept through. **An orphan is deleted only after two looks a grace apart, on the monotonic clock**, found
-without a record each time, and never while this process writes its chunk. Everything a look relies on must have been
-answered completely; a page that could not be read ends the look with nothing deleted. For some days after the metadata
-came from a backup nothing is deleted either (``catalog.restored``).
+without a record each time, and never while this process writes its chunk. One whose chunk has a record is deleted only
+after the node that should have the piece said that it has; while it is missing there, the record is pointed to the
+orphan instead (``strays``). Everything a look relies on must have been answered completely; a page that could not be
+read ends the look with nothing deleted. For some days after the metadata came from a backup nothing is deleted either
+(``catalog.restored``); then moved copies are looked for whenever heal has found more missing.
 
 Why a piece of a put under way cannot be taken for an orphan: it is in ``in_flight`` from before its first byte is sent
 until after its record is committed, and the records of a page are read after its inventory.
@@ -26,6 +28,7 @@ from flared.errors import BadName, FlareError, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import now_ms
 from flared.upkeep.heal import Heal, mark_missing
+from flared.upkeep.strays import adopt, may_go
 
 if TYPE_CHECKING:
     from flared.chunks.nodes import PieceNode
@@ -43,6 +46,10 @@ INTERVAL_SECONDS = 24 * 3600.0
 """Every node is looked at this often even if nothing happened to it."""
 SETTLE_SECONDS = 5.0
 """After a node's return, so that a cluster that starts is not busy with inventories at once."""
+CHECK_SECONDS = 15.0
+"""After a restore: how often heal is asked whether it lacks more than before."""
+LOOKS_APART = 9.0
+"""After a restore: at most a tenth of the time goes to looks for moved copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class ReconcileStatistics:
     orphans: int
     suspects: int
     """Orphans seen once, waiting for the second look."""
+    adopted: int
+    """Missing pieces that were found on another node."""
 
 
 class Reconcile:
@@ -64,8 +73,11 @@ class Reconcile:
         self._heal = heal
         self._due: dict[NodeName, float] = {}
         self._candidates: dict[tuple[NodeName, PieceName], float] = {}
+        self._kept_until_ms: int | None = None
+        self._lacking = 0
+        self._rested: dict[NodeName, float] = {}
         self._woken = trio.Event()
-        self._looks = self._missing = self._orphans = 0
+        self._looks = self._missing = self._orphans = self._adopted = 0
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
         """Told by membership: at a node's first heartbeat, its return, and its restart."""
@@ -77,6 +89,8 @@ class Reconcile:
 
     async def step(self) -> bool:
         now = trio.current_time()
+        if await self._keeps_orphans():
+            self._look_for_moved()
         for node in [node for node, due in self._due.items() if due <= now]:
             if not self._store.chunks.nodes.is_online(node):
                 del self._due[node]
@@ -87,17 +101,22 @@ class Reconcile:
             except FlareError as error:
                 log.info("event=reconcile_broken_off node=%s error=%s message=%r", node, error.code, str(error))
                 self._due[node] = now + self._grace()
+            ended = trio.current_time()
+            self._rested[node] = ended + max(CHECK_SECONDS, LOOKS_APART * (ended - now))
+            now = ended
         return False
 
     async def wait(self) -> None:
         now = trio.current_time()
         soonest = min(self._due.values(), default=now + INTERVAL_SECONDS)
+        if await self._keeps_orphans():
+            soonest = min(soonest, now + CHECK_SECONDS)
         with trio.move_on_after(max(0.01, soonest - now)):
             await self._woken.wait()
         self._woken = trio.Event()
 
     def statistics(self) -> ReconcileStatistics:
-        return ReconcileStatistics(self._looks, self._missing, self._orphans, len(self._candidates))
+        return ReconcileStatistics(self._looks, self._missing, self._orphans, len(self._candidates), self._adopted)
 
     def _grace(self) -> float:
         return max(1.0, self._store.garbage_grace_seconds)
@@ -105,31 +124,43 @@ class Reconcile:
     async def _look(self, node: NodeName) -> None:
         """Walk inventory and records side by side; both are in the order of chunk ids."""
         started = trio.current_time()
-        missing_before, orphans_before = self._missing, self._orphans
-        confirmed = [] if await self._keeps_orphans(node) else await self._find_orphans(node)
+        missing_before, orphans_before, adopted_before = self._missing, self._orphans, self._adopted
+        keeps = await self._keeps_orphans()
+        if keeps:
+            log.info("event=orphans_kept node=%s until_ms=%d", node, self._kept_until_ms)
+        confirmed = await self._find_orphans(node, keeps)
         await self._find_missing(node)
         await self._delete(node, confirmed)
         self._looks += 1
         waiting = [found for (where, _), found in self._candidates.items() if where == node]
         if waiting:
             self._due[node] = min(self._due[node], min(waiting) + self._grace() + 0.1)
-        if self._missing != missing_before or self._orphans != orphans_before or waiting:
+        before = missing_before, orphans_before, adopted_before
+        if (self._missing, self._orphans, self._adopted) != before or waiting:
             log.info(
-                "event=reconciled node=%s missing=%d orphans=%d suspects=%d seconds=%.1f",
+                "event=reconciled node=%s missing=%d orphans=%d suspects=%d adopted=%d seconds=%.1f",
                 node, self._missing - missing_before, self._orphans - orphans_before, len(waiting),
-                trio.current_time() - started,
+                self._adopted - adopted_before, trio.current_time() - started,
             )  # fmt: skip
 
-    async def _keeps_orphans(self, node: NodeName) -> bool:
+    async def _keeps_orphans(self) -> bool:
         """Records that came from a backup know nothing of what was written since: for a while nothing is an orphan."""
-        until_ms = await orphans_kept_until(self._store.kv)
-        keeps = now_ms(self._store) < until_ms
-        if keeps:
-            log.info("event=orphans_kept node=%s until_ms=%d", node, until_ms)
-        return keeps
+        if self._kept_until_ms is None:
+            self._kept_until_ms = await orphans_kept_until(self._store.kv)
+        return now_ms(self._store) < self._kept_until_ms
 
-    async def _find_orphans(self, node: NodeName) -> list[PieceName]:
-        """Orphans of this look that were orphans a grace ago too; the others are remembered."""
+    def _look_for_moved(self) -> None:
+        """What heal lacks may have been moved since the backup, to a node that was looked at before it was missed."""
+        lacking = self._heal.statistics().backlog
+        if lacking > self._lacking:
+            for node in self._store.chunks.nodes.names():
+                soon = max(trio.current_time(), self._rested.get(node, 0.0))
+                self._due[node] = min(self._due.get(node, soon), soon)
+        self._lacking = lacking
+
+    async def _find_orphans(self, node: NodeName, keeps: bool) -> list[PieceName]:
+        """Orphans of this look that were orphans a grace ago too; the others are remembered. None, if it ``keeps``
+        them. What is missing elsewhere is adopted."""
         store = self._remote(node)
         seen: set[PieceName] = set()
         confirmed: list[PieceName] = []
@@ -138,7 +169,13 @@ class Reconcile:
             started = trio.current_time()
             page = await store.list(after, PAGE)
             now = trio.current_time()
-            for piece in await self._unrecorded(node, [name for name, _ in page]):
+            for piece, record in await self._unrecorded(node, [name for name, _ in page]):
+                chunk, number = piece_parts(piece)
+                if record is not None and number in record.missing:
+                    self._adopted += await adopt(self._store, chunk, number, node)
+                    continue
+                if keeps:
+                    continue
                 seen.add(piece)
                 first = self._candidates.get((node, piece))
                 if first is not None and now - first >= self._grace():
@@ -153,8 +190,9 @@ class Reconcile:
             del self._candidates[key]
         return confirmed
 
-    async def _unrecorded(self, node: NodeName, names: list[str]) -> list[PieceName]:
-        """Those of the names that no record wants on this node, and that no put or repair of ours is writing."""
+    async def _unrecorded(self, node: NodeName, names: list[str]) -> list[tuple[PieceName, ChunkRecord | None]]:
+        """Those of the names that no record wants on this node, and that no put or repair of ours is writing. With the
+        records of their chunks, which want them elsewhere."""
         parts: list[tuple[PieceName, ChunkId, int]] = []
         for name in names:
             try:
@@ -164,7 +202,7 @@ class Reconcile:
         records = await find_many(self._store.kv, [chunk for _, chunk, _ in parts])
         in_flight = self._store.chunks.in_flight
         return [
-            piece
+            (piece, record)
             for (piece, chunk, number), record in zip(parts, records, strict=True)
             if not _names(record, number, node) and not in_flight.writes(chunk)
         ]
@@ -209,12 +247,17 @@ class Reconcile:
     async def _delete(self, node: NodeName, confirmed: list[PieceName]) -> None:
         """Ask the records once more, right before: nothing recorded is ever deleted here."""
         for start in range(0, len(confirmed), PAGE):
-            names = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
+            found = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
             # No repair may choose this node for one of these chunks while the delete is on its way.
-            in_flight, chunks = self._store.chunks.in_flight, {piece_parts(name)[0] for name in names}
+            in_flight, chunks = self._store.chunks.in_flight, {piece_parts(name)[0] for name, _ in found}
             for chunk in chunks:
                 in_flight.begin_write(chunk)
             try:
+                names = [
+                    name
+                    for name, record in found
+                    if record is None or await may_go(self._store, record, piece_parts(name)[1])
+                ]
                 errors = await self._remote(node).delete(names)
             finally:
                 for chunk in chunks:

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from flared.catalog.chunks import find_chunk
+from flared.catalog.chunks import list_chunks as list_all_chunks
 from flared.catalog.garbage import take_due
 from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import (
@@ -22,7 +23,7 @@ from flared.errors import (
     VolumeFull,
 )
 from flared.meta import keys
-from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, chunk_digest
+from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, chunk_digest, piece_name
 from flared.objects.buckets import create_bucket
 from flared.objects.conditions import Conditions
 from flared.objects.copy import copy_object
@@ -255,6 +256,88 @@ async def test_metadata_from_a_backup_lets_nobody_delete_what_it_does_not_know(a
             member.instance += 1
         await trio.sleep(10 * GRACE + 60)
         assert not cluster.held_pieces(), "then it is garbage like any other"
+
+
+async def restore(cluster: Cluster, backup: list[tuple[bytes, bytes]], *, kept_seconds: int) -> None:
+    """As ``flared restore`` does, with less time until orphans are garbage."""
+    await cluster.kv.commit({}, {key: None for key, _ in await cluster.kv.scan(b"", b"\xff", 10**6)})
+    now = int(cluster.store.now() * 1000)
+    rows = {key: value for key, value in backup if not key.startswith(b"shared/")}
+    await cluster.kv.commit(
+        {}, {**rows, keys.RESTORED: b'1{"t":%d,"r":%d}' % (now, now + kept_seconds * 1000 - ORPHANS_KEPT_MS)}
+    )
+
+
+@pytest.mark.parametrize("hosts_return", [True, False])
+async def test_copies_that_were_moved_since_the_backup_are_found(autojump_clock: Clock, hosts_return: bool) -> None:
+    """Three of six hosts die one after the other, and all they had is made again elsewhere, some of it twice."""
+    cluster = Cluster(6)
+    async with cluster.running():
+        for seed in range(30):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        await cluster.put("large", noise(7 * CHUNK, 99))
+        backup = await cluster.kv.scan(b"", b"\xff", 10**6)
+        recorded = await cluster.recorded_pieces()
+        for victim in ("data1", "data2", "data3"):
+            cluster.members[victim].down = True
+            cluster.members[victim].pieces.clear()
+            await trio.sleep(REPAIR_AFTER + 60)
+            if hosts_return:
+                cluster.members[victim].down = False
+                cluster.members[victim].instance += 1
+                await trio.sleep(60)
+        assert cluster.status().health == "ok" if hosts_return else "degraded"
+        moved = recorded - cluster.held_pieces()
+    await restore(cluster, backup, kept_seconds=3 * int(REPAIR_AFTER))
+    lost = [
+        record
+        for record in await list_all_chunks(cluster.kv, None, 1000)
+        if all((node, piece_name(record.id, number)) in moved for number, node in enumerate(record.nodes))
+    ]
+    assert lost, "of some chunks no copy is where the backup says"
+    held = {piece for _, piece in cluster.held_pieces()}
+    async with cluster.running():
+        await trio.sleep(120 if hosts_return else REPAIR_AFTER + 120)
+        for seed in range(30):
+            assert await cluster.get(f"k{seed}") == noise(4096, seed)
+        assert await cluster.get("large") == noise(7 * CHUNK, 99)
+        status = cluster.status()
+        assert (status.heal.lost, status.heal.backlog) == (0, 0)
+        assert status.reconcile.adopted >= len(lost)
+        assert held <= {piece for _, piece in cluster.held_pieces()}
+    async with cluster.running():
+        await trio.sleep(3 * REPAIR_AFTER + 10 * GRACE)
+        for member in cluster.members.values():
+            member.instance += 1
+        await trio.sleep(10 * GRACE + 60)
+        assert cluster.held_pieces() == await cluster.recorded_pieces(), "then what is one too many goes"
+        for seed in range(30):
+            assert await cluster.get(f"k{seed}") == noise(4096, seed)
+        assert await cluster.get("large") == noise(7 * CHUNK, 99)
+
+
+async def test_a_copy_elsewhere_stays_until_the_recorded_one_is_known_to_be_there(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the metadata came from a file that nobody restored with flared restore."""
+
+    async def unreadable(after: str, limit: int) -> list[tuple[str, int]]:
+        raise Unavailable("a volume is being read")
+
+    cluster = Cluster(4)
+    async with cluster.running():
+        await cluster.put("a", noise(4096))
+        (record,) = (await list_chunks(cluster.store, name("a"))).chunks
+        elsewhere = next(node for node in cluster.members if node not in record.nodes)
+        for number, node in enumerate(record.nodes):
+            assert node is not None
+            piece = piece_name(record.id, number)
+            cluster.members[elsewhere].pieces[piece] = cluster.members[node].pieces.pop(piece)
+            monkeypatch.setattr(cluster.members[node], "list", unreadable)
+        cluster.members[elsewhere].instance += 1
+        await trio.sleep(10 * GRACE)
+        assert await cluster.get("a") == noise(4096)
+        assert cluster.status().health == "ok"
 
 
 async def test_damage_found_by_a_reader_is_repaired(autojump_clock: Clock) -> None:

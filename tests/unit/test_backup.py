@@ -8,16 +8,24 @@ import pytest
 
 from flared.__main__ import main
 from flared.backup import NotDone, back_up, restore
+from flared.catalog.chunks import ChunkRecord, create_chunk, release_reference
 from flared.catalog.cluster import open_cluster
+from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, add, take_due
+from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
 from flared.config import ApiConfig, load_config
 from flared.errors import Busy, ConfigError
 from flared.meta import keys
 from flared.meta.backup import STEP_SECONDS, Copy
 from flared.meta.open import open_kv
+from flared.names import ChunkId, NodeName
+from tests.support.checkers import recount
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from flared.meta.kv import Transaction
 
 RECORDS = {b"object/b/a": b"1{}", b"object/b/b": b"1{}", b"shared/x/y": b"z", b"shared0": b"no such key"}
 
@@ -33,6 +41,13 @@ async def config(tmp_path: Path) -> ApiConfig:
         await open_cluster(kv, "one", 5)
         await kv.commit({}, RECORDS)
     return loaded
+
+
+DONE, UPLOAD = ExtentId("e" * 32), ExtentId("f" * 32)
+
+
+def chunk(number: int) -> ChunkId:
+    return ChunkId(f"{number:064x}.{number:016x}")
 
 
 def silent(_line: str) -> None: ...
@@ -101,6 +116,54 @@ async def test_a_restore_shares_nothing_keeps_orphans_and_what_was_there(config:
         assert await orphans_kept_until(kv) > target.stat().st_mtime * 1000 - 60_000 + ORPHANS_KEPT_MS
     with Copy(kept) as copy:
         assert copy.get(b"object/b/later") == b"1{}"
+
+
+async def test_what_may_have_been_referenced_since_is_not_swept_after_a_restore(
+    config: ApiConfig, tmp_path: Path
+) -> None:
+    """An unreferenced chunk and an unreferenced extent, an upload under way, a condemned chunk."""
+    target = tmp_path / "copy.db"
+    async with open_kv(str(config.metadata)) as kv:
+
+        def fill(tx: Transaction) -> None:
+            for number in range(3):
+                create_chunk(tx, ChunkRecord(chunk(number), 5, 5, 0, "replica:1", 1, (NodeName("data1"),)))
+            release_reference(tx, chunk(0), 100)
+            open_extent(tx, DONE, 100, 50)
+            append_chunk(tx, DONE, chunk(1), 5)
+            give_up(tx, DONE, 100)
+            open_extent(tx, UPLOAD, 100, 50)
+            append_chunk(tx, UPLOAD, chunk(2), 5)
+            add(tx, Garbage(100, CONDEMNED, chunk(9), ((0, NodeName("data1")),)))
+
+        await kv.commit({}, dict.fromkeys(RECORDS))
+        await kv.transact(fill)
+        assert await recount(kv) == []
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    restore(config, target, silent)
+    async with open_kv(str(config.metadata)) as kv:
+        until = await orphans_kept_until(kv)
+        assert [item.id for item in await take_due(kv, until - 1, 100)] == [chunk(9)]
+        held = await take_due(kv, until, 100)
+        assert {(item.kind, item.id, item.due_ms) for item in held[1:]} == {
+            (CHUNK, chunk(0), until), (EXTENT, DONE, until), (EXTENT, UPLOAD, until)
+        }  # fmt: skip
+        assert await list_open_extents(kv, 1 << 50, 10) == []
+        assert await recount(kv) == []
+    (kept,) = found(tmp_path, "meta.db.before-*")
+    with Copy(kept) as copy:
+        assert copy.count(keys.under(b"open/")) == 1, "what was there is as it was"
+
+
+async def test_a_clock_that_is_behind_the_backup_shortens_nothing(
+    config: ApiConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flared.backup.time.time", lambda: 2_000_000_000.0)
+    back_up(config, tmp_path / "copy.db", keep=None, overwrite=False, say=silent)
+    monkeypatch.setattr("flared.backup.time.time", lambda: 1000.0)
+    restore(config, tmp_path / "copy.db", silent)
+    async with open_kv(str(config.metadata)) as kv:
+        assert await orphans_kept_until(kv) == 2_000_000_000_000 + ORPHANS_KEPT_MS
 
 
 async def test_a_restore_works_where_nothing_was_and_where_all_is_broken(config: ApiConfig, tmp_path: Path) -> None:
