@@ -20,6 +20,7 @@ Buffer = bytes | bytearray | memoryview
 
 WOULD_BLOCK = -1
 _IOV_MAX = 1024
+_PROBE_BYTES = 4096
 _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -96,6 +97,9 @@ class Disk(Protocol):
     def sync_directory(self, path: str) -> None: ...
 
     def space(self, path: str) -> Space: ...
+
+    def probe(self, path: str) -> None:
+        """Read the beginning of the file from the disk itself, whatever memory holds of it; raises VolumeFailed."""
 
     def lock(self, path: str) -> Lock:
         """Hold the lock file; raises Busy, naming the process, if another one does."""
@@ -289,6 +293,15 @@ class RealDisk:
         with mapped(path):
             found = os.statvfs(path)
         return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+    def probe(self, path: str) -> None:
+        with mapped(path):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.pread(fd, _PROBE_BYTES, 0)
+            finally:
+                os.close(fd)
 
     def lock(self, path: str) -> Lock:
         with mapped(path):

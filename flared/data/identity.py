@@ -24,9 +24,14 @@ class Identity:
     cluster: str = ""
 
 
+def identity_path(path: str) -> str:
+    """The file that makes a directory a volume."""
+    return f"{path}/{_FILE}"
+
+
 def require_volume(disk: Disk, path: str) -> None:
     """Raises VolumeFailed if the directory holds no volume. Nothing is written: below may be another disk."""
-    if disk.read(f"{path}/{_FILE}") is None:
+    if disk.read(identity_path(path)) is None:
         raise VolumeFailed(f"{path} holds no volume: its disk is not mounted, or new and not prepared")
 
 
@@ -35,7 +40,7 @@ def load_identity(disk: Disk, path: str, node: str, fresh: uuid.UUID) -> Identit
 
     Raises ConfigError if it belongs to another node, or has a format that this version does not know.
     """
-    content = disk.read(f"{path}/{_FILE}")
+    content = disk.read(identity_path(path))
     if content is None:
         identity = Identity(str(fresh), node)
         _save(disk, path, identity)
@@ -66,4 +71,4 @@ def join_cluster(disk: Disk, path: str, identity: Identity, cluster: str) -> Ide
 
 def _save(disk: Disk, path: str, identity: Identity) -> None:
     fields = {"format": FORMAT, "volume": identity.volume, "node": identity.node, "cluster": identity.cluster}
-    disk.replace(f"{path}/{_FILE}", tomli_w.dumps(fields).encode())
+    disk.replace(identity_path(path), tomli_w.dumps(fields).encode())

@@ -153,14 +153,20 @@ class Remote:
             errors += [wire.delete_error(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
         return errors
 
-    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """Names and sizes of at most ``limit`` pieces behind ``after``, in name order; fewer only at the end."""
-        limit = min(limit, wire.LIST_MAX)
-        target = f"{wire.PATH_LIST}?after={quote(after, safe='')}&limit={limit}"
-        page = _parse_page(await self._get_json(target, wire.LIST_BYTES_MAX))
+    async def _list(self, query: str) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        page = _parse_page(await self._get_json(f"{wire.PATH_LIST}?{query}", wire.LIST_BYTES_MAX))
         if page is None:
             raise NodeUnreachable(self.name, "its inventory is not one")
         return page
+
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        """As ``list``, of all volumes but those that have failed; and the paths of these."""
+        limit = min(limit, wire.LIST_MAX)
+        return await self._list(f"after={quote(after, safe='')}&limit={limit}&{wire.WORKING_QUERY}=1")
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Names and sizes of at most ``limit`` pieces behind ``after``, in name order; fewer only at the end."""
+        return (await self._list(f"after={quote(after, safe='')}&limit={min(limit, wire.LIST_MAX)}"))[0]
 
     async def status(self) -> dict[str, object]:
         """What the node says of itself."""
@@ -306,9 +312,10 @@ def _parse_message(raw: bytes) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _parse_page(answer: object) -> list[tuple[str, int]] | None:
+def _parse_page(answer: object) -> tuple[list[tuple[str, int]], tuple[str, ...]] | None:
     rows = answer.get("pieces") if isinstance(answer, dict) else None
-    if not isinstance(rows, list):
+    left_out = answer.get("left_out", []) if isinstance(answer, dict) else None
+    if not isinstance(rows, list) or not isinstance(left_out, list):
         return None
     page: list[tuple[str, int]] = []
     for row in rows:
@@ -317,4 +324,4 @@ def _parse_page(answer: object) -> list[tuple[str, int]] | None:
                 page.append((name, size))
             case _:
                 return None
-    return page
+    return page, tuple(map(str, left_out))

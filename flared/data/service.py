@@ -28,7 +28,7 @@ from flared.data.pieces import (
     Piece,
     describe_piece,
 )
-from flared.errors import BadRequest, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.routes import parse_query
 from flared.log import current_request
@@ -200,7 +200,7 @@ class DataService:
             raise deleted
         self._deleted += deleted
         self._seconds["delete"].observe(trio.current_time() - started)
-        await reply.send(wire.DELETED, b"")
+        await reply.send(wire.DELETED_WHERE_ASKED if self._volumes.left_out else wire.DELETED, b"")
 
     async def _put_batch(self, request: Request, reply: Reply) -> None:
         async with _turn(self._putting):
@@ -257,8 +257,10 @@ class DataService:
         results = await self._volumes.delete_many(names)
         _log_failures("delete_batch", results)
         self._deleted += sum(result is True for result in results)
+        left_out = bool(self._volumes.left_out)
+        gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if left_out else (wire.DELETED, wire.ABSENT)
         statuses = [
-            wire.status_of(result) if isinstance(result, FlareError) else wire.DELETED if result else wire.ABSENT
+            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
             for result in results
         ]
         self._seconds["delete"].observe(trio.current_time() - started)
@@ -272,8 +274,12 @@ class DataService:
             limit = 0
         if limit < 1:
             raise BadRequest("limit is not a number from 1 on")
-        rows = await self._volumes.list(query.get("after", ""), limit)
-        page = {"pieces": rows, "next": rows[-1][0] if len(rows) == limit else None}
+        rows, left_out = await self._volumes.list_working(query.get("after", ""), limit)
+        if left_out and wire.WORKING_QUERY not in query:
+            raise Busy(f"volume {left_out[0]} could not be asked")
+        page: dict[str, object] = {"pieces": rows, "next": rows[-1][0] if len(rows) == limit else None}
+        if wire.WORKING_QUERY in query:
+            page["left_out"] = left_out
         await _send_json(reply, page)
 
     async def _status(self, request: Request, reply: Reply) -> None:

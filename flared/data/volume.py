@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import trio
 import xxhash
 
-from flared.background import Threads, Worker, WorkerRun
+from flared.background import Threads, Worker, WorkerRun, first_of
 from flared.data.appender import Answer, Appender, Batch, Change, Delete, Put
 from flared.data.buffers import PieceBuffer
 from flared.data.disk import Buffer, Disk
-from flared.data.identity import Identity, join_cluster, load_identity
+from flared.data.identity import Identity, identity_path, join_cluster, load_identity
 from flared.data.index import IndexCorrupt, Mark, Place
 from flared.data.pieces import BLOCK_SIZE, Piece, block_checksums
 from flared.data.punch import Puncher
@@ -36,6 +36,9 @@ SEGMENT_SIZE_MAX = 1024 * MIB
 _SEGMENT_MIN = MIB
 RESERVE_MAX = 256 * MIB
 _SPACE_SECONDS = 2.0
+_PROBES_MAX = 5
+"""Reads in a row that a disk which takes no writes must fail before its volume counts as failed: one bad spot, or a
+path that breaks for a moment, is no dead disk."""
 _SCHEME_BYTES_MAX = 15
 _NAME_BYTES_MAX = 200
 
@@ -65,6 +68,8 @@ class VolumeStatus:
     """Groups of records written and synced since the start."""
     records: int = 0
     """Records in these groups."""
+    state_seconds: float = 0.0
+    """How long it has been in this state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,9 @@ class Volume:
         self.threads = threads
         self.state = "replaying"
         self.reason = ""
+        self._state_since = trio.current_time()
+        self._probes_failed = 0
+        self._measuring_failed = ""
         self.pieces = 0
         self.free = self.capacity = self.used = 0
         self.segment_size = settings.segment_size
@@ -132,14 +140,17 @@ class Volume:
     # Running
 
     async def run(self) -> None:
-        """Serve until cancelled. A disk that fails makes the volume ``failed``; the node goes on with the rest."""
+        """Serve until cancelled. A disk that fails, or a bug, makes the volume ``failed`` until the node is started
+        again; the node goes on with the rest."""
         try:
             while True:
                 await self._replay()
                 await self._serve()
-        except FlareError as error:
-            log.error("event=volume_failed path=%s error=%r", self.path, str(error))
-            self.state, self.reason = "failed", str(error)
+        except* Exception as group:
+            error = first_of(group)
+            bug = None if isinstance(error, FlareError) else error
+            log.error("event=volume_failed path=%s error=%r", self.path, str(error) or repr(error), exc_info=bug)
+            self._enter("failed", str(error) or repr(error))
             self.ready.set()
         finally:
             with trio.CancelScope(shield=True):
@@ -147,7 +158,7 @@ class Volume:
 
     async def _replay(self) -> None:
         """Bring the index up to date. A volume whose index turns out to be corrupt meanwhile begins anew."""
-        self.state, self.reason = "replaying", "the index is being brought up to date"
+        self._enter("replaying", "the index is being brought up to date")
         self.shadow.clear()
         run = self.threads.background.run
         started = trio.current_time()
@@ -192,11 +203,11 @@ class Volume:
             nursery.start_soon(self._small.run)
             nursery.start_soon(self._large.run)
             await trio.lowlevel.checkpoint()
-            self.state, self.reason = "ok", ""
+            self._enter("ok")
             self._judge_space()
             self.ready.set()
             await self.shadow.lost.wait()
-            self.state, self.reason = "replaying", "the index is being made again"
+            self._enter("replaying", "the index is being made again")
             nursery.cancel_scope.cancel()
         self.shadow.close()
 
@@ -276,8 +287,14 @@ class Volume:
         return answer
 
     async def delete_many(self, names: Sequence[str]) -> list[Answer]:
-        """True deleted, False was not there, both durable; else what went wrong with that one."""
+        """True deleted, False was not there, both durable; else what went wrong with that one.
+
+        A volume that is read-only refuses only what it holds.
+        """
         refusal = self._refusal()
+        if refusal and self.state == "readonly" and self.shadow.complete:
+            held = self.shadow.look_many(names)
+            return [refusal if name in held else False for name in names]
         if refusal:
             return [refusal] * len(names)
         if self.shadow.crowded:
@@ -363,7 +380,7 @@ class Volume:
     def stop_writes(self, reason: str) -> None:
         if self.state in ("ok", "full"):
             log.error("event=volume_readonly path=%s reason=%r", self.path, reason)
-            self.state, self.reason = "readonly", reason
+            self._enter("readonly", reason)
             for appender in (self._small, self._large):
                 appender.close(VolumeFailed(reason))
 
@@ -385,7 +402,13 @@ class Volume:
         return VolumeStatus(
             self.identity.volume, self.path, self.capacity, self.used, max(0, self.free), self.state, self.reason,
             self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
+            round(trio.current_time() - self._state_since, 1),
         )  # fmt: skip
+
+    def _enter(self, state: str, reason: str = "") -> None:
+        if state != self.state:
+            self._state_since = trio.current_time()
+        self.state, self.reason = state, reason
 
     def report_damage(self, name: str, place: Place, reason: str) -> None:
         """A piece does not prove itself although the index names that place."""
@@ -411,17 +434,33 @@ class Volume:
     def _judge_space(self) -> None:
         low = min(64 * MIB, self.capacity // 64)
         if self.state == "ok" and self.free < low:
-            self.state, self.reason = "full", "no room left for pieces"
+            self._enter("full", "no room left for pieces")
         elif self.state == "full" and self.free >= low:
-            self.state, self.reason = "ok", ""
+            self._enter("ok")
 
     async def _run_measuring(self) -> None:
         while True:
             await trio.sleep(_SPACE_SECONDS)
+            trouble = ""
             try:
                 await self._measure()
             except FlareError as error:
-                log.error("event=measuring_failed path=%s error=%r", self.path, str(error))
+                trouble = str(error)
+                if trouble != self._measuring_failed:
+                    log.error("event=measuring_failed path=%s error=%r", self.path, trouble)
+            self._measuring_failed = trouble
+            if trouble or self.state == "readonly":
+                await self._probe()
+
+    async def _probe(self) -> None:
+        """Whether a disk that takes no writes can be read at all; raises VolumeFailed if it could not for a while."""
+        try:
+            await self.threads.background.run(self.disk.probe, identity_path(self.path))
+            self._probes_failed = 0
+        except FlareError as error:
+            self._probes_failed += 1
+            if self._probes_failed >= _PROBES_MAX:
+                raise VolumeFailed(f"the disk answers neither writes nor reads: {error}") from error
 
     def _appender(self, kind: int) -> Appender:
         return Appender(self, self.segments, self.threads.write, kind)

@@ -1,7 +1,8 @@
 """Volumes: all disks of one data node as one store of pieces; what the service talks to.
 
 A put goes to the volume with the most free space of two drawn by it; everything else asks all of them. One volume
-that fails does not stop the others, but then "not here" cannot be said any more: the answer is Busy.
+that fails does not stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
+until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.lost_volumes``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import trio
@@ -34,7 +35,16 @@ from flared.data.volume import (
     VolumeStatus,
     VolumeThreads,
 )
-from flared.errors import Busy, ConfigError, FlareError, NoSuchPiece, TooLarge, VolumeFailed, VolumeFull
+from flared.errors import (
+    Busy,
+    ConfigError,
+    FlareError,
+    NoSuchPiece,
+    PieceCorrupt,
+    TooLarge,
+    VolumeFailed,
+    VolumeFull,
+)
 
 __all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
 
@@ -82,6 +92,7 @@ class Volumes:
         self.buffers = BufferPool(settings.buffer_bytes)
         self._volumes = list(volumes)
         self._failed = list(failed)
+        self._opened = trio.current_time()
         self._locks = list(locks)
         for volume in volumes:
             volume.workers = [Compactor(volume), Scrubber(volume, settings.scrub_period_seconds)]
@@ -136,26 +147,31 @@ class Volumes:
         return await self._roomiest().put_large(piece, buffer)
 
     async def delete_many(self, names: Sequence[str]) -> list[Answer]:
-        """True deleted, False was not there; both durable. Busy where a volume could not be asked."""
+        """True deleted, False was not there; both durable. Busy where a volume could not be asked.
+
+        A failed volume stands in nobody's way: what it holds of these names it will have when it comes back (see
+        ``left_out``), and whoever has them deleted looks at its inventory then.
+        """
         answers: list[Answer] = [False] * len(names)
-        for volume in self._volumes:
+        working = self._working()
+        if not working:
+            return [_unasked(self.left_out[0])] * len(names)
+        for volume in working:
             try:
                 deleted = await volume.delete_many(names)
             except FlareError as error:
                 deleted = [error] * len(names)
             answers = [_worse(one, other) for one, other in zip(answers, deleted, strict=True)]
-        if self._failed:
-            unsure = Busy(f"volume {self._failed[0].path} could not be asked")
-            answers = [answer if isinstance(answer, FlareError) else unsure for answer in answers]
         return answers
 
     async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
         """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
         answers: dict[str, Found | FlareError] = {}
         unsure: FlareError | None = self._left_out()
+        left: Sequence[str] = names
         for volume in self._volumes:
             try:
-                places = volume.shadow.look_many([name for name in names if name not in answers] if answers else names)
+                places = volume.shadow.look_many(left)
             except FlareError as error:
                 unsure = error
                 continue
@@ -168,21 +184,29 @@ class Volumes:
                 else:
                     answers[name] = TooLarge(f"{name} has {place.size} bytes: open it instead")
             if wanted:
-                read = await volume.reader.read_many(wanted)
-                answers.update((want.name, answer) for want, answer in zip(wanted, read, strict=True))
+                for want, answer in zip(wanted, await volume.reader.read_many(wanted), strict=True):
+                    if not isinstance(answer, NoSuchPiece):
+                        answers[want.name] = answer
+            # Of a piece that is damaged here, another volume may hold a good one.
+            left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
+            if not left:
+                break
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]
 
     async def open(self, name: str) -> OpenPiece:
         """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
         unsure: FlareError | None = self._left_out()
-        for volume in self._volumes:
+        damaged: PieceCorrupt | None = None
+        for volume in sorted(self._volumes, key=lambda volume: name in volume.damaged):
             try:
                 return await volume.reader.open(name)
             except NoSuchPiece:
                 continue
+            except PieceCorrupt as error:
+                damaged = error
             except Busy as error:
                 unsure = error
-        raise _missing(name, unsure)
+        raise damaged or _missing(name, unsure)
 
     async def head(self, name: str) -> Piece:
         """What is known of a piece, from its record's header. Raises NoSuchPiece, PieceCorrupt, Busy."""
@@ -192,7 +216,9 @@ class Volumes:
     # The node
 
     def status(self) -> DataStatus:
-        volumes = (*(volume.status() for volume in self._volumes), *self._failed)
+        lasted = round(trio.current_time() - self._opened, 1)
+        failed = (replace(volume, state_seconds=lasted) for volume in self._failed)
+        volumes = (*(volume.status() for volume in self._volumes), *failed)
         pieces = sum(volume.pieces for volume in volumes)
         return DataStatus(volumes, pieces, self.cluster, self.buffers.leased_bytes)
 
@@ -211,7 +237,7 @@ class Volumes:
 
     def set_cluster(self, cluster: str) -> None:
         """Note the cluster in every volume; raises ConfigError if they serve another one. Blocks for a sync or two."""
-        for volume in self._volumes:
+        for volume in self._working():
             volume.join(cluster)
 
     def _look_many(self, names: Sequence[str]) -> dict[str, Place]:
@@ -234,19 +260,38 @@ class Volumes:
             raise VolumeFull(f"no volume takes writes ({states})")
         return max(writable, key=lambda volume: volume.free)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The paths of the failed volumes: nobody can say what they hold until the node is started again."""
+        running = (volume.path for volume in self._volumes if volume.state == "failed")
+        return (*running, *(volume.path for volume in self._failed))
+
+    def _working(self) -> list[Volume]:
+        return [volume for volume in self._volumes if volume.state != "failed"]
+
     def _left_out(self) -> Busy | None:
-        return Busy(f"volume {self._failed[0].path} could not be asked") if self._failed else None
+        left_out = self.left_out
+        return _unasked(left_out[0]) if left_out else None
+
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        """The same of all volumes but those that have failed, and the paths of these.
+
+        Whatever lies in between in name order and is not in the page is on none of the others. Busy if one of them
+        cannot be asked for now.
+        """
+        working = self._working()
+        pages = [await volume.shadow.page(after, limit) for volume in working]
+        # After the pages: one that failed meanwhile was asked or raised, and is told of either way.
+        left_out = self.left_out
+        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
+        return list(islice(merged.items(), limit)), left_out
 
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(name, size) of the next ``limit`` pieces after ``after``, in name order. Busy if one cannot be asked."""
-        left_out = self._left_out()
+        page, left_out = await self.list_working(after, limit)
         if left_out:
-            raise left_out
-        pages = [await volume.shadow.page(after, limit) for volume in self._volumes]
-        if len(pages) == 1:
-            return pages[0]
-        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
-        return list(islice(merged.items(), limit))
+            raise _unasked(left_out[0])
+        return page
 
 
 async def open_volumes(
@@ -288,6 +333,10 @@ async def open_volumes(
         for lock in locks:
             lock.close()
         raise
+
+
+def _unasked(path: str) -> Busy:
+    return Busy(f"volume {path} could not be asked")
 
 
 def _missing(name: str, unsure: FlareError | None) -> FlareError:

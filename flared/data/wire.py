@@ -52,6 +52,8 @@ Fields = Sequence[tuple[str, str]]
 
 PATH_ONE = "/chunk/"
 PATH_LIST = "/chunks"
+WORKING_QUERY = "working"
+"""Asks for the inventory of the volumes that work, where some have failed; the answer names those as ``left_out``."""
 PATH_PUT = "/chunks/put"
 PATH_GET = "/chunks/get"
 PATH_DELETE = "/chunks/delete"
@@ -73,6 +75,8 @@ GOT = 200
 STORED = 201
 THERE = 200
 DELETED = 204
+DELETED_WHERE_ASKED = 202
+"""Gone from every volume that works; one that has failed may still hold it, and will show it when it is back."""
 ABSENT = 404
 ASK_AGAIN = 206
 """Status of a got record that did not fit into this answer. The first record always fits."""
@@ -311,8 +315,9 @@ def get_error(node: str, name: str, status: int) -> FlareError:
 
 
 def delete_error(node: str, name: str, status: int) -> FlareError | None:
-    """What the status of one deleted record means: one that is not there counts as deleted."""
-    if status in (DELETED, ABSENT):
+    """What the status of one deleted record means: one that is not there counts as deleted, and so does one that only
+    a failed volume may hold: ``upkeep.reconcile`` finds that one when the volume is back."""
+    if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
         return None
     return NodeUnreachable(node, f"answered {status} to the delete of {name}")
 

@@ -46,6 +46,12 @@ class DiskContract:
         file.close()
         assert read(disk, f"{root}/a", 0, 4000) == bytes(n % 256 for n in range(3000))
 
+    def test_a_probe_tells_whether_the_disk_answers(self, disk: Disk, root: str) -> None:
+        disk.replace(f"{root}/a", b"here")
+        disk.probe(f"{root}/a")
+        with pytest.raises(VolumeFailed):
+            disk.probe(f"{root}/b")
+
     def test_nowait_gives_what_is_at_hand_or_says_so(self, disk: Disk, root: str) -> None:
         file = disk.create(f"{root}/a", direct=False)
         file.write(0, [b"x" * 10000])

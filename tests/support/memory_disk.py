@@ -88,6 +88,8 @@ class MemoryDisk:
         self.cut_at_sync = 0
         """Cut the power at this sync (counted from 1): before or after it took effect."""
         self.dead = False
+        self.broken = False
+        """Whatever it is asked, the answer is an error."""
         self._files: dict[str, _Content] = {}
         self._durable_files: dict[str, _Content] = {}
         self._directories: set[str] = {"/"}
@@ -99,6 +101,8 @@ class MemoryDisk:
     def check(self) -> None:
         if self.dead:
             raise PowerCut
+        if self.broken:
+            raise VolumeFailed("the disk: Input/output error")
 
     def revive(self) -> None:
         """After the process alone was killed: what it wrote is all there, but no more durable than before."""
@@ -233,6 +237,11 @@ class MemoryDisk:
     def space(self, path: str) -> Space:
         self.check()
         return Space(self.capacity, self.capacity - self.used())
+
+    def probe(self, path: str) -> None:
+        self.check()
+        if path not in self._files:
+            raise VolumeFailed(f"{path}: no such file")
 
     def lock(self, path: str) -> Lock:
         self.check()

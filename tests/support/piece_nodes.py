@@ -32,6 +32,8 @@ class MemoryNode:
         self.silent = False
         self.refusal: FlareError | None = None
         """What every call is answered with."""
+        self.failed_volumes: tuple[str, ...] = ()
+        """Nobody can say what these hold; ``pieces`` are those of the others."""
         self.delay = delay
         self.puts = 0
         self.lives = 0
@@ -88,8 +90,7 @@ class MemoryNode:
 
     async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
         await self._answer()
-        if name not in self.pieces:
-            raise NoSuchPiece(f"{name} is not on {self.name}")
+        self._find(name)
         piece, payload = self.pieces[name]
         if not piece_is_good(piece, payload):
             raise PieceCorrupt(f"{name} on {self.name} is damaged")
@@ -98,17 +99,21 @@ class MemoryNode:
     @asynccontextmanager
     async def open(self, name: PieceName, *, offset: int = 0, length: int | None = None) -> AsyncIterator[PieceStream]:
         await self._answer()
-        if name not in self.pieces:
-            raise NoSuchPiece(f"{name} is not on {self.name}")
+        self._find(name)
         piece, payload = self.pieces[name]
         end = len(payload) if length is None else offset + length
         yield _MemoryStream(piece, payload[offset:end], self)
 
     async def head(self, name: PieceName) -> Piece:
         await self._answer()
-        if name not in self.pieces:
-            raise NoSuchPiece(f"{name} is not on {self.name}")
+        self._find(name)
         return self.pieces[name][0]
+
+    def _find(self, name: str) -> None:
+        if name not in self.pieces:
+            if self.failed_volumes:
+                raise NodeUnreachable(self.name, "a volume could not be asked")
+            raise NoSuchPiece(f"{name} is not on {self.name}")
 
     async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
         await self._answer()
@@ -118,6 +123,15 @@ class MemoryNode:
 
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
         await self._answer()
+        if self.failed_volumes:
+            raise NodeUnreachable(self.name, "a volume could not be asked")
+        return self._page(after, limit)
+
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        await self._answer()
+        return self._page(after, limit), self.failed_volumes
+
+    def _page(self, after: str, limit: int) -> list[tuple[str, int]]:
         return [(name, self.pieces[name][0].size) for name in sorted(self.pieces) if name > after][:limit]
 
 

@@ -17,7 +17,7 @@ from flared.data import wire
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good, describe_piece, piece_is_good
 from flared.data.remote import Remote
 from flared.data.service import DataService
-from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volumes import DataSettings, Volumes, VolumeStatus, open_volumes
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated
 from flared.http.pool import Pool
 from flared.http.server import Server
@@ -317,6 +317,18 @@ async def test_the_inventory_comes_in_pages(tmp_path: Path) -> None:
             "next": "p22",
         }
         assert json.loads((await node.call("GET", "/chunks?after=p24"))[2]) == {"pieces": [], "next": None}
+        assert await node.remote.list_working("p23", 10) == ([("p24", 1)], ())
+
+
+async def test_a_failed_volume_is_left_out_of_what_is_asked_of_the_others(tmp_path: Path) -> None:
+    async with data_node(tmp_path) as node:
+        await node.put(b"x", NAME)
+        node.volumes._failed.append(VolumeStatus("", "/srv/dead", 0, 0, 0, "failed", "Input/output error", 0))
+        with pytest.raises(NodeUnreachable, match="/srv/dead"):
+            await node.remote.list("", 10)
+        assert await node.remote.list_working("", 10) == ([(NAME, 1)], ("/srv/dead",))
+        assert await node.remote.delete([NAME, PieceName(NAME[:-1] + "1")]) == [None, None]
+        assert (await node.call("DELETE", f"/chunk/{NAME}"))[0] == 202
 
 
 async def test_status_and_metrics(tmp_path: Path) -> None:

@@ -1,0 +1,196 @@
+"""One disk of several fails: its volume is left out, the others go on, and what it holds is there when it is back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from flared.background import InlineThreads
+from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.errors import Busy, FlareError, PieceCorrupt, VolumeFailed
+from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
+from tests.support.memory_disk import MemoryDisk
+
+SETTINGS = settings_for("/srv/v1", "/srv/v2", segment_size=MIB)
+NAMES = [f"{number:03}" for number in range(40)]
+
+
+def held_by(store: Volumes, number: int) -> list[str]:
+    return sorted(store._volumes[number].shadow.look_many(NAMES))
+
+
+def break_reads(disk: MemoryDisk, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the disk of this volume cannot be read past the page cache."""
+    probe = disk.probe
+
+    def fail(probed: str) -> None:
+        if probed.startswith(path):
+            raise VolumeFailed(f"{probed}: Input/output error")
+        probe(probed)
+
+    monkeypatch.setattr(disk, "probe", fail)
+
+
+async def fill(store: Volumes) -> None:
+    for name in NAMES:
+        await put(store, name, payload_of(name, 3000))
+        store._volumes[0].free -= int(name) % 2 * MIB  # as if something else took room: the next one goes elsewhere
+        store._volumes[1].free -= (1 - int(name) % 2) * MIB
+
+
+async def fail_volume(store: Volumes, disk: MemoryDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the first volume dies under the running node."""
+    break_reads(disk, "/srv/v1", monkeypatch)
+    store._volumes[0].stop_writes("Input/output error")
+    await trio.sleep(30)
+    assert store._volumes[0].state == "failed"
+
+
+async def test_a_disk_that_answers_nothing_fails_its_volume(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        store._volumes[0].stop_writes("Input/output error")
+        await trio.sleep(60)
+        assert store._volumes[0].state == "readonly", "what can be read is read"
+        break_reads(disk, "/srv/v1", monkeypatch)
+        await trio.sleep(6)
+        assert store._volumes[0].state == "readonly", "once is not always"
+        await trio.sleep(30)
+        first, second = store.status().volumes
+        assert (first.state, second.state) == ("failed", "ok")
+        assert "neither writes nor reads" in first.reason
+        assert 0 < first.state_seconds < 40
+        assert await put(store, "later", b"on the other one")
+        assert await get(store, "later") == b"on the other one"
+
+
+async def test_a_bug_in_one_volume_ends_that_one_only(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(MemoryDisk(1), SETTINGS) as store:
+
+        def break_down(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(store._volumes[0].puncher, "_punch", break_down)
+        await put(store, "a", bytes(100_000))
+        for volume in store._volumes:
+            await volume.delete_many(["a"])
+        await put(store, "b", b"b")
+        await trio.sleep(10)
+        assert sorted(volume.state for volume in store.status().volumes) == ["failed", "ok"]
+        assert await put(store, "c", b"c")
+    assert "event=volume_failed" in caplog.text
+
+
+async def test_the_inventory_says_which_volumes_it_covers(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        mine, others = held_by(store, 0), held_by(store, 1)
+        assert mine
+        assert others
+        assert await store.list_working("", 1000) == ([(name, 3000) for name in NAMES], ())
+        await fail_volume(store, disk, monkeypatch)
+        assert await store.list_working("", 1000) == ([(name, 3000) for name in others], ("/srv/v1",))
+        with pytest.raises(Busy):
+            await store.list("", 1000)
+        with pytest.raises(Busy):
+            await get(store, mine[0])
+        assert await get(store, others[0]) == payload_of(others[0], 3000)
+
+
+async def test_a_volume_that_replays_is_waited_for(autojump_clock: object) -> None:
+    async with running(MemoryDisk(1), SETTINGS) as store:
+        await fill(store)
+        store._volumes[0].shadow.complete = False
+        with pytest.raises(Busy):
+            await store.list_working("", 1000)
+
+
+async def test_deletes_go_on_and_what_failed_is_seen_again(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        mine, others = held_by(store, 0), held_by(store, 1)
+        with monkeypatch.context() as faults:
+            await fail_volume(store, disk, faults)
+            assert await delete(store, [mine[0], others[0]]) == [False, True]
+            assert await put(store, mine[1], payload_of(mine[1], 3000)), "made again on the volume that works"
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == sorted({*NAMES} - {others[0]}), "what was deleted meanwhile is an orphan now"
+        assert await get(store, mine[1]) == payload_of(mine[1], 3000)
+        assert await delete(store, [mine[1]]) == [True]
+        assert mine[1] not in await names_of(store), "on both volumes"
+
+
+async def test_a_read_only_volume_refuses_only_deletes_of_what_it_holds(autojump_clock: object) -> None:
+    async with running(MemoryDisk(1), SETTINGS) as store:
+        await fill(store)
+        mine, others = held_by(store, 0), held_by(store, 1)
+        store._volumes[0].stop_writes("Input/output error")
+        answers = await store.delete_many([mine[0], others[0], "nobody's"])
+        assert isinstance(answers[0], FlareError)
+        assert answers[1:] == [True, False]
+
+
+async def test_a_disk_that_is_dead_at_the_start_stands_in_nobodys_way(autojump_clock: object) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        others = held_by(store, 1)
+    lock = disk.lock
+
+    def refuse(path: str) -> object:
+        if path.startswith("/srv/v1"):
+            raise VolumeFailed(f"{path}: Input/output error")
+        return lock(path)
+
+    disk.lock = refuse  # type: ignore[method-assign,assignment]
+    async with running(disk, SETTINGS) as store:
+        await trio.sleep(5)
+        assert store.left_out == ("/srv/v1",)
+        assert store.status().volumes[-1].state_seconds >= 5
+        assert (await store.list_working("", 1000))[0] == [(name, 3000) for name in others]
+        assert await delete(store, [others[0]]) == [True]
+
+
+async def test_nothing_is_deleted_where_nothing_works(autojump_clock: object) -> None:
+    disk = MemoryDisk(1)
+    disk.broken = True
+    settings = DataSettings("data1", ("/srv/v1",))
+    store = await open_volumes(settings, disk=disk, threads=InlineThreads(), random_bits=random.Random(1))
+    (answer,) = await store.delete_many(["a"])
+    assert isinstance(answer, Busy)
+
+
+@pytest.mark.parametrize("size", [3000, 300_000])
+async def test_a_good_copy_on_another_volume_is_read_instead_of_a_bad_one(autojump_clock: object, size: int) -> None:
+    disk = MemoryDisk(1)
+    payload = payload_of("a", size)
+    for first in (0, 1):
+        name = f"a{first}"
+        async with running(disk, SETTINGS) as store:
+            store._volumes[1 - first].free = 0
+            assert await put(store, name, payload)
+            volume = store._volumes[first]
+            place = volume.shadow.look(name)
+            assert place
+            disk.flip(volume.segments.known[place.segment].path, place.offset + place.length - size // 2)
+            with pytest.raises(PieceCorrupt):
+                await get(store, name)
+            assert isinstance((await store.read_many([name]))[0], PieceCorrupt) or size > 100_000
+            store._volumes[first].free, store._volumes[1 - first].free = 0, 100 * MIB
+            assert await put(store, name, payload), "again, on the other volume"
+            assert await get(store, name) == payload
+            if size < 100_000:
+                assert (await store.read_many(["none", name]))[1] == (piece_of(name, payload), payload)
