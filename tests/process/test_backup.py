@@ -97,6 +97,53 @@ def test_a_backup_under_load_is_restored_and_nothing_acts_rashly_on_it(start: St
     assert cluster.client().get("after").body == body("after", 5000)
 
 
+def test_copies_that_repair_has_moved_since_the_backup_are_found(start: Start, directory: Path) -> None:
+    """Two of four hosts lose their disks, one after the other; some chunks have both their copies elsewhere then."""
+    cluster = start(nodes=4, scheme="replica:2", api={"cluster": {"garbage_grace": "1s", "repair_after": "8s"}})
+
+    def has(nodes: int) -> bool:
+        """So many data nodes are online, and no chunk lacks a copy."""
+        status = cluster.client().call("GET", "/status").json()
+        online = [node["name"] for node in status["nodes"] if node["role"] == "data" and node["state"] == "online"]
+        return len(online) == nodes and not status["degraded_chunks"]
+
+    cluster.wait_until(lambda: has(4), "not all are there")
+    client = cluster.client()
+    bodies = {f"small/{number}": body(number, 5000) for number in range(60)}
+    bodies |= {"one": body("one", LARGE), "many": body("many", 20 << 20)}
+    for key, content in bodies.items():
+        assert client.put(key, content).status == 201
+    target = directory / "backup.db"
+    assert flared("backup", cluster, target).returncode == 0
+
+    def pieces() -> int:
+        return sum(piece_count(cluster, daemon.name) for daemon in cluster.running() if daemon.name != API)
+
+    held = pieces()
+    for victim in ("data1", "data2"):
+        cluster.kill(victim)
+        shutil.rmtree(directory / "cluster" / victim)
+        cluster.wait_until(lambda: pieces() == held, "not rebuilt")
+        (directory / "cluster" / victim).mkdir()
+        cluster.start()
+        cluster.wait_until(lambda: has(4), "not complete")
+    client.close()
+    assert cluster.terminate(API) == 0
+    assert flared("restore", cluster, target).returncode == 0
+    cluster.start()
+    client = cluster.client()
+
+    def all_there() -> bool:
+        answers = {key: client.get(key) for key in bodies}
+        assert all(answer.body == bodies[key] or answer.status >= 500 for key, answer in answers.items())
+        return all(answer.status == 200 for answer in answers.values())
+
+    cluster.wait_until(all_there, "not found again", 120)
+    cluster.wait_until(lambda: has(4), "not healed", 120)
+    assert client.call("GET", "/status").json()["reconcile"]["adopted"] > 0
+    assert client.call("GET", "/status").json()["lost_chunks"] == 0
+
+
 def test_a_metadata_file_lost_with_its_log_comes_back(start: Start, directory: Path) -> None:
     cluster = start()
     client = cluster.client()
