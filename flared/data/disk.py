@@ -8,13 +8,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flared.errors import Busy, VolumeFailed, VolumeFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,6 +29,10 @@ _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_BLOCK = 4096
+_BOUNCE_BYTES_MAX = 1024 * 1024
+_NOT_OPEN = -1
+_REFUSED = -2
 
 
 class Space(NamedTuple):
@@ -55,6 +63,12 @@ class File(Protocol):
 
     def read_nowait(self, offset: int, buffer: memoryview) -> int:
         """The same as far as memory holds it, at once; WOULD_BLOCK if the first byte would have to be waited for."""
+
+    def read_uncached(self, offset: int, buffer: memoryview) -> int:
+        """``read_into`` from the disk itself, leaving nothing behind in the page cache, where the file system can.
+
+        Straight into ``buffer`` if that and ``offset`` lie on multiples of 4096, else by way of a copy.
+        """
 
     def allocate(self, offset: int, length: int) -> None:
         """Set room aside without changing the size; does nothing where the file system cannot."""
@@ -139,11 +153,14 @@ def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 class RealFile:
     """A file of the operating system."""
 
-    __slots__ = ("_fd", "_nowait", "_path", "direct")
+    __slots__ = ("_fd", "_nowait", "_opening", "_path", "_uncached", "direct")
 
     def __init__(self, path: str, fd: int, *, direct: bool = False) -> None:
         self._path = path
         self._fd = fd
+        self._uncached = _NOT_OPEN
+        """The same file opened with O_DIRECT, once somebody wants to read it so."""
+        self._opening = threading.Lock()
         self._nowait = hasattr(os, "RWF_NOWAIT")
         self.direct = direct
 
@@ -198,6 +215,32 @@ class RealFile:
             self._nowait = False  # such a file system: always ask a thread
             return WOULD_BLOCK
 
+    def read_uncached(self, offset: int, buffer: memoryview) -> int:
+        fd = self._open_uncached()
+        done = 0
+        while fd >= 0 and done < len(buffer):
+            try:
+                count = _read_direct(fd, offset + done, buffer[done:])
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise failure(self._path, error) from error
+                break  # it opened for O_DIRECT, but will not read so
+            if not count:
+                return done
+            done += count
+        return done + (self.read_into(offset + done, buffer[done:]) if done < len(buffer) else 0)
+
+    def _open_uncached(self) -> int:
+        with self._opening:
+            if self._uncached == _NOT_OPEN:
+                try:
+                    # Not by its path: who reads from it may do so after it was unlinked.
+                    link = f"/proc/self/fd/{self._fd}"
+                    self._uncached = os.open(link, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+                except OSError:
+                    self._uncached = _REFUSED
+            return self._uncached
+
     def allocate(self, offset: int, length: int) -> None:
         with mapped(self._path):
             _fallocate(self._fd, _KEEP_SIZE, offset, length)
@@ -214,6 +257,26 @@ class RealFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._uncached >= 0:
+            os.close(self._uncached)
+            self._uncached = _REFUSED
+
+
+def _read_direct(fd: int, offset: int, buffer: memoryview) -> int:
+    """Some bytes from ``offset`` on, at least one before the end of the file."""
+    skip = offset % _BLOCK
+    whole = len(buffer) & -_BLOCK
+    if whole and not skip:
+        try:
+            return os.preadv(fd, [buffer[:whole]], offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # else the buffer does not lie where it should
+                raise
+    room = -(-min(skip + len(buffer), _BOUNCE_BYTES_MAX) // _BLOCK) * _BLOCK
+    with mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as bounce:
+        count = max(0, min(os.preadv(fd, [bounce], offset - skip) - skip, len(buffer)))
+        buffer[:count] = bounce[skip : skip + count]
+    return count
 
 
 class RealLock:

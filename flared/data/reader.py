@@ -1,27 +1,37 @@
 """Reading pieces of one volume: inline while the page cache has them, in a thread when the disk must be asked.
 
+A large piece is read past the page cache the first time: most are read once, and memory filled for nothing costs more
+than the disk does. Who is asked for again is worth it.
+
 A place can become stale while it is read: compaction moves records, deletes punch them. So whatever does not prove
 itself is looked up again, and counts as damage only if the index still names that place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import NamedTuple, Self
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import xxhash
 
-from flared.background import Threads
-from flared.data.index import Place
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good
 from flared.data.record import HEADER_MAX, parse_piece
-from flared.data.segment import OpenSegment, Segments
 from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from flared.background import Threads
+    from flared.data.index import Place
+    from flared.data.segment import OpenSegment, Segments
 
 _SCRATCH_BYTES = LARGE_SIZE + HEADER_MAX
 _LOOKS_MAX = 4
 """Compaction can move a piece while it is read, but not again and again."""
+
+_RECENT_MAX = 4096
+"""Large pieces remembered as read: some hundred bytes each."""
 
 Found = tuple[Piece, bytes]
 
@@ -34,7 +44,10 @@ class Wanted(NamedTuple):
 
 
 class Reader:
-    """``look`` says where a piece lies now; ``damaged`` is told of a place that does not prove itself."""
+    """``look`` says where a piece lies now; ``damaged`` is told of a place that does not prove itself.
+
+    ``direct``: large pieces may be read past the page cache.
+    """
 
     def __init__(
         self,
@@ -42,7 +55,11 @@ class Reader:
         threads: Threads,
         look: Callable[[str], Place | None],
         damaged: Callable[[str, Place, str], None],
+        *,
+        direct: bool,
     ) -> None:
+        self._direct = direct
+        self._recent: OrderedDict[Place, None] = OrderedDict()
         self._segments = segments
         self._threads = threads
         self._look = look
@@ -115,8 +132,11 @@ class Reader:
             self._damaged(name, place, reason)
         return PieceCorrupt(f"{name}: {reason}")
 
-    async def open(self, name: str) -> OpenPiece:
-        """A piece to read from at leisure. Raises NoSuchPiece, PieceCorrupt."""
+    async def open(self, name: str, *, uncached: bool = False) -> OpenPiece:
+        """A piece to read from at leisure. Raises NoSuchPiece, PieceCorrupt.
+
+        ``uncached``: from the disk, whatever the page cache holds, as a scrub must. Others get what is faster.
+        """
         place: Place | None = None
         for _ in range(_LOOKS_MAX):
             place = self._look(name)
@@ -125,7 +145,7 @@ class Reader:
             opened = self._segments.lease(place.segment)
             if opened is None:
                 continue
-            found = await self._open_at(name, place, opened)
+            found = await self._open_at(name, place, opened, uncached=uncached)
             if found:
                 return found
             self._segments.release(opened)
@@ -133,10 +153,13 @@ class Reader:
                 break
         raise self.damage(name, place, "the header does not prove itself")
 
-    async def _open_at(self, name: str, place: Place, opened: OpenSegment) -> OpenPiece | None:
+    async def _open_at(self, name: str, place: Place, opened: OpenSegment, *, uncached: bool) -> OpenPiece | None:
         try:
             view = self._scratch[: min(HEADER_MAX, place.length)]
-            if opened.file.read_nowait(place.offset, view) < len(view):
+            if uncached:
+                view = memoryview(bytearray(len(view)))
+                await self._threads.run(opened.file.read_uncached, place.offset, view)
+            elif opened.file.read_nowait(place.offset, view) < len(view):
                 view = memoryview(bytearray(len(view)))  # the scratch is only for what happens at once
                 await self._threads.run(opened.file.read_into, place.offset, view)
         except VolumeFailed:
@@ -148,7 +171,19 @@ class Reader:
         if found is None:
             return None
         piece, start = found
-        return OpenPiece(self, self._segments, self._threads, opened, place, piece, place.offset + start)
+        uncached = uncached or (self._direct and piece.size >= LARGE_SIZE and self._is_new(place))
+        offset = place.offset + start
+        return OpenPiece(self, self._segments, self._threads, opened, place, piece, offset, uncached=uncached)
+
+    def _is_new(self, place: Place) -> bool:
+        """Whether nobody read this place lately; from now on somebody did."""
+        if place in self._recent:
+            self._recent.move_to_end(place)
+            return False
+        self._recent[place] = None
+        if len(self._recent) > _RECENT_MAX:
+            self._recent.popitem(last=False)
+        return True
 
     def still_there(self, name: str, place: Place) -> bool:
         return self._look(name) == place
@@ -166,8 +201,11 @@ class OpenPiece:
         place: Place,
         piece: Piece,
         payload_offset: int,
+        *,
+        uncached: bool,
     ) -> None:
         self.piece = piece
+        self._uncached = uncached
         self._reader = reader
         self._segments = segments
         self._threads = threads
@@ -178,6 +216,8 @@ class OpenPiece:
 
     async def read_into(self, offset: int, buffer: memoryview, *, verify: bool = False) -> int:
         """Fill ``buffer`` with stored bytes from ``offset`` of the piece on; less only at its end.
+
+        Fastest where both lie on multiples of 4096.
 
         ``verify`` checks every block touched against its checksum first. Raises PieceCorrupt, or NoSuchPiece if
         the piece was deleted meanwhile.
@@ -191,13 +231,16 @@ class OpenPiece:
         return count
 
     async def _fill(self, offset: int, buffer: memoryview) -> None:
+        file, at = self._opened.file, self._payload_offset + offset
         try:
-            done = self._opened.file.read_nowait(self._payload_offset + offset, buffer)
-            if done == len(buffer):
-                return
-            done = max(done, 0)
-            at = self._payload_offset + offset + done
-            done += await self._threads.run(self._opened.file.read_into, at, buffer[done:])
+            if self._uncached:
+                done = await self._threads.run(file.read_uncached, at, buffer)
+            else:
+                done = file.read_nowait(at, buffer)
+                if done == len(buffer):
+                    return
+                done = max(done, 0)
+                done += await self._threads.run(file.read_into, at + done, buffer[done:])
             if done == len(buffer):
                 return
             reason = "the segment ends before the piece does"

@@ -1,18 +1,23 @@
 """Scrubber: re-reads every piece at a set pace and reports what does not prove itself.
 
 It goes by the index, in name order, so that a piece whose header is lost is found too; where it is survives a restart.
+It reads past the page cache: what memory holds says nothing of the disk, and a whole disk would push out all else.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
-from flared.data.index import Index
+from flared.data.buffers import aligned_memory
 from flared.data.reader import Wanted
-from flared.data.volume import Volume
 from flared.errors import NoSuchPiece, PieceCorrupt
+
+if TYPE_CHECKING:
+    from flared.data.index import Index
+    from flared.data.volume import Volume
 
 _BATCH_PIECES = 64
 _UNIT = 1024 * 1024
@@ -59,8 +64,8 @@ class Scrubber:
 
     async def _verify(self, want: Wanted) -> None:
         with suppress(PieceCorrupt, NoSuchPiece):  # reported where it was found, or deleted meanwhile
-            with await self._volume.reader.open(want.name) as piece:
-                buffer = memoryview(bytearray(min(_UNIT, piece.piece.size)))
+            with await self._volume.reader.open(want.name, uncached=True) as piece:
+                buffer = memoryview(aligned_memory(_UNIT))[: piece.piece.size]
                 offset = 0
                 while offset < piece.piece.size:
                     offset += await piece.read_into(offset, buffer, verify=True)

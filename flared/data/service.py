@@ -19,6 +19,7 @@ from flared import __version__
 from flared.access.door import LOOPBACK
 from flared.access.keys import is_authorized
 from flared.data import wire
+from flared.data.buffers import aligned_memory
 from flared.data.gather import Gather
 from flared.data.pieces import (
     BLOCK_SIZE,
@@ -344,7 +345,7 @@ async def _turn(turns: trio.Semaphore) -> AsyncIterator[None]:
 
 
 class _Units:
-    """Buffers of one unit each, made when first needed and kept; a small one for whoever comes when all are lent.
+    """Buffers of one unit each, 4 KiB-aligned, made when first needed and kept; a small one when all are lent.
 
     So a reader never waits for another one, who may be as slow as its client.
     """
@@ -356,9 +357,9 @@ class _Units:
     @contextmanager
     def lease(self) -> Iterator[memoryview]:
         if self._lent >= UNITS_MAX:
-            yield memoryview(bytearray(SMALL_UNIT_BYTES))
+            yield memoryview(aligned_memory(SMALL_UNIT_BYTES))
             return
-        unit = self._free.pop() if self._free else memoryview(bytearray(UNIT_BYTES))
+        unit = self._free.pop() if self._free else memoryview(aligned_memory(UNIT_BYTES))
         self._lent += 1
         try:
             yield unit

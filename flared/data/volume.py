@@ -109,7 +109,7 @@ class Volume:
         self.reserve = settings.reserve
         self.segments = self._segments(random_bits)
         self.shadow = Shadow(path, threads.background, self._collect)
-        self.reader = Reader(self.segments, threads.read, self.shadow.look, self.report_damage)
+        self.reader = Reader(self.segments, threads.read, self.shadow.look, self.report_damage, direct=settings.direct)
         self.damaged: dict[str, Place] = {}
         self.new_damage: list[str] = []
         self.ready = trio.Event()

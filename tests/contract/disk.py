@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import random
 
 import pytest
 
@@ -58,6 +59,26 @@ class DiskContract:
         buffer = memoryview(bytearray(10000))
         got = file.read_nowait(0, buffer)
         assert got == WOULD_BLOCK or bytes(buffer[:got]) == b"x" * got
+        file.close()
+
+    @pytest.mark.parametrize(
+        ("offset", "count"),
+        [(0, 4 * BLOCK), (BLOCK, 2 * BLOCK), (BLOCK, 2 * BLOCK + 5), (7, 3), (BLOCK - 1, BLOCK + 2)],
+    )
+    @pytest.mark.parametrize("is_aligned", [True, False])
+    def test_what_was_written_is_read_past_the_cache(
+        self, disk: Disk, root: str, offset: int, count: int, is_aligned: bool
+    ) -> None:
+        content = random.Random(1).randbytes(4 * BLOCK + 100)
+        file = disk.create(f"{root}/a", direct=False)
+        file.write(0, [content])
+        room = aligned(bytes(8 * BLOCK)) if is_aligned else memoryview(bytearray(8 * BLOCK + 1))[1:]
+        assert file.read_uncached(offset, room[:count]) == count
+        assert bytes(room[:count]) == content[offset : offset + count]
+        disk.remove(f"{root}/a")
+        assert file.read_uncached(offset, room) == len(content) - offset
+        assert bytes(room[: len(content) - offset]) == content[offset:]
+        assert file.read_uncached(5 * BLOCK, room) == 0
         file.close()
 
     def test_a_direct_file_takes_whole_blocks(self, disk: Disk, root: str) -> None:

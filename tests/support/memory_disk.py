@@ -35,6 +35,8 @@ class _Content:
     durable: bytes = b""
     pending: list[tuple[str, int, bytes]] = field(default_factory=list)
     blocks: set[int] = field(default_factory=set)
+    cached: bytes | None = None
+    """What the page cache still holds of a file that rotted below it."""
 
 
 class _Connection(sqlite3.Connection):
@@ -150,9 +152,10 @@ class MemoryDisk:
                 _apply(data, "write", at, written[at - offset : stop - offset])
             at = stop
 
-    def flip(self, path: str, offset: int) -> None:
-        """Rot one bit, below the page cache and above it."""
+    def flip(self, path: str, offset: int, *, cached: bool = False) -> None:
+        """Rot one bit, below the page cache and above it. ``cached``: only below it, for as long as nobody writes."""
         content = self._files[path]
+        content.cached = bytes(content.data) if cached else None
         content.data[offset] ^= 1 << self.random.randrange(8)
         content.durable = bytes(content.data)
 
@@ -310,6 +313,7 @@ class MemoryFile:
 
     def _do(self, what: str, offset: int, written: bytes) -> None:
         _apply(self._content.data, what, offset, written)
+        self._content.cached = None
         self._content.pending.append((what, offset, written))
 
     def sync(self) -> None:
@@ -324,11 +328,15 @@ class MemoryFile:
         self._disk.check()
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        cached = self._content.cached
+        return self._read(self._content.data if cached is None else cached, offset, buffer)
+
+    def _read(self, content: bytes | bytearray, offset: int, buffer: memoryview) -> int:
         self._disk.check()
         if self._disk.fail_reads:
             self._disk.fail_reads -= 1
             raise VolumeFailed(f"{self._path}: Input/output error")
-        part = self._content.data[offset : offset + len(buffer)]
+        part = content[offset : offset + len(buffer)]
         buffer[: len(part)] = part
         return len(part)
 
@@ -336,6 +344,9 @@ class MemoryFile:
         if self._disk.random.random() < self._disk.cold_share:
             return WOULD_BLOCK
         return self.read_into(offset, buffer)
+
+    def read_uncached(self, offset: int, buffer: memoryview) -> int:
+        return self._read(self._content.data, offset, buffer)
 
     def allocate(self, offset: int, length: int) -> None:
         self._disk.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 
@@ -16,12 +18,14 @@ from tests.support.memory_disk import MemoryDisk
 SETTINGS = settings_for("/srv/v1", segment_size=64 * MIB)
 
 
-def rot(disk: MemoryDisk, store: Volumes, name: str, *, header: bool = False) -> None:
+def rot(disk: MemoryDisk, store: Volumes, name: str, *, header: bool = False, cached: bool = False) -> None:
     volume = store._volumes[0]
     place = volume.shadow.look(name)
     assert place
     path = volume.segments.known[place.segment].path
-    disk.flip(path, place.offset + 40 if header else place.offset + place.length - max(8, place.size // 2))
+    disk.flip(
+        path, place.offset + 40 if header else place.offset + place.length - max(8, place.size // 2), cached=cached
+    )
 
 
 @pytest.mark.parametrize("header", [False, True])
@@ -67,6 +71,33 @@ async def test_scrub_finds_rot_that_nobody_reads(autojump_clock: object) -> None
             assert not await scrubber.step()
         assert scrubber.verified == 200 - 4
         assert store.take_damage() == ["007", "100"]
+
+
+@pytest.mark.parametrize("size", [3000, 300_000])
+async def test_scrub_finds_rot_that_the_page_cache_hides(size: int, autojump_clock: object) -> None:
+    disk = MemoryDisk(4)
+    async with running(disk, SETTINGS) as store:
+        await put(store, "a", payload_of("a", size))
+        await put(store, "b", payload_of("b", size))
+        rot(disk, store, "b", cached=True)
+        assert await get(store, "a") == payload_of("a", size)
+        await trio.sleep(60)  # the index learns of them
+        scrubber = Scrubber(store._volumes[0], 3600.0)
+        for _ in range(2):
+            await scrubber.step()
+        assert store.take_damage() == ["b"]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_large_piece_is_read_past_the_page_cache_once(direct: bool, autojump_clock: object) -> None:
+    """Told by rot that only the disk has: what is read again comes out of the page cache."""
+    disk = MemoryDisk(5)
+    payload = payload_of("a", 300_000)
+    async with running(disk, replace(SETTINGS, direct=direct)) as store:
+        await put(store, "a", payload)
+        rot(disk, store, "a", cached=True)
+        assert (await get(store, "a", verify=False) == payload) is not direct
+        assert await get(store, "a", verify=False) == payload
 
 
 async def test_the_scrub_keeps_its_pace_and_its_place(autojump_clock: object) -> None:
