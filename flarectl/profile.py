@@ -17,7 +17,6 @@ SETTINGS = {
     "endpoint": "the URL of an api node, such as http://10.0.0.1:8000",
     "secret_file": "a file with the secret of the cluster, which others may not read",
 }
-SECRET_BYTES_MAX = 4096
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]+)?")
 
@@ -58,18 +57,21 @@ def proof() -> dict[str, str]:
 
 
 def read_secret(path: str, origin: str) -> bytes:
-    """The secret in the file. Raises Failure."""
+    """The secret in the file; of several the first, which signs. Raises Failure."""
+    from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
+
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(SECRET_BYTES_MAX).strip()
+            content = file.read(SECRETS_BYTES_MAX + 1)
     except OSError as error:
         raise from_os(error, f"{path} (secret_file, from {origin})") from None
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise Usage(f"{path} can be read by everybody on this machine: chmod o= {path}")
-    if not secret:
-        raise Usage(f"{path} is empty: it should hold the secret of the cluster")
-    return secret
+    try:
+        return parse_secrets(content)[0]
+    except ValueError as error:
+        raise Usage(f"{path}: {error}") from None
 
 
 def check_endpoint(text: str, origin: str) -> str:

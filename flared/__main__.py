@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "check-config":
-            return check_config(options.file)
+            return check_config(options.file, options.hand_over)
         if options.command == "init":
             return init(options)
         if options.command == "prepare":
@@ -61,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     check = commands.add_parser("check-config", help="name every mistake in a TOML file")
     check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument("--hand-over", metavar="DIR", type=Path, help="put a copy of the secret here, for its owner")
     _add_init(commands.add_parser("init", help="write the TOML file of a node, and make what it needs"))
     ready = commands.add_parser("prepare", help="make what a TOML file names: volumes, systemd's drop-ins")
     ready.add_argument("file", metavar="FILE", type=Path)
@@ -129,19 +130,27 @@ def run(file: Path) -> int:
     return run_node(config, file)
 
 
-def check_config(file: Path) -> int:
+def check_config(file: Path, directory: Path | None = None) -> int:
+    """``directory``: that of the running node, which is to read the file again."""
     from flared import units
     from flared.config import load_config
     from flared.errors import ConfigError
 
     try:
-        config = load_config(file)
+        config = load_config(file, handed=directory is None)
     except ConfigError as error:
         return _show_mistakes(error)
     if units.is_service(file):
         stale = units.stale(units.drop_ins(config, file))
         if stale:
             return _show_mistakes(ConfigError([*stale, f"make it agree with the file: flared prepare {file}"]))
+    if directory is not None:
+        from flared.prepare import hand_over
+
+        try:
+            hand_over(config, file, directory)
+        except OSError as error:
+            return _fail(f"{directory}: {error.strerror}")
     print(f"{file}: no mistakes")
     return 0
 

@@ -6,6 +6,7 @@ import random
 import secrets
 import shutil
 import time
+import weakref
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import trio
 
 from flared import __version__
 from flared.access.door import ANONYMOUS, Door
-from flared.access.keys import API_AUDIENCE, data_audience, node_token
+from flared.access.keys import Keyring, data_audience
 from flared.api.admin import Admin, describe_status
 from flared.api.face import Face
 from flared.api.native import Native
@@ -34,7 +35,7 @@ from flared.meta.open import open_kv
 from flared.meta.sqlite import SqliteKV
 from flared.metrics import Durations, Metric, Sample, number
 from flared.objects.buckets import ensure_default_bucket
-from flared.objects.store import Defaults, Store, now_ms
+from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
 from flared.upkeep.failure import AWAY, find_failure_cost, obstacle_without
 from flared.upkeep.membership import Membership
@@ -71,26 +72,44 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     config.metadata.parent.mkdir(parents=True, exist_ok=True)
     async with open_kv(f"sqlite:{config.metadata}") as kv:
         store, upkeep = _build_store(config, kv)
+        keyring = Keyring(config.secrets)
+        connector = _Connector(keyring)
         cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
         membership = Membership(
             kv,
             store.chunks.nodes,
             store.chunks.damage,
             cluster=cluster.id,
-            connect=_connector(config.secret),
+            connect=connector,
             repair_after_seconds=config.repair_after,
         )
         upkeep.follow(membership)
         await ensure_default_bucket(store)
-        server, metrics = _build_server(config, store, membership, upkeep)
+        server, metrics = _build_server(config, store, membership, upkeep, keyring)
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
-            yield _role(store, membership, upkeep, server, metrics)
+
+            def reload(config: Config) -> None:
+                assert isinstance(config, ApiConfig)
+                keyring.change(config.secrets)
+                connector.renew()
+                server.limit_connections(config.connections)
+                _limit_memory(store, config.memory)
+                store.limits.object_size_max = config.object_max
+
+            yield _role(store, membership, upkeep, server, metrics, reload)
             nursery.cancel_scope.cancel()
 
 
-def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server, metrics: Tell) -> Role:
+def _role(
+    store: Store,
+    membership: Membership,
+    upkeep: Upkeep,
+    server: Server,
+    metrics: Tell,
+    reload: Callable[[Config], None],
+) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:
@@ -104,19 +123,15 @@ def _role(store: Store, membership: Membership, upkeep: Upkeep, server: Server, 
             f"{backlog} chunks to repair"
         )
 
-    def reload(config: Config) -> None:
-        assert isinstance(config, ApiConfig)
-        server.limit_connections(config.connections)
-
     return Role(server, trio.lowlevel.checkpoint, describe, metrics, reload)
 
 
 def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
     bits = random.Random().getrandbits  # seeded by the operating system
-    stages, units = config.memory // STAGE_SHARE, config.memory // UNIT_SHARE
+    leases, stages, units = _shares(config.memory)
     chunks = Chunks(
         nodes=Nodes(round_robin=config.placement == "round-robin"),
-        budget=MemoryBudget(config.memory - stages - units),
+        budget=MemoryBudget(leases),
         stages=MemoryBudget(stages),
         units=MemoryBudget(units),
         blocks=MemoryBudget(BLOCKS * BLOCK_SIZE),
@@ -135,7 +150,7 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
         time.time,
         bits,
         defaults=Defaults(config.scheme, config.chunk_size, config.compression == "lz4"),
-        object_size_max=config.object_max,
+        limits=Limits(config.object_max),
         garbage_grace_seconds=config.garbage_grace,
         upload_ttl_seconds=config.upload_ttl,
         degraded=lambda: woken[0](),
@@ -145,15 +160,39 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
     return store, upkeep
 
 
-def _connector(secret: bytes | None) -> Callable[[NodeName, str], Remote]:
-    def connect(name: NodeName, address: str) -> Remote:
-        token = node_token(secret, data_audience(name)) if secret else None
-        return Remote(name, address, token, RemoteSettings(connections_max=LARGE_CONNECTIONS))
-
-    return connect
+def _shares(memory: int) -> tuple[int, int, int]:
+    """What of the memory is for leases, for stages, for units."""
+    stages, units = memory // STAGE_SHARE, memory // UNIT_SHARE
+    return memory - stages - units, stages, units
 
 
-def _build_server(config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep) -> tuple[Server, Tell]:
+def _limit_memory(store: Store, memory: int) -> None:
+    chunks = store.chunks
+    for budget, total in zip((chunks.budget, chunks.stages, chunks.units), _shares(memory), strict=True):
+        budget.resize(total)
+
+
+class _Connector:
+    """Makes the api node's end of each data node, and has them all show the secret that signs now."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._made: weakref.WeakSet[Remote] = weakref.WeakSet()
+
+    def __call__(self, name: NodeName, address: str) -> Remote:
+        token = self._keyring.token(data_audience(name))
+        remote = Remote(name, address, token, RemoteSettings(connections_max=LARGE_CONNECTIONS))
+        self._made.add(remote)
+        return remote
+
+    def renew(self) -> None:
+        for remote in self._made:
+            remote.set_token(self._keyring.token(data_audience(remote.name)))
+
+
+def _build_server(
+    config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep, keyring: Keyring
+) -> tuple[Server, Tell]:
     """The server, and what its /metrics tells."""
     started = trio.current_time()
 
@@ -180,17 +219,16 @@ def _build_server(config: ApiConfig, store: Store, membership: Membership, upkee
         yield from _metadata_metrics(store.kv)
         yield from _link_metrics(store)
 
-    token = node_token(config.secret, API_AUDIENCE) if config.secret else None
     admin = Admin(
         membership,
-        token=token,
+        keyring=keyring,
         status=status,
         obstacle=lambda: obstacle(store, membership),
         without=lambda node: obstacle_without(store, membership, upkeep, node),
         failure=lambda node: find_failure_cost(store, node),
         metrics=metrics,
     )
-    face = Face(Native(store), admin, Door(token, ANONYMOUS[config.anonymous]))
+    face = Face(Native(store), admin, Door(keyring, ANONYMOUS[config.anonymous]))
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server, metrics
 

@@ -12,16 +12,19 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flared.access.door import ANONYMOUS
+from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
 from flared.chunks.scheme import REPLICAS_MAX, parse_scheme
 from flared.errors import BadName, BadRequest, ConfigError
 from flared.http.address import Address, parse_address
 from flared.names import NodeName, parse_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -29,11 +32,10 @@ FORMAT = 1
 """Of the TOML files; raised when a key gets another meaning. A file that does not say is of the first."""
 API_PORT = 8000
 DATA_PORT = 9000
-SECRET_BYTES_MIN = 16
-"""64 bits even if it is all hex digits; below that the key could be searched for."""
-SECRET_BYTES_MAX = 4096
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what LoadCredential= names (systemd.exec(5))."""
+"""Where systemd puts what LoadCredential= names (systemd.exec(5)): once, when it starts the node."""
+HANDED = "RUNTIME_DIRECTORY"
+"""Where a reload puts what has changed since (``flared.prepare.hand_over``)."""
 NO_CREDENTIAL = b"-"
 
 KIB = 1024
@@ -69,7 +71,9 @@ class ApiConfig:
 
     name: NodeName
     listen: Address
-    secret: bytes | None
+    secrets: tuple[bytes, ...]
+    """The one that signs first; each one opens."""
+    secret_file: Path | None
     log: LogConfig
     metrics_listen: Address | None
     anonymous: str
@@ -92,7 +96,9 @@ class DataConfig:
 
     name: NodeName
     listen: Address
-    secret: bytes | None
+    secrets: tuple[bytes, ...]
+    """The one that signs first; each one opens."""
+    secret_file: Path | None
     log: LogConfig
     metrics_listen: Address | None
     api: tuple[Address, ...]
@@ -109,8 +115,11 @@ class DataConfig:
 Config = ApiConfig | DataConfig
 
 
-def load_config(file: Path) -> Config:
-    """Read the file; raises ConfigError with every mistake in it, each as ``file: key: what is allowed``."""
+def load_config(file: Path, *, handed: bool = True) -> Config:
+    """Read the file; raises ConfigError with every mistake in it, each as ``file: key: what is allowed``.
+
+    ``handed``: take what systemd handed us of a secret for the secret. Else the file itself is looked at.
+    """
     try:
         table: object = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -120,21 +129,21 @@ def load_config(file: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{file}: is not TOML: {error}"]) from None
     assert isinstance(table, dict)
-    return parse_config(table, file)
+    return parse_config(table, file, handed=handed)
 
 
-def parse_config(table: Mapping[str, object], file: Path) -> Config:
+def parse_config(table: Mapping[str, object], file: Path, *, handed: bool = True) -> Config:
     """The configuration in a parsed TOML file; relative paths are relative to ``file``. Raises ConfigError."""
     form = table.get("format", FORMAT)
     if form != FORMAT:  # what its keys mean is not known: name no other mistakes
         raise ConfigError(
             [f"{file}: format: {_show(form)} is not allowed; this version of Flare knows format {FORMAT}"]
         )
-    reader = Reader(table, file)
+    reader = Reader(table, file, handed=handed)
     role = reader.read("role", None, _one_of(*READERS))
     if reader.mistakes:
         # Read it as the role that fits best, so that the other mistakes are named all the same.
-        attempts = [_attempt(Reader(table, file), name)[1] for name in READERS]
+        attempts = [_attempt(Reader(table, file, handed=handed), name)[1] for name in READERS]
         raise ConfigError(reader.mistakes + min(attempts, key=len))
     config, mistakes = _attempt(reader, role)
     if mistakes:
@@ -151,10 +160,11 @@ def _attempt(reader: Reader, role: str) -> tuple[Config, list[str]]:
 class Reader:
     """Takes keys out of a table one by one, notes every mistake, and at the end every key nobody asked for."""
 
-    def __init__(self, table: Mapping[str, object], file: Path) -> None:
+    def __init__(self, table: Mapping[str, object], file: Path, *, handed: bool) -> None:
         self._values: dict[str, object] = {}
         self._known = ["role", "format"]
         self._file = file
+        self._handed = handed
         self.mistakes: list[str] = []
         for key, value in table.items():
             if isinstance(value, dict):
@@ -188,14 +198,17 @@ class Reader:
         return (self._file.parent / Path(text).expanduser()).absolute()
 
     def credential(self, path: Path) -> Path | None:
-        """What systemd loaded for us of a file beside ours, which we may not be allowed to read ourselves.
+        """What we were handed of a file beside ours, which we may not be allowed to read ourselves: what a reload
+        brought, else what systemd loaded at the start.
 
         ``-`` stands for a file that is not there (SetCredential= in the unit).
         """
-        directory = os.environ.get(CREDENTIALS)
-        if not directory or path.parent != self._file.absolute().parent:
+        loads, runtime = os.environ.get(CREDENTIALS), os.environ.get(HANDED)
+        if not self._handed or not loads or path.parent != self._file.absolute().parent:
             return None
-        loaded = Path(directory, path.name)
+        if runtime and (brought := Path(runtime, path.name)).is_file():
+            return brought
+        loaded = Path(loads, path.name)
         try:
             return None if loaded.read_bytes().strip() == NO_CREDENTIAL else loaded
         except OSError:
@@ -218,11 +231,12 @@ class Reader:
 
 
 def _read_api(reader: Reader) -> ApiConfig:
-    listen, secret = _read_door(reader, API_PORT)
+    listen, secret_file, secrets = _read_door(reader, API_PORT)
     return ApiConfig(
         name=reader.read("name", NodeName("api"), _node),
         listen=listen,
-        secret=secret,
+        secrets=secrets,
+        secret_file=secret_file,
         log=_read_log(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         anonymous=reader.read("anonymous", "none", _one_of(*ANONYMOUS)),
@@ -241,7 +255,7 @@ def _read_api(reader: Reader) -> ApiConfig:
 
 
 def _read_data(reader: Reader) -> DataConfig:
-    listen, secret = _read_door(reader, DATA_PORT)
+    listen, secret_file, secrets = _read_door(reader, DATA_PORT)
     volumes = reader.read("volumes", None, _texts("a list of directories, one for each disk")) or ()
     paths = tuple(reader.path(text) for text in volumes)
     if len(set(paths)) < len(paths):
@@ -249,7 +263,8 @@ def _read_data(reader: Reader) -> DataConfig:
     return DataConfig(
         name=reader.read("name", None, _node),
         listen=listen,
-        secret=secret,
+        secrets=secrets,
+        secret_file=secret_file,
         log=_read_log(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         api=reader.read("api", (Address("127.0.0.1", API_PORT),), _urls),
@@ -274,18 +289,18 @@ def _read_log(reader: Reader) -> LogConfig:
     )
 
 
-def _read_door(reader: Reader, port: int) -> tuple[Address, bytes | None]:
-    """Where to listen, and the secret that is a must beyond loopback."""
+def _read_door(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
+    """Where to listen, and the secrets, one of which is a must beyond loopback."""
     listen = reader.read("listen", Address("127.0.0.1", port), parse_listen)
     name = reader.read("secret_file", "-", _text)
     if reader.given("secret_file"):
-        return listen, _read_secret(reader, name)
+        return listen, reader.path(name), _read_secrets(reader, name)
     if not is_loopback(listen):
         reader.note(
             "secret_file",
             f"is missing; listening on {listen} needs one: a file with the secret all nodes of the cluster share",
         )
-    return listen, None
+    return listen, None, ()
 
 
 def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
@@ -298,29 +313,29 @@ def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
     return address
 
 
-def _read_secret(reader: Reader, name: str) -> bytes | None:
+def _read_secrets(reader: Reader, name: str) -> tuple[bytes, ...]:
     path = reader.path(name)
     try:
-        return read_secret(reader.credential(path) or path)
+        return read_secrets(reader.credential(path) or path)
     except ValueError as error:
         reader.note("secret_file", str(error))
-        return None
+        return ()
 
 
-def read_secret(path: Path) -> bytes:
-    """The secret in a file; raises ValueError with what is wrong with it."""
+def read_secrets(path: Path) -> tuple[bytes, ...]:
+    """The secrets in a file, the one that signs first; raises ValueError with what is wrong with it."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(SECRET_BYTES_MAX + 1).strip()
+            content = file.read(SECRETS_BYTES_MAX + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ValueError(f"{path} can be read by everybody on this machine: chmod o= {path}")
-    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
-        size = len(secret) if len(secret) <= SECRET_BYTES_MAX else f"more than {SECRET_BYTES_MAX}"
-        raise ValueError(f"{path} holds {size} bytes; a secret has from {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}")
-    return secret
+    try:
+        return parse_secrets(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _read_advertise(reader: Reader, listen: Address) -> Address:

@@ -7,13 +7,13 @@ import gc
 import logging
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from flared import __version__
-from flared.config import ApiConfig, Config, load_config
+from flared.config import ApiConfig, Config, is_loopback, load_config
 from flared.errors import Busy, ConfigError, FlareError
 from flared.http.address import Address, resolve
 from flared.http.server import Server, ServerSettings, inherited_listeners, listening_address, open_listeners
@@ -38,6 +38,7 @@ PINGS = 3
 START_SECONDS = 60.0
 """Volumes that must be read through take as long as they take: while the event loop turns, more time is asked for."""
 EXIT_FAILURE = 1
+_SECRETS = ("secrets", "secret_file")
 
 ARENAS_MAX = 2
 """glibc gives each thread an arena of its own, and each keeps its high-water mark: with 20 threads that is most of
@@ -180,14 +181,19 @@ def _reload(role: Role, running: Config, file: Path) -> Config:
     if type(wanted) is not type(running):
         log.error("event=reload_refused message=%r", "the role of a node does not change")
         return running
-    set_up_logging(level=wanted.log.level, format=wanted.log.format)
-    role.reload(wanted)
     changed = [field.name for field in fields(wanted) if getattr(wanted, field.name) != getattr(running, field.name)]
-    log.info("event=node_reloaded changed=%s", ",".join(name for name in changed if name in RELOADED))
-    waiting = [name for name in changed if name not in RELOADED]
+    taken = [name for name in changed if name in RELOADED]
+    if not wanted.secrets and not is_loopback(running.listen):
+        # A file that moves the node to loopback needs no secret; until it is there, everybody would be let in.
+        taken = [name for name in taken if name not in _SECRETS]
+    in_force = replace(running, **{name: getattr(wanted, name) for name in taken})
+    set_up_logging(level=in_force.log.level, format=in_force.log.format)
+    role.reload(in_force)
+    log.info("event=node_reloaded changed=%s", ",".join(taken))
+    waiting = [name for name in changed if name not in taken]
     if waiting:
         log.warning("event=restart_needed changed=%s", ",".join(waiting))
-    return wanted
+    return in_force
 
 
 async def _stop(server: Server, scope: trio.CancelScope) -> None:

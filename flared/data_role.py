@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
-from flared.access.keys import API_AUDIENCE, data_audience, node_token
-from flared.config import Config, DataConfig
+from flared.access.keys import Keyring
 from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.service import DataService
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.http.server import Server, ServerSettings
 from flared.role import Rate, Role
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from flared.config import Config, DataConfig
 
 CONNECTIONS_MAX = 1024
 GIB = 1024**3
@@ -37,7 +41,8 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
             scrub_period_seconds=config.scrub_period,
         )
     )
-    service = DataService(config.name, volumes, _token(config, data_audience(config.name)))
+    keyring = Keyring(config.secrets)
+    service = DataService(config.name, volumes, keyring)
     heartbeat = Heartbeat(
         HeartbeatSettings(
             config.name,
@@ -47,7 +52,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
             secrets.token_hex(8),
         ),
         volumes,
-        _token(config, API_AUDIENCE),
+        keyring,
     )
     server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
     async with trio.open_nursery() as nursery:
@@ -55,11 +60,11 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         with trio.move_on_after(OPEN_SECONDS):
             await volumes.wait_ready()
         nursery.start_soon(heartbeat.run)
-        yield _role(volumes, heartbeat, service, server)
+        yield _role(volumes, heartbeat, service, server, keyring)
         nursery.cancel_scope.cancel()
 
 
-def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: Server) -> Role:
+def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: Server, keyring: Keyring) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:
@@ -70,10 +75,6 @@ def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: 
         return f"{status.pieces} pieces, {rate.look():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
 
     def reload(config: Config) -> None:
-        assert isinstance(config, DataConfig)  # beyond its log, nothing of it changes while it runs
+        keyring.change(config.secrets)
 
     return Role(server, volumes.wait_ready, describe, service.metrics, reload)
-
-
-def _token(config: DataConfig, audience: str) -> str | None:
-    return node_token(config.secret, audience) if config.secret else None

@@ -7,9 +7,9 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flared import units
 from flared.config import (
@@ -19,12 +19,15 @@ from flared.config import (
     is_loopback,
     load_config,
     parse_listen,
-    read_secret,
+    read_secrets,
 )
 from flared.errors import BadName
 from flared.http.address import Address
 from flared.names import parse_node
 from flared.prepare import NotPrepared, give, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 SECRET = "secret"
 SECRET_BYTES = 32
@@ -119,9 +122,9 @@ def _write(file: Path, template: str, values: dict[str, object], secret: _Secret
 def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> list[Path]:
     """See to it that the secret lies at ``target``; what was made."""
     try:
-        wanted = read_secret(secret.source) if secret.source else None
+        wanted = read_secrets(secret.source) if secret.source else None
         if target.exists():
-            if wanted not in (None, read_secret(target)):
+            if wanted not in (None, read_secrets(target)):
                 raise NotPrepared(f"{target} is there already and holds another secret; it is not touched")
             return []
     except ValueError as error:
@@ -133,7 +136,7 @@ def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> 
         )
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as output:
-        output.write((wanted or secrets.token_hex(SECRET_BYTES).encode()) + b"\n")
+        output.writelines(one + b"\n" for one in wanted or (secrets.token_hex(SECRET_BYTES).encode(),))
     say(f"{target} {'holds the secret of the cluster' if wanted else 'is the secret of a new cluster'}")
     return [target]
 

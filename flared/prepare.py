@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import secrets
 import shutil
 import stat
 import subprocess
@@ -74,6 +75,37 @@ def give(path: Path, *, group_only: bool = False) -> None:
         return
     if os.geteuid() == 0:
         os.chown(path, -1 if group_only else user.pw_uid, user.pw_gid)
+
+
+def hand_over(config: Config, file: Path, directory: Path) -> None:
+    """Put a copy of the secrets beside the TOML file where the node finds it when it reads that file again: what
+    systemd loaded for it is of its start. It may not read the file itself, so this is for root. Raises OSError.
+
+    The directory is the node's own, which may have put anything there: nothing in it is opened or followed. The copy
+    is the node's, closed to others from its first byte on, and gets its name when it is whole.
+    """
+    source = config.secret_file
+    ours = source if source is not None and source.parent == file.absolute().parent else None
+    at = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if ours is not None:
+            _write_for_owner(at, ours.name, b"".join(secret + b"\n" for secret in config.secrets))
+        for name in os.listdir(at):
+            if ours is None or name != ours.name:
+                os.unlink(name, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _write_for_owner(at: int, name: str, content: bytes) -> None:
+    """A file in the directory ``at`` that only the directory's owner may read."""
+    owner, temporary = os.fstat(at), f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o400, dir_fd=at), "wb") as output:
+        output.write(content)
+        output.flush()
+        os.fchown(output.fileno(), owner.st_uid, owner.st_gid)
+    os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
 
 def _make_volume(path: Path, config: DataConfig, *, known: bool, say: Callable[[str], None]) -> None:

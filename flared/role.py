@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flared.config import Config
-from flared.http.messages import Handler, Reply, Request
-from flared.http.server import Server
 from flared.metrics import Durations, Metric, render_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from flared.config import Config
+    from flared.http.messages import Handler, Reply, Request
+    from flared.http.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,10 @@ class Role:
     metrics: Callable[[], Iterable[Metric | Durations]]
     """What /metrics tells. From memory."""
     reload: Callable[[Config], None]
-    """Take over those settings of a file read again that ``RELOADED`` names."""
+    """Take over what is in force now: only what ``RELOADED`` names has changed."""
 
 
-RELOADED = frozenset({"log", "connections"})
+RELOADED = frozenset({"log", "secrets", "secret_file", "memory", "connections", "object_max"})
 """What may change while a node runs; all else wants a restart."""
 
 

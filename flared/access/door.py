@@ -6,10 +6,13 @@ do is one setting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flared.access.keys import is_authorized
+from flared.access.keys import API_AUDIENCE, Keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ANONYMOUS: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
@@ -26,12 +29,12 @@ LOOPBACK = ("127.", "[::1]:")
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    token: str | None
-    """What the Authorization field must carry; None: there is no secret, and nobody comes from elsewhere."""
+    keyring: Keyring
+    """Whose secret the Authorization field must prove; an empty one: nobody comes from elsewhere."""
     anonymous: frozenset[str]
 
     def admits(self, method: str, path: str, peer: str, authorization: str | None) -> bool:
         """Whether this call may be made. ``peer`` is an IP address and port."""
         if peer.startswith(LOOPBACK) or method in self.anonymous or path in OPEN_PATHS:
             return True
-        return is_authorized(authorization, self.token)
+        return self.keyring.admits(authorization, API_AUDIENCE)

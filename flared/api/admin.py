@@ -12,7 +12,7 @@ import trio
 
 from flared import __version__
 from flared.access.door import LOOPBACK
-from flared.access.keys import is_authorized
+from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import JSON, RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Unauthenticated
 from flared.http.messages import Reply, Request
@@ -34,13 +34,13 @@ Call = Callable[[Request, Reply], Awaitable[None]]
 
 
 class Admin:
-    """The calls. ``token`` is what a heartbeat must carry; ``obstacle`` says why the node cannot serve, or nothing."""
+    """The calls. A heartbeat must open ``keyring``; ``obstacle`` says why the node cannot serve, or nothing."""
 
     def __init__(
         self,
         membership: Membership,
         *,
-        token: str | None,
+        keyring: Keyring,
         status: Callable[[], Mapping[str, object]],
         obstacle: Callable[[], str],
         without: Callable[[str], str],
@@ -48,7 +48,7 @@ class Admin:
         metrics: Callable[[], Iterable[Metric | Durations]],
     ) -> None:
         self._membership = membership
-        self._token = token
+        self._keyring = keyring
         self._status = status
         self._obstacle = obstacle
         self._without = without
@@ -107,7 +107,7 @@ class Admin:
         await reply.send(200, [("content-type", content_type)], text)
 
     async def heartbeat(self, request: Request, reply: Reply) -> None:
-        if not is_authorized(request.fields.get("authorization"), self._token):
+        if not self._keyring.admits(request.fields.get("authorization"), API_AUDIENCE):
             raise Unauthenticated("the heartbeat does not carry the secret of this cluster")
         try:
             data: object = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 
+from flared.access.keys import CHALLENGE
 from flared.errors import (
     BadRange,
     Conflict,
@@ -100,3 +101,5 @@ def _fields(error: FlareError, status: int) -> bytes:
     if status in (429, 503):
         return b"retry-after: %d\r\n" % RETRY_AFTER_SECONDS
     return b""
+    if isinstance(error, Unauthenticated):
+        return CHALLENGE

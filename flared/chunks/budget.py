@@ -1,7 +1,8 @@
 """MemoryBudget: one bound for every body that passes through, and the reused buffers that it pays for.
 
 The bound holds whatever the objects' sizes and however many clients: leased plus kept buffers never exceed
-``total`` (a single lease larger than that is cut down to it in the books, so that it can pass alone).
+``total`` (a single lease larger than that is cut down to it in the books, so that it can pass alone). After the total
+was made smaller, what is leased already may be more than it until it was given back; nothing new is leased meanwhile.
 """
 
 from __future__ import annotations
@@ -59,10 +60,12 @@ class Lease:
 
 
 class _Waiter:
-    __slots__ = ("amount", "granted")
+    __slots__ = ("granted", "taken", "wanted")
 
-    def __init__(self, amount: int) -> None:
-        self.amount = amount
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.taken = 0
+        """What the books say once it is granted."""
         self.granted = trio.Event()
 
 
@@ -81,44 +84,53 @@ class MemoryBudget:
     def waiting(self) -> int:
         return len(self._waiters)
 
+    def resize(self, total: int) -> None:
+        """From now on lease up to ``total`` bytes. Who holds a lease keeps it; who waits, waits for no more."""
+        self.total = total
+        self._make_room()
+        self._grant()
+
     def reserve_nowait(self, amount: int) -> bool:
-        """Take ``amount`` bytes out of the budget, if they are free and nobody waits."""
-        amount = min(amount, self.total)
+        """Take ``amount`` bytes out of the budget, if they are free and nobody waits. Far less than the total: what may
+        be more takes a lease, which can pass alone."""
         if self._waiters or self._leased + amount > self.total:
             return False
         self._leased += amount
         return True
 
-    async def reserve(self, amount: int) -> None:
-        """Take ``amount`` bytes out of the budget; waits in line. ``give_back`` the same amount after."""
-        if self.reserve_nowait(amount):
-            return
-        waiter = _Waiter(min(amount, self.total))
+    async def reserve(self, amount: int) -> int:
+        """Take ``amount`` bytes out of the budget, or all of it if that is less; waits in line.
+
+        Returns what was taken, which is to be given back.
+        """
+        taken = min(amount, self.total)
+        if self.reserve_nowait(taken):
+            return taken
+        waiter = _Waiter(amount)
         self._waiters.append(waiter)
         try:
             await waiter.granted.wait()
         except trio.Cancelled:
             if waiter.granted.is_set():
-                self.give_back(waiter.amount)
+                self.give_back(waiter.taken)
             else:
                 self._waiters.remove(waiter)
                 self._grant()
             raise
+        return waiter.taken
 
     def give_back(self, amount: int) -> None:
-        self._leased -= min(amount, self.total)
+        self._leased -= amount
         self._grant()
 
     def lease_nowait(self, size: int, *, beside: int = 0) -> Lease | None:
         """A buffer of ``size`` bytes, and ``beside`` bytes in the books for what the holder makes itself."""
-        amount = buffer_size(size) + beside
+        amount = min(buffer_size(size) + beside, self.total)
         return self._lease(size, amount) if self.reserve_nowait(amount) else None
 
     async def lease(self, size: int, *, beside: int = 0) -> Lease:
         """Like ``lease_nowait``, but waits. A holder of another lease must not: that is how deadlocks are made."""
-        amount = buffer_size(size) + beside
-        await self.reserve(amount)
-        return self._lease(size, amount)
+        return self._lease(size, await self.reserve(buffer_size(size) + beside))
 
     def trim(self) -> None:
         """Unmap the kept buffers of every size not used since the last call."""
@@ -139,7 +151,7 @@ class MemoryBudget:
         else:
             buffer = memoryview(mmap.mmap(-1, rounded))
         self._make_room()
-        return Lease(self, min(amount, self.total), buffer, size)
+        return Lease(self, amount, buffer, size)
 
     def _return(self, buffer: memoryview, amount: int) -> None:
         size = len(buffer)
@@ -157,9 +169,13 @@ class MemoryBudget:
             self._kept_bytes -= size
 
     def _grant(self) -> None:
-        while self._waiters and self._leased + self._waiters[0].amount <= self.total:
+        while self._waiters:
+            taken = min(self._waiters[0].wanted, self.total)
+            if self._leased + taken > self.total:
+                return
             waiter = self._waiters.popleft()
-            self._leased += waiter.amount
+            waiter.taken = taken
+            self._leased += taken
             waiter.granted.set()
 
 

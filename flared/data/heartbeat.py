@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from flared import __version__
-from flared.access.keys import authorization
+from flared.access.keys import API_AUDIENCE, Keyring, authorization
 from flared.errors import FlareError, NodeUnreachable
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
@@ -72,7 +72,7 @@ class Heartbeat:
         self,
         settings: HeartbeatSettings,
         volumes: Reporter,
-        token: str | None,
+        keyring: Keyring,
         *,
         connect: Callable[[str], Awaitable[Stream]] = connect_tcp,
         clock: Callable[[], float] = time.time,
@@ -80,8 +80,7 @@ class Heartbeat:
         self._clock = clock
         self._settings = settings
         self._volumes = volumes
-        fields = [("content-type", "application/json")]
-        self._fields = encode_fields([*fields, ("authorization", authorization(token))] if token else fields)
+        self._keyring = keyring
         self._beats = [_Beat(Pool(api, _PATIENCE, connect)) for api in settings.apis]
 
     async def run(self) -> None:
@@ -108,12 +107,16 @@ class Heartbeat:
         self._share_damage()
         damage = beat.damage[:DAMAGE_PER_BEAT]
         body = json.dumps(self._report(damage)).encode()
-        async with beat.pool.request("POST", PATH, self._fields, (body,), repeatable=True) as response:
+        async with beat.pool.request("POST", PATH, self._fields(), (body,), repeatable=True) as response:
             answer = await response.body.read_all(ANSWER_BYTES_MAX)
             if response.status != 200:
                 raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {_parse_message(answer)}")
         self._join(beat, answer)
         del beat.damage[: len(damage)]
+
+    def _fields(self) -> bytes:
+        fields, token = [("content-type", "application/json")], self._keyring.token(API_AUDIENCE)
+        return encode_fields([*fields, ("authorization", authorization(token))] if token else fields)
 
     def _share_damage(self) -> None:
         found = self._volumes.take_damage()

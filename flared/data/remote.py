@@ -85,8 +85,7 @@ class Remote:
         self.name = name
         self._settings = settings or RemoteSettings()
         self._connect = connect
-        self._fields = [("authorization", authorization(token))] if token else []
-        self._small_fields = encode_fields(self._fields)
+        self.set_token(token)
         self._puts = PutLinks(name, self._post)
         self._gets = GetLinks(name, self._post)
         self._make_pools(address)
@@ -105,6 +104,11 @@ class Remote:
         """Drive the links, for as long as the node is known. Small calls are refused before and after."""
         try:
             async with trio.open_nursery() as nursery:
+    def set_token(self, token: str | None) -> None:
+        """What the next requests show to the node."""
+        self._fields = [("authorization", authorization(token))] if token else []
+        self._small_fields = encode_fields(self._fields)
+
                 await nursery.start(self._puts.run)
                 await nursery.start(self._gets.run)
                 task_status.started()

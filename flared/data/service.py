@@ -17,7 +17,7 @@ import trio
 
 from flared import __version__
 from flared.access.door import LOOPBACK
-from flared.access.keys import is_authorized
+from flared.access.keys import CHALLENGE, Keyring, data_audience
 from flared.data import wire
 from flared.data.buffers import aligned_memory
 from flared.data.gather import Gather
@@ -68,12 +68,13 @@ Call = Callable[[Request, Reply], Awaitable[None]]
 
 
 class DataService:
-    """Answers the requests of one data node. ``token`` opens it; None lets everybody in."""
+    """Answers the requests of one data node; who opens ``keyring`` may make them."""
 
-    def __init__(self, node: NodeName, volumes: Volumes, token: str | None) -> None:
+    def __init__(self, node: NodeName, volumes: Volumes, keyring: Keyring) -> None:
         self._node = node
         self._volumes = volumes
-        self._token = token
+        self._keyring = keyring
+        self._audience = data_audience(node)
         self._units = _Units()
         self._gather = Gather(volumes.read_many)
         self._putting = trio.Semaphore(BATCHES_MAX)
@@ -112,7 +113,7 @@ class DataService:
                 if not request.peer.startswith(LOOPBACK):
                     raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen")
                 calls = self._calls[path]
-            elif not is_authorized(request.fields.get("authorization"), self._token):
+            elif not self._keyring.admits(request.fields.get("authorization"), self._audience):
                 raise Unauthenticated(f"data node {self._node} wants 'Authorization: Flare …' with its own token")
             else:
                 calls = self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
@@ -398,7 +399,7 @@ async def _send_json(reply: Reply, answer: object) -> None:
 
 async def _send_error(reply: Reply, error: FlareError) -> None:
     status = wire.status_of(error)
-    lines = _JSON + (_RETRY if status == 503 else b"")
+    lines = _JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
     await reply.send(status, lines + _error_line(error.code), _error_body(error.code, str(error)))
 
 

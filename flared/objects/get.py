@@ -110,7 +110,7 @@ class _Opening(AbstractAsyncContextManager[Reading]):
         self._purse = chunks.units
         if not chunks.units.reserve_nowait(amount):
             self._purse = chunks.budget
-            await chunks.budget.reserve(amount)
+            amount = await chunks.budget.reserve(amount)
         self._amount = amount
         return await read_small(chunks, record)
 

@@ -384,5 +384,5 @@ def _etag(digests: hashlib._Hash, count: int) -> str:
 
 
 def _check_size(store: Store, size: int) -> None:
-    if size > store.object_size_max:
-        raise TooLarge(f"the object has more than the {store.object_size_max} bytes that are allowed")
+    if size > store.limits.object_size_max:
+        raise TooLarge(f"the object has more than the {store.limits.object_size_max} bytes that are allowed")

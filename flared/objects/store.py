@@ -27,6 +27,13 @@ class Defaults:
     compress: bool = True
 
 
+@dataclass(slots=True)
+class Limits:
+    """What may change while the node runs."""
+
+    object_size_max: int = OBJECT_SIZE_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     kv: KV
@@ -36,7 +43,7 @@ class Store:
     """The wall clock, seconds since the epoch: for versions, times of modification and due times."""
     random_bits: Callable[[int], int]
     defaults: Defaults = Defaults()
-    object_size_max: int = OBJECT_SIZE_MAX
+    limits: Limits = field(default_factory=Limits)
     garbage_grace_seconds: float = 15 * 60.0
     upload_ttl_seconds: float = 24 * 3600.0
     copying: trio.Lock = field(default_factory=trio.Lock)

@@ -17,7 +17,7 @@ from flared.config import (
     parse_duration,
     parse_listen,
     parse_size,
-    read_secret,
+    read_secrets,
 )
 from flared.errors import ConfigError
 from flared.http.address import Address
@@ -88,13 +88,13 @@ def test_beyond_loopback_a_secret_is_a_must(tmp_path: Path) -> None:
     check_mistake(API + 'listen = "0.0.0.0:8000"', "secret_file")
     check_mistake(API + 'secret_file = "/nowhere/secret"', "cannot be read")
     for address in ("localhost:1", "127.0.0.2:1", "[::1]:1"):
-        assert read(API + f'listen = "{address}"').secret is None
+        assert read(API + f'listen = "{address}"').secrets == ()
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef\n")
     secret.chmod(0o600)
     file = tmp_path / "api.toml"
     file.write_text(API + 'listen = "10.0.0.1:8000"\nsecret_file = "secret"')
-    assert load_config(file).secret == b"0123456789abcdef"
+    assert load_config(file).secrets == (b"0123456789abcdef",)
     (tmp_path / "secret").write_text("short\n")
     with pytest.raises(ConfigError, match="from 16 to"):
         load_config(file)
@@ -106,9 +106,9 @@ def test_a_secret_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
     for mode, word in ((0o644, "everybody"), (0o602, "everybody")):
         secret.chmod(mode)
         with pytest.raises(ValueError, match=word):
-            read_secret(secret)
+            read_secrets(secret)
     secret.chmod(0o640)
-    assert read_secret(secret) == b"0" * 16
+    assert read_secrets(secret) == (b"0" * 16,)
 
 
 def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, mon
     file = tmp_path / "api.toml"
     file.write_text(API + 'secret_file = "secret"')
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(loaded.parent))
-    assert load_config(file).secret == b"from systemd 0123"
+    assert load_config(file).secrets == (b"from systemd 0123",)
     file.write_text(API + 'secret_file = "other/secret"')
     with pytest.raises(ConfigError, match="other/secret cannot be read"):
         load_config(file)
@@ -128,6 +128,26 @@ def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, mon
     file.write_text(API + 'secret_file = "secret"')
     with pytest.raises(ConfigError, match=f"{tmp_path}/secret cannot be read"):
         load_config(file)
+
+
+def test_what_a_reload_brought_is_newer_than_the_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "api.toml"
+    file.write_text(API + 'secret_file = "secret"')
+    for place, text in (
+        ("credentials", "from the start 0"),
+        ("runtime", "from a reload 01"),
+        (".", "from the file 01"),
+    ):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "secret").write_text(text)
+        (tmp_path / place / "secret").chmod(0o400)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "runtime"))
+    assert load_config(file).secrets == (b"from the file 01",)  # another unit's directory, perhaps
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert load_config(file).secrets == (b"from a reload 01",)
+    assert load_config(file, handed=False).secrets == (b"from the file 01",)
+    (tmp_path / "runtime" / "secret").unlink()
+    assert load_config(file).secrets == (b"from the start 0",)
 
 
 def test_an_address_nobody_can_reach_is_not_advertised(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flared import prepare, units
 from flared.__main__ import main
 from flared.config import ApiConfig, DataConfig, load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -38,8 +41,8 @@ def test_a_host_with_both_roles_needs_no_argument(etc: Path) -> None:
     api, data = load_config(etc / "api.toml"), load_config(etc / "data.toml")
     assert isinstance(api, ApiConfig)
     assert isinstance(data, DataConfig)
-    assert api.secret == data.secret
-    assert api.secret is not None
+    assert api.secrets == data.secrets
+    assert len(api.secrets) == 1
     assert stat.S_IMODE((etc / "secret").stat().st_mode) == 0o600
     assert stat.S_IMODE((etc / "api.toml").stat().st_mode) == 0o640
     assert (api.anonymous, data.name, data.volumes, data.new_volumes) == ("none", "d1", (volume,), False)
@@ -69,7 +72,7 @@ def test_a_host_joins_with_the_secret_it_was_given(etc: Path, capsys: pytest.Cap
     assert main([*arguments, "--secret-file", str(given)]) == 0
     config = load_config(etc / "data.toml")
     assert isinstance(config, DataConfig)
-    assert config.secret == b"0123456789abcdef0123456789abcdef"
+    assert config.secrets == (b"0123456789abcdef0123456789abcdef",)
     assert (str(config.listen), str(config.advertise)) == ("0.0.0.0:9000", "192.0.2.7:9000")
     assert [str(api) for api in config.api] == ["192.0.2.1:8000"]
     given.write_text("another cluster's secret\n")
@@ -134,3 +137,46 @@ def test_paths_are_one_word_of_a_unit_file(etc: Path) -> None:
     disk = etc.parent / 'a "b" 100%'
     assert main(["init", "data", "--name", "d1", "--volume", str(disk)]) == 0
     assert settings(etc, "data.service")[0] == f'RequiresMountsFor="{etc.parent}/a \\"b\\" 100%%"'
+
+
+def test_a_reload_hands_the_secret_over_to_the_node(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runtime, file = etc.parent / "runtime", etc / "api.toml"
+    runtime.mkdir(mode=0o700)
+    assert main(["init", "api"]) == 0
+    elsewhere = etc.parent / "not to be written"
+    elsewhere.write_text("as it was")
+    (runtime / "secret").symlink_to(elsewhere)
+    (runtime / ".secret.0").symlink_to(elsewhere)
+    command = ["check-config", "--hand-over", str(runtime), str(file)]
+    assert main(command) == 0
+    assert [path.name for path in runtime.iterdir()] == ["secret"]
+    assert not (runtime / "secret").is_symlink()
+    assert stat.S_IMODE((runtime / "secret").stat().st_mode) == 0o400
+    assert (runtime / "secret").read_text() == (etc / "secret").read_text()
+    assert elsewhere.read_text() == "as it was"
+
+    (etc / "secret").write_text("  new-secret-0123456789\n\nold-secret-0123456789\n")
+    assert main(command) == 0
+    assert (runtime / "secret").read_text() == "new-secret-0123456789\nold-secret-0123456789\n"
+    (etc / "secret").write_text("short\n")
+    assert main(command) == 2
+    assert "line 1 holds 5 bytes" in capsys.readouterr().err
+    assert (runtime / "secret").read_text().startswith("new-secret")
+
+    file.write_text(file.read_text().replace('secret_file = "secret"', '# secret_file = "secret"'))
+    assert main(command) == 0
+    assert list(runtime.iterdir()) == []
+    runtime.rename(etc.parent / "moved")
+    runtime.symlink_to(etc.parent / "moved")
+    assert main(command) == 1
+    assert "runtime" in capsys.readouterr().err
+
+
+def test_a_secret_that_lies_elsewhere_is_not_handed_over(etc: Path) -> None:
+    runtime, file = etc.parent / "runtime", etc / "api.toml"
+    runtime.mkdir(mode=0o700)
+    assert main(["init", "api"]) == 0
+    (etc / "secret").rename(etc.parent / "secret")
+    file.write_text(file.read_text().replace('secret_file = "secret"', 'secret_file = "../secret"'))
+    assert main(["check-config", "--hand-over", str(runtime), str(file)]) == 0
+    assert list(runtime.iterdir()) == []

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from flared.access.door import ANONYMOUS, Door
-from flared.access.keys import authorization
+from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.api.admin import Admin, describe_status
 from flared.api.errors import status_of
 from flared.api.face import Face
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from flared.metrics import Durations, Metric
 
 Clock = trio.testing.MockClock
-TOKEN = "t" * 64
+KEYRING = Keyring([b"the cluster's secret"])
+TOKEN = node_token(KEYRING.secrets[0], API_AUDIENCE)
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Caller:
         return answer
 
 
-OPEN = Door(None, ANONYMOUS["none"])
+OPEN = Door(Keyring(), ANONYMOUS["none"])
 
 
 @asynccontextmanager
@@ -84,7 +85,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
 
     admin = Admin(
         cluster.membership,
-        token=TOKEN,
+        keyring=KEYRING,
         status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
         obstacle=lambda: obstacle(cluster.store, cluster.membership),
         without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
@@ -103,11 +104,12 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
 
 async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock) -> None:
     token = {"authorization": authorization(TOKEN)}
-    async with serving(door=Door(TOKEN, ANONYMOUS["read"]), host="10.0.0.9") as call:
+    async with serving(door=Door(KEYRING, ANONYMOUS["read"]), host="10.0.0.9") as call:
         refused = await call("PUT", "/object/a", b"x")
         assert refused.status == 401
         assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
         assert "needs the secret" in str(refused.json)
+        assert refused.fields["www-authenticate"] == "Flare"
         wrong = await call("PUT", "/object/a", b"x", {"authorization": authorization("f" * 64)})
         assert (wrong.status, wrong.code) == (401, "Unauthenticated")
         assert "is not this cluster's" in str(wrong.json)

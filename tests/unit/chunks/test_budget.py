@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from flared.chunks.budget import MemoryBudget
+from flared.chunks.budget import Lease, MemoryBudget
 
 MIB = 1024 * 1024
 
@@ -90,3 +90,56 @@ def test_shrinking_gives_back_what_is_beside(amount: int) -> None:
     assert budget.statistics().leased == MIB + amount
     lease.release()
     assert budget.statistics().leased == 0
+
+
+async def test_a_smaller_budget_lets_what_is_leased_finish(autojump_clock: trio.testing.MockClock) -> None:
+    budget = MemoryBudget(8 * MIB)
+    first, second = budget.lease_nowait(4 * MIB), budget.lease_nowait(4 * MIB)
+    assert first is not None
+    assert second is not None
+    budget.resize(2 * MIB)
+    assert len(first.view) == 4 * MIB
+    assert budget.lease_nowait(64 * 1024) is None
+    second.release()
+    assert budget.lease_nowait(64 * 1024) is None
+    assert budget.statistics().kept == 0
+    first.release()
+    assert budget.statistics().leased == 0
+    third = budget.lease_nowait(2 * MIB)
+    assert third is not None
+    assert budget.lease_nowait(64 * 1024) is None
+    third.release()
+
+
+async def test_who_waits_for_more_than_there_is_now_passes_alone(autojump_clock: trio.testing.MockClock) -> None:
+    budget = MemoryBudget(8 * MIB)
+    first = await budget.lease(8 * MIB)
+    leases: list[Lease] = []
+
+    async def take() -> None:
+        leases.append(await budget.lease(4 * MIB, beside=4 * MIB))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        budget.resize(MIB)
+        assert budget.waiting == 1
+        first.release()
+    assert budget.statistics().leased == MIB
+    budget.resize(16 * MIB)
+    assert len(leases[0].view) == 4 * MIB
+    assert await budget.reserve(15 * MIB) == 15 * MIB
+    budget.give_back(15 * MIB)
+    leases[0].release()
+    assert budget.statistics().leased == 0
+
+
+async def test_a_larger_budget_lets_in_who_waits(autojump_clock: trio.testing.MockClock) -> None:
+    budget = MemoryBudget(MIB)
+    first = await budget.lease(MIB)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.lease, MIB)
+        await trio.testing.wait_all_tasks_blocked()
+        budget.resize(2 * MIB)
+    assert budget.statistics().leased == 2 * MIB
+    first.release()

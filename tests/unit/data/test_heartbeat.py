@@ -1,24 +1,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from flared.access.keys import API_AUDIENCE, authorization, node_token
+from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.data.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heartbeat, HeartbeatSettings
 from flared.errors import ConfigError
-from flared.http.messages import Reply, Request
 from flared.http.server import Server
 from flared.names import NodeName
 from flared.upkeep.heartbeat import parse_heartbeat
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    from flared.http.messages import Reply, Request
 
 TOKEN = node_token(b"secret", API_AUDIENCE)
 API = "api:8000"
@@ -81,12 +81,15 @@ class Api:
 
 
 @asynccontextmanager
-async def beating(net: MemoryNetwork, disks: Disks, apis: dict[str, Api]) -> AsyncIterator[Heartbeat]:
+async def beating(
+    net: MemoryNetwork, disks: Disks, apis: dict[str, Api], keyring: Keyring | None = None
+) -> AsyncIterator[Heartbeat]:
+    keyring = keyring or Keyring([b"secret"])
     settings = HeartbeatSettings(NodeName("data1"), list(apis), "10.0.0.1:9000", "rack1", "i1")
     async with trio.open_nursery() as nursery:
         for address, api in apis.items():
             await nursery.start(Server(api.handler).serve, [net.listen(address)])
-        heartbeat = Heartbeat(settings, disks, TOKEN, connect=net.connect, clock=lambda: 1000.0)
+        heartbeat = Heartbeat(settings, disks, keyring, connect=net.connect, clock=lambda: 1000.0)
         nursery.start_soon(heartbeat.run)
         yield heartbeat
         nursery.cancel_scope.cancel()
@@ -161,3 +164,13 @@ async def test_beats_go_on_after_the_api_node_was_away(autojump_clock: trio.test
         net.heal(API)
         await trio.sleep(3 * BEAT_SECONDS)
     assert 3 <= len(api.reports) <= 4
+
+
+async def test_the_next_beat_shows_the_secret_that_signs_now(autojump_clock: trio.testing.MockClock) -> None:
+    api, keyring = Api(), Keyring([b"secret", b"next"])
+    async with beating(MemoryNetwork(), Disks(), {API: api}, keyring):
+        await trio.sleep(BEAT_SECONDS / 2)
+        assert api.authorizations == {authorization(TOKEN)}
+        keyring.change([b"next"])
+        await trio.sleep(BEAT_SECONDS)
+    assert api.authorizations == {authorization(TOKEN), authorization(node_token(b"next", API_AUDIENCE))}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from flared.access.keys import authorization, data_audience, node_token
+from flared.access.keys import Keyring, authorization, data_audience, node_token
 from flared.data import wire
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good, describe_piece, piece_is_good
 from flared.data.remote import Remote
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PLACE = "data1:9000"
 NODE = NodeName("data1")
+KEYRING = Keyring([b"secret"])
 TOKEN = node_token(b"secret", data_audience(NODE))
 NAME = PieceName(64 * "0" + ".0123456789abcdef.0")
 BODY = bytes(range(256)) * (LARGE_SIZE // 64) + b"tail"  # two blocks and a bit
@@ -97,7 +98,7 @@ async def data_node(directory: Path, token: str | None = TOKEN) -> AsyncIterator
     net = MemoryNetwork()
     remote = Remote(NODE, PLACE, token, connect=net.connect)
     volumes = await open_volumes(DataSettings(NODE, (str(directory),)))
-    service = DataService(NODE, volumes, TOKEN)
+    service = DataService(NODE, volumes, KEYRING)
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         await volumes.wait_ready()
@@ -243,6 +244,25 @@ async def test_damage_never_leaves_the_node_unless_the_reader_verifies(tmp_path:
         assert node.volumes.take_damage() == [NAME]
 
 
+async def test_a_node_that_knows_the_next_secret_takes_both(tmp_path: Path) -> None:
+    first, following = (node_token(secret, data_audience(NODE)) for secret in (b"secret", b"next"))
+    try:
+        async with data_node(tmp_path, token=first) as node:
+            await node.put(BODY[:1000])
+            KEYRING.change([b"secret", b"next"])
+            for token in (first, following):
+                node.remote.set_token(token)
+                assert (await node.remote.head(NAME)).size == 1000
+                assert (await node.remote.get_small(NAME))[0].size == 1000
+            KEYRING.change([b"next"])
+            assert (await node.remote.head(NAME)).size == 1000
+            node.remote.set_token(first)
+            with pytest.raises(Unauthenticated):
+                await node.remote.head(NAME)
+    finally:
+        KEYRING.change([b"secret"])
+
+
 async def test_no_token_no_answer(tmp_path: Path) -> None:
     async with data_node(tmp_path, token=node_token(b"secret", "api")) as node:
         with pytest.raises(Unauthenticated):
@@ -356,7 +376,7 @@ async def test_a_node_whose_volumes_are_closed_is_not_ready_and_says_503(tmp_pat
     volumes = await open_volumes(DataSettings(NODE, (str(tmp_path),)))
     remote = Remote(NODE, PLACE, TOKEN, connect=net.connect)
     async with trio.open_nursery() as nursery:
-        await nursery.start(Server(DataService(NODE, volumes, TOKEN).handler).serve, [net.listen(PLACE)])
+        await nursery.start(Server(DataService(NODE, volumes, KEYRING).handler).serve, [net.listen(PLACE)])
         await nursery.start(remote.run)
         with pytest.raises(NodeUnreachable, match="503"):
             await remote.head(NAME)
