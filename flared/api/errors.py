@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from flared.access.keys import CHALLENGE
 from flared.errors import (
@@ -28,8 +28,12 @@ from flared.errors import (
     Unavailable,
     VolumeFull,
 )
-from flared.http.messages import Reply, Request
 from flared.log import request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flared.http.messages import Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +102,8 @@ def _log(level: int, event: str, request: Request, error: FlareError, status: in
 def _fields(error: FlareError, status: int) -> bytes:
     if isinstance(error, BadRange):
         return b"content-range: bytes */%d\r\n" % error.size
+    if isinstance(error, Unauthenticated):
+        return CHALLENGE
     if status in (429, 503):
         return b"retry-after: %d\r\n" % RETRY_AFTER_SECONDS
     return b""
-    if isinstance(error, Unauthenticated):
-        return CHALLENGE

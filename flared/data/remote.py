@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import trio
@@ -18,13 +18,17 @@ import trio
 from flared.access.keys import authorization
 from flared.data import wire
 from flared.data.links import LINKS, Done, GetLinks, LinkStatistics, PutLinks
-from flared.data.pieces import Piece
 from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
 from flared.http.messages import Body, encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
 from flared.log import current_request, request_id
 from flared.names import REQUEST_FIELD, NodeName, PieceName
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from flared.data.pieces import Piece
 
 Connect = Callable[[str], Awaitable[Stream]]
 
@@ -100,15 +104,15 @@ class Remote:
             self._close_pools()
             self._make_pools(address)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Drive the links, for as long as the node is known. Small calls are refused before and after."""
-        try:
-            async with trio.open_nursery() as nursery:
     def set_token(self, token: str | None) -> None:
         """What the next requests show to the node."""
         self._fields = [("authorization", authorization(token))] if token else []
         self._small_fields = encode_fields(self._fields)
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive the links, for as long as the node is known. Small calls are refused before and after."""
+        try:
+            async with trio.open_nursery() as nursery:
                 await nursery.start(self._puts.run)
                 await nursery.start(self._gets.run)
                 task_status.started()

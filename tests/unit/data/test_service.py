@@ -6,7 +6,6 @@ import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +25,7 @@ from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
 PLACE = "data1:9000"
 NODE = NodeName("data1")
