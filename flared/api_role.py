@@ -30,10 +30,11 @@ from flared.cluster.states import NodeState
 from flared.config import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
+from flared.http.metrics import connection_metrics
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
 from flared.meta.sqlite import SqliteKV
-from flared.metrics import Durations, Metric, Sample, number
+from flared.metrics import OTHER_BUCKETS, Durations, Metric, Sample, about, number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
@@ -43,7 +44,8 @@ from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from pathlib import Path
 
     from flared.config import Config
     from flared.data.links import LinkStatistics
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     Tell = Callable[[], Iterator[Metric | Durations]]
     from flared.meta.kv import KV
     from flared.names import NodeName
+    from flared.upkeep.membership import Member
 
 CODEC_THREADS = 4
 """Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
@@ -217,6 +220,7 @@ def _build_server(
         yield from face.metrics()
         yield from _metrics(store, membership, upkeep, server)
         yield from _metadata_metrics(store.kv)
+        yield from _disk_metrics(config.metadata.parent)
         yield from _link_metrics(store)
 
     admin = Admin(
@@ -236,11 +240,15 @@ def _build_server(
 def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Iterator[Metric]:
     """What an operator graphs of an api node, beside the requests."""
     status = find_status(store, membership, upkeep)
-    http, budget = server.statistics(), store.chunks.budget.statistics()
+    budget = store.chunks.budget.statistics()
+    yield about("api")
     yield number(status.health == "ok", "flare_healthy", "1 if the cluster's health is ok.")
+    writable = status.health != "down"
+    yield number(writable, "flare_writable", "1 if a put of the default scheme would be taken.")
     yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")
     yield number(status.totals.bytes, "flare_object_bytes", "Bytes of all objects, as users see them.")
     yield number(status.totals.chunks, "flare_chunks", "Chunks.")
+    yield from _bucket_metrics(store)
     yield number(status.heal.backlog, "flare_chunks_degraded", "Chunks known to lack pieces.")
     yield number(status.heal.lost, "flare_chunks_lost", "Chunks without any good piece that can be reached.")
     yield number(status.heal.repaired, "flare_pieces_repaired_total", "Pieces written again.")
@@ -252,19 +260,46 @@ def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Serve
     yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
     yield number(budget.leased, "flare_memory_leased_bytes", "Memory that bodies under way hold.")
     yield number(budget.waiting, "flare_memory_waiting", "Transfers that wait for memory.")
-    yield number(http.connections, "flare_connections", "Connections open now.")
-    yield number(http.accepted, "flare_connections_accepted_total", "Connections accepted.")
-    yield number(http.shed, "flare_connections_shed_total", "Connections refused because there were too many.")
-    yield number(http.swept, "flare_connections_swept_total", "Connections cut: their client was idle or too slow.")
-    yield number(http.bytes_received, "flare_received_bytes_total", "Bytes received from clients.")
-    yield number(http.bytes_sent, "flare_sent_bytes_total", "Bytes sent to clients.")
-    states = [Sample(1, (member.record.name, member.state.value)) for member in status.members]
-    yield Metric("flare_node_state", "1 for the state each data node is in.", states, ("node", "state"))
+    yield from connection_metrics(server.statistics())
+    damage = store.chunks.damage.statistics()
+    yield number(damage.found, "flare_pieces_damaged_total", "Pieces found missing or wrong, by readers and by scrubs.")
+    yield from _node_metrics(status.members)
     workers = upkeep.statistics()
     steps = [Sample(worker.steps, (worker.name,)) for worker in workers]
     yield Metric("flare_worker_steps_total", "Steps of each background worker.", steps, ("worker",))
     failures = [Sample(worker.failures, (worker.name,)) for worker in workers]
     yield Metric("flare_worker_failures_total", "Steps that failed and were tried again.", failures, ("worker",))
+
+
+def _node_metrics(members: Sequence[Member]) -> Iterator[Metric]:
+    states = [Sample(1, (member.record.name, member.state.value)) for member in members]
+    yield Metric("flare_node_state", "1 for the state each data node is in.", states, ("node", "state"))
+    heard = [(member.record.name, member.heartbeat) for member in members if member.heartbeat]
+    used = [Sample(heartbeat.used, (node,)) for node, heartbeat in heard]
+    yield Metric("flare_node_used_bytes", "Used space of each data node, as it last said.", used, ("node",))
+    capacity = [Sample(heartbeat.capacity, (node,)) for node, heartbeat in heard]
+    yield Metric("flare_node_capacity_bytes", "Space of each data node, as it last said.", capacity, ("node",))
+    pieces = [Sample(heartbeat.pieces, (node,)) for node, heartbeat in heard]
+    yield Metric("flare_node_pieces", "Pieces on each data node, as it last said.", pieces, ("node",))
+    ahead = [(node, heartbeat.clock_ahead_seconds) for node, heartbeat in heard]
+    clocks = [Sample(seconds, (node,)) for node, seconds in ahead if seconds is not None]
+    help_text = "The clock of each data node less the api node's."
+    yield Metric("flare_node_clock_ahead_seconds", help_text, clocks, ("node",))
+
+
+def _bucket_metrics(store: Store) -> Iterator[Metric]:
+    told, others = store.totals.buckets()
+    all_of_them = [*told, others._replace(bucket=OTHER_BUCKETS)] if others.objects else told
+    objects = [Sample(bucket.objects, (bucket.bucket,)) for bucket in all_of_them]
+    yield Metric("flare_bucket_objects", "Objects of each bucket that has any.", objects, ("bucket",))
+    sizes = [Sample(bucket.bytes, (bucket.bucket,)) for bucket in all_of_them]
+    yield Metric("flare_bucket_object_bytes", "Bytes of the objects of each bucket.", sizes, ("bucket",))
+
+
+def _disk_metrics(directory: Path) -> Iterator[Metric]:
+    disk = shutil.disk_usage(directory)
+    yield number(disk.total, "flare_meta_disk_capacity_bytes", "Space of the file system that the metadata is on.")
+    yield number(disk.free, "flare_meta_disk_free_bytes", "Free space of the file system that the metadata is on.")
 
 
 def _metadata_metrics(kv: KV) -> Iterator[Metric]:

@@ -55,6 +55,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         keyring,
     )
     server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
+    service.tell_of(server)
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         with trio.move_on_after(OPEN_SECONDS):

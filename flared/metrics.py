@@ -9,10 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flared import __version__
+
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
 HISTOGRAM_BUCKETS = 24
+OTHER_BUCKETS = "_other"
+"""The label of all buckets that have no series of their own; no bucket can be called so."""
 _SCALE = 8192  # the first bucket ends at 1/8192 s = 0.12 ms, the last at 1024 s
 
 
@@ -70,13 +74,19 @@ def number(value: float, name: str, help: str) -> Metric:  # noqa: A002  # Prome
     return Metric(name, help, (Sample(value),))
 
 
+def about(role: str) -> Metric:
+    help_text = "1, with the version and the role of this node."
+    return Metric("flare_build_info", help_text, (Sample(1, (__version__, role)),), ("version", "role"))
+
+
 def render_metrics(families: Iterable[Metric | Durations]) -> tuple[str, bytes]:
     """The content type and the text of all families."""
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(list(families)))
+    ProcessCollector(registry=registry)
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 

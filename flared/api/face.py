@@ -14,7 +14,7 @@ from flared.errors import FlareError, Unauthenticated
 from flared.http.messages import Reply, Request
 from flared.http.routes import decode
 from flared.log import current_request, next_request
-from flared.metrics import Durations, Histogram, Metric, Sample
+from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
 from flared.names import (
     DEFAULT_BUCKET,
     REQUEST_FIELD,
@@ -41,6 +41,7 @@ SHUT = (
 WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl: secret_file)"
 OBJECT = "/object/"
 BUCKET = "/bucket/"
+BUCKET_SERIES_MAX = 400
 
 
 class Face:
@@ -72,6 +73,7 @@ class Face:
         }
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}
+        self._in_buckets: dict[tuple[str, str], int] = {}
 
     async def answer(self, request: Request, reply: Reply) -> None:
         """Answer one request. Only ConnectionLost and bugs come out of here."""
@@ -104,6 +106,7 @@ class Face:
             await _refuse_method(reply, request.method, self._object_calls)
         else:
             await call(request, reply, ObjectName(bucket, parse_key(decode(raw_key))))
+            self._count_in_bucket(bucket, request.method)
 
     async def _answer_other(self, request: Request, reply: Reply, path: str) -> None:
         if path == OBJECT:
@@ -137,6 +140,7 @@ class Face:
             await _refuse_method(reply, request.method, calls)
         else:
             await call(request, reply, bucket)
+            self._count_in_bucket(bucket, request.method)
 
     def _count(self, method: str, status: int, seconds: float) -> None:
         key = (method, status)
@@ -145,6 +149,15 @@ class Face:
         if durations is None:
             durations = self._durations[method] = Histogram()
         durations.observe(seconds)
+
+    def _count_in_bucket(self, bucket: str, method: str) -> None:
+        """Called only after success, so that no one makes labels of names that are not there."""
+        key = (bucket, method)
+        count = self._in_buckets.get(key)
+        if count is None and len(self._in_buckets) >= BUCKET_SERIES_MAX:
+            key = (OTHER_BUCKETS, method)
+            count = self._in_buckets.get(key)
+        self._in_buckets[key] = (count or 0) + 1
 
     def metrics(self) -> list[Metric | Durations]:
         answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]
@@ -160,6 +173,12 @@ class Face:
                 "From the head of a request to the end of its reply.",
                 "method",
                 self._durations,
+            ),
+            Metric(
+                "flare_bucket_requests_total",
+                "Requests about a bucket or its objects that succeeded.",
+                [Sample(count, key) for key, count in self._in_buckets.items()],
+                ("bucket", "method"),
             ),
         ]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PAGE_KEYS = 500
 NOTHING = -1
+BUCKETS_MAX = 100
+"""Buckets that are counted each by itself."""
 
 
 class Counted(NamedTuple):
@@ -41,18 +43,30 @@ class TotalsNow:
     """Whether the first scan is done; until then the numbers only grow towards the truth."""
 
 
+class BucketTotals(NamedTuple):
+    bucket: str
+    objects: int
+    bytes: int
+
+
 class Totals:
     """Listens to ``kv`` from its making on; ``fill`` counts what was there before."""
 
     def __init__(self, kv: KV) -> None:
         self._kv = kv
-        self._objects = _Table(keys.under(b"object/"))
+        self._buckets = _Groups()
+        self._objects = _Table(keys.under(b"object/"), self._buckets)
         self._chunks = _Table(keys.under(b"chunk/"))
         kv.listen(self._hear)
 
     def now(self) -> TotalsNow:
         objects, chunks = self._objects, self._chunks
         return TotalsNow(objects.count, objects.size, chunks.count, chunks.size, objects.full and chunks.full)
+
+    def buckets(self) -> tuple[list[BucketTotals], BucketTotals]:
+        """The buckets that are counted each by itself, the largest first; and all others together, without a name."""
+        told = [BucketTotals(name.decode(), *held) for name, held in self._buckets.held.items()]
+        return sorted(told, key=lambda bucket: -bucket.bytes), BucketTotals("", *self._buckets.others)
 
     async def fill(self, rest: Callable[[], float] = lambda: 0.0) -> None:
         """Count everything once, a page at a time, with ``rest()`` seconds between two pages."""
@@ -76,9 +90,10 @@ class _Table:
     have been in the page has been heard of.
     """
 
-    def __init__(self, span: keys.Range) -> None:
+    def __init__(self, span: keys.Range, groups: _Groups | None = None) -> None:
         self.count = 0
         self.size = 0
+        self._groups = groups
         self._end = span.end
         self._cursor = span.start
         self._page_start = span.start
@@ -95,8 +110,8 @@ class _Table:
             if self._page is not None and note.key >= self._page_start:
                 before = self._page.get(note.key, NOTHING)
                 self._page[note.key] = note.after
-            self._add(before, -1)
-            self._add(note.after, 1)
+            self._add(note.key, before, -1)
+            self._add(note.key, note.after, 1)
         elif self._heard is not None:
             self._heard[note.key] = note.after
 
@@ -106,18 +121,44 @@ class _Table:
         cursor = keys.after(page[-1][0]) if len(page) == PAGE_KEYS else self._end
         sizes = {key: leading_number(value) for key, value in page}
         sizes |= {key: size for key, size in self._heard.items() if key < cursor}
-        for size in sizes.values():
-            self._add(size, 1)
+        for key, size in sizes.items():
+            self._add(key, size, 1)
         self._page, self._heard = sizes, None
         self._page_start, self._cursor = self._cursor, cursor
         # Answered only after everything decided before it, hence everything that the page can have seen.
         await kv.transact(_nothing)
         self._page = None
 
-    def _add(self, size: int, sign: int) -> None:
+    def _add(self, key: bytes, size: int, sign: int) -> None:
         if size != NOTHING:
             self.count += sign
             self.size += sign * size
+            if self._groups is not None:
+                self._groups.add(key, size, sign)
+
+
+class _Groups:
+    """The same for each bucket: the first ones met, by name at the start and later as they come.
+
+    A bucket is never moved between those told and the others: once one had no place, no new one gets a place, so that
+    whatever is told of a bucket is all of it.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, list[int]] = {}
+        self.others = [0, 0]
+        self._overflowed = False
+
+    def add(self, key: bytes, size: int, sign: int) -> None:
+        bucket = key.split(b"/", 2)[1]
+        held = self.held.get(bucket)
+        if held is None:
+            self._overflowed = self._overflowed or len(self.held) >= BUCKETS_MAX
+            held = self.others if self._overflowed else self.held.setdefault(bucket, [0, 0])
+        held[0] += sign
+        held[1] += sign * size
+        if not held[0] and not self._overflowed:  # later it would not get its place back
+            self.held.pop(bucket, None)
 
 
 def _nothing(_tx: Transaction) -> None:

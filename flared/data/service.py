@@ -31,13 +31,15 @@ from flared.data.pieces import (
 )
 from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.messages import Reply, Request, encode_fields
+from flared.http.metrics import connection_metrics
 from flared.http.routes import parse_query
 from flared.log import current_request
-from flared.metrics import Durations, Histogram, Metric, Sample, number, render_metrics
+from flared.metrics import Durations, Histogram, Metric, Sample, about, number, render_metrics
 from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
 
 if TYPE_CHECKING:
     from flared.data.volumes import OpenPiece, Volumes
+    from flared.http.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class DataService:
         self._volumes = volumes
         self._keyring = keyring
         self._audience = data_audience(node)
+        self._server: Server | None = None
         self._units = _Units()
         self._gather = Gather(volumes.read_many)
         self._putting = trio.Semaphore(BATCHES_MAX)
@@ -100,6 +103,10 @@ class DataService:
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
             "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
         }
+
+    def tell_of(self, server: Server) -> None:
+        """Count the connections of ``server``, which has this service's handler, among the metrics."""
+        self._server = server
 
     async def handler(self, request: Request, reply: Reply) -> None:
         """Answer one request; for ``http.server.Server``."""
@@ -306,6 +313,8 @@ class DataService:
         volumes = self._volumes.status().volumes
         return [
             Durations("flare_data_call_seconds", "How long calls took, until durable or read.", "call", self._seconds),
+            about("data"),
+            *(connection_metrics(self._server.statistics()) if self._server else ()),
             number(self._stored, "flare_data_pieces_stored_total", "Pieces stored."),
             number(self._sent, "flare_data_pieces_sent_total", "Pieces read and sent."),
             number(self._deleted, "flare_data_pieces_deleted_total", "Pieces deleted."),

@@ -30,7 +30,7 @@ async def recount(kv: KV, totals: Totals | None = None) -> list[str]:
     ]
     if totals is not None and totals.now() != metadata.totals():
         problems.append(f"the totals are {totals.now()}, counted: {metadata.totals()}")
-    return problems
+    return problems + (metadata.check_buckets(totals) if totals is not None else [])
 
 
 class _Metadata:
@@ -49,6 +49,21 @@ class _Metadata:
         for key, value in rows:
             table, *rest = key.decode().split("/")
             getattr(self, f"_take_{table}")(key, value, *rest)
+
+    def check_buckets(self, totals: Totals) -> list[str]:
+        counted = {bucket: [0, 0] for bucket in self.buckets}
+        for name, stored in self.objects.items():
+            counted[name.bucket][0] += 1
+            counted[name.bucket][1] += stored.size
+        told, others = totals.buckets()
+        for bucket, objects, size in told:
+            objects_there, size_there = counted.pop(bucket, [0, 0])
+            if (objects, size) != (objects_there, size_there):
+                return [
+                    f"bucket {bucket} is told to have {objects} objects, {size} bytes: {objects_there}, {size_there}"
+                ]
+        rest = [sum(objects for objects, _ in counted.values()), sum(size for _, size in counted.values())]
+        return [] if [others.objects, others.bytes] == rest else [f"the others are told as {others}, counted: {rest}"]
 
     def check_objects(self) -> list[str]:
         problems = [f"{name} is in no bucket" for name in self.objects if name.bucket not in self.buckets]

@@ -43,8 +43,8 @@ class LittleStore:
         self.pieces: set[PieceName] = set()
         self._drawn = 0
 
-    async def open(self) -> None:
-        await self.kv.transact(lambda tx: create_bucket(tx, Bucket(BUCKET, 1, SCHEME, CHUNK_SIZE, False)))
+    async def open(self, bucket: BucketName = BUCKET) -> None:
+        await self.kv.transact(lambda tx: create_bucket(tx, Bucket(bucket, 1, SCHEME, CHUNK_SIZE, False)))
 
     def draw(self) -> int:
         self._drawn += 1

@@ -12,6 +12,7 @@ from flared.catalog import totals as module
 from flared.catalog.totals import Totals
 from flared.meta.kv import KV
 from flared.meta.open import open_kv
+from flared.names import BucketName, ObjectKey, ObjectName
 from tests.support.checkers import recount
 from tests.unit.catalog.support import LittleStore, object_name
 
@@ -56,3 +57,25 @@ async def test_nothing_is_nothing(kv: KV) -> None:
     totals = Totals(kv)
     await totals.fill()
     assert totals.now() == module.TotalsNow(0, 0, 0, 0, True)
+
+
+async def test_each_bucket_is_told_exactly_and_those_beyond_the_limit_together(kv: KV) -> None:
+    with patch.object(module, "BUCKETS_MAX", 2):
+        store = LittleStore(kv)
+        for bucket in ("aaa", "bbb", "ccc", "ddd"):
+            await store.open(BucketName(bucket))
+        first = {bucket: ObjectName(BucketName(bucket), ObjectKey("x")) for bucket in ("aaa", "bbb", "ccc")}
+        for bucket, name in first.items():
+            await store.put_small(name, bucket.encode() * 10)
+        totals = Totals(kv)
+        await totals.fill()
+        assert await recount(kv, totals) == []
+        assert {bucket.bucket for bucket in totals.buckets()[0]} == {"aaa", "bbb"}
+        assert totals.buckets()[1].objects == 1
+        await store.put_small(first["aaa"], b"the only one, replaced")
+        await store.put_small(ObjectName(BucketName("ddd"), ObjectKey("y")), b"another one without a place")
+        await store.delete(first["bbb"])
+        await store.delete(first["ccc"])
+        await store.put_small(first["bbb"], b"again")
+        assert await recount(kv, totals) == []
+        assert {bucket.bucket for bucket in totals.buckets()[0]} == {"aaa", "bbb"}
