@@ -82,6 +82,11 @@ class NodeVolume(NamedTuple):
     state: str
     used: int
     capacity: int
+    reason: str = ""
+    state_seconds: float | None = None
+    repair: str = ""
+    """How far the pieces of a failed one are made again elsewhere, in words."""
+    repaired: bool = False
 
 
 class Node(NamedTuple):
@@ -283,7 +288,16 @@ def _parse_node(fields: dict[str, object]) -> Node:
 
 def _parse_volume(fields: dict[str, object]) -> NodeVolume:
     path, state = str(fields.get("path") or ""), str(fields.get("state") or "")
-    return NodeVolume(path, state, _count(fields, "used"), _count(fields, "capacity"))
+    return NodeVolume(
+        path,
+        state,
+        _count(fields, "used"),
+        _count(fields, "capacity"),
+        str(fields.get("reason") or ""),
+        _seconds(fields, "state_seconds"),
+        str(fields.get("repair") or ""),
+        fields.get("repaired") is True,
+    )
 
 
 def _strange() -> Refusal:

@@ -62,9 +62,10 @@ def check_volumes(cluster: Cluster) -> list[Trouble] | None:
     return (
         [
             Trouble(
-                Severity.CRITICAL,
-                f"volume {volume.path} on node {node.name} is {volume.state}",
-                f"on {_host(node)}: flared doctor",
+                Severity.WARNING if volume.repaired else Severity.CRITICAL,
+                f"volume {volume.path} on node {node.name} is {volume.state}"
+                + (volume.repair and f": {volume.repair}"),
+                f"on {_host(node)}: flared doctor; to try the disk again: systemctl restart flared@data",
             )
             for node in cluster.nodes
             for volume in node.volumes

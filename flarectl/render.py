@@ -377,17 +377,17 @@ def _volume_rows(node: Node) -> list[tuple[str, str | Text]]:
     from rich.text import Text
 
     width = max((len(volume.path) for volume in node.volumes), default=0)
-    return [
-        (
-            "" if number else "volumes",
-            Text.assemble(
-                f"{harmless(volume.path):<{width}}  ",
-                _state_text(volume.state),
-                f"  {space_text(volume.used, volume.capacity)}",
-            ),
-        )
-        for number, volume in enumerate(node.volumes)
-    ]
+    rows: list[str | Text] = []
+    for volume in node.volumes:
+        rest = [space_text(volume.used, volume.capacity)] if volume.capacity else []
+        if volume.state != "ok" and volume.state_seconds is not None:
+            rest.append(f"for {span_text(volume.state_seconds)}")
+        rest += [harmless(volume.reason)] if volume.reason else []
+        path = f"{harmless(volume.path):<{width}}  "
+        rows.append(Text.assemble(path, _state_text(volume.state), "  ", ", ".join(rest)))
+        if volume.repair:
+            rows.append(f"{'':<{width}}  {volume.repair}")
+    return [("" if number else "volumes", row) for number, row in enumerate(rows)]
 
 
 def failure_lines(cost: FailureCost | None) -> list[str]:

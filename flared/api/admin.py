@@ -25,7 +25,7 @@ from flared.upkeep.status import advise
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
     from flared.upkeep.membership import Member, Membership
-    from flared.upkeep.status import ClusterStatus
+    from flared.upkeep.status import ClusterStatus, FailedVolume
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
@@ -134,16 +134,21 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "exact": totals.exact,
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
-        "nodes": [ours, *map(describe_member, status.members)],
+        "nodes": [ours, *(describe_member(member, status.failed_volumes) for member in status.members)],
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),
         "reconcile": asdict(status.reconcile),
     }
 
 
-def describe_member(member: Member) -> dict[str, object]:
+def describe_member(member: Member, failed_volumes: Iterable[FailedVolume]) -> dict[str, object]:
     """A data node in the answer of /status; what only its heartbeat tells is empty until it was heard."""
     heartbeat, seen = member.heartbeat, member.last_seen_seconds
+    repairs = {
+        volume.path: {"repair": volume.repair, "repaired": volume.repaired}
+        for volume in failed_volumes
+        if volume.node == member.record.name
+    }
     return {
         "name": member.record.name,
         "role": "data",
@@ -157,6 +162,6 @@ def describe_member(member: Member) -> dict[str, object]:
         "last_seen_seconds": None if seen is None else round(seen, 1),
         "pieces": heartbeat.pieces if heartbeat else 0,
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
-        "volumes": [asdict(volume) for volume in heartbeat.volumes] if heartbeat else [],
+        "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],
         "advice": advise(member),
     }

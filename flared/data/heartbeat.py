@@ -142,6 +142,9 @@ class Heartbeat:
                     "used": volume.used,
                     "free": volume.free,
                     "state": volume.state,
+                    "reason": volume.reason,
+                    "pieces": volume.pieces,
+                    "state_seconds": volume.state_seconds,
                 }
                 for volume in status.volumes
             ],

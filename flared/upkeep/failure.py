@@ -54,16 +54,21 @@ def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node:
     usable = sum(member.state is NodeState.ONLINE for member in others)
     if usable < scheme.quorum:
         return f"without {node} {scheme.text} would find {usable} data nodes that take writes, it needs {scheme.quorum}"
-    return next((trouble for trouble in map(_trouble, others) if trouble), "") or _about_repair(upkeep)
+    troubles = (_trouble(member, upkeep) for member in others)
+    return next((trouble for trouble in troubles if trouble), "") or _about_repair(upkeep)
 
 
-def _trouble(member: Member) -> str:
-    """What keeps this node from standing in for another one."""
+def _trouble(member: Member, upkeep: Upkeep) -> str:
+    """What keeps this node from standing in for another one. A volume whose pieces are known to be missing does not:
+    what of them is not made again yet waits for repair."""
     if member.state in AWAY:
         return f"node {member.record.name} is {member.state.value}"
     volumes = member.heartbeat.volumes if member.heartbeat else ()
-    bad = [volume for volume in volumes if volume.state in ("failed", "replaying")]
-    return f"volume {bad[0].path} on node {member.record.name} is {bad[0].state}" if bad else ""
+    for volume in volumes:
+        repair = upkeep.lost_volumes.repair_of(member.record.name, volume.path) if volume.state == "failed" else None
+        if volume.state == "replaying" or (volume.state == "failed" and (repair is None or repair.share < 1)):
+            return f"volume {volume.path} on node {member.record.name} is {volume.state}"
+    return ""
 
 
 def _about_repair(upkeep: Upkeep) -> str:

@@ -23,6 +23,8 @@ from flared.errors import Damaged, FlareError, NodeUnreachable, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flared.chunks.damage import DamageList
     from flared.meta.kv import Transaction
 from flared.objects.store import Store, now_ms
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 BATCH = 64
 PARALLEL = 8
 """Repairs under way at once: enough to fill a link with small pieces, few enough to leave the loop to clients."""
+MARKED_PORTION = 64
+"""Pieces noted as missing in one transaction."""
 RETRY_SECONDS = 15.0
 """What could not be repaired now is looked at again this much later, or when a node comes back."""
 
@@ -268,17 +272,28 @@ async def mark_missing(store: Store, record: ChunkRecord, numbers: tuple[int, ..
 
     Decided piece by piece inside the transaction: what else changed in the record meanwhile does not matter.
     """
+    return await store.kv.transact(lambda tx: _mark(tx, record, numbers))
 
-    def decide(tx: Transaction) -> bool:
-        now = read_chunk(tx, record.id)
-        if now is None:
-            return False
-        stand = {
-            number
-            for number in numbers
-            if number < len(now.nodes) and now.nodes[number] == record.nodes[number] and number not in now.missing
-        }
-        new = replace(now, missing=tuple(sorted({*now.missing, *stand})))
-        return bool(stand) and place(tx, record.id, now, new)
 
-    return await store.kv.transact(decide)
+async def mark_many_missing(store: Store, marks: Sequence[tuple[ChunkRecord, int]]) -> int:
+    """The same for many pieces, some in one transaction; how many marks had to be made."""
+    made = 0
+    for start in range(0, len(marks), MARKED_PORTION):
+        portion = marks[start : start + MARKED_PORTION]
+        made += await store.kv.transact(
+            lambda tx, portion=portion: sum(_mark(tx, record, (number,)) for record, number in portion)  # type: ignore[misc]
+        )
+    return made
+
+
+def _mark(tx: Transaction, record: ChunkRecord, numbers: tuple[int, ...]) -> bool:
+    now = read_chunk(tx, record.id)
+    if now is None:
+        return False
+    stand = {
+        number
+        for number in numbers
+        if number < len(now.nodes) and now.nodes[number] == record.nodes[number] and number not in now.missing
+    }
+    new = replace(now, missing=tuple(sorted({*now.missing, *stand})))
+    return bool(stand) and place(tx, record.id, now, new)

@@ -27,6 +27,11 @@ class VolumeReport:
     used: int
     free: int
     state: str
+    reason: str = ""
+    """Why it is in that state."""
+    pieces: int = 0
+    state_seconds: float = 0.0
+    """How long it has been in that state, by its own node's clock; from the start of the node at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,9 @@ def _volume(fields: Mapping[str, object]) -> VolumeReport:
         used=_count(fields, "used"),
         free=_count(fields, "free"),
         state=_text(fields, "state"),
+        reason=str(fields.get("reason", ""))[:TEXT_MAX],
+        pieces=_count(fields, "pieces") if "pieces" in fields else 0,
+        state_seconds=float(lasted) if isinstance(lasted := fields.get("state_seconds"), int | float) else 0.0,
     )
 
 

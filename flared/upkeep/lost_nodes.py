@@ -12,7 +12,7 @@ import trio
 
 from flared.catalog.chunks import ChunkRecord, list_chunks
 from flared.cluster.states import NodeState
-from flared.upkeep.heal import Heal, mark_missing
+from flared.upkeep.heal import Heal, mark_many_missing
 
 if TYPE_CHECKING:
     from flared.names import ChunkId, NodeName
@@ -52,8 +52,7 @@ class LostNodes:
                 return False
             log.warning("event=rebuild_begins nodes=%s", ",".join(sorted(self._walking)))
         page = await list_chunks(self._store.kv, self._cursor, PAGE)
-        for record in page:
-            await self._note(record)
+        await mark_many_missing(self._store, [mark for record in page for mark in self._lost(record)])
         self._heal.wake()
         if len(page) == PAGE:
             self._cursor = page[-1].id
@@ -65,9 +64,9 @@ class LostNodes:
         await self._woken.wait()
         self._woken = trio.Event()
 
-    async def _note(self, record: ChunkRecord) -> None:
-        numbers = tuple(
-            number for number, node in enumerate(record.nodes) if node in self._walking and number not in record.missing
-        )
-        if numbers:
-            await mark_missing(self._store, record, numbers)
+    def _lost(self, record: ChunkRecord) -> list[tuple[ChunkRecord, int]]:
+        return [
+            (record, number)
+            for number, node in enumerate(record.nodes)
+            if node in self._walking and number not in record.missing
+        ]

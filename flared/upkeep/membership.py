@@ -56,6 +56,15 @@ class Member:
     heartbeat: Heartbeat | None
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Volumes of a living node that have been failed for ``repair_after``."""
+
+    instance: str
+    """Of the node: another start tries its volumes again."""
+    paths: frozenset[str]
+
+
 class _Known:
     def __init__(self, record: NodeRecord, remote: Remote) -> None:
         self.record = record
@@ -82,7 +91,7 @@ class Membership:
         self._nodes = nodes
         self._damage = damage
         self._connect = connect
-        self._repair_after = repair_after_seconds
+        self.repair_after_seconds = repair_after_seconds
         self._known: dict[NodeName, _Known] = {}
         self._started = 0.0
         self._nursery: trio.Nursery | None = None
@@ -155,6 +164,19 @@ class Membership:
             for _, known in sorted(self._known.items())
         ]
 
+    def given_up(self) -> dict[NodeName, GivenUp]:
+        """By node, of those that answer, the volumes that they say have been failed for as long as a node may be
+        silent."""
+        found: dict[NodeName, GivenUp] = {}
+        for name, known in self._known.items():
+            if known.heartbeat is None or known.state not in (NodeState.ONLINE, NodeState.FULL):
+                continue
+            volumes = (volume for volume in known.heartbeat.volumes if volume.state == "failed")
+            paths = frozenset(volume.path for volume in volumes if volume.state_seconds >= self.repair_after_seconds)
+            if paths:
+                found[name] = GivenUp(known.heartbeat.instance, paths)
+        return found
+
     async def _record(self, heartbeat: Heartbeat, known: _Known | None) -> _Known:
         if known is None and len(self._known) >= NODES_MAX:
             raise Conflict(f"the cluster has {NODES_MAX} nodes already")
@@ -201,7 +223,9 @@ class Membership:
     def _review(self, known: _Known) -> bool:
         """Decide the state anew; whether it changed."""
         sighting = Sighting(known.last_heard, known.heartbeat is not None and known.heartbeat.full)
-        state = decide_state(sighting, now=trio.current_time(), started=self._started, repair_after=self._repair_after)
+        state = decide_state(
+            sighting, now=trio.current_time(), started=self._started, repair_after=self.repair_after_seconds
+        )
         if state is known.state:
             return False
         log.info("event=node_state node=%s was=%s now=%s", known.record.name, known.state.value, state.value)

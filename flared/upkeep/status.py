@@ -10,8 +10,11 @@ from flared.cluster.states import NodeState
 
 if TYPE_CHECKING:
     from flared.catalog.totals import TotalsNow
+    from flared.names import NodeName
     from flared.objects.store import Store
     from flared.upkeep.heal import HealStatistics
+    from flared.upkeep.heartbeat import VolumeReport
+    from flared.upkeep.lost_volumes import VolumeRepair
     from flared.upkeep.membership import Member, Membership
     from flared.upkeep.reconcile import ReconcileStatistics
     from flared.upkeep.sweep import SweepStatistics
@@ -33,6 +36,26 @@ class ClusterStatus:
     heal: HealStatistics
     sweep: SweepStatistics
     reconcile: ReconcileStatistics
+    failed_volumes: tuple[FailedVolume, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedVolume:
+    """A volume that failed under a node that lives, and how far its pieces are made again elsewhere."""
+
+    node: NodeName
+    path: str
+    repair: str
+    """In words."""
+    repaired: bool
+    """Whether nothing waits for it any more."""
+    seconds: float
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"volume {self.path} on node {self.node} is failed for {_lasted(self.seconds)}{why}: {self.repair}"
 
 
 def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> ClusterStatus:
@@ -40,7 +63,8 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     members = tuple(membership.members())
     heal = upkeep.heal.statistics()
     writes = _about_writes(store, members)
-    reasons = [*writes, *_about_nodes(members), *_about_chunks(heal)]
+    volumes = _find_volume_repairs(members, membership, upkeep)
+    reasons = [*writes, *_about_nodes(members), *(repair.sentence for repair in volumes), *_about_chunks(heal)]
     down = obstacle(store, membership)
     health: Health = "down" if down else "degraded" if reasons else "ok"
     return ClusterStatus(
@@ -53,6 +77,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         heal,
         upkeep.sweep.statistics(),
         upkeep.reconcile.statistics(),
+        tuple(volumes),
     )
 
 
@@ -92,9 +117,38 @@ def _about_nodes(members: tuple[Member, ...]) -> list[str]:
             reasons += [
                 f"volume {volume.path} on node {name} is {volume.state}"
                 for volume in member.heartbeat.volumes
-                if volume.state not in ("ok", "full")
+                if volume.state not in ("ok", "full", "failed")
             ]
     return reasons
+
+
+def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, upkeep: Upkeep) -> list[FailedVolume]:
+    found = []
+    for member in members:
+        name = member.record.name
+        for volume in member.heartbeat.volumes if member.heartbeat else ():
+            if volume.state == "failed":
+                repair = upkeep.lost_volumes.repair_of(name, volume.path)
+                words = _repair_words(member, volume, repair, membership.repair_after_seconds)
+                repaired = repair is not None and not repair.waiting
+                found.append(
+                    FailedVolume(name, volume.path, words, repaired, volume.state_seconds, volume.reason.rstrip("."))
+                )
+    return found
+
+
+def _repair_words(member: Member, volume: VolumeReport, repair: VolumeRepair | None, repair_after: float) -> str:
+    if repair is None:
+        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+            return "its node is away"
+        held = f"its {volume.pieces:,} pieces" if volume.pieces else "what was on it"
+        left = repair_after - volume.state_seconds
+        return f"{held} will be made again elsewhere" + (f" in {_lasted(left)}" if left > 0 else " now")
+    if repair.share < 1:
+        return f"what was on it is looked for, {repair.share:.0%} done, {repair.pieces:,} pieces so far"
+    if repair.waiting:
+        return f"its {repair.pieces:,} pieces are being made again elsewhere"
+    return f"its {repair.pieces:,} pieces were made again elsewhere" if repair.pieces else "no piece was only on it"
 
 
 def _about_chunks(heal: HealStatistics) -> list[str]:
@@ -128,7 +182,8 @@ def advise(member: Member) -> list[str]:
     if bad:
         return [
             f"flarectl node show {member.record.name}; {host}: flared doctor",
-            *(f"with a new disk at {volume.path}: flared prepare --new {volume.path} FILE" for volume in bad),
+            f"{host}, to try the disk again, which only a start does: systemctl restart flared@data",
+            *(f"with a new disk at {volume.path}: flared prepare --new {volume.path} FILE, restart" for volume in bad),
         ]
     if member.state is NodeState.FULL:
         return ["more room: a disk or a host more, see docs/operations.md; or flarectl rm"]

@@ -10,6 +10,7 @@ from flared.background import WorkerRun, WorkerStatistics
 from flared.cluster.states import NodeState
 from flared.upkeep.heal import Heal
 from flared.upkeep.lost_nodes import LostNodes
+from flared.upkeep.lost_volumes import LostVolumes
 from flared.upkeep.reconcile import Reconcile
 from flared.upkeep.sweep import Sweep
 
@@ -33,16 +34,19 @@ class Upkeep:
         self.sweep = Sweep(store)
         self.reconcile = Reconcile(store, self.heal)
         self.lost_nodes = LostNodes(store, self.heal)
+        self.lost_volumes = LostVolumes(store, self.heal)
         self._runs = [
             WorkerRun(self.heal, rest=HEAL_REST),
             WorkerRun(self.sweep),
             WorkerRun(self.reconcile),
             WorkerRun(self.lost_nodes, rest=1.0),
+            WorkerRun(self.lost_volumes, rest=1.0),
         ]
 
     def follow(self, membership: Membership) -> None:
-        """Hear of every change of a node's state."""
+        """Hear of every change of a node's state, and of failed volumes."""
         membership.subscribe(self._node_changed)
+        self.lost_volumes.follow(membership.given_up)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. A cancelled step leaves nothing half-done: each is made of transactions."""

@@ -40,6 +40,18 @@ class SmallNode(MemoryNode):
     """A node that also says of itself what membership wants to hear."""
 
     instance = 1
+    failed_at = 0.0
+
+    def fail_volume(self) -> None:
+        """One of its two disks dies: nobody can say what it held."""
+        self.failed_volumes, self.failed_at = ("/disk2",), trio.current_time()
+        self.lost = {name: self.pieces.pop(name) for name in sorted(self.pieces)[::2]}
+
+    def return_volume(self) -> None:
+        """The node was started again, and its disk is back with what it held."""
+        self.failed_volumes = ()
+        self.instance += 1
+        self.pieces = {**self.lost, **self.pieces}
 
     def set_address(self, address: str) -> None:
         pass
@@ -47,9 +59,21 @@ class SmallNode(MemoryNode):
     def heartbeat(self) -> Heartbeat:
         used = sum(piece.size for piece, _ in self.pieces.values())
         state = "full" if self.full else "ok"
-        volume = VolumeReport(f"{self.name}-volume", "/disk", 1 << 40, used, (1 << 40) - used, state)
+        volumes = [VolumeReport(f"{self.name}-volume", "/disk", 1 << 40, used, (1 << 40) - used, state)]
+        for path in self.failed_volumes:
+            lasted = trio.current_time() - self.failed_at
+            volumes.append(VolumeReport(path, path, 0, 0, 0, "failed", "Input/output error", 0, lasted))
         return Heartbeat(
-            self.name, f"{self.name}:9000", "z", "0", None, str(self.instance), (volume,), len(self.pieces), (), 0.0
+            self.name,
+            f"{self.name}:9000",
+            "z",
+            "0",
+            None,
+            str(self.instance),
+            tuple(volumes),
+            len(self.pieces),
+            (),
+            0.0,
         )
 
 

@@ -32,6 +32,9 @@ class VolumeStatus:
     used: int = 40
     free: int = 60
     state: str = "ok"
+    reason: str = ""
+    pieces: int = 7
+    state_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,13 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
         await trio.sleep(10 * BEAT_SECONDS - 1)
     assert len(api.reports) == 10
     assert api.authorizations == {authorization(TOKEN)}
+    details = {"reason": "", "pieces": 7, "state_seconds": 5.0}
     assert api.reports[0] == {
         "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
         "cluster": None, "instance": "i1", "time": 1000.0, "pieces": 7, "damage": [],
         "volumes": [
-            {"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"},
-            {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"},
+            {"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"} | details,
+            {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"} | details,
         ],
     }  # fmt: skip
     assert all(parse_heartbeat(report, 0.0) for report in api.reports)

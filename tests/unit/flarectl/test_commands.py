@@ -378,7 +378,10 @@ NODES = [
         "capacity": 10, "last_seen_seconds": 310.0, "pieces": 1234, "address": "10.0.0.1:9000", "version": "0.1.0",
         "volumes": [
             {"path": "/srv/a", "state": "ok", "used": 5, "capacity": 10},
-            {"path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0},
+            {
+                "path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0, "reason": "Input/output error",
+                "state_seconds": 90.0, "repair": "its 7 pieces are being made again elsewhere", "repaired": False,
+            },
         ],
         "advice": ["on data1 (10.0.0.1): systemctl status 'flared@*'"],
     },
@@ -415,7 +418,8 @@ def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
     for part in (
         "suspect for 5 min",
         "1,234",
-        "/srv/bb  failed",
+        "/srv/bb  failed  for 90 s, Input/output error",
+        "its 7 pieces are being made again elsewhere",
         "7 chunks have a copy here",
         "1 chunk would be unreadable",
         "2 chunks would have fewer copies",

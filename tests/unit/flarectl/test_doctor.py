@@ -53,6 +53,17 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ("F501", CRITICAL, "data1 is offline", first(state="offline")),
         ("F501", WARNING, "takes no new data", first(state="full")),
         ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(NodeVolume("/srv/a", "failed", 0, 0),))),
+        (
+            "F502",
+            WARNING,
+            "is failed: its 7 pieces were made again",
+            first(
+                volumes=(
+                    NodeVolume("/srv/a", "failed", 0, 0, repair="its 7 pieces were made again", repaired=True),
+                    NodeVolume("/srv/b", "ok", 0, 0),
+                )
+            ),
+        ),
         ("F503", WARNING, "replica:4 wants 4", nodes(*NODES, schemes=("replica:4",))),
         ("F503", CRITICAL, "take no writes", nodes(*NODES, schemes=("replica:9",))),
         ("F504", WARNING, "one host, h", nodes(*(node._replace(address="h:1") for node in NODES))),
