@@ -19,7 +19,7 @@ from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.listing import list_objects
 from tests.support.checkers import recount
-from tests.support.cluster import CHUNK, GRACE, Cluster, SmallNode, name
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, SmallNode, name
 
 KEYS = [f"key{number}" for number in range(12)]
 SIZES = [0, 1, 4096, 100_000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]
@@ -122,9 +122,12 @@ async def break_things(cluster: Cluster, seed: int, *, tolerance: int = 1) -> No
     while True:
         await trio.sleep(rng.uniform(0.5, 20))
         member = rng.choice(members)
-        fault = rng.choice(["down", "silent", "full", "flip", "lose", "wipe", "island"])
+        fault = rng.choice(["down", "silent", "full", "flip", "lose", "wipe", "island", "disk"])
         if fault in ("flip", "lose"):
             await harm(cluster, member.name, fault, rng)
+            continue
+        if fault == "disk":
+            await fail_disk(member, rng)
             continue
         if fault == "island":
             await isolate(member, members, rng)
@@ -143,6 +146,13 @@ async def isolate(member: SmallNode, members: list[SmallNode], rng: random.Rando
     await trio.sleep(rng.uniform(0.1, 20))
     for other in members:
         other.down = False
+
+
+async def fail_disk(member: SmallNode, rng: random.Random) -> None:
+    """One of the node's disks is away, for longer than repair waits or not, and comes back with what it held."""
+    member.fail_volume()
+    await trio.sleep(rng.choice([rng.uniform(0.1, 60), REPAIR_AFTER + rng.uniform(0, 60)]))
+    member.return_volume()
 
 
 async def wipe(cluster: Cluster, member: SmallNode) -> None:
@@ -200,7 +210,7 @@ async def test_promises_hold_under_faults(autojump_clock: trio.testing.MockClock
 async def settle(cluster: Cluster) -> None:
     for member in cluster.members.values():
         member.down = member.silent = member.full = False
-        member.instance += 1
+        member.return_volume()
     for _ in range(40):
         await trio.sleep(2 * GRACE)
         if cluster.status().health == "ok" and cluster.held_pieces() == await cluster.recorded_pieces():

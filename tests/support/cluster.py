@@ -31,6 +31,8 @@ from tests.support.piece_nodes import MemoryNode, MemorySource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from flared.data.pieces import Piece
+
 CHUNK = 256 * 1024
 GRACE = 60.0
 REPAIR_AFTER = 600.0
@@ -42,6 +44,11 @@ class SmallNode(MemoryNode):
     instance = 1
     failed_at = 0.0
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.lost: dict[str, tuple[Piece, bytes]] = {}
+        """On the failed volume."""
+
     def fail_volume(self) -> None:
         """One of its two disks dies: nobody can say what it held."""
         self.failed_volumes, self.failed_at = ("/disk2",), trio.current_time()
@@ -52,6 +59,7 @@ class SmallNode(MemoryNode):
         self.failed_volumes = ()
         self.instance += 1
         self.pieces = {**self.lost, **self.pieces}
+        self.lost = {}
 
     def set_address(self, address: str) -> None:
         pass
