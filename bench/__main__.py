@@ -11,14 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import large, machine, small
-from bench.large import LargeLoad
 from bench.report import DURABILITY, HEADING, Figure, text, write_json
-from bench.small import SmallLoad
 from bench.yardstick import Yardstick
 from flared.data.pieces import CODEC_PLAIN, describe_piece
 from tests.support.bodies import body
@@ -28,10 +26,19 @@ from tests.support.filler import fill, put_requests
 from tests.support.pieces import data_fields
 from tests.support.scratch import REAL_DISK, scratch_directory
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.large import LargeLoad
+    from bench.small import SmallLoad
+
 MIB = 1024 * 1024
 SMALL = 4096
 FILES = 2000
+MANY = 32_000
+"""Objects of which the api node's memory holds few."""
 OBJECT_PATTERN = "/object/get-%05d"
+MANY_PATTERN = "/object/all-%05d"
 PIECE_PATTERN = "/chunk/" + "0" * 59 + "%05d.00000000000000aa.0"
 
 
@@ -124,9 +131,12 @@ def measure_small_put(bench: Bench) -> None:
 
 
 def measure_small_get(bench: Bench) -> None:
-    keys = ((OBJECT_PATTERN % number).removeprefix("/object/") for number in range(FILES))
-    fill(bench.port, put_requests("default", keys, body("get", SMALL - len("get-00000"))))
-    bench.measure_small("GET 4 KiB, api node", bench.port, "get.lua", [FILES, OBJECT_PATTERN], goal=0.3)
+    """Of few objects, which the api node soon has in memory, as nginx has its files; and of more than it can hold."""
+    sets = ((FILES, "GET 4 KiB, api node", OBJECT_PATTERN), (MANY, f"GET 4 KiB, of {MANY} objects", MANY_PATTERN))
+    for count, name, pattern in sets:
+        keys = ((pattern % number).removeprefix("/object/") for number in range(count))
+        fill(bench.port, put_requests("default", keys, body("get", SMALL - len("get-00000"))))
+        bench.measure_small(name, bench.port, "get.lua", [count, pattern], goal=0.3)
 
 
 def measure_data_put(bench: Bench) -> None:

@@ -26,6 +26,7 @@ from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
+from flared.chunks.recent import RecentChunks
 from flared.cluster.states import NodeState
 from flared.config import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
@@ -99,6 +100,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
                 connector.renew()
                 server.limit_connections(config.connections)
                 _limit_memory(store, config.memory)
+                store.chunks.recent.resize(config.cache)
                 store.limits.object_size_max = config.object_max
 
             yield _role(store, membership, upkeep, server, metrics, reload)
@@ -140,6 +142,7 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
         blocks=MemoryBudget(BLOCKS * BLOCK_SIZE),
         damage=DamageList(),
         in_flight=InFlight(),
+        recent=RecentChunks(config.cache),
         prefetches=trio.Semaphore(PREFETCHES),
         threads=WorkerThreads(CODEC_THREADS),
         random_bits=bits,
@@ -260,6 +263,10 @@ def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Serve
     yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
     yield number(budget.leased, "flare_memory_leased_bytes", "Memory that bodies under way hold.")
     yield number(budget.waiting, "flare_memory_waiting", "Transfers that wait for memory.")
+    recent = store.chunks.recent.statistics()
+    yield number(recent.bytes, "flare_cache_bytes", "Memory that small chunks read lately take.")
+    yield number(recent.hits, "flare_cache_hits_total", "Small chunks answered from memory.")
+    yield number(recent.misses, "flare_cache_misses_total", "Small chunks that a data node was asked for.")
     yield from connection_metrics(server.statistics())
     damage = store.chunks.damage.statistics()
     yield number(damage.found, "flare_pieces_damaged_total", "Pieces found missing or wrong, by readers and by scrubs.")

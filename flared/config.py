@@ -79,6 +79,7 @@ class ApiConfig:
     anonymous: str
     metadata: Path
     memory: int
+    cache: int
     connections: int
     object_max: int
     scheme: str
@@ -242,6 +243,7 @@ def _read_api(reader: Reader) -> ApiConfig:
         anonymous=reader.read("anonymous", "none", _one_of(*ANONYMOUS)),
         metadata=reader.path(reader.read("metadata.path", "meta.db", _text)),
         memory=reader.read("limits.memory", 96 * MIB, _size(16 * MIB, TIB)),
+        cache=reader.read("limits.cache", 16 * MIB, _size(0, TIB)),
         connections=reader.read("limits.connections", 1024, _number(1, 100_000)),
         object_max=reader.read("limits.object_max", 5 * TIB, _size(1, 64 * TIB)),
         scheme=reader.read("defaults.scheme", "replica:3", _scheme),
@@ -529,6 +531,7 @@ role = "api"
 
 [limits]
 # memory = "96MiB"         # bodies under way, queues and batches, all together
+# cache = "16MiB"          # small objects that are read again and again, beside it; "0B" for none
 # connections = 1024       # open at once; more are answered 503
 # object_max = "5TiB"
 

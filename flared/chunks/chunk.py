@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flared.chunks.damage import DamageList
     from flared.chunks.inflight import InFlight
     from flared.chunks.nodes import Nodes
+    from flared.chunks.recent import RecentChunks
     from flared.names import ChunkId, NodeName
 
 CHUNK_SIZE_DEFAULT = 8 * 1024 * 1024
@@ -73,6 +74,7 @@ class Chunks:
     """What a block is verified in for a reader that got no unit; never held while a client is waited for."""
     damage: DamageList
     in_flight: InFlight
+    recent: RecentChunks
     prefetches: trio.Semaphore
     """How many streams may be asked for ahead of their turn, over all readers: tried, never waited for, because the
     holder keeps another connection meanwhile."""

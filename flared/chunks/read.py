@@ -87,8 +87,17 @@ class Search:
 
 
 async def read_small(chunks: Chunks, chunk: PlacedChunk) -> bytes | memoryview:
-    """``read_whole`` of a small piece, by the way that nearly always works: ask the first node. If anything is wrong
-    with that, everything is looked at, the first node again too."""
+    """``read_whole`` of a small piece, by the ways that nearly always work: it was read just now, or ask the first
+    node. If anything is wrong with that, everything is looked at, the first node again too."""
+    known = chunks.recent.find(chunk.id)
+    if known is not None:
+        return known
+    plain = await _read_small(chunks, chunk)
+    chunks.recent.add(chunk.id, plain)
+    return plain
+
+
+async def _read_small(chunks: Chunks, chunk: PlacedChunk) -> bytes | memoryview:
     node = chunk.nodes[0]
     store = chunks.nodes.store(node) if node is not None and chunks.nodes.is_online(node) else None
     if store is None or chunk.missing or chunk.size > INLINE_DIGEST_MAX or chunks.damage.holds(chunk.id, 0):

@@ -16,6 +16,7 @@ from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
+from flared.chunks.recent import RecentChunks
 from flared.meta.memory import MemoryKV
 from flared.names import DEFAULT_BUCKET, NodeName, ObjectName, parse_key
 from flared.objects.buckets import ensure_default_bucket
@@ -88,12 +89,13 @@ class SmallNode(MemoryNode):
 class Cluster:
     """One api node over ``nodes`` data nodes. ``restart`` keeps the metadata and the pieces, nothing else."""
 
-    def __init__(self, nodes: int = 3, *, scheme: str = "replica:3", budget: int = 64 << 20) -> None:
+    def __init__(self, nodes: int = 3, *, scheme: str = "replica:3", budget: int = 64 << 20, cache: int = 0) -> None:
         self.members = {f"data{number}": SmallNode(f"data{number}") for number in range(1, nodes + 1)}
         self.kv = MemoryKV()
         self.random = random.Random(1)
         self._scheme = scheme
         self._budget = budget
+        self._cache = cache
         self._build()
 
     def _build(self) -> None:
@@ -107,6 +109,7 @@ class Cluster:
             blocks=MemoryBudget(1 << 20),
             damage=self.damage,
             in_flight=InFlight(),
+            recent=RecentChunks(self._cache),
             prefetches=trio.Semaphore(4),
             threads=InlineThreads(),
             random_bits=self.random.getrandbits,

@@ -19,6 +19,7 @@ from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.read import PlainStream, read_whole
+from flared.chunks.recent import RecentChunks
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_chunk
 from flared.cluster.ring import RingNode
@@ -53,6 +54,7 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 blocks=MemoryBudget(total),
                 damage=DamageList(),
                 in_flight=InFlight(),
+                recent=RecentChunks(0),
                 prefetches=trio.Semaphore(8),
                 threads=InlineThreads(),
                 random_bits=bits,
