@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -318,7 +319,11 @@ def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
 def _read_secrets(reader: Reader, name: str) -> tuple[bytes, ...]:
     path = reader.path(name)
     try:
-        return read_secrets(reader.credential(path) or path)
+        handed = reader.credential(path)
+        if handed:
+            with suppress(OSError):  # closed to us, and more than closed enough
+                _refuse_open(path, path.stat().st_mode)
+        return read_secrets(handed or path)
     except ValueError as error:
         reader.note("secret_file", str(error))
         return ()
@@ -332,12 +337,16 @@ def read_secrets(path: Path) -> tuple[bytes, ...]:
             content = file.read(SECRETS_BYTES_MAX + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    if mode & (stat.S_IROTH | stat.S_IWOTH):
-        raise ValueError(f"{path} can be read by everybody on this machine: chmod o= {path}")
+    _refuse_open(path, mode)
     try:
         return parse_secrets(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_open(path: Path, mode: int) -> None:
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ValueError(f"{path} can be read by everybody on this machine: chmod o= {path}")
 
 
 def _read_advertise(reader: Reader, listen: Address) -> Address:

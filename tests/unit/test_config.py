@@ -120,6 +120,12 @@ def test_a_credential_stands_in_for_the_file_beside_the_toml(tmp_path: Path, mon
     file.write_text(API + 'secret_file = "secret"')
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(loaded.parent))
     assert load_config(file).secrets == (b"from systemd 0123",)
+    secret = tmp_path / "secret"
+    secret.write_text("from systemd 0123")
+    secret.chmod(0o604)
+    with pytest.raises(ConfigError, match=f"{secret} can be read by everybody"):
+        load_config(file)
+    secret.unlink()
     file.write_text(API + 'secret_file = "other/secret"')
     with pytest.raises(ConfigError, match="other/secret cannot be read"):
         load_config(file)
