@@ -10,6 +10,7 @@ import random
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 import trio
 import xxhash
@@ -36,9 +37,11 @@ SEGMENT_SIZE_MAX = 1024 * MIB
 _SEGMENT_MIN = MIB
 RESERVE_MAX = 256 * MIB
 _SPACE_SECONDS = 2.0
+_PROBE_EVERY = 10
+"""Measurements between two probes of a disk that seems well: nobody may be using it."""
 _PROBES_MAX = 5
-"""Reads in a row that a disk which takes no writes must fail before its volume counts as failed: one bad spot, or a
-path that breaks for a moment, is no dead disk."""
+"""Probes in a row that a disk must fail before its volume counts as failed: a path that breaks for a moment is no dead
+disk."""
 _SCHEME_BYTES_MAX = 15
 _NAME_BYTES_MAX = 200
 
@@ -439,7 +442,7 @@ class Volume:
             self._enter("ok")
 
     async def _run_measuring(self) -> None:
-        while True:
+        for turn in count(1):
             await trio.sleep(_SPACE_SECONDS)
             trouble = ""
             try:
@@ -449,18 +452,20 @@ class Volume:
                 if trouble != self._measuring_failed:
                     log.error("event=measuring_failed path=%s error=%r", self.path, trouble)
             self._measuring_failed = trouble
-            if trouble or self.state == "readonly":
+            if trouble or self.state == "readonly" or self._probes_failed or turn % _PROBE_EVERY == 0:
                 await self._probe()
 
     async def _probe(self) -> None:
-        """Whether a disk that takes no writes can be read at all; raises VolumeFailed if it could not for a while."""
-        try:
-            await self.threads.background.run(self.disk.probe, identity_path(self.path))
+        """Whether the disk can be read at all; raises VolumeFailed if it could not for a while."""
+        # Two files, because one may lie on a bad spot.
+        paths = [identity_path(self.path), *(segment.path for segment in islice(self.segments.known.values(), 1))]
+        trouble = [await self.threads.background.run(_try_probe, self.disk, path) for path in paths]
+        if not all(trouble):
             self._probes_failed = 0
-        except FlareError as error:
-            self._probes_failed += 1
-            if self._probes_failed >= _PROBES_MAX:
-                raise VolumeFailed(f"the disk answers neither writes nor reads: {error}") from error
+            return
+        self._probes_failed += 1
+        if self._probes_failed >= _PROBES_MAX:
+            raise VolumeFailed(f"the disk cannot be read: {trouble[0]}")
 
     def _appender(self, kind: int) -> Appender:
         return Appender(self, self.segments, self.threads.write, kind)
@@ -473,6 +478,15 @@ class Volume:
     @property
     def _index_path(self) -> str:
         return f"{self.path}/index.db"
+
+
+def _try_probe(disk: Disk, path: str) -> str:
+    """What was wrong, or nothing."""
+    try:
+        disk.probe(path)
+    except FlareError as error:
+        return str(error)
+    return ""
 
 
 def _advance(steps: Iterator[None]) -> bool:

@@ -71,7 +71,7 @@ async def client(cluster: Cluster, ledger: Ledger, seed: int) -> None:
             continue
         try:
             await rng.choice([write, write, read, read, erase, duplicate])(cluster, ledger, key, rng)
-        except Unavailable:
+        except* Unavailable:  # of a large object it comes out of a nursery
             pass
         finally:
             ledger.release(key)

@@ -111,9 +111,12 @@ class FaultDisk:
         self._mount()
 
     def control(self, command: str) -> None:
-        """``errors on|off``: every write and flush fails with EIO. ``cut SHARE SEED``, ``go``: see ``power_cut``."""
+        """``errors on|all|off``: every write and flush fails with EIO, or every read too. ``cut SHARE SEED``, ``go``:
+        see ``power_cut``."""
         with open(self._fuse / "control", "wb", buffering=0) as control:
             control.write(command.encode())
+        if command == "errors all":  # or the loop device would go on from the memory that it has of the file
+            Path("/proc/sys/vm/drop_caches").write_text("1")
 
     def _attach(self) -> None:
         command = ["losetup", "-f", "--show", str(self._fuse / "disk")]
@@ -136,9 +139,12 @@ class Cache:
         self._lock = threading.Lock()
         self._dropping = False
         self._errors = False
+        self._read_errors = False
 
     def read(self, size: int, offset: int) -> bytes:
         with self._lock:
+            if self._read_errors:
+                raise OSError(errno.EIO, "the disk fails")
             data = bytearray(os.pread(self._backing, size, offset))
             for number in range(offset // BLOCK, (offset + size - 1) // BLOCK + 1):
                 block = self._volatile.get(number)
@@ -173,14 +179,15 @@ class Cache:
         with self._lock:
             match words:
                 case ["errors", state]:
-                    self._errors = state == "on"
+                    self._errors = state in ("on", "all")
+                    self._read_errors = state == "all"
                 case ["cut", share, seed]:
                     chance = random.Random(int(seed))
                     self._keep(lambda: chance.random() < float(share))
                     self._dropping = True
                 case ["go"]:
                     self._dropping = False
-                    self._errors = False
+                    self._errors = self._read_errors = False
 
     def _keep(self, choose: Callable[[], bool]) -> None:
         for number, block in sorted(self._volatile.items()):
@@ -232,7 +239,8 @@ def serve(directory: Path) -> None:
         def utimens(self, path: str, times: object = None) -> None: ...
 
         def read(self, path: str, size: int, offset: int, handle: object) -> bytes:
-            return cache.read(size, offset)
+            with fuse_errors():
+                return cache.read(size, offset)
 
         def write(self, path: str, data: bytes, offset: int, handle: object) -> int:
             if path == "/control":

@@ -63,10 +63,31 @@ async def test_a_disk_that_answers_nothing_fails_its_volume(
         await trio.sleep(30)
         first, second = store.status().volumes
         assert (first.state, second.state) == ("failed", "ok")
-        assert "neither writes nor reads" in first.reason
+        assert first.reason == "the disk cannot be read: /srv/v1/volume.toml: Input/output error"
         assert 0 < first.state_seconds < 40
         assert await put(store, "later", b"on the other one")
         assert await get(store, "later") == b"on the other one"
+
+
+async def test_a_disk_that_nobody_uses_is_looked_after(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        with monkeypatch.context() as faults:
+            break_reads(disk, "/srv/v1/volume.toml", faults)
+            await trio.sleep(60)
+            assert [volume.state for volume in store.status().volumes] == ["ok", "ok"], "one bad spot"
+        with monkeypatch.context() as faults:
+            break_reads(disk, "/srv/v1", faults)
+            for _ in range(30):
+                if not store._volumes[0]._probes_failed:
+                    await trio.sleep(1)
+            await trio.sleep(4)
+        await trio.sleep(60)
+        assert [volume.state for volume in store.status().volumes] == ["ok", "ok"], "only for a moment"
+        break_reads(disk, "/srv/v1", monkeypatch)
+        await trio.sleep(60)
+        assert [volume.state for volume in store.status().volumes] == ["failed", "ok"]
 
 
 async def test_a_bug_in_one_volume_ends_that_one_only(
