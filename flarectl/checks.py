@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from flarectl.render import span_text
 from flared.chunks.scheme import Scheme, parse_scheme
 from flared.errors import BadRequest
 from flared.findings import Check, Severity, Trouble
@@ -51,7 +52,7 @@ def check_nodes(cluster: Cluster) -> list[Trouble]:
     for node in cluster.nodes:
         command = f"on {_host(node)}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"
         if node.state in AWAY:
-            troubles.append(Trouble(AWAY[node.state], f"node {node.name} is {node.state}", command))
+            troubles.append(Trouble(AWAY[node.state], f"node {node.name} is {node.state}{_since(node)}", command))
         elif node.state == "full":
             cause = f"node {node.name} takes no new data: none of its volumes has room or is writable"
             troubles.append(Trouble(Severity.WARNING, cause, f"flarectl node show {shlex.quote(node.name)}"))
@@ -171,6 +172,10 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F507", "all nodes run one version", check_versions),
     Check("F508", "the clocks agree", check_clocks),
 )
+
+
+def _since(node: Node) -> str:
+    return "" if node.state_since_seconds is None else f" for {span_text(node.state_since_seconds)}"
 
 
 def _host(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""What a person or a script sees: plain lines, JSON lines, one screen of status. Only it and ``progress`` know rich.
+"""What a person or a script sees: plain lines and JSON lines. Whole screens are in ``screens``, bars in ``progress``.
 
 Results go to standard output, everything about how it went to standard error.
 """
@@ -10,39 +10,18 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from flarectl.answers import bare_etag
 from flarectl.errors import Failure, OutputClosed, from_os
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from rich.console import Console, RenderableType
-    from rich.table import Table
-    from rich.text import Text
+    from rich.console import Console
 
-    from flarectl.answers import Bucket, Chunk, Entry, FailureCost, Node, ObjectInfo, Status
+    from flarectl.answers import Bucket, Chunk, Entry, ObjectInfo
     from flarectl.target import Target
-    from flared.findings import Finding
-
-_STYLES = {
-    "ok": "green",
-    "online": "green",
-    "degraded": "bold magenta",
-    "suspect": "bold magenta",
-    "full": "bold magenta",
-    "draining": "cyan",
-    "empty": "cyan",
-    "down": "bold red",
-    "warning": "bold magenta",
-    "critical": "bold red",
-    "offline": "bold red",
-    "failed": "bold red",
-    "readonly": "bold red",
-    "replaying": "bold magenta",
-}
-"""Only colours that can be read on black and on white; the word always says it too."""
 
 
 def say(text: str) -> None:
@@ -120,11 +99,7 @@ def duration_text(seconds: float) -> str:
 
 def age_text(seconds: float | None) -> str:
     """How long ago a node was heard of."""
-    if seconds is None:
-        return "never"
-    if seconds < 60:
-        return f"{seconds:.0f} s ago"
-    return f"{duration_text(seconds)} ago"
+    return "never" if seconds is None else f"{span_text(seconds)} ago"
 
 
 def time_text(seconds: float) -> str:
@@ -221,60 +196,6 @@ def bucket_record(bucket: Bucket) -> dict[str, object]:
     return fields | {"created": json_time(bucket.created)}
 
 
-def show_status(status: Status) -> None:
-    """The cluster on one screen."""
-    make_console().print(_status_screen(status))
-
-
-def show_findings(findings: Sequence[Finding]) -> None:
-    """What is wrong and what to type; commands stay whole, so that they can be copied."""
-    from rich.text import Text
-
-    from flared.findings import screen
-
-    console = make_console()
-    for line in screen(findings, console.width):
-        word = line.partition(" ")[0]
-        text = Text(harmless(line))
-        text.stylize(_STYLES.get(word, ""), 0, len(word))
-        console.print(text, soft_wrap=True)
-
-
-class StatusWatch:
-    """The same screen, kept up to date; on a terminal in place, else one after the other."""
-
-    def __init__(self) -> None:
-        from rich.live import Live
-
-        self._console = make_console()
-        live = Live(console=self._console, auto_refresh=False, screen=False)
-        # Into a pipe Live would print the last screen only, at the end.
-        self._live = live if is_terminal(sys.stdout) else None
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def show(self, status: Status | None, trouble: str) -> None:
-        """The newest status, or why there is none."""
-        from rich.console import Group
-        from rich.text import Text
-
-        when = Text(f"{time_text(time.time())}, every few seconds; Ctrl-C ends it", "dim")
-        screen = _status_screen(status) if status else Text(harmless(trouble), _STYLES["down"])
-        if self._live:
-            return self._live.update(Group(screen, when), refresh=True)
-        with self._console.capture() as capture:
-            self._console.print(screen, when)
-        say(capture.get())
-        return flush()
-
-
 def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
     """A rich console that never guesses at markup or numbers in what users have named.
 
@@ -286,140 +207,6 @@ def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
     if spare_columns:
         console.width -= spare_columns
     return console
-
-
-def _status_screen(status: Status) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    word = Text(status.health, _STYLES.get(status.health, "bold"))
-    head = Text.assemble(word, f"   flared {status.version}" if status.version else "")
-    counts = f"{_count(status.objects, 'object')}, {size_text(status.bytes)}, {_count(status.chunks, 'chunk')}"
-    degraded = f"{_count(status.degraded_chunks, 'chunk')} degraded" if status.degraded_chunks else "nothing degraded"
-    rows: list[tuple[str, str | Text]] = [("health", head), ("stored", counts), ("damage", degraded)]
-    rows += _block("why", status.reasons) + _block("next", status.advice)
-    lines: list[RenderableType] = [_sheet(rows)]
-    if status.nodes:
-        lines += [Text(), _node_table(status.nodes)]
-    return Group(*lines)
-
-
-def _block(label: str, lines: Iterable[str]) -> list[tuple[str, str | Text]]:
-    """Rows of which only the first has a label."""
-    return [("" if number else label, line) for number, line in enumerate(lines)]
-
-
-def _sheet(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    """Labels and what they are about; long lines go on below their own beginning."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 3, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in rows:
-        table.add_row(label, Text(harmless(value)) if isinstance(value, str) else value)
-    return table
-
-
-def show_nodes(nodes: Sequence[Node]) -> None:
-    """One line for each node."""
-    make_console().print(_node_table(nodes))
-
-
-def _node_table(nodes: Sequence[Node]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    wide = make_console().width >= 110
-    table.add_column("node", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("for", no_wrap=True)
-    table.add_column("zone", overflow="ellipsis")
-    table.add_column("used", no_wrap=True)
-    table.add_column("seen", no_wrap=True)
-    table.add_column("volumes", no_wrap=True)
-    if wide:
-        table.add_column("version", overflow="ellipsis")
-        table.add_column("pieces", justify="right", no_wrap=True)
-        table.add_column("address", overflow="ellipsis")
-    for node in nodes:
-        cells: list[str | Text] = [Text(harmless(node.name)), _state_text(node.state)]
-        cells += [span_text(node.state_since_seconds), Text(harmless(node.zone))]
-        cells += [space_text(node.used, node.capacity), age_text(node.last_seen_seconds), _volumes_text(node)]
-        if wide:
-            cells += [Text(harmless(node.version)), f"{node.pieces:,}", Text(harmless(node.address))]
-        table.add_row(*cells)
-    return table
-
-
-def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
-    """Everything about one node. ``cost`` is None where nobody could count, ``obstacle`` why it must not go down."""
-    from rich.text import Text
-
-    since = "" if node.state_since_seconds is None else f" for {span_text(node.state_since_seconds)}"
-    role = f"   {node.role} node, flared {node.version or '?'}"
-    rows: list[tuple[str, str | Text]] = [
-        ("node", node.name),
-        ("state", Text.assemble(_state_text(node.state), harmless(since + role))),
-        ("zone", node.zone or "-"),
-        ("address", f"{node.address or '-'}, heard {age_text(node.last_seen_seconds)}"),
-        ("space", space_text(node.used, node.capacity)),
-    ]
-    if node.role == "data":
-        rows += [("pieces", f"{node.pieces:,}"), *_volume_rows(node), *_block("failure", failure_lines(cost))]
-        rows += [("stop it", f"not now: {obstacle}" if obstacle else "it may go down now")]
-    make_console().print(_sheet(rows + _block("next", node.advice)))
-
-
-def _volume_rows(node: Node) -> list[tuple[str, str | Text]]:
-    from rich.text import Text
-
-    width = max((len(volume.path) for volume in node.volumes), default=0)
-    rows: list[str | Text] = []
-    for volume in node.volumes:
-        rest = [space_text(volume.used, volume.capacity)] if volume.capacity else []
-        if volume.state != "ok" and volume.state_seconds is not None:
-            rest.append(f"for {span_text(volume.state_seconds)}")
-        rest += [harmless(volume.reason)] if volume.reason else []
-        path = f"{harmless(volume.path):<{width}}  "
-        rows.append(Text.assemble(path, _state_text(volume.state), "  ", ", ".join(rest)))
-        if volume.repair:
-            rows.append(f"{'':<{width}}  {volume.repair}")
-    return [("" if number else "volumes", row) for number, row in enumerate(rows)]
-
-
-def failure_lines(cost: FailureCost | None) -> list[str]:
-    """What a failure would cost, as sentences."""
-    if cost is None:
-        return ["could not be counted now"]
-    lines = [f"{_count(cost.chunks, 'chunk')} {'has' if cost.chunks == 1 else 'have'} a copy here; without it"]
-    if cost.unreadable:
-        lines.append(f"{_count(cost.unreadable, 'chunk')} would be unreadable")
-    above = cost.below_quorum - cost.unreadable
-    if above:
-        lines.append(f"{_count(above, 'chunk')} would have fewer copies than a write must reach")
-    if not cost.chunks and cost.complete:
-        return ["no chunk has a copy here"]
-    if not cost.below_quorum:
-        lines.append("all of them could be read and have the copies that a write must reach")
-    if not cost.complete:
-        lines.append("(not all chunks were looked at: there are more)")
-    return lines
-
-
-def _state_text(state: str) -> Text:
-    from rich.text import Text
-
-    return Text(harmless(state), _STYLES.get(state, "bold"))
-
-
-def _volumes_text(node: Node) -> str:
-    good = sum(volume.state == "ok" for volume in node.volumes)
-    if good == len(node.volumes):
-        return str(good) if good else "-"
-    return f"{good} of {len(node.volumes)} ok"
 
 
 def span_text(seconds: float | None) -> str:
@@ -439,5 +226,5 @@ def space_text(used: int, capacity: int) -> str:
     return f"{size_text(used)} of {size_text(capacity)} ({100 * used / capacity:.0f}%)"
 
 
-def _count(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -37,13 +37,18 @@ class Report:
         self._existing_count = 0
         self.failures: list[ExitCode] = []
 
+    @property
+    def _words(self) -> str:
+        """What became of the things, for a person."""
+        return f"would be {self._done_word}" if self._dry_run else self._done_word
+
     def done(self, name: str, record: dict[str, object]) -> None:
         """One thing is done, or would be."""
         self.done_count += 1
         if self._style.json:
             render.say_json({"done": self._done_word, **record, **({"dry_run": True} if self._dry_run else {})})
         elif self._dry_run:
-            render.say(render.shown(f"would be {self._done_word}: {name}"))
+            render.say(render.shown(f"{self._words}: {name}"))
 
     def existing(self, name: str) -> None:
         """One thing was left alone because it is there already (--if-not-exists); of many a person hears the number."""
@@ -89,9 +94,9 @@ class Report:
             for line in self._lines(seconds):
                 self.bars.say(line)
         elif len(self.failures) > 1:
-            self.bars.say(f"flarectl: {len(self.failures)} failed, {self.done_count} {self._done_word}")
+            self.bars.say(f"flarectl: {len(self.failures)} failed, {self.done_count} {self._words}")
         if interrupted:
-            done = f" after {self.done_count} {self._done_word}" if self.done_count else ""
+            done = f" after {self.done_count} {self._words}" if self.done_count else ""
             self.bars.say(f"flarectl: interrupted{done}; {interrupted}")
             return ExitCode.INTERRUPTED
         return self._exit_code()
@@ -127,7 +132,7 @@ class Report:
     def _lines(self, seconds: float) -> list[str]:
         moved = self.bars.bytes
         rate = f", {render.size_text(moved / seconds)}/s" if moved and seconds else ""
-        counts = [f"{self.done_count} {self._done_word}"]
+        counts = [f"{self.done_count} {self._words}"]
         counts += [f"{self.skipped_count} skipped"] if self.skipped_count else []
         counts += [f"{len(self.failures)} failed"] if self.failures else []
         transferred = [f"Transferred:  {render.size_text(moved)}{rate}"] if moved else []

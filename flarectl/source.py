@@ -79,7 +79,7 @@ def _find_below(path: str, *, recursive: bool, exclude: Exclusion, trouble: Trou
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise from_os(error, path) from None
+        raise _failure(error, path) from None
     name = base_name(path)
     if not stat.S_ISDIR(mode):
         if path.endswith("/"):
@@ -116,9 +116,16 @@ def _walk(directory: str, below: str, exclude: Exclusion, trouble: Trouble) -> I
                 _check_regular(child.path, child.stat().st_mode)
                 yield child.path, relative
         except OSError as error:
-            trouble(child.path, from_os(error, child.path))
+            trouble(child.path, _failure(error, child.path))
         except Refusal as failure:
             trouble(child.path, str(failure).rpartition(": ")[2])
+
+
+def _failure(error: OSError, path: str) -> Failure:
+    """Why a file cannot be looked at; of a link to nowhere that it is one."""
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        return NotFound(f"{path}: it is a symbolic link to {os.readlink(path)}, which is not there")
+    return from_os(error, path)
 
 
 def _check_regular(path: str, mode: int) -> None:
@@ -152,7 +159,8 @@ def _find_source(client: Client, source: Target, *, recursive: bool, trouble: Tr
         yield from _match(client, source, recursive=recursive, trouble=trouble)
     elif source.is_place:
         if not recursive:
-            raise Usage(f"{source}: names {'a prefix' if source.key else 'a whole bucket'}; use -r")
+            what = "a prefix" if source.key else "a whole bucket"
+            raise Usage(f"{source} is {what}, not one object; get, cp, mv and rm take all of it with -r")
         yield from _some(_below(client, source, ""), source)
     elif recursive:
         yield from _some(_named_or_below(client, source), source)

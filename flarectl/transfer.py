@@ -96,6 +96,8 @@ def get_all(
             if options.if_not_exists and await in_thread(os.path.lexists, path):
                 return report.existing(path)
             if options.dry_run:
+                if remote.entry is None:
+                    await bodies.head(remote.target)
                 return report.done(f"{remote.target} -> {path}", record)
             info = await _get_file(bodies, buffers, remote, path, directory, report)
             got: dict[str, object] = {"size": info.size, "etag": bare_etag(info.etag)}

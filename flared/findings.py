@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 F = TypeVar("F")
+NARROW_COLUMNS = 60
+"""Below it a cause begins on a line of its own."""
 
 
 class Severity(IntEnum):
@@ -91,6 +93,9 @@ def screen(findings: Sequence[Finding], width: int) -> list[str]:
             continue
         head = f"{finding.severity.word:<8}  {finding.code}  "
         indent = " " * len(head)
+        if width < NARROW_COLUMNS:
+            lines.append(head.rstrip())
+            head = indent = "  "
         lines += textwrap.wrap(
             finding.cause, width, initial_indent=head, subsequent_indent=indent, break_long_words=False
         )

@@ -22,7 +22,7 @@ def doctor(ctx: typer.Context, json: bool = options.JSON, endpoint: str = option
 
     Ends with exit code 0 if nothing is wrong, 1 after a warning, 2 if data is at risk.
     """
-    from flarectl import render
+    from flarectl import render, screens
     from flarectl.checks import CHECKS
     from flarectl.client import Client
     from flarectl.errors import ExitCode
@@ -34,7 +34,7 @@ def doctor(ctx: typer.Context, json: bool = options.JSON, endpoint: str = option
         for finding in findings:
             render.say_json(finding.record())
     else:
-        render.show_findings(findings)
+        screens.show_findings(findings)
     return ExitCode(worst(findings))
 
 

@@ -20,13 +20,13 @@ NAME = typer.Argument(..., metavar="NODE", show_default=False)
 @app.command("ls", cls=LeanCommand)
 def list_nodes(ctx: typer.Context, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
     """List the nodes: state and for how long, zone, space, volumes."""
-    from flarectl import render
+    from flarectl import render, screens
     from flarectl.client import Client
 
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         status, answer = client.status()
         if not json:
-            return render.show_nodes(status.nodes)
+            return screens.show_nodes(status.nodes)
         for record in _records(answer):
             render.say_json(record)
 
@@ -37,7 +37,7 @@ def show(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoi
 
     Also what its failure would cost, counted in the records of all chunks, and whether it may go down now.
     """
-    from flarectl import render
+    from flarectl import render, screens
     from flarectl.client import Client
 
     with Client(options.endpoint_of(ctx, endpoint)) as client:
@@ -45,7 +45,7 @@ def show(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoi
         node, record = _choose(name, status.nodes, _records(answer))
         cost, obstacle = _ask(client, node) if node.role == "data" else (None, "")
         if not json:
-            return render.show_node(node, cost, obstacle)
+            return screens.show_node(node, cost, obstacle)
         if node.role == "data":
             record = record | {"failure": cost and cost._asdict(), "may_go_down": not obstacle, "obstacle": obstacle}
         render.say_json(record)

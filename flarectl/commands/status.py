@@ -28,7 +28,7 @@ def status(
 
     Ends with exit code 5 if its health is "down".
     """
-    from flarectl import render
+    from flarectl import render, screens
     from flarectl.client import Client
     from flarectl.errors import ExitCode
 
@@ -40,7 +40,7 @@ def status(
             if json:
                 render.say_json(answer)
             else:
-                render.show_status(found)
+                screens.show_status(found)
             if not watch:
                 return ExitCode.TEMPORARY if found.health == "down" else ExitCode.DONE
             render.flush()
@@ -50,7 +50,7 @@ def status(
 def _watch(client: Client, interval: float) -> int:
     """Until Ctrl-C, which is how it is meant to end; a cluster that cannot be reached for a while is waited for."""
     from flarectl.errors import ExitCode, Failure
-    from flarectl.render import StatusWatch
+    from flarectl.screens import StatusWatch
 
     with suppress(KeyboardInterrupt), StatusWatch() as screen:
         while True:

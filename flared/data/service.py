@@ -121,7 +121,10 @@ class DataService:
                     raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen")
                 calls = self._calls[path]
             elif not self._keyring.admits(request.fields.get("authorization"), self._audience):
-                raise Unauthenticated(f"data node {self._node} wants 'Authorization: Flare …' with its own token")
+                raise Unauthenticated(
+                    f"this is data node {self._node}, which answers api nodes only, by 'Authorization: Flare …'; "
+                    "clients ask the api node"
+                )
             else:
                 calls = self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
             call = calls.get(request.method)

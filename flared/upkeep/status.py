@@ -64,7 +64,12 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     heal = upkeep.heal.statistics()
     writes = _about_writes(store, members)
     volumes = _find_volume_repairs(members, membership, upkeep)
-    reasons = [*writes, *_about_nodes(members), *(repair.sentence for repair in volumes), *_about_chunks(heal)]
+    reasons = [
+        *writes,
+        *_about_nodes(members, membership.repair_after_seconds),
+        *(repair.sentence for repair in volumes),
+        *_about_chunks(heal),
+    ]
     down = obstacle(store, membership)
     health: Health = "down" if down else "degraded" if reasons else "ok"
     return ClusterStatus(
@@ -100,14 +105,14 @@ def _about_writes(store: Store, members: tuple[Member, ...]) -> list[str]:
     return []
 
 
-def _about_nodes(members: tuple[Member, ...]) -> list[str]:
+def _about_nodes(members: tuple[Member, ...], repair_after: float) -> list[str]:
     reasons = []
     for member in members:
         name = member.record.name
         if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
             seen = member.last_seen_seconds
             since = "not heard from since this api node started" if seen is None else f"silent for {_lasted(seen)}"
-            reasons.append(f"node {name} is {member.state.value}: {since}")
+            reasons.append(f"node {name} is {member.state.value}: {since}; {_at_stake(member, repair_after)}")
         elif member.state is NodeState.FULL:
             reasons.append(
                 f"node {name} takes no new data: none of its volumes has room or is writable, "
@@ -120,6 +125,15 @@ def _about_nodes(members: tuple[Member, ...]) -> list[str]:
                 if volume.state not in ("ok", "full", "failed")
             ]
     return reasons
+
+
+def _at_stake(member: Member, repair_after: float) -> str:
+    """What is affected by a node's silence, and what comes of it."""
+    held = f"its {member.heartbeat.pieces:,} pieces" if member.heartbeat else "its pieces"
+    if member.state is NodeState.OFFLINE:
+        return f"{held} are made again elsewhere, as far as there is room"
+    left = repair_after - (member.last_seen_seconds or 0.0)
+    return f"unless it returns, {held} are made again elsewhere" + (f" in {_lasted(left)}" if left > 0 else "")
 
 
 def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, upkeep: Upkeep) -> list[FailedVolume]:

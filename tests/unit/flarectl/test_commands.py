@@ -86,7 +86,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["get", "nothing"], 4, "there is no object"),
         (["get", "none-such:x"], 3, "there is no bucket"),
         (["get", "-r", "nothing/"], 4, "nothing is stored"),
-        (["get", "p/"], 2, "use -r"),
+        (["get", "p/"], 2, "with -r"),
         (["get", "p/*", "new"], 2, "need a directory"),
         (["get", "x*y", "tree"], 4, "no object matches"),
         (["get", "q", "/dev/full"], 6, "not a regular file"),
@@ -95,7 +95,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["ls", "nothing"], 4, "nothing is stored"),
         (["ls", "none-such:"], 3, "no bucket"),
         (["rm", "nothing"], 4, "there is no object"),
-        (["rm", "p/"], 2, "use -r"),
+        (["rm", "p/"], 2, "with -r"),
         (["stat", "nothing"], 4, "there is no object"),
         (["cp", "q", "q"], 6, "the same object"),
         (["mv", "q", "default:q"], 6, "the same object"),
@@ -363,7 +363,7 @@ def test_status_is_one_screen(api: FakeApi, run: Run) -> None:
         "3 objects, 2.0 KiB, 1 chunk",
         "data1 is [offline]",
         "5 B of 10 B (50%)",
-        "1 min 15 s ago",
+        "75 s ago",
     ):
         assert part in done.out
     assert json.loads(run("status", "--json").out) == api.status
@@ -489,3 +489,44 @@ def test_keys_cannot_write_to_the_terminal(api: FakeApi, run: Run, monkeypatch: 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_printed(run: Run, shell: str) -> None:
     assert "_FLARECTL_COMPLETE" in run("completion", shell).out
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_no_cell_of_a_screen_is_cut(api: FakeApi, run: Run, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    advice = "on data1 (10.0.0.1): systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"
+    reason = "node data1 is suspect: silent for 5 min; unless it returns, its 1,234 pieces are made again elsewhere"
+    api.status = {"health": "degraded", "nodes": NODES, "reasons": [reason], "advice": [advice]}
+    for command in (("status",), ("node", "ls"), ("node", "show", "data1")):
+        shown = run(*command).out.splitlines()
+        assert [line for line in shown if len(line) > columns and "systemctl" not in line] == []
+        assert "data1" in "\n".join(shown)
+        assert "suspect" in "\n".join(shown)
+    assert advice in run("status").out, "what is to be typed is never broken"
+
+
+def test_a_screen_in_a_pipe_is_not_wrapped(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    reason = "node data1 is suspect " * 20
+    api.status = {"health": "degraded", "nodes": NODES, "reasons": [reason.strip()]}
+    assert reason.strip() in run("status").out
+
+
+def test_a_whole_bucket_is_no_object(run: Run) -> None:
+    assert run("cat", "bad:").err.startswith("flarectl: bad: is a whole bucket, not one object")
+
+
+def test_a_link_to_nowhere_is_told_as_one(api: FakeApi, run: Run) -> None:
+    Path("link").symlink_to("gone")
+    assert "link: it is a symbolic link to gone, which is not there" in run("put", "link").err
+    Path("dir").mkdir()
+    Path("dir/link").symlink_to("gone")
+    assert "dir/link: it is a symbolic link to gone, which is not there" in run("put", "-r", "dir", "x/").err
+
+
+def test_a_dry_run_looks_whether_it_is_there_and_says_would(api: FakeApi, run: Run) -> None:
+    api.store("x", b"x")
+    done = run("get", "--dry-run", "x", "gone", "missing", "out/")
+    assert done.code == 4
+    assert done.out == "would be got: x -> out/x\n"
+    assert done.err.endswith("flarectl: 2 failed, 1 would be got\n")
