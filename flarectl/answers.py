@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from flarectl.errors import Refusal
@@ -40,6 +41,18 @@ class ObjectInfo(NamedTuple):
     content_type: str
     version: str
     user: dict[str, str]
+
+
+class Invite(NamedTuple):
+    """What a join token is made of, beside the key."""
+
+    id: str
+    expires: float
+    node: str
+    """The only one it is for; empty: any."""
+    cluster: str
+    listen: str
+    """Where the api node listens, as its TOML file says."""
 
 
 class Chunk(NamedTuple):
@@ -209,6 +222,16 @@ def parse_failure(answer: object) -> FailureCost:
         _number(fields, "unreadable"),
         complete=fields.get("complete") is True,
     )
+
+
+def parse_invite(answer: object) -> Invite:
+    """Raises Refusal if this is no such answer."""
+    fields = _fields(answer)
+    identity, expires = str(fields.get("invite")), fields.get("expires")
+    if not re.fullmatch("[0-9a-f]{32}", identity) or not isinstance(expires, int | float):
+        raise Refusal("the endpoint answered, but not with an invite; is it an api node of Flare?")
+    texts = [str(fields.get(name, "")) for name in ("node", "cluster", "listen")]
+    return Invite(identity, float(expires), *texts)
 
 
 def parse_time(value: object) -> float:

@@ -46,7 +46,7 @@ class Cluster(NamedTuple):
 def check_nodes(cluster: Cluster) -> list[Trouble]:
     """Nodes that are away, or take nothing."""
     if not cluster.nodes:
-        command = "on each data host: flared init data --api URL --secret-file FILE"
+        command = "for each data host: flarectl node invite; there: flared init data --join TOKEN"
         return [Trouble(Severity.CRITICAL, "there is no data node: nothing can be stored", command)]
     troubles = []
     for node in cluster.nodes:
@@ -83,7 +83,7 @@ def check_schemes(cluster: Cluster) -> list[Trouble] | None:
     known, usable = len(cluster.nodes), sum(node.state == "online" for node in cluster.nodes)
     troubles = []
     for scheme in sorted(schemes, key=lambda scheme: -scheme.pieces):
-        command = "flarectl bucket ls; on one more host: flared init data --api URL --secret-file FILE"
+        command = "flarectl bucket ls; flarectl node invite; on one more host: flared init data --join TOKEN"
         if usable < scheme.quorum:
             cause = f"buckets with {scheme.text} take no writes: that wants {scheme.quorum} nodes, {usable} take any"
             troubles.append(Trouble(Severity.CRITICAL, cause, command))
@@ -101,7 +101,9 @@ def check_domains(cluster: Cluster) -> list[Trouble] | None:
     count = len(cluster.nodes)
     if len(hosts) == 1:
         cause = f"all {count} data nodes are on one host, {hosts.pop()}: its failure takes every copy"
-        return [Trouble(Severity.WARNING, cause, "on another host: flared init data --api URL --secret-file FILE")]
+        return [
+            Trouble(Severity.WARNING, cause, "flarectl node invite; on another host: flared init data --join TOKEN")
+        ]
     if len(zones) == 1:
         cause = f"all {count} data nodes are in one zone, {zones.pop()}: nothing says which of them fail together"
         command = "on each data host: set zone in /etc/flare/data.toml; systemctl restart flared@data"

@@ -18,6 +18,7 @@ from flarectl.answers import (
     ChunkPage,
     Entry,
     FailureCost,
+    Invite,
     Listing,
     ObjectInfo,
     PutResult,
@@ -26,13 +27,14 @@ from flarectl.answers import (
     parse_chunks,
     parse_failure,
     parse_info,
+    parse_invite,
     parse_listing,
     parse_put,
     parse_status,
 )
 from flarectl.calls import REQUEST_FIELD, new_request_id
 from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
-from flarectl.profile import proof
+from flarectl.profile import proof, proof_of
 from flarectl.target import Target, object_path
 
 if TYPE_CHECKING:
@@ -168,6 +170,12 @@ class Client:
     def failure_cost(self, node: str) -> FailureCost:
         """What a failure of this data node would cost; may take a quarter of a minute."""
         return parse_failure(self._read("/cluster/failure", {"node": node}))
+
+    def invite(self, secret: bytes, *, node: str, valid_seconds: int) -> Invite:
+        """Have the api node let one host in, once: any, or one whose node has this name."""
+        asked = json.dumps({"node": node, "valid_seconds": valid_seconds}).encode()
+        reply = self._send("POST", "/cluster/invite", None, proof_of(secret), content=asked)
+        return parse_invite(self._checked(reply).decode())
 
     def obstacle_without(self, node: str) -> str:
         """Why this data node must not go down now; empty if it may."""

@@ -51,9 +51,14 @@ def proof() -> dict[str, str]:
     path, origin = find_secret_file()
     if not path:
         return {}
+    return proof_of(read_secret(path, origin))
+
+
+def proof_of(secret: bytes) -> dict[str, str]:
+    """The field that proves that we know this secret."""
     from flared.access.keys import API_AUDIENCE, authorization, node_token
 
-    return {"authorization": authorization(node_token(read_secret(path, origin), API_AUDIENCE))}
+    return {"authorization": authorization(node_token(secret, API_AUDIENCE))}
 
 
 def read_secret(path: str, origin: str) -> bytes:

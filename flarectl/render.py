@@ -42,6 +42,11 @@ def complain(text: str) -> None:
     print(f"flarectl: {harmless(text)}", file=sys.stderr)
 
 
+def remark(text: str) -> None:
+    """One line beside the result, for the person who asked."""
+    print(harmless(text), file=sys.stderr)
+
+
 def flush() -> None:
     """Whatever was said is out; raises Failure if it cannot be."""
     with _writing():

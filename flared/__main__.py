@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_MISTAKES = 2
 """A command line or a TOML file with mistakes; argparse uses it too."""
+LINE_CHARS_MAX = 8192
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,6 +103,12 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of a cluster that is there")
     api.add_argument("--scheme", metavar="S", default="", help="of new buckets; default replica:3")
     api.add_argument("--anonymous", metavar="WHAT", default="", help="without the secret: none, read or read-write")
+    data.add_argument(
+        "--join",
+        metavar="TOKEN",
+        default="",
+        help="what `flarectl node invite` printed; - reads it from standard input",
+    )
     data.add_argument("--api", metavar="URL", action="append", default=[], help="of an api node")
     data.add_argument("--volume", metavar="DIR", type=Path, action="append", default=[], help="one for each disk")
     data.add_argument("--advertise", metavar="HOST:PORT", default="", help="where the api node reaches this one")
@@ -177,8 +184,16 @@ def init(options: argparse.Namespace) -> int:
             wishes = replace(wishes, scheme=options.scheme, anonymous=options.anonymous)
             init_api(file, wishes, print)
         else:
+            if options.join and options.secret_file:
+                return _fail("init data: --join brings the secret: leave out --secret-file", EXIT_MISTAKES)
+            word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join
             wishes = replace(
-                wishes, api=options.api, advertise=options.advertise, zone=options.zone, volumes=options.volume
+                wishes,
+                api=options.api,
+                advertise=options.advertise,
+                zone=options.zone,
+                volumes=options.volume,
+                join=word.strip() or options.join,
             )
             init_data(file, wishes, print)
     except ConfigError as error:

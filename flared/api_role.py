@@ -17,6 +17,7 @@ from flared.access.door import ANONYMOUS, Door
 from flared.access.keys import Keyring, data_audience
 from flared.api.admin import Admin, describe_status
 from flared.api.face import Face
+from flared.api.joining import Joining
 from flared.api.native import Native
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
@@ -235,7 +236,8 @@ def _build_server(
         failure=lambda node: find_failure_cost(store, node),
         metrics=metrics,
     )
-    face = Face(Native(store), admin, Door(keyring, ANONYMOUS[config.anonymous]))
+    joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})
+    face = Face(Native(store), admin, joining, Door(keyring, ANONYMOUS[config.anonymous]))
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server, metrics
 

@@ -1,4 +1,8 @@
-"""``flared init api|data``: from nothing to a TOML file, a secret and a prepared host, so that the node starts."""
+"""``flared init api|data``: from nothing to a TOML file, a secret and a prepared host, so that the node starts.
+
+The secret is made, or copied from a file, or fetched with a join token, which is used up by that. So a secret that was
+fetched stays, whatever fails after it: the same command again finds that it is the one the token stands for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flared import units
+from flared import join, units
+from flared.access.invites import JoinToken, is_of_cluster, parse_token
 from flared.config import (
     API_TEMPLATE,
     DATA_PORT,
@@ -23,7 +28,7 @@ from flared.config import (
 )
 from flared.errors import BadName
 from flared.http.address import Address
-from flared.names import parse_node
+from flared.names import NodeName, parse_node
 from flared.prepare import NotPrepared, give, prepare
 
 if TYPE_CHECKING:
@@ -48,6 +53,7 @@ class Wishes:
     advertise: str = ""
     zone: str = ""
     volumes: Sequence[Path] = ()
+    join: str = ""
 
 
 def default_file(role: str) -> Path:
@@ -66,11 +72,13 @@ def init_api(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
 
 def init_data(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
     """Write the TOML file, put the secret beside it, make the volumes. Raises NotPrepared, ConfigError."""
-    apis = [_url(url) for url in wishes.api]
+    token = _token(wishes.join) if wishes.join else None
+    name = _name(wishes, token)
+    apis = [_url(url) for url in wishes.api or (token.apis if token else ())]
     alone = all(is_loopback(api) for api in apis)
     listen = wishes.listen or ("" if alone else f"0.0.0.0:{DATA_PORT}")
     values: dict[str, object] = {
-        "name": wishes.name or _host_name(),
+        "name": name,
         "listen": listen,
         "advertise": wishes.advertise or _advertised(listen, apis),
         "zone": wishes.zone,
@@ -79,14 +87,20 @@ def init_data(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
     }
     if units.is_service(file):
         values["new_volumes"] = False
-    _write(file, DATA_TEMPLATE, values, _Secret(wishes.secret_file, make=alone), say)
+    secret = _Secret(wishes.secret_file, make=alone)
+    if token is not None:
+        secret = _Secret(token=token, fetch=lambda: join.fetch_secrets(token, name, apis))
+    _write(file, DATA_TEMPLATE, values, secret, say)
 
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    source: Path | None
-    make: bool
+    source: Path | None = None
+    make: bool = False
     """Whether a new one will do where none is there."""
+    token: JoinToken | None = None
+    fetch: Callable[[], Sequence[bytes]] | None = None
+    """Uses the token up."""
 
 
 def _write(file: Path, template: str, values: dict[str, object], secret: _Secret, say: Callable[[str], None]) -> None:
@@ -120,25 +134,44 @@ def _write(file: Path, template: str, values: dict[str, object], secret: _Secret
 
 
 def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> list[Path]:
-    """See to it that the secret lies at ``target``; what was made."""
+    """See to it that the secret lies at ``target``; what was made, and may go again if the rest fails."""
     try:
         wanted = read_secrets(secret.source) if secret.source else None
         if target.exists():
-            if wanted not in (None, read_secrets(target)):
+            found = read_secrets(target)
+            if wanted not in (None, found) or (secret.token and not is_of_cluster(secret.token, found)):
                 raise NotPrepared(f"{target} is there already and holds another secret; it is not touched")
+            if secret.token:
+                say(f"{target} holds the secret of the cluster already; the join token is not used")
             return []
     except ValueError as error:
         raise NotPrepared(str(error)) from None
+    if wanted is None and secret.fetch is not None:
+        try:
+            wanted = tuple(secret.fetch())
+        except join.NotJoined as error:
+            raise NotPrepared(str(error)) from None
     if wanted is None and not secret.make:
         raise NotPrepared(
-            f"the secret of the cluster is needed: copy {units.CONFIGURATION / SECRET} from the api node's host "
-            "and name it with --secret-file"
+            "the secret of the cluster is needed: --join takes what `flarectl node invite` prints on the api node's "
+            f"host, --secret-file a copy of its {units.CONFIGURATION / SECRET}"
         )
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as output:
-        output.writelines(one + b"\n" for one in wanted or (secrets.token_hex(SECRET_BYTES).encode(),))
+    _write_secret(target, wanted or (secrets.token_hex(SECRET_BYTES).encode(),))
     say(f"{target} {'holds the secret of the cluster' if wanted else 'is the secret of a new cluster'}")
-    return [target]
+    return [] if secret.fetch else [target]
+
+
+def _write_secret(target: Path, lines: Sequence[bytes]) -> None:
+    """Durable before anything depends on it: a join token gives it only once."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as output:
+            output.writelines(line + b"\n" for line in lines)
+            output.flush()
+            os.fsync(output.fileno())
+    except BaseException:
+        target.unlink()
+        raise
 
 
 def fill(template: str, values: dict[str, object]) -> str:
@@ -156,6 +189,24 @@ def fill(template: str, values: dict[str, object]) -> str:
 def _toml(value: object) -> str:
     # JSON's texts, lists of texts and booleans are TOML's as well, if DEL and what lies beyond ASCII is left as it is.
     return json.dumps(value, ensure_ascii=False)
+
+
+def _token(word: str) -> JoinToken:
+    try:
+        return parse_token(word)
+    except ValueError as error:
+        raise NotPrepared(f"--join: {error}") from None
+
+
+def _name(wishes: Wishes, token: JoinToken | None) -> NodeName:
+    """The name of the new data node."""
+    bound = token.node if token else ""
+    if bound and wishes.name not in ("", bound):
+        raise NotPrepared(f"this join token is for a node named {bound}, not for {wishes.name}: leave out --name")
+    try:
+        return parse_node(wishes.name or bound or _host_name())
+    except BadName as error:
+        raise NotPrepared(f"--name: {error}") from None
 
 
 def _url(url: str) -> Address:

@@ -14,7 +14,7 @@ LAYERS = [
     {"__main__"},
     {"doctor"},
     {"demo", "init", "backup"},
-    {"local", "prepare"},
+    {"local", "prepare", "join"},
     {"supervisor"},
     {"daemon", "units"},
     {"api_role", "data_role"},

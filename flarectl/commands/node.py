@@ -1,4 +1,4 @@
-"""flarectl node ls | show"""
+"""flarectl node ls | show | invite"""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from flarectl import options
 from flarectl.lean import LeanCommand, LeanGroup
 
 if TYPE_CHECKING:
-    from flarectl.answers import FailureCost, Node
+    from flarectl.answers import FailureCost, Invite, Node
     from flarectl.client import Client
 
-app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="List the nodes and tell about one.")
+app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="List the nodes, tell about one, let one in.")
 NAME = typer.Argument(..., metavar="NODE", show_default=False)
+ONLY = typer.Option("", "--name", metavar="NODE", show_default=False, help="Only for the node of this name.")
+VALID = typer.Option("1h", "--valid", metavar="TIME", help="How long the token is good: such as 30min, 12h, 7d.")
+API = typer.Option([], "--api", metavar="URL", show_default=False, help="Where the new host reaches the api node.")
 
 
 @app.command("ls", cls=LeanCommand)
@@ -49,6 +52,45 @@ def show(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoi
         if node.role == "data":
             record = record | {"failure": cost and cost._asdict(), "may_go_down": not obstacle, "obstacle": obstacle}
         render.say_json(record)
+
+
+@app.command(cls=LeanCommand)
+def invite(
+    ctx: typer.Context,
+    name: str = ONLY,
+    valid: str = VALID,
+    api: list[str] = API,
+    json: bool = options.JSON,
+    endpoint: str = options.ENDPOINT,
+) -> None:
+    """Print a join token, with which one host may join the cluster.
+
+    Type it there: flared init data --join TOKEN. It is good once, and for a limited time.
+    """
+    from flarectl import invites, render
+    from flarectl.client import Client
+
+    seconds, named, place = invites.parse_valid(valid), invites.parse_apis(api), options.endpoint_of(ctx, endpoint)
+    secret = invites.find_secret()
+    with Client(place) as client:
+        made = client.invite(secret, node=name, valid_seconds=seconds)
+        token, apis = invites.make_token(made, secret, place, named)
+        if not json:
+            return _show_invite(made, token, apis)
+        record = {"token": token, "api": apis, "node": made.node or None, "cluster": made.cluster}
+        render.say_json(record | {"expires": render.json_time(made.expires)})
+
+
+def _show_invite(made: Invite, token: str, apis: tuple[str, ...]) -> None:
+    """The token alone is the result, so that it can be piped; what to do with it is told beside."""
+    from flarectl import invites, render
+
+    render.say(token)
+    host = f"the host of node {made.node}" if made.node else "one data host"
+    render.remark(f"good once, for {host}, until {render.time_text(made.expires)}; it reaches {' or '.join(apis)}")
+    render.remark("there: flared init data --volume DIR --join TOKEN     (--join - reads it from standard input)")
+    if any(map(invites.is_local, apis)):
+        render.remark("that address is each host itself: the token is of use on this one only")
 
 
 def _choose(name: str, nodes: tuple[Node, ...], records: list[dict[str, object]]) -> tuple[Node, dict[str, object]]:

@@ -21,8 +21,8 @@ ANONYMOUS: Mapping[str, frozenset[str]] = {
 }
 """The methods open to everybody, by the word of the setting."""
 
-OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat"})
-"""Health tells nothing, and a heartbeat has a check of its own."""
+OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat", "/cluster/join"})
+"""Health tells nothing; a heartbeat and a host that joins have checks of their own."""
 
 LOOPBACK = ("127.", "[::1]:")
 

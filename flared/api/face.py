@@ -28,6 +28,7 @@ from flared.names import (
 if TYPE_CHECKING:
     from flared.access.door import Door
     from flared.api.admin import Admin
+    from flared.api.joining import Joining
     from flared.api.native import Native
 
 PlainCall = Callable[[Request, Reply], Awaitable[None]]
@@ -47,7 +48,7 @@ BUCKET_SERIES_MAX = 400
 class Face:
     """The handler of the api node's HTTP server, with its counters."""
 
-    def __init__(self, native: Native, admin: Admin, door: Door) -> None:
+    def __init__(self, native: Native, admin: Admin, joining: Joining, door: Door) -> None:
         self._door = door
         self._object_calls: dict[str, ObjectCall] = {
             "GET": native.get,
@@ -70,6 +71,7 @@ class Face:
         self._plain_calls: dict[str, dict[str, PlainCall]] = {
             "/bucket": {"GET": native.list_buckets, "HEAD": native.list_buckets},
             **admin.calls(),
+            **joining.calls(),
         }
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}

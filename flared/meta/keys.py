@@ -63,6 +63,10 @@ def node(name: str) -> bytes:
     return b"node/" + name.encode()
 
 
+def invite(invite: str) -> bytes:
+    return b"invite/" + invite.encode()
+
+
 def under(prefix: bytes) -> Range:
     """Every key that begins with ``prefix``, which may not be empty nor end in the byte 255 (UTF-8 never does)."""
     return Range(prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))

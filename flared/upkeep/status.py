@@ -180,7 +180,7 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool)
     """What to type next, the most urgent first."""
     lines = [line for member in members for line in advise(member)[:1]]
     if lacking and not lines:
-        lines.append("on a further data host: flared init data --api URL --secret-file FILE")
+        lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.backlog and not lines:
         lines.append("flarectl status --watch    (repair goes on by itself)")
     return lines

@@ -35,5 +35,7 @@ def test_health_and_heartbeats_pass() -> None:
     door = Door(KEYRING, ANONYMOUS["none"])
     assert door.admits("GET", "/healthz", AWAY, None)
     assert door.admits("POST", "/cluster/heartbeat", AWAY, None)
+    assert door.admits("POST", "/cluster/join", AWAY, None)
+    assert not door.admits("POST", "/cluster/invite", AWAY, None)
     assert not door.admits("GET", "/status", AWAY, None)
     assert not door.admits("GET", "/metrics", AWAY, None)

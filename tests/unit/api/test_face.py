@@ -20,6 +20,7 @@ from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.api.admin import Admin, describe_status
 from flared.api.errors import status_of
 from flared.api.face import Face
+from flared.api.joining import Joining
 from flared.api.native import Native
 from flared.errors import FlareError
 from flared.http.messages import encode_fields
@@ -92,7 +93,8 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
         failure=lambda node: find_failure_cost(cluster.store, node),
         metrics=metrics,
     )
-    face = Face(Native(cluster.store), admin, door)
+    joining = Joining(cluster.store, KEYRING, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
+    face = Face(Native(cluster.store), admin, joining, door)
     network = MemoryNetwork()
     network.host = host
     server = Server(face.answer)

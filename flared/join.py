@@ -1,0 +1,75 @@
+"""The new host's end of an invite: trades a join token for the secrets of the cluster (``access.invites``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode
+from http.client import HTTPConnection, HTTPException
+from typing import TYPE_CHECKING
+
+from flared.access.invites import NONCE_BYTES, SEALED_BYTES_MAX, prove, unseal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.access.invites import JoinToken
+    from flared.http.address import Address
+
+PATH = "/cluster/join"
+TIMEOUT_SECONDS = 10.0
+ATTEMPTS = 2
+"""The first answer may be lost after the token was used; the second call, with the same nonce, gets it again."""
+ANSWER_BYTES_MAX = 2 * SEALED_BYTES_MAX
+
+
+class NotJoined(Exception):  # a fact, told in a sentence
+    """The cluster did not take us in."""
+
+
+def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple[bytes, ...]:
+    """The secrets of the cluster, for the node of this name, from the first api node that answers. Raises NotJoined."""
+    nonce = os.urandom(NONCE_BYTES)
+    proof = prove(token.key, token.invite, node, nonce)
+    body = json.dumps({"invite": token.invite.hex(), "node": node, "nonce": nonce.hex(), "proof": proof.hex()}).encode()
+    failures = []
+    for api in apis:
+        for _ in range(ATTEMPTS):
+            try:
+                status, answer = _post(api, body)
+            except (OSError, HTTPException) as error:
+                failures.append(f"http://{api}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
+                continue
+            return _open(token, node, nonce, api, status, answer)
+    raise NotJoined(
+        f"no api node answers ({'; '.join(dict.fromkeys(failures))}): it must run, and this host must reach it there; "
+        "--api names another URL"
+    )
+
+
+def _post(api: Address, body: bytes) -> tuple[int, bytes]:
+    connection = HTTPConnection(api.host, api.port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("POST", PATH, body, {"content-type": "application/json"})
+        reply = connection.getresponse()
+        return reply.status, reply.read(ANSWER_BYTES_MAX)
+    finally:
+        connection.close()
+
+
+def _open(token: JoinToken, node: str, nonce: bytes, api: Address, status: int, answer: bytes) -> tuple[bytes, ...]:
+    try:
+        fields: object = json.loads(answer)
+    except ValueError:
+        fields = None
+    fields = fields if isinstance(fields, dict) else {}
+    sealed, error = fields.get("sealed"), fields.get("error")
+    if status != 200 or not isinstance(sealed, str):
+        message = error.get("message") if isinstance(error, dict) else None
+        if not isinstance(message, str):
+            raise NotJoined(f"http://{api} answered with HTTP status {status}, not as an api node of Flare would")
+        raise NotJoined(f"http://{api}: {message[:500]}")
+    try:
+        return unseal(b64decode(sealed), token.key, token.invite, node, nonce)
+    except ValueError as reason:
+        raise NotJoined(f"http://{api}: {reason}") from None
