@@ -520,6 +520,7 @@ API_TEMPLATE = """\
 # Lines that are commented out show the defaults.
 
 role = "api"
+# format = 1               # of this file; a newer one is for a newer version of Flare
 # name = "api"
 
 # Beyond 127.0.0.1 a secret_file is a must.
@@ -566,6 +567,7 @@ DATA_TEMPLATE = """\
 # Lines that are commented out show the defaults.
 
 role = "data"
+# format = 1               # of this file; a newer one is for a newer version of Flare
 name = "data1"             # its identity for life; the address may change
 
 # Beyond 127.0.0.1 a secret_file is a must.
