@@ -207,8 +207,10 @@ def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
     ``spare_columns`` stay free at the right, for what a terminal echoes there.
     """
     from rich.console import Console
+    from rich.theme import Theme
 
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    readable_on_white = Theme({"progress.remaining": "none"})
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, theme=readable_on_white)
     if spare_columns:
         console.width -= spare_columns
     return console

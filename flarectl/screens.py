@@ -34,22 +34,23 @@ if TYPE_CHECKING:
     from flared.findings import Finding
 
 _STYLES = {
-    "ok": "green",
-    "online": "green",
+    "ok": "bold",
+    "online": "",
     "degraded": "bold magenta",
     "suspect": "bold magenta",
     "full": "bold magenta",
-    "draining": "cyan",
-    "empty": "cyan",
+    "draining": "magenta",
+    "empty": "magenta",
     "down": "bold red",
     "warning": "bold magenta",
     "critical": "bold red",
     "offline": "bold red",
     "failed": "bold red",
     "readonly": "bold red",
-    "replaying": "bold magenta",
+    "replaying": "magenta",
 }
-"""Only colours that can be read on black and on white; the word always says it too."""
+"""Only what is not as it should be has a colour, of those that can be read on black and on white alike (green and
+cyan cannot); the word always says it too."""
 
 SENTENCE_COLUMNS_MAX = 100
 """Longer lines are hard to read, however wide the terminal."""

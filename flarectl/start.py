@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 
 def run() -> None:
     """Run the app on the process's arguments."""
     _open_closed_streams()
+    _print_any_name()
     with without("rich"):  # help pages and mistakes in plain text take a third of the time
         from flarectl.app import app
     app(prog_name="flarectl")
@@ -29,6 +31,15 @@ def _open_closed_streams() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # it lives as long as the process
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _print_any_name() -> None:
+    """Keys are UTF-8, whatever the locale: into a pipe as they are, on a terminal that has not all letters escaped."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

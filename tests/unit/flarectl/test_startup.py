@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from flarectl.errors import MEANINGS, ExitCode
+from tests.support.fake_api import FakeApi
 
 HEAVY = {"trio", "httpx", "rich", "pydantic", "httptools", "anyio", "typer"}
 
@@ -62,3 +63,12 @@ def test_an_output_that_takes_nothing_is_a_sentence(arguments: list[str], output
 
 def test_every_exit_code_has_a_meaning() -> None:
     assert set(MEANINGS) == set(ExitCode)
+
+
+def test_a_key_is_printed_in_every_locale(api: FakeApi) -> None:
+    api.store("日本", b"x")
+    command = [sys.executable, "-m", "flarectl", "--endpoint", api.endpoint, "ls"]
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    environment["PYTHONIOENCODING"] = "latin-1"
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.stdout.decode(), done.stderr) == ("日本\n", b"")
