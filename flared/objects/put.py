@@ -167,6 +167,7 @@ async def _put_large(target: _Target, body: BodySource, passing: BodyDigests) ->
     if not first.last:
         return await writer.write(first, passing)
     try:
+        _check_size(target.store, len(first.view))
         if passing.wanted:
             await target.store.chunks.threads.run(passing.update, first.view)
         passing.check()
