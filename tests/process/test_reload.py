@@ -107,7 +107,8 @@ def test_limits_change_while_the_node_runs(start: Start) -> None:
     cluster = start(api={"limits": {"memory": "64MiB", "object_max": "1MiB", "connections": 100}})
     api, client = cluster.daemons["api"], cluster.client()
     assert client.put("a", bytes(2 << 20)).status == 413
-    assert client.put("a", iter([bytes(1 << 20)] * 2)).status == 413  # of a length that is known only at the end
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (2 << 20, bytes(2 << 20))  # its length is known only at its end
+    assert client.put("a", iter([chunked]), fields={"transfer-encoding": "chunked"}).status == 413
     with Askers(cluster) as askers:
         edit(api, '"1MiB"', '"4MiB"')
         assert "changed=object_max" in reload(cluster, api)
