@@ -100,6 +100,8 @@ class NodeVolume(NamedTuple):
     repair: str = ""
     """How far the pieces of a failed one are made again elsewhere, in words."""
     repaired: bool = False
+    file_system: int = 0
+    """The same for volumes of one node that share one; 0 if nobody knows."""
 
 
 class Node(NamedTuple):
@@ -320,6 +322,7 @@ def _parse_volume(fields: dict[str, object]) -> NodeVolume:
         _seconds(fields, "state_seconds"),
         str(fields.get("repair") or ""),
         fields.get("repaired") is True,
+        _count(fields, "file_system"),
     )
 
 

@@ -164,6 +164,25 @@ def check_clocks(cluster: Cluster) -> list[Trouble] | None:
     return troubles if known else None
 
 
+def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
+    """Volumes that share the room of one file system, and its fate."""
+    troubles = []
+    for node in cluster.nodes:
+        shared: dict[int, list[str]] = {}
+        for volume in node.volumes:
+            if volume.file_system:
+                shared.setdefault(volume.file_system, []).append(volume.path)
+        for paths in shared.values():
+            if len(paths) > 1:
+                cause = (
+                    f"volumes {' and '.join(paths)} of node {node.name} lie on one file system: "
+                    "they share its room, its speed and its fate"
+                )
+                command = f"on {_host(node)}: findmnt; is a disk not mounted? Give each disk one volume"
+                troubles.append(Trouble(Severity.WARNING, cause, command))
+    return troubles if any(node.volumes for node in cluster.nodes) else None
+
+
 CHECKS: Sequence[Check[Cluster]] = (
     Check("F501", "all data nodes are here and take writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
@@ -173,6 +192,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F506", "there is room", check_room),
     Check("F507", "all nodes run one version", check_versions),
     Check("F508", "the clocks agree", check_clocks),
+    Check("F509", "every volume has a file system of its own", check_file_systems),
 )
 
 

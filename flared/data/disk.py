@@ -40,6 +40,8 @@ class Space(NamedTuple):
 
     capacity: int
     free: int
+    file_system: int = 0
+    """The same for two places that share it; 0 if nobody knows."""
 
 
 class File(Protocol):
@@ -354,8 +356,8 @@ class RealDisk:
 
     def space(self, path: str) -> Space:
         with mapped(path):
-            found = os.statvfs(path)
-        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+            found, file_system = os.statvfs(path), os.stat(path).st_dev
+        return Space(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, file_system)
 
     def probe(self, path: str) -> None:
         with mapped(path):

@@ -145,6 +145,7 @@ class Heartbeat:
                     "reason": volume.reason,
                     "pieces": volume.pieces,
                     "state_seconds": volume.state_seconds,
+                    "file_system": volume.file_system,
                 }
                 for volume in status.volumes
             ],

@@ -73,6 +73,8 @@ class VolumeStatus:
     """Records in these groups."""
     state_seconds: float = 0.0
     """How long it has been in this state."""
+    file_system: int = 0
+    """The same for volumes that share one, and its capacity; 0 if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Volume:
         self._probes_failed = 0
         self._measuring_failed = ""
         self.pieces = 0
-        self.free = self.capacity = self.used = 0
+        self.free = self.capacity = self.used = self.file_system = 0
         self.segment_size = settings.segment_size
         self.reserve = settings.reserve
         self.segments = self._segments(random_bits)
@@ -405,7 +407,7 @@ class Volume:
         return VolumeStatus(
             self.identity.volume, self.path, self.capacity, self.used, max(0, self.free), self.state, self.reason,
             self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
-            round(trio.current_time() - self._state_since, 1),
+            round(trio.current_time() - self._state_since, 1), self.file_system,
         )  # fmt: skip
 
     def _enter(self, state: str, reason: str = "") -> None:
@@ -426,7 +428,7 @@ class Volume:
     async def _measure(self) -> None:
         """Ask the disk how much room there is."""
         space = await self.threads.background.run(self.disk.space, self.path)
-        self.capacity = space.capacity
+        self.capacity, self.file_system = space.capacity, space.file_system
         self.segment_size = max(_SEGMENT_MIN, min(self.settings.segment_size, space.capacity // 64))
         self.reserve = min(self.settings.reserve, space.capacity // 8)
         unused = self._small.unused_bytes + self._large.unused_bytes

@@ -32,6 +32,8 @@ class VolumeReport:
     pieces: int = 0
     state_seconds: float = 0.0
     """How long it has been in that state, by its own node's clock; from the start of the node at most."""
+    file_system: int = 0
+    """The same for volumes that share one, and its capacity; 0 if the node does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ class Heartbeat:
 
     @property
     def capacity(self) -> int:
-        return sum(volume.capacity for volume in self.volumes)
+        """Each file system once, however many volumes lie on it."""
+        own = sum(volume.capacity for volume in self.volumes if not volume.file_system)
+        shared = {volume.file_system: volume.capacity for volume in self.volumes if volume.file_system}
+        return own + sum(shared.values())
 
     @property
     def used(self) -> int:
@@ -101,6 +106,7 @@ def _volume(fields: Mapping[str, object]) -> VolumeReport:
         reason=str(fields.get("reason", ""))[:TEXT_MAX],
         pieces=_count(fields, "pieces") if "pieces" in fields else 0,
         state_seconds=float(lasted) if isinstance(lasted := fields.get("state_seconds"), int | float) else 0.0,
+        file_system=_count(fields, "file_system") if "file_system" in fields else 0,
     )
 
 

@@ -153,8 +153,8 @@ class DiskContract:
         disk.lock(f"{root}/lock").close()
 
     def test_space_is_counted(self, disk: Disk, root: str) -> None:
-        capacity, free = disk.space(root)
-        assert 0 < free <= capacity
+        space = disk.space(root)
+        assert 0 < space.free <= space.capacity
 
     def test_a_database_is_shared_by_its_connections_and_stays(self, disk: Disk, root: str) -> None:
         one, other = disk.connect(f"{root}/db"), disk.connect(f"{root}/db")

@@ -75,6 +75,18 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ("F506", WARNING, "90% full", first(used=90)),
         ("F506", CRITICAL, "99% full", first(used=99)),
         ("F507", WARNING, "0.1 on data1", first(version="0.1")),
+        (
+            "F509",
+            WARNING,
+            "/srv/a and /srv/b of node data1 lie on one file system",
+            first(
+                volumes=(
+                    NodeVolume("/srv/a", "ok", 1, 100, file_system=7),
+                    NodeVolume("/srv/b", "ok", 1, 100, file_system=7),
+                    NodeVolume("/srv/c", "ok", 1, 100, file_system=8),
+                )
+            ),
+        ),
         ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
         ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),
     ],

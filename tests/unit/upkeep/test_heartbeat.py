@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from flared.errors import BadName, BadRequest
-from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.heartbeat import VolumeReport, parse_heartbeat
 
 GOOD: dict[str, object] = {
     "name": "data1",
@@ -66,3 +67,13 @@ def test_a_bad_name_is_refused() -> None:
 def test_the_clock_of_a_node_is_compared_with_ours() -> None:
     assert parse_heartbeat(GOOD | {"time": 1002.5}, 1000.0).clock_ahead_seconds == 2.5
     assert parse_heartbeat(GOOD, 1000.0).clock_ahead_seconds is None
+
+
+def test_room_that_volumes_share_counts_once() -> None:
+    def volume(number: int, file_system: int) -> VolumeReport:
+        return VolumeReport(f"v{number}", f"/srv/{number}", 100, 10, 90, "ok", file_system=file_system)
+
+    reports = (volume(1, 7), volume(2, 7), volume(3, 8), volume(4, 0), volume(5, 0))
+    heartbeat = replace(parse_heartbeat(GOOD, 0.0), volumes=reports)
+    assert heartbeat.capacity == 400
+    assert heartbeat.used == 50
