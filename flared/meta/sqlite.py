@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -23,7 +23,8 @@ from flared.meta.cache import Cache
 from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
 from flared.meta.lockfile import LockFile
 from flared.meta.reserve import Reserve
-from flared.meta.sqlite_file import PAGE_BYTES, Checkpointer, Log, Reader, Scanner, Writer, open_database
+from flared.meta.sqlite_file import Reader, Scanner, Writer, open_database
+from flared.meta.sqlite_log import LogSettings, WriteAheadLog
 from flared.meta.transaction import Draft
 
 T = TypeVar("T")
@@ -31,11 +32,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
-PAUSE_AFTER_FAILURE_SECONDS = 5.0
-ROW_PAGES = 2
-"""Pages of the log that a row costs: of the index and of the table. New rows share those of the table."""
-GROUP_PAGES = 4
-"""Pages that a group costs beyond: inner ones, splits, the header."""
 
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
@@ -45,12 +41,7 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 @dataclass(frozen=True, slots=True)
 class SqliteSettings:
     cache_bytes: int = 16 * 1024 * 1024
-    checkpoint_pages: int = 8192
-    """Pages (4 KiB) that groups append to the log before a thread moves them: 32 MiB at most, by an estimate."""
-    log_pages_max: int = 16384
-    """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
-    gate_pages: int = 512
-    """So few pages are left to move when that group waits, some milliseconds' worth, unless the disk is too slow."""
+    log: LogSettings = field(default_factory=LogSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +102,18 @@ class SqliteKV:
         self._full = not self._reserve.restore()
         self._writer = Writer(path)
         self._reader = Reader(path)
-        self._checkpointer = Checkpointer(path)
+        self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._take_failure)
         self._scanners = [Scanner(path) for _ in range(SCANS_MAX)]
         self._scans = trio.Semaphore(SCANS_MAX)
         self._threads = threads
-        self._settings = settings
         self._cache = Cache(settings.cache_bytes)
         self._gathering = _Group()
         self._flying: _Group | None = None
         self._work = trio.Event()
         self._stopped = True
         self._failure: str = ""
-        self._log = Log(0, 0)
-        self._appended = 0
-        """Pages appended since ``_log`` was reported; an estimate."""
-        self._log_grown = trio.Event()
-        self._log_limit = settings.log_pages_max
-        self._checkpointing = trio.Lock()
         self._listeners: list[Callable[[object], None]] = []
-        self._transactions = self._groups = self._rows = self._checkpoints = 0
+        self._transactions = self._groups = self._rows = 0
 
     @classmethod
     async def open(
@@ -144,7 +128,7 @@ class SqliteKV:
         self._reader.close()
         for scanner in self._scanners:
             scanner.close()
-        self._checkpointer.close()
+        self._log.close()
         self._writer.close()
         # The log is gone now, and on a disk that fills up meanwhile the next start needs room for one.
         self._reserve.restore()
@@ -156,7 +140,7 @@ class SqliteKV:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_groups)
-                nursery.start_soon(self._move_pages)
+                nursery.start_soon(self._log.run)
                 task_status.started()
         finally:
             self._stopped = True
@@ -256,8 +240,9 @@ class SqliteKV:
         self._listeners.append(listener)
 
     def statistics(self) -> SqliteStatistics:
-        log_bytes = (self._log.pages + self._appended) * PAGE_BYTES
-        return SqliteStatistics(self._transactions, self._groups, self._rows, self._checkpoints, log_bytes, self._full)
+        return SqliteStatistics(
+            self._transactions, self._groups, self._rows, self._log.checkpoints, self._log.size_bytes, self._full
+        )
 
     def _decide(self, job: _Job) -> None:
         """Run the decision on top of all others and let it join the gathering group, whatever came of it."""
@@ -320,7 +305,7 @@ class SqliteKV:
     async def _commit_groups(self) -> None:
         while True:
             await self._work.wait()
-            await self._begin_log_anew()
+            await self._log.begin_anew_if_long()
             if not self._gathering.jobs:
                 self._work = trio.Event()
                 continue
@@ -346,7 +331,7 @@ class SqliteKV:
         self._groups += 1
         self._transactions += len(group.jobs)
         self._rows += len(group.writes)
-        self._count_pages(ROW_PAGES * len(group.writes) + written // PAGE_BYTES + GROUP_PAGES)
+        self._log.group_appended(len(group.writes), written)
         for job in group.jobs:
             if job.error is None:
                 self._tell(job.notes)
@@ -388,62 +373,6 @@ class SqliteKV:
                 job.answer()
         self._flying = None
         self._gathering = _Group()
-
-    # The log
-
-    def _count_pages(self, count: int) -> None:
-        self._appended += count
-        if self._appended >= self._settings.checkpoint_pages:
-            self._log_grown.set()
-
-    def _log_is_long(self) -> bool:
-        return self._log.pages + self._appended >= self._log_limit
-
-    def _nearly_moved(self) -> bool:
-        return self._log.pages - self._log.moved + self._appended <= self._settings.gate_pages
-
-    async def _move_pages(self) -> None:
-        """Keep the log short while groups go on."""
-        while True:
-            await self._log_grown.wait()
-            self._log_grown = trio.Event()
-            if not await self._checkpoint():
-                await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
-
-    async def _begin_log_anew(self) -> None:
-        """Move the rest of a long log while the next group waits.
-
-        A log begins anew only with the first group after all of it was moved, and under load there is always one
-        more group. So it waits: when there is little left to move, or when a slow disk would let the log grow on.
-        """
-        if not self._log_is_long():
-            return
-        if not self._nearly_moved() and self._log.pages + self._appended < 2 * self._log_limit:
-            return
-        self._reader.refresh()
-        moved = await self._checkpoint()
-        self._reader.refresh()  # of what was read meanwhile: a reader that still looks into the log keeps it going
-        if not moved:
-            self._log_limit *= 2
-        elif self._log.moved < self._log.pages:
-            # A backup that reads the file holds on to the log: do not stop the puts for nothing at every turn.
-            self._log_limit = self._log.pages + self._settings.log_pages_max
-        else:
-            self._log = Log(0, 0)
-            self._log_limit = self._settings.log_pages_max
-
-    async def _checkpoint(self) -> bool:
-        """Move what can be moved; False if the disk would not have it, and then it is still in the log."""
-        async with self._checkpointing:
-            appended = self._appended
-            try:
-                self._log = await self._threads.run(self._checkpointer.checkpoint)
-            except sqlite3.Error as error:
-                self._take_failure(error)
-                return False
-            self._appended -= appended
-            self._checkpoints += 1
-            return True
 
 
 def _open_even_if_full(path: Path, reserve: Reserve) -> int:

@@ -20,6 +20,7 @@ from flared.errors import Busy, ConfigError, MetadataFull, VolumeFailed
 from flared.meta.kv import Transaction
 from flared.meta.open import open_kv
 from flared.meta.sqlite import SqliteKV, SqliteSettings
+from flared.meta.sqlite_log import LogSettings
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -293,7 +294,7 @@ async def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 async def test_the_log_stays_bounded_under_load_that_never_pauses(tmp_path: Path) -> None:
-    settings = SqliteSettings(checkpoint_pages=40, log_pages_max=100, gate_pages=10)
+    settings = SqliteSettings(log=LogSettings(checkpoint_pages=40, pages_max=100, gate_pages=10))
     path = tmp_path / "meta.db"
     async with running(path, WorkerThreads(4), settings) as kv:
         largest = 0
@@ -315,7 +316,7 @@ async def test_the_log_stays_bounded_under_load_that_never_pauses(tmp_path: Path
 
 async def test_a_commit_never_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "meta.db"
-    async with running(path, settings=SqliteSettings(checkpoint_pages=10**9)) as kv:
+    async with running(path, settings=SqliteSettings(log=LogSettings(checkpoint_pages=10**9))) as kv:
         before = path.stat().st_size
         for turn in range(30):
             await kv.commit({}, {b"%d/%d" % (turn, n): bytes(3000) for n in range(64)})
@@ -325,7 +326,7 @@ async def test_a_commit_never_checkpoints(tmp_path: Path) -> None:
 
 async def test_a_backup_that_holds_the_log_does_not_stop_commits(tmp_path: Path) -> None:
     path = tmp_path / "meta.db"
-    settings = SqliteSettings(checkpoint_pages=50, log_pages_max=100, gate_pages=5)
+    settings = SqliteSettings(log=LogSettings(checkpoint_pages=50, pages_max=100, gate_pages=5))
     async with running(path, settings=settings) as kv:
         await kv.transact(putter(b"a", b"1"))
         backup = sqlite3.connect(path, isolation_level=None)
@@ -344,6 +345,7 @@ def log_size(path: Path) -> int:
 
 WRITER = """
 import sys, trio
+from flared.meta.kv import Transaction
 from flared.meta.open import open_kv
 
 async def writer(kv, number):

@@ -1,0 +1,120 @@
+"""The write-ahead log of the embedded engine, kept short while groups go on appending to it.
+
+Its length between two checkpoints is an estimate: SQLite tells it only to whoever moves pages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from flared.background import Threads
+from flared.meta.sqlite_file import PAGE_BYTES, Checkpointer, Log, Reader
+
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+ROW_PAGES = 2
+"""Pages of the log that a row costs: of the index and of the table. New rows share those of the table."""
+GROUP_PAGES = 4
+"""Pages that a group costs beyond: inner ones, splits, the header."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    checkpoint_pages: int = 8192
+    """Pages (4 KiB) that groups append to the log before a thread moves them: 32 MiB at most, by an estimate."""
+    pages_max: int = 16384
+    """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
+    gate_pages: int = 512
+    """So few pages are left to move when that group waits, some milliseconds' worth, unless the disk is too slow."""
+
+
+class WriteAheadLog:
+    """Moves pages into the database when many were appended, and begins the log anew when it is long."""
+
+    def __init__(
+        self,
+        path: Path,
+        reader: Reader,
+        threads: Threads,
+        settings: LogSettings,
+        *,
+        failed: Callable[[sqlite3.Error], None],
+    ) -> None:
+        """Blocks, like ``close``. ``failed`` hears what the disk answered to a checkpoint that did not succeed."""
+        self._checkpointer = Checkpointer(path)
+        self._reader = reader
+        self._threads = threads
+        self._settings = settings
+        self._failed = failed
+        self._moved = Log(0, 0)
+        """As the last checkpoint left it."""
+        self._appended = 0
+        """Pages appended since then; an estimate."""
+        self._grown = trio.Event()
+        self._limit = settings.pages_max
+        self._moving = trio.Lock()
+        self.checkpoints = 0
+
+    def close(self) -> None:
+        self._checkpointer.close()
+
+    @property
+    def pages(self) -> int:
+        return self._moved.pages + self._appended
+
+    @property
+    def size_bytes(self) -> int:
+        return self.pages * PAGE_BYTES
+
+    def group_appended(self, rows: int, value_bytes: int) -> None:
+        """Count the pages of one more group."""
+        self._appended += ROW_PAGES * rows + value_bytes // PAGE_BYTES + GROUP_PAGES
+        if self._appended >= self._settings.checkpoint_pages:
+            self._grown.set()
+
+    async def run(self) -> None:
+        """Keep the log short while groups go on, until cancelled."""
+        while True:
+            await self._grown.wait()
+            self._grown = trio.Event()
+            if not await self._checkpoint():
+                await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+
+    async def begin_anew_if_long(self) -> None:
+        """Move the rest of a long log while the next group waits.
+
+        A log begins anew only with the first group after all of it was moved, and under load there is always one
+        more group. So it waits: when there is little left to move, or when a slow disk would let the log grow on.
+        """
+        if self.pages < self._limit:
+            return
+        if self.pages - self._moved.moved > self._settings.gate_pages and self.pages < 2 * self._limit:
+            return
+        self._reader.refresh()
+        moved = await self._checkpoint()
+        self._reader.refresh()  # of what was read meanwhile: a reader that still looks into the log keeps it going
+        if not moved:
+            self._limit *= 2
+        elif self._moved.moved < self._moved.pages:
+            # A backup that reads the file holds on to the log: do not stop the puts for nothing at every turn.
+            self._limit = self._moved.pages + self._settings.pages_max
+        else:
+            self._moved = Log(0, 0)
+            self._limit = self._settings.pages_max
+
+    async def _checkpoint(self) -> bool:
+        """Move what can be moved; False if the disk would not have it, and then it is still in the log."""
+        async with self._moving:
+            appended = self._appended
+            try:
+                self._moved = await self._threads.run(self._checkpointer.checkpoint)
+            except sqlite3.Error as error:
+                self._failed(error)
+                return False
+            self._appended -= appended
+            self.checkpoints += 1
+            return True
