@@ -55,6 +55,7 @@ def mark_restored(copy: Copy, taken_ms: int, now_ms: int) -> None:
     now_ms = max(now_ms, taken_ms)  # the clock of a host that has just been set up may not be right yet
     copy.put(keys.RESTORED, b'1{"t":%d,"r":%d}' % (taken_ms, now_ms))
     copy.delete(keys.under(b"shared/"))
+    copy.delete(keys.under(b"invite/"))  # one that is open here may have been used since
     copy.delete(keys.Range(keys.BACKUP, keys.after(keys.BACKUP)))
     _hold_uploads(copy, now_ms + ORPHANS_KEPT_MS)
     _hold_garbage(copy, now_ms + ORPHANS_KEPT_MS)

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     from flared.meta.kv import Transaction
 
-RECORDS = {b"object/b/a": b"1{}", b"object/b/b": b"1{}", b"shared/x/y": b"z", b"shared0": b"no such key"}
+RECORDS = {
+    b"object/b/a": b"1{}",
+    b"object/b/b": b"1{}",
+    b"shared/x/y": b"z",
+    b"invite/x": b"1{}",
+    b"shared0": b"no such key",
+}
 
 
 @pytest.fixture
@@ -112,6 +118,7 @@ async def test_a_restore_shares_nothing_keeps_orphans_and_what_was_there(config:
         assert await kv.get(b"object/b/a") is not None
         assert await kv.get(b"shared/x/y") is None, "the pieces of that chunk may have been deleted since"
         assert await kv.get(b"shared0") is not None
+        assert await kv.get(b"invite/x") is None, "it may have been used since"
         assert await kv.get(keys.BACKUP) is None
         assert await orphans_kept_until(kv) > target.stat().st_mtime * 1000 - 60_000 + ORPHANS_KEPT_MS
     with Copy(kept) as copy:
