@@ -18,6 +18,7 @@ import trio
 
 from flared.data.buffers import PieceBuffer
 from flared.data.index import Index, Mark, SegmentRow
+from flared.data.index_compact import find_living, find_needed, forget_segments, move_pieces, tombstone_bytes
 from flared.data.record import (
     ALIGNED,
     BLOCK,
@@ -83,7 +84,7 @@ class Compactor:
         if self._volume.state not in ("ok", "full"):
             return False
         await self._roll_dead()
-        tombstones = await self._volume.shadow.ask(Index.tombstone_bytes)
+        tombstones = await self._volume.shadow.ask(tombstone_bytes)
         rows = await self._volume.shadow.change(Index.segments)
         group = self._choose(rows, tombstones)
         if not group:
@@ -227,8 +228,8 @@ def _take(found: Iterator[Record]) -> list[Record]:
 def _keep(source: int, batch: list[Record], index: Index) -> list[Record]:
     pieces = [record for record in batch if record.kind == PIECE]
     tombstones = [record for record in batch if record.kind == TOMBSTONE]
-    living = index.living(source, pieces) if pieces else []
-    needed = index.needed(source, tombstones) if tombstones else []
+    living = find_living(index, source, pieces) if pieces else []
+    needed = find_needed(index, source, tombstones) if tombstones else []
     return [record for record, lives in zip(pieces + tombstones, living + needed, strict=True) if lives]
 
 
@@ -272,8 +273,8 @@ def _switch(group: list[int], target: _Target | None, index: Index) -> None:
         if target:
             head = target.head
             index.mark([Mark(head.id, head.kind, head.salt, target.end, sealed=True)])
-            index.move(head.id, target.moved)
-        index.forget(group, target.head.id if target else 0)
+            move_pieces(index, head.id, target.moved)
+        forget_segments(index, group, target.head.id if target else 0)
 
 
 def _listed(group: Sequence[int]) -> str:

@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from flared.data.disk import Disk
-from flared.data.record import PIECE, TOMBSTONE, TORN, Record
 from flared.errors import SegmentCorrupt, VolumeFailed
 
 T = TypeVar("T")
 
 FORMAT = 1
-_SLICE = 512
+SLICE = 512
 """Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
 _SLICE_MAX = 4096
 """When many wait: every statement has to win the lock back from a busy event loop, which may take 5 ms."""
@@ -97,7 +96,7 @@ class IndexCorrupt(SegmentCorrupt):
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def mapped() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -105,7 +104,7 @@ def _mapped() -> Iterator[None]:
 
 
 def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    size = min(_SLICE_MAX, max(_SLICE, len(rows) // 8))
+    size = min(_SLICE_MAX, max(SLICE, len(rows) // 8))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
@@ -119,12 +118,14 @@ def _failure(error: sqlite3.DatabaseError) -> VolumeFailed | IndexCorrupt:
 class Index:
     """Three connections: ``writer`` for changes (one at a time, in a thread), ``reader`` for look-ups on the event
     loop, ``checker`` for look-ups of the thread that writes small groups.
+
+    What replay and compaction do with ``writer`` stands in ``index_replay`` and ``index_compact``.
     """
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._path = path
-        with _mapped():
-            self._writer = disk.connect(path)
+        with mapped():
+            self.writer = disk.connect(path)
             self._prepare()
             self._reader = disk.connect(path)
             self._checker = disk.connect(path)
@@ -132,7 +133,7 @@ class Index:
                 connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
 
     def _prepare(self) -> None:
-        writer = self._writer
+        writer = self.writer
         writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
         writer.execute("PRAGMA journal_mode = WAL")
         writer.execute("PRAGMA synchronous = NORMAL")
@@ -147,7 +148,7 @@ class Index:
         writer.execute("SELECT count(*) FROM segments").fetchone()
 
     def close(self) -> None:
-        for connection in (self._checker, self._reader, self._writer):
+        for connection in (self._checker, self._reader, self.writer):
             connection.close()
 
     # Look-ups
@@ -164,7 +165,7 @@ class Index:
 
     def find_many(self, names: Sequence[str]) -> dict[str, Place]:
         """On the event loop: those that are there, in one statement."""
-        with _mapped():
+        with mapped():
             rows = self._reader.execute(
                 "SELECT name, segment, offset, size, length, sequence FROM json_each(?) JOIN pieces ON name = value",
                 (json.dumps(names),),
@@ -173,7 +174,7 @@ class Index:
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Those of ``names`` that are there; for the thread that writes small groups."""
-        with _mapped():
+        with mapped():
             return [
                 name
                 for (name,) in self._checker.execute(
@@ -183,14 +184,14 @@ class Index:
 
     def page(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(name, size) of the next pieces in name order."""
-        with _mapped():
+        with mapped():
             return self._reader.execute(
                 "SELECT name, size FROM pieces WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
             ).fetchall()
 
     def places(self, after: str, limit: int) -> list[tuple[str, Place]]:
         """The next pieces in name order, with their places."""
-        with _mapped():
+        with mapped():
             rows = self._reader.execute(
                 "SELECT name, segment, offset, size, length, sequence FROM pieces WHERE name > ? ORDER BY name LIMIT ?",
                 (after, limit),
@@ -198,8 +199,8 @@ class Index:
         return [(row[0], Place._make(row[1:])) for row in rows]
 
     def segments(self) -> list[SegmentRow]:
-        with _mapped():
-            rows = self._writer.execute(
+        with mapped():
+            rows = self.writer.execute(
                 "SELECT id, kind, salt, watermark, sealed, pieces, live FROM segments"
             ).fetchall()
         return [SegmentRow(row[0], row[1], int(row[2]), row[3], bool(row[4]), row[5], row[6]) for row in rows]
@@ -210,7 +211,7 @@ class Index:
 
     def text(self, key: str) -> str:
         """A fact; empty if it was never noted."""
-        with _mapped():
+        with mapped():
             row = self._reader.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
@@ -219,8 +220,8 @@ class Index:
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
         """All changes within apply together. ``durable``: they outlive a power cut, not only a crash of ours."""
-        with _mapped():
-            writer = self._writer
+        with mapped():
+            writer = self.writer
             if durable:
                 writer.execute("PRAGMA synchronous = FULL")
             try:
@@ -257,27 +258,27 @@ class Index:
                     added[place.segment] += 1
                     bytes_added[place.segment] += place.length
             for segment, pieces in added.items():
-                self._account(segment, pieces, bytes_added[segment])
+                self.account(segment, pieces, bytes_added[segment])
 
     def mark(self, marks: Iterable[Mark]) -> None:
-        self._writer.executemany(
+        self.writer.executemany(
             "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (id)"
             " DO UPDATE SET watermark = excluded.watermark, sealed = excluded.sealed",
             [(mark.id, mark.kind, str(mark.salt), mark.watermark, mark.sealed) for mark in marks],
         )
 
     def note(self, facts: Mapping[str, int | str]) -> None:
-        self._writer.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
+        self.writer.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
 
     def _insert(self, rows: str) -> None:
-        self._writer.execute(
+        self.writer.execute(
             "INSERT OR REPLACE INTO pieces SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,"
             " value ->> 5 FROM json_each(?)",
             (rows,),
         )
 
     def _delete(self, rows: str) -> None:
-        run = self._writer.execute
+        run = self.writer.execute
         run(
             "INSERT INTO dead SELECT value ->> 0, value ->> 3, value ->> 4, value ->> 1 FROM json_each(?)"
             " WHERE value ->> 3 IN (SELECT id FROM segments)"
@@ -299,186 +300,24 @@ class Index:
         )
         run("DELETE FROM pieces WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
 
-    def checkpoint(self) -> None:
-        """Move the log into the database as far as readers allow; never waits for them."""
-        with _mapped():
-            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    def shrink(self) -> bool:
-        """Give some unused pages back if they are the greater part; True if there is more to give."""
-        with _mapped():
-            (unused,) = self._writer.execute("PRAGMA freelist_count").fetchone()
-            (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
-            if unused < _UNUSED_PAGES_MIN or 2 * unused < pages:
-                return False
-            self._writer.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return True
-
-    # Replay
-
-    def begin_replay(self) -> None:
-        """``graves`` remembers the newest tombstone of every name met, for pieces that are met after it."""
-        with _mapped():
-            self._writer.executescript(
-                "DROP TABLE IF EXISTS temp.graves;"
-                "CREATE TEMP TABLE graves (name TEXT PRIMARY KEY, sequence INTEGER, killer INTEGER) WITHOUT ROWID"
-            )
-
-    def end_replay(self) -> None:
-        with _mapped():
-            self._writer.execute("DROP TABLE temp.graves")
-
-    def replay(self, segment: int, records: Iterable[Record]) -> None:
-        """Apply records of one segment, within a transaction. Highest sequence wins, whatever the order."""
-        for record in records:
-            if record.kind == PIECE:
-                self._replay_piece(record)
-            elif record.kind == TOMBSTONE:
-                self._replay_tombstone(record)
-            elif record.kind == TORN:
-                self._bury(record.name, record.segment, record.sequence, 0)
-
-    def _replay_piece(self, record: Record) -> None:
-        run = self._writer.execute
-        name, sequence = record.name, record.sequence
-        grave = run("SELECT killer FROM temp.graves WHERE name = ? AND sequence > ?", (name, sequence)).fetchone()
-        if grave:
-            self._bury(name, record.segment, sequence, grave[0])
-            return
-        row = run("SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)).fetchone()
-        if row:
-            there = Place._make(row)
-            if there.sequence >= sequence:
-                if there.segment != record.segment:
-                    self._bury(name, record.segment, sequence, 0)
-                return
-            self._bury(name, there.segment, there.sequence, 0)
-            self._account(there.segment, -1, -there.length)
-        run(
-            "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?)",
-            (name, record.segment, record.offset, record.size, record.length, sequence),
-        )
-        self._account(record.segment, 1, record.length)
-
-    def _replay_tombstone(self, record: Record) -> None:
-        run = self._writer.execute
-        name, sequence = record.name, record.sequence
-        run(
-            "INSERT INTO temp.graves VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET sequence = excluded.sequence, killer = excluded.killer WHERE excluded.sequence > sequence",
-            (name, sequence, record.segment),
-        )
-        run("UPDATE dead SET killer = ? WHERE name = ? AND sequence < ?", (record.segment, name, sequence))
-        row = run(
-            "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ? AND sequence < ?",
-            (name, sequence),
-        ).fetchone()
-        if row:
-            there = Place._make(row)
-            self._bury(name, there.segment, there.sequence, record.segment)
-            self._account(there.segment, -1, -there.length)
-            run("DELETE FROM pieces WHERE name = ?", (name,))
-
-    def _bury(self, name: str, segment: int, sequence: int, killer: int) -> None:
-        self._writer.execute(
-            "INSERT INTO dead VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence)",
-            (name, segment, sequence, killer),
-        )
-
-    def _account(self, segment: int, pieces: int, live: int) -> None:
-        self._writer.execute(
+    def account(self, segment: int, pieces: int, live: int) -> None:
+        """Within a transaction: so many living pieces and bytes more in a segment."""
+        self.writer.execute(
             "UPDATE segments SET pieces = pieces + ?, live = live + ? WHERE id = ?", (pieces, live, segment)
         )
 
-    # Compaction
+    def checkpoint(self) -> None:
+        """Move the log into the database as far as readers allow; never waits for them."""
+        with mapped():
+            self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def tombstone_bytes(self) -> dict[int, int]:
-        """By segment: about how many bytes of tombstones are still needed there. Reads the whole table."""
-        with _mapped():
-            return dict(
-                self._writer.execute(
-                    "SELECT killer, sum(length(name) + 100) FROM dead WHERE killer <> segment GROUP BY killer"
-                ).fetchall()
-            )
-
-    def living(self, segment: int, records: Sequence[Record]) -> list[bool]:
-        """Which pieces among ``records`` the index places exactly there."""
-        with _mapped():
-            rows = self._writer.execute(
-                "SELECT name, offset FROM json_each(?) JOIN pieces ON name = value WHERE segment = ?",
-                (json.dumps([record.name for record in records]), segment),
-            ).fetchall()
-        there = dict(rows)
-        return [there.get(record.name) == record.offset for record in records]
-
-    def needed(self, segment: int, tombstones: Sequence[Record]) -> list[bool]:
-        """Which of this segment's tombstones kill a record of another segment that is still there."""
-        with _mapped():
-            rows = self._writer.execute(
-                "SELECT name, min(sequence) FROM json_each(?) JOIN dead ON name = value"
-                " WHERE segment <> ? GROUP BY name",
-                (json.dumps([record.name for record in tombstones]), segment),
-            ).fetchall()
-        first = dict(rows)
-        return [record.name in first and first[record.name] < record.sequence for record in tombstones]
-
-    def move(self, target: int, moved: Sequence[tuple[str, int, int, int, int]]) -> None:
-        """Within a transaction: pieces copied to another segment, each with its name, old segment, old offset,
-        new offset and sequence. One that was deleted meanwhile stays dead, and its copy is noted dead too.
-        """
-        run = self._writer.execute
-        for start in range(0, len(moved), _SLICE):
-            rows = json.dumps(moved[start : start + _SLICE])
-            run(
-                "UPDATE segments SET pieces = pieces - n, live = live - bytes"
-                " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes FROM json_each(?) JOIN pieces"
-                " ON name = value ->> 0 WHERE segment = value ->> 1 AND offset = value ->> 2 GROUP BY s) WHERE id = s",
-                (rows,),
-            )
-            run(
-                "UPDATE segments SET pieces = pieces + n, live = live + bytes"
-                " FROM (SELECT count(*) AS n, coalesce(sum(length), 0) AS bytes FROM json_each(?) JOIN pieces"
-                " ON name = value ->> 0 WHERE segment = value ->> 1 AND offset = value ->> 2) WHERE id = ?",
-                (rows, target),
-            )
-            run(
-                "UPDATE pieces SET segment = ?, offset = value ->> 3 FROM json_each(?)"
-                " WHERE name = value ->> 0 AND segment = value ->> 1 AND offset = value ->> 2",
-                (target, rows),
-            )
-            run(
-                "INSERT INTO dead SELECT value ->> 0, ?, value ->> 4, coalesce((SELECT killer FROM dead AS d"
-                " WHERE d.name = value ->> 0 AND d.segment = value ->> 1), 0) FROM json_each(?)"
-                " WHERE NOT EXISTS (SELECT 1 FROM pieces"
-                " WHERE name = value ->> 0 AND segment = ? AND offset = value ->> 3)"
-                " ON CONFLICT DO NOTHING",
-                (target, rows, target),
-            )
-
-    def forget(self, sources: Sequence[int], target: int) -> None:
-        """Within a transaction: segments about to be unlinked, and the one that took what lived in them (or 0).
-
-        Raises SegmentCorrupt if a piece is still said to lie in one of them: its record was not found there.
-        """
-        run = self._writer.execute
-        listed = json.dumps(sources)
-        (left,) = run(
-            "SELECT coalesce(sum(pieces), 0) FROM segments WHERE id IN (SELECT value FROM json_each(?))", (listed,)
-        ).fetchone()
-        if left:
-            raise SegmentCorrupt(f"{left} pieces were not found in segments {listed}")
-        run("DELETE FROM dead WHERE segment IN (SELECT value FROM json_each(?))", (listed,))
-        run("UPDATE dead SET killer = ? WHERE killer IN (SELECT value FROM json_each(?))", (target, listed))
-        run("DELETE FROM segments WHERE id IN (SELECT value FROM json_each(?))", (listed,))
-        run("INSERT INTO gone SELECT value FROM json_each(?)", (listed,))
-
-    def gone(self) -> set[int]:
-        """Segments that were unlinked, but may be there again."""
-        with _mapped():
-            return {segment for (segment,) in self._writer.execute("SELECT id FROM gone")}
-
-    def forget_gone(self) -> None:
-        """Within a transaction: their unlinking is durable."""
-        self._writer.execute("DELETE FROM gone")
+    def shrink(self) -> bool:
+        """Give some unused pages back if they are the greater part; True if there is more to give."""
+        with mapped():
+            (unused,) = self.writer.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self.writer.execute("PRAGMA page_count").fetchone()
+            if unused < _UNUSED_PAGES_MIN or 2 * unused < pages:
+                return False
+            self.writer.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True

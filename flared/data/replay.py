@@ -12,6 +12,7 @@ from itertools import islice
 
 from flared.data.disk import Disk
 from flared.data.index import Index, IndexCorrupt, Mark, SegmentRow
+from flared.data.index_replay import begin_replay, end_replay, forget_gone, gone_segments, replay_records
 from flared.data.record import BLOCK, TORN
 from flared.data.segment import Scan, Segment, Segments, torn
 from flared.errors import FlareError
@@ -52,7 +53,7 @@ class Replay:
         if not rows and segments.known:
             with index.transaction():
                 index.note({_REBUILDING: 1})
-        index.begin_replay()
+        begin_replay(index)
         marks = []
         for segment in tails:
             start = rows[segment.id].watermark if segment.id in rows else BLOCK
@@ -64,7 +65,7 @@ class Replay:
         with index.transaction():
             index.mark(marks)
             index.note({_REBUILDING: 0, **facts(segments.next_id, self.sequence)})
-        index.end_replay()
+        end_replay(index)
         index.checkpoint()
         self.pieces = sum(row.pieces for row in index.segments())
 
@@ -97,12 +98,12 @@ class Replay:
 
     def _remove_gone(self) -> None:
         """Unlink again what a power cut brought back."""
-        back = self.index.gone() & set(self._segments.known)
+        back = gone_segments(self.index) & set(self._segments.known)
         for segment in back:
             self._segments.remove(segment)
         self._segments.sync_directory()
         with self.index.transaction():
-            self.index.forget_gone()
+            forget_gone(self.index)
 
     def _settle_compactions(self, rows: dict[int, SegmentRow]) -> None:
         """A compacted segment that the index took over replaces its sources; one that was not finished goes.
@@ -132,7 +133,7 @@ class Replay:
                     for record in batch
                 ]
                 with self.index.transaction():
-                    self.index.replay(segment.id, believed)
+                    replay_records(self.index, believed)
                 self.records += len(batch)
                 self.sequence = max(self.sequence, *(record.sequence for record in batch), 0)
                 end = max((record.offset + record.length for record in believed if record.kind != TORN), default=end)
