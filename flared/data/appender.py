@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import trio
 
 from flared.background import Threads
 from flared.data.buffers import PieceBuffer
+from flared.data.changes import Change, Put
 from flared.data.disk import Buffer, File
 from flared.data.index import Mark, Place
-from flared.data.pieces import Piece
 from flared.data.record import ALIGNED, BLOCK, LARGE, Head, pack_piece, pack_tombstone, padding, record_length
 from flared.data.segment import GROUP_BYTES_MAX, Segment, Segments
 from flared.errors import Busy, Damaged, FlareError, VolumeFull
@@ -29,68 +29,6 @@ _ALLOCATE_BYTES = 64 * 1024 * 1024
 _GROUP_RECORDS_MAX = 1024
 _FAILURES_MAX = 3
 """Failed writes in a row after which the disk is taken for broken."""
-
-Answer = bool | FlareError
-_UNANSWERED = Busy("the volume stopped before this was durable")
-
-
-class Batch:
-    """The records of one call; the caller waits until every one of them has its answer."""
-
-    __slots__ = ("_owner", "answers", "done", "left")
-
-    def __init__(self, count: int) -> None:
-        self.answers: list[Answer] = [_UNANSWERED] * count
-        self.left = 0
-        self.done = trio.Event()
-        self._owner: trio.lowlevel.Task | None = None
-
-    def answer(self, number: int, answer: Answer) -> None:
-        self.answers[number] = answer
-        self.left -= 1
-        if not self.left:
-            self.finish()
-
-    def finish(self) -> None:
-        """Nothing more is answered: whoever waits goes on."""
-        self.done.set()
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            trio.lowlevel.reschedule(owner)
-
-    async def wait_whatever_comes(self) -> None:
-        """Until all is answered, also when cancelled. For one caller; a shielded scope costs 6 us more."""
-        if not self.done.is_set():
-            self._owner = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(_refuse_abort)
-
-
-def _refuse_abort(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
-
-
-class Put(NamedTuple):
-    """A record to append; ``payload`` is a PieceBuffer in a large segment."""
-
-    batch: Batch
-    number: int
-    name: str
-    piece: Piece
-    payload: Buffer | PieceBuffer
-    absent: bool
-    """Known not to be there; else the index is asked, in the thread that writes."""
-
-
-class Delete(NamedTuple):
-    """A tombstone to append, for the piece at ``victim``."""
-
-    batch: Batch
-    number: int
-    name: str
-    victim: Place
-
-
-Change = Put | Delete
 
 
 class Owner(Protocol):

@@ -16,8 +16,9 @@ import trio
 import xxhash
 
 from flared.background import Threads, Worker, WorkerRun, first_of
-from flared.data.appender import Answer, Appender, Batch, Change, Delete, Put
+from flared.data.appender import Appender
 from flared.data.buffers import PieceBuffer
+from flared.data.changes import Answer, Batch, Change, Delete, Put
 from flared.data.disk import Buffer, Disk
 from flared.data.identity import Identity, identity_path, join_cluster, load_identity
 from flared.data.index import IndexCorrupt, Mark, Place

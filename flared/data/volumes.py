@@ -18,8 +18,8 @@ from itertools import islice
 import trio
 
 from flared.background import Threads, WorkerThreads
-from flared.data.appender import Answer
 from flared.data.buffers import BufferPool, PieceBuffer
+from flared.data.changes import Answer
 from flared.data.compact import Compactor
 from flared.data.disk import Buffer, Disk, Lock, RealDisk
 from flared.data.identity import require_volume
