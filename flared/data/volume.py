@@ -78,6 +78,11 @@ class VolumeStatus:
     """The same for volumes that share one, and its capacity; 0 if nobody knows."""
 
 
+def find_reserve(wanted: int, capacity: int) -> int:
+    """The room that is held back for deletes: what the settings want, and on a small disk less."""
+    return min(wanted, capacity // 8)
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeThreads:
     """Writes have threads of their own, so that slow reads never delay a sync."""
@@ -431,7 +436,7 @@ class Volume:
         space = await self.threads.background.run(self.disk.space, self.path)
         self.capacity, self.file_system = space.capacity, space.file_system
         self.segment_size = max(_SEGMENT_MIN, min(self.settings.segment_size, space.capacity // 64))
-        self.reserve = min(self.settings.reserve, space.capacity // 8)
+        self.reserve = find_reserve(self.settings.reserve, space.capacity)
         unused = self._small.unused_bytes + self._large.unused_bytes
         self.free = space.free + unused - self.reserve
         self.used = sum(segment.allocated for segment in self.segments.known.values()) - unused

@@ -26,7 +26,7 @@ NETWORK_KINDS = {"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.sshfs
 RISKY_OPTIONS = ("nobarrier", "barrier=0", "data=writeback", "nolog", "norecovery")
 FREE_SHARE_MIN = 0.1
 INODES_SHARE_MIN = 0.05
-INODES_MIN = 1000
+INODES_MIN = 100
 BACKUP_SECONDS_MAX = 2 * 86400
 RESTARTS_MAX = 3
 OTHERS_READ, OTHERS_WRITE, GROUP_READ, GROUP_WRITE = 0o004, 0o002, 0o040, 0o020
@@ -107,22 +107,21 @@ def check_presence(host: Host) -> list[Trouble] | None:
     troubles = []
     for place in host.places:
         path, file = _word(place.path), _word(place.file)
+        new = f"flared prepare --new {path} {file}"
         if place.unmounted:
-            cause = f"{place.path} lies on {place.unmounted}, which /etc/fstab knows and which is not mounted"
+            lies = "" if place.path == place.unmounted else f"lies on {place.unmounted}, which "
+            cause = f"{place.path} {lies}is in /etc/fstab and not mounted"
             troubles.append(Trouble(Severity.CRITICAL, cause, f"mount {_word(place.unmounted)}"))
         elif place.is_hidden:
             cause = f"{place.path}: {place.obstacle}"
             troubles.append(Trouble(Severity.WARNING, cause, "sudo flared doctor"))
         elif not place.exists and not place.made_at_start:
             cause = f"{place.path} is missing, so its node does not start"
-            troubles.append(Trouble(Severity.CRITICAL, cause, f"flared prepare {file}"))
+            command = f"findmnt {path}; if the disk is new: {new}" if place.is_volume else f"flared prepare {file}"
+            troubles.append(Trouble(Severity.CRITICAL, cause, command))
         elif place.is_volume and not place.marked and not place.made_at_start:
             cause = f"{place.path} holds no volume: its disk is not mounted, or new and not prepared"
-            troubles.append(
-                Trouble(
-                    Severity.CRITICAL, cause, f"findmnt {path}; if the disk is new: flared prepare --new {path} {file}"
-                )
-            )
+            troubles.append(Trouble(Severity.CRITICAL, cause, f"findmnt {path}; if the disk is new: {new}"))
     return troubles if host.places else None
 
 
@@ -175,23 +174,29 @@ def check_options(host: Host) -> list[Trouble] | None:
             troubles.append(Trouble(Severity.CRITICAL, cause, f"dmesg | grep -i error; mount -o remount,rw {point}"))
         for option in RISKY_OPTIONS:
             if option in options:
-                cause = f"{place.path} is mounted with {option}: a power cut may lose what was synced"
-                command = f"take {option} out of /etc/fstab; umount {point} && mount {point}"
-                troubles.append(Trouble(Severity.CRITICAL, cause, command))
+                cause = (
+                    f"{place.path} is mounted with {option}: a power cut may lose what was synced; "
+                    "take it out of /etc/fstab and mount it anew"
+                )
+                troubles.append(Trouble(Severity.CRITICAL, cause, _mount_anew(place, point)))
     return troubles if _mounted(host) else None
 
 
 def check_syncs(host: Host) -> list[Trouble] | None:
     """Whether a sync reaches the disk, as far as its speed tells."""
     places = [place for place in host.places if place.exists and not place.is_hidden]
-    measured = [place for place, kind in _mounted(host) if kind not in MEMORY_KINDS and place in places]
+    measured = [
+        place
+        for place in places
+        if place.mount and place.mount.kind not in MEMORY_KINDS and "ro" not in place.mount.options
+    ]
     troubles = []
     for place in measured:
         if place.sync_seconds is None:
             cause = f"{place.path}: syncs cannot be measured: {place.obstacle}"
             troubles.append(Trouble(Severity.WARNING, cause, "sudo flared doctor"))
         elif place.sync_seconds < SYNC_SECONDS_MIN:
-            cause = f"{place.path}: a sync takes {place.sync_seconds * 1e6:.0f} µs: it does not reach the disk"
+            cause = f"{place.path}: a sync takes {place.sync_seconds * 1e6:.1f} µs: it does not reach the disk"
             command = "lsblk -o NAME,MODEL,TRAN; on a virtual machine: its disk's cache mode, which must honour flushes"
             troubles.append(Trouble(Severity.CRITICAL, cause, command))
         elif place.sync_seconds > SYNC_SECONDS_MAX:
@@ -204,7 +209,7 @@ def check_room(host: Host) -> list[Trouble] | None:
     places = [place for place in host.places if place.capacity]
     troubles = []
     for place in places:
-        free = f"{place.free / 1024**3:.1f} GiB of {place.capacity / 1024**3:.1f} GiB"
+        free = f"{_size(place.free)} of {_size(place.capacity)}"
         if place.free <= place.reserve:
             cause = f"{place.path} is full: {free} free, which it keeps back for deletes"
             troubles.append(Trouble(Severity.CRITICAL, cause, f"du -xhd1 {_word(place.path)}"))
@@ -279,9 +284,10 @@ def check_backup(host: Host) -> list[Trouble] | None:
     if age is not None and age <= BACKUP_SECONDS_MAX:
         return []
     timer = _word(f"flared-backup@{apis[0].file.stem}.timer")
+    service = _word(f"flared-backup@{apis[0].file.stem}.service")
     what = "there is no backup of the metadata" if age is None else f"the newest backup is {age / 86400:.0f} days old"
     cause = f"{what}: without it, losing {apis[0].places[0].path} is losing every object"
-    return [Trouble(Severity.WARNING, cause, f"systemctl enable --now {timer}; systemctl status {timer}")]
+    return [Trouble(Severity.WARNING, cause, f"systemctl enable --now {timer}; systemctl start {service}")]
 
 
 CHECKS: Sequence[Check[Host]] = (
@@ -302,6 +308,23 @@ CHECKS: Sequence[Check[Host]] = (
     Check("F303", "the clock is kept right", check_clock),
     Check("F304", "there is a fresh backup of the metadata", check_backup),
 )
+
+
+def _mount_anew(place: Place, point: str) -> str:
+    node = f"flared@{place.file.stem}" if _is_ours(place.file) else ""
+    stop, start = (
+        (
+            f"systemctl stop {_word(node)}.socket {_word(node)}; ",
+            f"; systemctl start {_word(node)}.socket {_word(node)}",
+        )
+        if node
+        else ("", "")
+    )
+    return f"editor /etc/fstab; {stop}umount {point} && mount {point}{start}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.0f} MiB"
 
 
 def _mounted(host: Host) -> list[tuple[Place, str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from flared.doctor.checks import CHECKS
@@ -22,10 +24,18 @@ def run_doctor(files: Sequence[Path], *, as_json: bool) -> int:
     """Look at the nodes of these TOML files, or of all in /etc/flare; the severity of the worst finding."""
     findings = diagnose(CHECKS, gather(files or default_files()))
     if as_json:
-        for finding in findings:
-            print(json.dumps(finding.record()))
+        lines = [json.dumps(finding.record()) for finding in findings]
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_MAX
-        for line in screen(findings, min(width, WIDTH_MAX)):
-            print(line)
+        lines = screen(findings, min(width, WIDTH_MAX))
+    _print(lines)
     return int(worst(findings))
+
+
+def _print(lines: Sequence[str]) -> None:
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths and signs that the locale has not
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:  # a reader that has enough is no trouble; the interpreter's last flush must not be one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -23,6 +23,7 @@ from flared import units
 from flared.config import ApiConfig, Config, DataConfig, load_config
 from flared.data.disk import RealDisk
 from flared.data.identity import require_volume
+from flared.data.volume import find_reserve
 from flared.doctor.facts import Access, Host, Mount, Node, Package, Place, Unit
 from flared.errors import ConfigError, FlareError
 from flared.init import STATE
@@ -95,7 +96,7 @@ def _stale(config: Config, file: Path) -> list[str]:
 def _place(path: Path, file: Path, config: Config) -> Place:
     place = Place(path, file, is_volume=False, unmounted=find_unmounted(path))
     if isinstance(config, DataConfig):
-        place = replace(place, is_volume=True, made_at_start=config.new_volumes, reserve=config.reserve)
+        place = replace(place, is_volume=True, made_at_start=config.new_volumes)
     try:
         seen, space = path.stat(), os.statvfs(path)
         marked = not place.is_volume or bool(_is_volume(path))
@@ -104,12 +105,14 @@ def _place(path: Path, file: Path, config: Config) -> Place:
     except OSError as error:
         return replace(place, is_hidden=True, obstacle=f"{_user(os.geteuid())} may not look: {error.strerror}")
     sync_seconds, obstacle = _measure(path)
+    capacity = space.f_blocks * space.f_frsize
     return replace(
         place,
         marked=marked,
         mount=find_mount(_read(MOUNTS), path.resolve()),
         device=_disk(seen.st_dev),
-        capacity=space.f_blocks * space.f_frsize,
+        capacity=capacity,
+        reserve=find_reserve(config.reserve, capacity) if isinstance(config, DataConfig) else 0,
         free=space.f_bavail * space.f_frsize,
         inodes=space.f_files,
         inodes_free=space.f_favail,

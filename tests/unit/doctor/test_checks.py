@@ -93,7 +93,7 @@ def test_a_sound_host_has_every_check_well() -> None:
         ("F204", CRITICAL, "read-only", mount("ext4", "ro")),
         ("F204", CRITICAL, "nobarrier", mount("ext4", "rw", "nobarrier")),
         ("F204", CRITICAL, "data=writeback", mount("ext4", "rw", "data=writeback")),
-        ("F205", CRITICAL, "5 µs", place(sync_seconds=5e-6)),
+        ("F205", CRITICAL, "5.0 µs", place(sync_seconds=5e-6)),
         ("F205", WARNING, "300 ms", place(sync_seconds=0.3)),
         ("F205", WARNING, "permission denied", place(sync_seconds=None, obstacle="permission denied")),
         ("F206", CRITICAL, "is full", place(free=GIB)),
@@ -116,6 +116,11 @@ def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, 
     assert [(finding.code, finding.severity) for finding in found] == [(code, severity)]
     assert word in found[0].cause
     assert found[0].command
+
+
+def test_what_is_read_only_is_told_once() -> None:
+    host = place(mount=Mount("/srv/a", "ext4", frozenset({"ro"})), sync_seconds=None, obstacle="read-only file system")
+    assert [finding.code for finding in troubles(host)] == ["F204"]
 
 
 def test_what_is_in_memory_has_no_sync_to_measure() -> None:
