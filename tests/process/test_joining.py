@@ -88,7 +88,7 @@ def test_tokens_that_open_nothing_are_told_in_a_sentence(cluster: Cluster, direc
     (port,) = free_ports(1)
     for api, word in (
         (f"http://127.0.0.1:{port}", "no api node answers"),
-        (f"http://127.0.0.1:{cluster.daemons['data1'].port}", "wants 'Authorization"),
+        (f"http://127.0.0.1:{cluster.daemons['data1'].port}", "this is data node data1"),
     ):
         told = init_data(place, "--join", bound, "--api", api, code=1).stderr
         assert word in told
