@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "local":
             return local(options)
         if options.command == "demo":
-            from flared.demo import run_demo
+            from flared.demo.command import run_demo
 
             return run_demo(options.files, options.keep)
     except KeyboardInterrupt:

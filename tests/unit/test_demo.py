@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flared.demo import Failed, check_files, count_text, name_uploads, same_bytes
+from flared.demo.failed import Failed
+from flared.demo.files import check_files, count_text, name_uploads, same_bytes
 
 
 def test_files_of_one_name_get_keys_of_their_own(tmp_path: Path) -> None:
