@@ -118,6 +118,17 @@ class Node(NamedTuple):
     state_since_seconds: float | None
     volumes: tuple[NodeVolume, ...]
     advice: tuple[str, ...]
+    removal_share: float = 0.0
+    """How many of the chunk records were looked at, while it is being removed."""
+    removal_waiting: int = 0
+
+
+class RemovalCost(NamedTuple):
+    """What counts on a node that is away."""
+
+    waiting: int
+    unreadable: int
+    complete: bool
 
 
 class FailureCost(NamedTuple):
@@ -236,6 +247,12 @@ def parse_invite(answer: object) -> Invite:
     return Invite(identity, float(expires), *texts)
 
 
+def parse_removal(answer: object) -> RemovalCost:
+    """Raises Refusal if this is no such answer."""
+    fields = _fields(answer)
+    return RemovalCost(_number(fields, "waiting"), _number(fields, "unreadable"), fields.get("complete") is True)
+
+
 def parse_time(value: object) -> float:
     """Seconds since 1970 from the API's time (ISO 8601) or an HTTP date; 0 if it is neither."""
     text = str(value)
@@ -294,6 +311,7 @@ def _parse_chunk(fields: dict[str, object]) -> Chunk:
 
 
 def _parse_node(fields: dict[str, object]) -> Node:
+    removal = _fields(fields.get("removal") or {})
     return Node(
         name=str(fields.get("name") or ""),
         role=str(fields.get("role") or ""),
@@ -308,6 +326,8 @@ def _parse_node(fields: dict[str, object]) -> Node:
         state_since_seconds=_seconds(fields, "state_since_seconds"),
         volumes=tuple(_parse_volume(_fields(item)) for item in _items(fields, "volumes")),
         advice=tuple(map(str, _items(fields, "advice"))),
+        removal_share=_seconds(removal, "share") or 0.0,
+        removal_waiting=_count(removal, "waiting"),
     )
 
 

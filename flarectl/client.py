@@ -22,6 +22,7 @@ from flarectl.answers import (
     Listing,
     ObjectInfo,
     PutResult,
+    RemovalCost,
     Status,
     parse_buckets,
     parse_chunks,
@@ -30,6 +31,7 @@ from flarectl.answers import (
     parse_invite,
     parse_listing,
     parse_put,
+    parse_removal,
     parse_status,
 )
 from flarectl.calls import REQUEST_FIELD, new_request_id
@@ -170,6 +172,20 @@ class Client:
     def failure_cost(self, node: str) -> FailureCost:
         """What a failure of this data node would cost; may take a quarter of a minute."""
         return parse_failure(self._read("/cluster/failure", {"node": node}))
+
+    def removal_cost(self, node: str) -> RemovalCost:
+        """What still counts on this data node, which is away; may take a quarter of a minute."""
+        return parse_removal(self._read("/cluster/node", {"node": node}))
+
+    def remove_node(self, node: str, *, force: bool) -> str:
+        """Have a data node taken away that is gone: ``removing`` or ``removed``. Refusal while it is needed."""
+        params = {"node": node} | ({"force": "1"} if force else {})
+        answer = self._checked(self._send("DELETE", "/cluster/node", params)).decode()
+        return str(answer.get("state")) if isinstance(answer, dict) else ""
+
+    def readmit_node(self, node: str) -> None:
+        """Let a removed data node return. Refusal if none of this name was removed."""
+        self._checked(self._send("PUT", "/cluster/node", {"node": node}))
 
     def invite(self, secret: bytes, *, node: str, valid_seconds: int) -> Invite:
         """Have the api node let one host in, once: any, or one whose node has this name."""

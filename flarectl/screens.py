@@ -40,6 +40,7 @@ _STYLES = {
     "suspect": "bold magenta",
     "full": "bold magenta",
     "draining": "magenta",
+    "removing": "magenta",
     "empty": "magenta",
     "down": "bold red",
     "warning": "bold magenta",
@@ -121,6 +122,27 @@ def show_findings(findings: Sequence[Finding]) -> None:
         text.stylize(_STYLES.get(word, ""), 0, len(word))
         lines.append(text)
     _print(console, lines)
+
+
+class Waiting:
+    """One line about what is waited for, on a terminal; nowhere else."""
+
+    def __init__(self, text: str) -> None:
+        visible = is_terminal(sys.stderr)
+        self._status = make_console(stderr=True).status(harmless(text)) if visible else None
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def show(self, text: str) -> None:
+        if self._status:
+            self._status.update(harmless(text))
 
 
 class StatusWatch:

@@ -234,6 +234,7 @@ def _build_server(
         obstacle=lambda: obstacle(store, membership),
         without=lambda node: obstacle_without(store, membership, upkeep, node),
         failure=lambda node: find_failure_cost(store, node),
+        removal=upkeep.removal,
         metrics=metrics,
     )
     joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})

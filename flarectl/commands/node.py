@@ -1,4 +1,4 @@
-"""flarectl node ls | show | invite"""
+"""flarectl node ls | show | invite | rm | add"""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import typer
 
 from flarectl import options
+from flarectl.commands import removal
 from flarectl.lean import LeanCommand, LeanGroup
 
 if TYPE_CHECKING:
     from flarectl.answers import FailureCost, Invite, Node
     from flarectl.client import Client
 
-app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="List the nodes, tell about one, let one in.")
+app = typer.Typer(
+    cls=LeanGroup, no_args_is_help=True, help="List the nodes, tell about one, let one in, take one away."
+)
 NAME = typer.Argument(..., metavar="NODE", show_default=False)
 ONLY = typer.Option("", "--name", metavar="NODE", show_default=False, help="Only for the node of this name.")
 VALID = typer.Option("1h", "--valid", metavar="TIME", help="How long the token is good: such as 30min, 12h, 7d.")
@@ -79,6 +82,10 @@ def invite(
             return _show_invite(made, token, apis)
         record = {"token": token, "api": apis, "node": made.node or None, "cluster": made.cluster}
         render.say_json(record | {"expires": render.json_time(made.expires)})
+
+
+app.command("rm", cls=LeanCommand)(removal.rm)
+app.command("add", cls=LeanCommand)(removal.add)
 
 
 def _show_invite(made: Invite, token: str, apis: tuple[str, ...]) -> None:

@@ -25,6 +25,8 @@ OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat", "/cluster/join"})
 """Health tells nothing; a heartbeat and a host that joins have checks of their own."""
 
 LOOPBACK = ("127.", "[::1]:")
+NODE = "/cluster/node"
+"""Nodes come and go by the operator's word alone, whatever everybody may do with objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Door:
 
     def admits(self, method: str, path: str, peer: str, authorization: str | None) -> bool:
         """Whether this call may be made. ``peer`` is an IP address and port."""
-        if peer.startswith(LOOPBACK) or method in self.anonymous or path in OPEN_PATHS:
+        if peer.startswith(LOOPBACK) or path in OPEN_PATHS:
+            return True
+        if method in self.anonymous and (path != NODE or method in ANONYMOUS["read"]):
             return True
         return self.keyring.admits(authorization, API_AUDIENCE)

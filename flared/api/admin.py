@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,20 @@ from flared import __version__
 from flared.access.door import LOOPBACK
 from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import JSON, RETRY_AFTER_SECONDS
-from flared.errors import BadRequest, Busy, Unauthenticated
+from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
 from flared.http.messages import Reply, Request
 from flared.http.routes import parse_query
 from flared.metrics import Durations, Metric, render_metrics
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.removal import about_cost, obstacle_to_removal
 from flared.upkeep.status import advise
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
     from flared.upkeep.membership import Member, Membership
-    from flared.upkeep.status import ClusterStatus, FailedVolume
+    from flared.upkeep.removal import Removal
+    from flared.upkeep.status import ClusterStatus
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
@@ -45,6 +48,7 @@ class Admin:
         obstacle: Callable[[], str],
         without: Callable[[str], str],
         failure: Callable[[NodeName], Awaitable[FailureCost]],
+        removal: Removal,
         metrics: Callable[[], Iterable[Metric | Durations]],
     ) -> None:
         self._membership = membership
@@ -53,6 +57,7 @@ class Admin:
         self._obstacle = obstacle
         self._without = without
         self._failure = failure
+        self._removal = removal
         self._counting = trio.Lock()
         self._metrics = metrics
 
@@ -61,6 +66,7 @@ class Admin:
         return {
             "/status": {"GET": self.status, "HEAD": self.status},
             "/cluster/failure": {"GET": self.failure},
+            "/cluster/node": {"GET": self.removal_cost, "DELETE": self.remove_node, "PUT": self.readmit_node},
             "/healthz": {"GET": self.health, "HEAD": self.health},
             "/readyz": {"GET": self.ready, "HEAD": self.ready},
             "/metrics": {"GET": self.metrics, "HEAD": self.metrics},
@@ -87,18 +93,68 @@ class Admin:
 
     async def failure(self, request: Request, reply: Reply) -> None:
         """What a failure of ``?node=NODE`` would cost: a scan of all chunk records, one at a time."""
-        node = parse_node(parse_query(request.query).get("node", ""))
-        if node not in {member.record.name for member in self._membership.members()}:
-            raise BadRequest(f"there is no data node {node} in this cluster")
+        node = self._member(request).record.name
+        async with self._turn():
+            cost = await self._failure(node)
+        await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
+
+    async def removal_cost(self, request: Request, reply: Reply) -> None:
+        """What still counts on ``?node=NODE``, which is away: a scan like that of ``failure``."""
+        member = self._member(request)
+        async with self._turn():
+            cost = await self._removal.cost(member.record.name)
+        await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
+
+    async def remove_node(self, request: Request, reply: Reply) -> None:
+        """Take ``?node=NODE`` away for good. Refused while it lives; unless ``force=1`` also while anything counts on
+        it."""
+        query = parse_query(request.query)
+        name = parse_node(query.get("node", ""))
+        forced = query.get("force", "") == "1"
+        known = name in {member.record.name for member in self._membership.members()}
+        if not known and await self._membership.was_removed(name):
+            return await _send_removal(reply, 200, name, "removed")
+        member = self._member(request)
+        if not forced and member.record.wish == "remove":
+            return await _send_removal(reply, 202, name, "removing")
+        obstacle = obstacle_to_removal(member, self._membership.repair_after_seconds, forced=forced)
+        if not obstacle and not forced:
+            async with self._turn():
+                obstacle = about_cost(await self._removal.cost(name))
+        if obstacle:
+            raise Conflict(obstacle)
+        await self._membership.begin_removal(name, forced=forced)
+        self._removal.wake()
+        return await _send_removal(reply, 202, name, "removing")
+
+    async def readmit_node(self, request: Request, reply: Reply) -> None:
+        """Let ``?node=NODE`` return, which was removed or is being removed."""
+        name = parse_node(parse_query(request.query).get("node", ""))
+        known = name in {member.record.name for member in self._membership.members()}
+        if not await self._membership.readmit(name) and not known:
+            raise BadRequest(
+                f"no node {name} was removed from this cluster; a new one needs no permission to come back"
+            )
+        await _send_removal(reply, 200, name, "welcome")
+
+    def _member(self, request: Request) -> Member:
+        name = parse_node(parse_query(request.query).get("node", ""))
+        for member in self._membership.members():
+            if member.record.name == name:
+                return member
+        raise BadRequest(f"there is no data node {name} in this cluster")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One count in the records of all chunks at a time."""
         try:
             self._counting.acquire_nowait()
         except trio.WouldBlock:
             raise Busy("another count of this kind is under way") from None
         try:
-            cost = await self._failure(node)
+            yield
         finally:
             self._counting.release()
-        await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
 
     async def metrics(self, request: Request, reply: Reply) -> None:
         if not request.peer.startswith(LOOPBACK):
@@ -115,6 +171,10 @@ class Admin:
             raise BadRequest("a heartbeat is a JSON object") from None
         await self._membership.heard(parse_heartbeat(data, time.time()))
         await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")
+
+
+async def _send_removal(reply: Reply, status: int, name: NodeName, state: str) -> None:
+    await reply.send(status, JSON, json.dumps({"node": name, "state": state}).encode() + b"\n")
 
 
 def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[str, object]:
@@ -134,25 +194,25 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "exact": totals.exact,
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
-        "nodes": [ours, *(describe_member(member, status.failed_volumes) for member in status.members)],
+        "nodes": [ours, *(describe_member(member, status) for member in status.members)],
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),
         "reconcile": asdict(status.reconcile),
     }
 
 
-def describe_member(member: Member, failed_volumes: Iterable[FailedVolume]) -> dict[str, object]:
+def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
     """A data node in the answer of /status; what only its heartbeat tells is empty until it was heard."""
     heartbeat, seen = member.heartbeat, member.last_seen_seconds
     repairs = {
         volume.path: {"repair": volume.repair, "repaired": volume.repaired}
-        for volume in failed_volumes
+        for volume in status.failed_volumes
         if volume.node == member.record.name
     }
     return {
         "name": member.record.name,
         "role": "data",
-        "state": member.state.value,
+        "state": "removing" if member.record.wish == "remove" else member.state.value,
         "state_since_seconds": round(member.state_seconds, 1),
         "zone": member.record.zone,
         "address": member.record.address,
@@ -164,4 +224,5 @@ def describe_member(member: Member, failed_volumes: Iterable[FailedVolume]) -> d
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],
         "advice": advise(member),
+        "removal": asdict(removal) if (removal := status.removals.get(member.record.name)) else None,
     }

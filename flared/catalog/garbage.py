@@ -26,6 +26,9 @@ CHUNK: Kind = "chunk"
 CONDEMNED: Kind = "condemned"
 _KINDS = {kind: kind for kind in get_args(Kind)}
 
+_EVER_MS = 10**15 - 2
+"""The last moment that a key can tell."""
+
 Pieces = tuple[tuple[int, NodeName], ...]
 """(piece number, the node that may hold it)"""
 
@@ -113,6 +116,12 @@ async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None
     if after is not None:
         start = keys.after(after.key)
     return await scan_readable(kv, start, end, limit, decode)
+
+
+async def list_condemned(kv: KV, after: Garbage | None, limit: int) -> tuple[list[Garbage], Garbage | None]:
+    """Condemned items, due or not, of a page beyond ``after``; and the ``after`` of the next page, None at the end."""
+    page = await take_due(kv, _EVER_MS, limit, after)
+    return [item for item in page if item.kind == CONDEMNED], page[-1] if len(page) == limit else None
 
 
 def decode(key: bytes, value: bytes) -> Garbage:

@@ -1,9 +1,12 @@
-"""Nodes: who they are and what the operator wants of them. Whether they live is no record (``upkeep.membership``)."""
+"""Nodes: who they are and what the operator wants of them. Whether they live is no record (``upkeep.membership``).
+
+A node that was removed leaves the key ``removed/{node}``, by which its old volumes are known when they turn up again.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 Wish = Literal["stay", "drain", "remove"]
 _WISHES = {wish: wish for wish in get_args(Wish)}
+VOLUMES_MAX = 1024
+"""Ids of volumes remembered of one node, the newest: four times as many as a node may have at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,18 @@ class NodeRecord:
     capacity: int
     """Bytes: its weight on the ring."""
     wish: Wish = "stay"
+    forced: bool = False
+    """To be removed even if that loses the last copies of something."""
+    volumes: tuple[str, ...] = ()
+    """Ids of the volumes that it has, and had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What is remembered of a node that was taken away."""
+
+    at_ms: int
+    volumes: tuple[str, ...]
 
 
 async def list_nodes(kv: KV, limit: int = 10_000) -> list[NodeRecord]:
@@ -40,18 +57,51 @@ def read_node(look: Snapshot, name: NodeName) -> NodeRecord | None:
 
 
 def put_node(tx: Transaction, node: NodeRecord) -> None:
-    fields = {"a": node.address, "z": node.zone, "c": node.capacity, "w": node.wish}
+    fields: dict[str, object] = {"a": node.address, "z": node.zone, "c": node.capacity, "w": node.wish}
+    if node.forced:
+        fields["f"] = 1
+    if node.volumes:
+        fields["v"] = node.volumes[:VOLUMES_MAX]
     tx.put(keys.node(node.name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 
-def remove_node(tx: Transaction, name: NodeName) -> None:
+def remove_node(tx: Transaction, name: NodeName, at_ms: int) -> None:
+    """The node is no more; its volumes are remembered."""
+    node, before = read_node(tx, name), read_removed(tx, name)
+    volumes = (*(node.volumes if node else ()), *(before.volumes if before else ()))
+    fields = {"t": at_ms, "v": tuple(dict.fromkeys(volumes))[:VOLUMES_MAX]}
     tx.delete(keys.node(name))
+    tx.put(keys.removed(name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
+
+
+def read_removed(look: Snapshot, name: NodeName) -> Removed | None:
+    value = look.get(keys.removed(name))
+    if value is None:
+        return None
+    try:
+        fields = parse(text_of(value), 1)[0]
+        return Removed(fields["t"], tuple(fields["v"]))
+    except UNDECODABLE as error:
+        raise corrupt(f"the removed node {name}", error) from error
+
+
+def readmit_node(tx: Transaction, name: NodeName) -> bool:
+    """Call off the removal of a node, under way or done; whether there was one."""
+    node = read_node(tx, name)
+    if node is not None and node.wish == "remove":
+        put_node(tx, replace(node, wish="stay", forced=False))
+        return True
+    gone = read_removed(tx, name) is not None
+    tx.delete(keys.removed(name))
+    return gone
 
 
 def decode(name: NodeName, value: bytes) -> NodeRecord:
     """Raises ManifestCorrupt."""
     try:
         fields = parse(text_of(value), 1)[0]
-        return NodeRecord(name, fields["a"], fields["z"], fields["c"], _WISHES[fields["w"]])
+        volumes = tuple(map(str, fields.get("v", ())))
+        wish = _WISHES[fields["w"]]
+        return NodeRecord(name, fields["a"], fields["z"], fields["c"], wish, bool(fields.get("f")), volumes)
     except UNDECODABLE as error:
         raise corrupt(f"the node {name}", error) from error

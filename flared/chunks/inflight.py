@@ -52,6 +52,10 @@ class InFlight:
     def writes(self, chunk: ChunkId) -> bool:
         return chunk in self._writing
 
+    def writing(self) -> frozenset[ChunkId]:
+        """All of them, now."""
+        return frozenset(self._writing)
+
     def begin_read(self, names: list[str]) -> None:
         """Chunk ids or extent ids that a reader holds a manifest of."""
         reading = self._reading

@@ -67,6 +67,10 @@ def invite(invite: str) -> bytes:
     return b"invite/" + invite.encode()
 
 
+def removed(name: str) -> bytes:
+    return b"removed/" + name.encode()
+
+
 def under(prefix: bytes) -> Range:
     """Every key that begins with ``prefix``, which may not be empty nor end in the byte 255 (UTF-8 never does)."""
     return Range(prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))

@@ -5,23 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
-from flared.catalog.chunks import ChunkRecord, list_chunks
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import NodeState
+from flared.upkeep.survey import visit_chunks
 
 if TYPE_CHECKING:
-    from flared.names import ChunkId, NodeName
+    from flared.catalog.chunks import ChunkRecord
+    from flared.names import NodeName
     from flared.objects.store import Store
     from flared.upkeep.membership import Member, Membership
     from flared.upkeep.workers import Upkeep
-
-PAGE = 500
-REST = 1.0
-"""The scan rests as long as it works: clients go first."""
-SCAN_SECONDS = 15.0
-"""After this the numbers so far are the answer, and say so."""
 
 AWAY = (NodeState.SUSPECT, NodeState.OFFLINE)
 
@@ -59,8 +52,12 @@ def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node:
 
 
 def _trouble(member: Member, upkeep: Upkeep) -> str:
-    """What keeps this node from standing in for another one. A volume whose pieces are known to be missing does not:
-    what of them is not made again yet waits for repair."""
+    """What keeps this node from standing in for another one; one that is being removed is not to.
+
+    A volume whose pieces are known to be missing does not: what of them is not made again yet waits for repair.
+    """
+    if member.record.wish == "remove":
+        return ""
     if member.state in AWAY:
         return f"node {member.record.name} is {member.state.value}"
     volumes = member.heartbeat.volumes if member.heartbeat else ()
@@ -81,25 +78,18 @@ def _about_repair(upkeep: Upkeep) -> str:
 async def find_failure_cost(store: Store, node: NodeName) -> FailureCost:
     """Count in the records of all chunks what depends on ``node``."""
     chunks = below_quorum = unreadable = 0
-    after: ChunkId | None = None
-    deadline = trio.current_time() + SCAN_SECONDS
-    while True:
-        started = trio.current_time()
-        page = await list_chunks(store.kv, after, PAGE)
-        for record in page:
-            left = pieces_left(store, record, node)
-            if left is not None:
-                scheme = parse_scheme(record.scheme)
-                chunks += 1
-                below_quorum += left < scheme.quorum
-                unreadable += left < scheme.needed
-        if len(page) < PAGE:
-            return FailureCost(node, chunks, below_quorum, unreadable, complete=True)
-        now = trio.current_time()
-        if now >= deadline:
-            return FailureCost(node, chunks, below_quorum, unreadable, complete=False)
-        after = page[-1].id
-        await trio.sleep(REST * (now - started))
+
+    def visit(record: ChunkRecord) -> None:
+        nonlocal chunks, below_quorum, unreadable
+        left = pieces_left(store, record, node)
+        if left is not None:
+            scheme = parse_scheme(record.scheme)
+            chunks += 1
+            below_quorum += left < scheme.quorum
+            unreadable += left < scheme.needed
+
+    complete = await visit_chunks(store, visit)
+    return FailureCost(node, chunks, below_quorum, unreadable, complete=complete)
 
 
 def pieces_left(store: Store, record: ChunkRecord, node: NodeName) -> int | None:

@@ -154,8 +154,8 @@ class Heal:
     async def _repair(self, chunk: ChunkId) -> bool:
         """Write the missing pieces of one chunk where they can be; whether none is missing after."""
         record = await find_chunk(self._store.kv, chunk)
-        if record is None or not record.missing:
-            return True
+        if record is None or not record.missing or not record.references:
+            return True  # what is deleted only waits for its grace
         nodes = self._store.chunks.nodes
         in_flight = self._store.chunks.in_flight
         targets = choose_targets(self._store, record)

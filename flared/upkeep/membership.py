@@ -7,12 +7,22 @@ the rest of the api role sees of it.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from flared.catalog.nodes import NodeRecord, list_nodes, put_node
+from flared.catalog.nodes import (
+    VOLUMES_MAX,
+    NodeRecord,
+    list_nodes,
+    put_node,
+    read_node,
+    read_removed,
+    readmit_node,
+    remove_node,
+)
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState, Sighting, decide_state
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flared.chunks.damage import DamageList
-    from flared.meta.kv import KV
+    from flared.meta.kv import KV, Transaction
     from flared.upkeep.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
@@ -69,6 +79,8 @@ class _Known:
     def __init__(self, record: NodeRecord, remote: Remote) -> None:
         self.record = record
         self.remote = remote
+        self.life = trio.CancelScope()
+        """Of its connections."""
         self.heartbeat: Heartbeat | None = None
         self.last_heard: float | None = None
         self.state = NodeState.SUSPECT
@@ -96,6 +108,8 @@ class Membership:
         self._started = 0.0
         self._nursery: trio.Nursery | None = None
         self._listeners: list[Callable[[NodeName, NodeState], None]] = []
+        self._refused: dict[NodeName, str] = {}
+        """What was said to nodes that are not wanted, so that it is logged once."""
 
     def subscribe(self, listener: Callable[[NodeName, NodeState], None]) -> None:
         """Call ``listener`` on every change of state, and with ONLINE when a node comes back with a new instance."""
@@ -132,14 +146,27 @@ class Membership:
     async def heard(self, heartbeat: Heartbeat) -> None:
         """Take a node's word for where it is and what it has.
 
-        Raises Conflict when it belongs to another cluster or its name is taken by a node that is alive.
+        Raises Conflict when it belongs to another cluster, was removed, or its name is taken by a node that is alive.
         """
+        try:
+            await self._hear(heartbeat)
+        except Conflict as error:
+            if self._refused.get(heartbeat.name) != str(error):
+                log.warning("event=node_refused node=%s message=%r", heartbeat.name, str(error))
+                if len(self._refused) < NODES_MAX:
+                    self._refused[heartbeat.name] = str(error)
+            raise
+        self._refused.pop(heartbeat.name, None)
+
+    async def _hear(self, heartbeat: Heartbeat) -> None:
         if heartbeat.cluster is not None and heartbeat.cluster != self.cluster:
             raise Conflict(
                 f"node {heartbeat.name} belongs to cluster {heartbeat.cluster}, this is cluster {self.cluster}: "
                 "its volumes hold another cluster's data"
             )
         known = self._known.get(heartbeat.name)
+        if known is not None and known.record.wish == "remove":
+            raise Conflict(_being_removed(heartbeat.name))
         if known is None or _differs(known.record, heartbeat):
             known = await self._record(heartbeat, known)
         restarted = known.heartbeat is not None and known.heartbeat.instance != heartbeat.instance
@@ -177,13 +204,61 @@ class Membership:
                 found[name] = GivenUp(known.heartbeat.instance, paths)
         return found
 
+    # The operator's wishes
+
+    async def begin_removal(self, name: NodeName, *, forced: bool) -> None:
+        """Note durably that the node is to go: it gets nothing more, and is not listened to any more."""
+        known = self._known[name]
+
+        def decide(tx: Transaction) -> NodeRecord:
+            record = replace(read_node(tx, name) or known.record, wish="remove", forced=forced)
+            put_node(tx, record)
+            return record
+
+        known.record = await self._kv.transact(decide)
+        self._set_ring()
+        log.warning("event=node_removal_begins node=%s forced=%s", name, forced)
+
+    async def forget(self, name: NodeName, now_ms: int) -> bool:
+        """The end of a removal: nothing names the node any more. False if the removal was called off meanwhile."""
+
+        def decide(tx: Transaction) -> bool:
+            record = read_node(tx, name)
+            if record is not None and record.wish != "remove":
+                return False
+            remove_node(tx, name, now_ms)
+            return True
+
+        if not await self._kv.transact(decide):
+            return False
+        known = self._known.pop(name, None)
+        self._nodes.remove(name)
+        self._set_ring()
+        if known is not None:
+            known.life.cancel()
+        log.warning("event=node_removed node=%s", name)
+        return True
+
+    async def readmit(self, name: NodeName) -> bool:
+        """Call off the removal of a node, under way or done, so that it may return; whether there was one."""
+        called_off = await self._kv.transact(lambda tx: readmit_node(tx, name))
+        known = self._known.get(name)
+        if known is not None and known.record.wish == "remove":
+            known.record = replace(known.record, wish="stay", forced=False)
+            self._set_ring()
+        if called_off:
+            log.warning("event=node_readmitted node=%s", name)
+        return called_off
+
+    async def was_removed(self, name: NodeName) -> bool:
+        return await self._kv.view(lambda look: read_removed(look, name)) is not None
+
     async def _record(self, heartbeat: Heartbeat, known: _Known | None) -> _Known:
         if known is None and len(self._known) >= NODES_MAX:
             raise Conflict(f"the cluster has {NODES_MAX} nodes already")
         if known is not None and known.heartbeat is not None:
             self._refuse_double(known, heartbeat)
-        record = NodeRecord(heartbeat.name, heartbeat.address, heartbeat.zone, heartbeat.capacity)
-        await self._kv.transact(lambda tx: put_node(tx, record))
+        record = await self._kv.transact(lambda tx: _write_record(tx, heartbeat))
         if known is None:
             known = self._known.get(heartbeat.name) or await self._add(record)
         known.record = record
@@ -210,7 +285,7 @@ class Membership:
         remote = self._connect(record.name, record.address)
         known = self._known[record.name] = _Known(record, remote)
         assert self._nursery is not None, "run() must be running"
-        await self._nursery.start(remote.run)
+        await self._nursery.start(_run_remote, known)
         self._nodes.set_node(record.name, remote, known.state)
         return known
 
@@ -218,6 +293,7 @@ class Membership:
         self._nodes.set_ring(
             RingNode(known.record.name, known.record.zone, float(max(1, known.record.capacity)))
             for known in self._known.values()
+            if known.record.wish != "remove"
         )
 
     def _review(self, known: _Known) -> bool:
@@ -249,9 +325,47 @@ class Membership:
             self._damage.add(chunk, number, heartbeat.name, "the data node found it damaged")
 
 
+async def _run_remote(known: _Known, *, task_status: trio.TaskStatus[None]) -> None:
+    with known.life:
+        await known.remote.run(task_status=task_status)
+
+
+def _write_record(tx: Transaction, heartbeat: Heartbeat) -> NodeRecord:
+    """What a heartbeat says of a node, unless the node was removed: raises Conflict."""
+    name, volumes = heartbeat.name, _volumes_of(heartbeat)
+    before, removed = read_node(tx, name), read_removed(tx, name)
+    if before is not None and before.wish == "remove":
+        raise Conflict(_being_removed(name))
+    # A fresh machine belongs to no cluster yet; whoever belongs to this one and is not known was here before.
+    if removed is not None and (volumes & set(removed.volumes) or (before is None and heartbeat.cluster is not None)):
+        when = time.strftime("%Y-%m-%d", time.gmtime(removed.at_ms / 1000))
+        raise Conflict(
+            f"node {name} was removed from this cluster on {when} and its volumes are those of then: "
+            f"empty them (then: flared prepare --new DIRECTORY FILE), or let it return: flarectl node add {name}"
+        )
+    known = before.volumes if before else ()
+    ids = (*sorted(volumes - set(known)), *known)[:VOLUMES_MAX]
+    record = NodeRecord(name, heartbeat.address, heartbeat.zone, heartbeat.capacity, volumes=ids)
+    put_node(tx, record)
+    return record
+
+
+def _volumes_of(heartbeat: Heartbeat) -> set[str]:
+    """The ids of its volumes; one that has failed may tell its path instead."""
+    return {volume.id for volume in heartbeat.volumes if volume.id != volume.path}
+
+
+def _being_removed(name: NodeName) -> str:
+    return (
+        f"node {name} is being removed from this cluster: wait until it is, and come back with new volumes, "
+        f"or let it stay: flarectl node add {name}"
+    )
+
+
 def _differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
     return (
-        record.address != heartbeat.address
+        not _volumes_of(heartbeat) <= set(record.volumes)
+        or record.address != heartbeat.address
         or record.zone != heartbeat.zone
         or abs(record.capacity - heartbeat.capacity) > CAPACITY_CHANGE * max(1, record.capacity)
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flared.upkeep.lost_volumes import VolumeRepair
     from flared.upkeep.membership import Member, Membership
     from flared.upkeep.reconcile import ReconcileStatistics
+    from flared.upkeep.removal import RemovalProgress
     from flared.upkeep.sweep import SweepStatistics
     from flared.upkeep.workers import Upkeep
 
@@ -37,6 +38,8 @@ class ClusterStatus:
     sweep: SweepStatistics
     reconcile: ReconcileStatistics
     failed_volumes: tuple[FailedVolume, ...]
+    removals: dict[NodeName, RemovalProgress]
+    """Of nodes that are being taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,16 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     heal = upkeep.heal.statistics()
     writes = _about_writes(store, members)
     volumes = _find_volume_repairs(members, membership, upkeep)
+    removals = {
+        member.record.name: upkeep.removal.progress_of(member.record.name)
+        for member in members
+        if member.record.wish == "remove"
+    }
+    staying = tuple(member for member in members if member.record.name not in removals)
     reasons = [
         *writes,
-        *_about_nodes(members, membership.repair_after_seconds),
+        *_about_nodes(staying, membership.repair_after_seconds),
+        *(_about_removal(name, progress) for name, progress in removals.items()),
         *(repair.sentence for repair in volumes),
         *_about_chunks(heal),
     ]
@@ -83,6 +93,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         upkeep.sweep.statistics(),
         upkeep.reconcile.statistics(),
         tuple(volumes),
+        removals,
     )
 
 
@@ -140,6 +151,8 @@ def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, up
     found = []
     for member in members:
         name = member.record.name
+        if member.record.wish == "remove":
+            continue
         for volume in member.heartbeat.volumes if member.heartbeat else ():
             if volume.state == "failed":
                 repair = upkeep.lost_volumes.repair_of(name, volume.path)
@@ -165,6 +178,11 @@ def _repair_words(member: Member, volume: VolumeReport, repair: VolumeRepair | N
     return f"its {repair.pieces:,} pieces were made again elsewhere" if repair.pieces else "no piece was only on it"
 
 
+def _about_removal(name: NodeName, progress: RemovalProgress) -> str:
+    waiting = f"; chunks that count on it and wait for repair: {progress.waiting:,}" if progress.waiting else ""
+    return f"node {name} is being removed: {progress.share:.0%} of the chunks looked at{waiting}"
+
+
 def _about_chunks(heal: HealStatistics) -> list[str]:
     reasons = []
     if heal.backlog:
@@ -179,6 +197,8 @@ def _about_chunks(heal: HealStatistics) -> list[str]:
 def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool) -> list[str]:
     """What to type next, the most urgent first."""
     lines = [line for member in members for line in advise(member)[:1]]
+    gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
+    lines += [f"if it is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if lacking and not lines:
         lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.backlog and not lines:
@@ -188,9 +208,15 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool)
 
 def advise(member: Member) -> list[str]:
     """What to type about one node."""
+    if member.record.wish == "remove":
+        return [
+            f"flarectl node ls    (its removal goes on by itself; flarectl node add {member.record.name} calls it off)"
+        ]
     host = f"on {member.record.name} ({member.record.address.rpartition(':')[0]})"
     if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
-        return [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
+        gone = f"if it is gone for good: flarectl node rm {member.record.name}"
+        lines = [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
+        return [*lines, gone] if member.state is NodeState.OFFLINE else lines
     volumes = member.heartbeat.volumes if member.heartbeat else ()
     bad = [volume for volume in volumes if volume.state in ("failed", "readonly")]
     if bad:

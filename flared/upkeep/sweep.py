@@ -18,13 +18,13 @@ import trio
 from flared.catalog.chunks import condemn_chunk, find_chunk
 from flared.catalog.extents import give_up, list_open_extents, release_extent_page
 from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, postpone, take_due, told
+from flared.cluster.states import NodeState
 from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flared.meta.kv import Transaction
     from flared.objects.store import Store
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ TOLD_PORTION = 64
 EXTENT_PORTION = 64
 """Chunks of an extent released in one transaction."""
 POSTPONE_SECONDS = 60.0
+POSTPONE_OFFLINE_SECONDS = 3600.0
+"""For a node that has been silent for long. When it returns, reconcile finds what it slept through anyway."""
 INTERVAL_SECONDS = 5.0
 ABANDONED_SECONDS = 15.0
 """How long after its put failed a piece may still be on its way to a node."""
@@ -118,33 +120,40 @@ class Sweep:
         for item in items:
             for number, node in item.pieces:
                 by_node[node].append((item, number))
-        touched: set[str] = set()
+        later: dict[bytes, tuple[Garbage, float]] = {}
         for node, pieces in by_node.items():
             names = [(ChunkId(item.id), number) for item, number in pieces]
             answers = await self._tell(node, names)
-            outcomes = [(item, error) for (item, _), error in zip(pieces, answers, strict=True)]
-            for start in range(0, len(outcomes), TOLD_PORTION):
-                await self._note(node, outcomes[start : start + TOLD_PORTION], now_ms)
-            self._pieces += sum(error is None for _, error in outcomes)
-            touched.update(item.id for item, _ in outcomes)
-        return len(touched)
+            done = [item for (item, _), error in zip(pieces, answers, strict=True) if error is None]
+            for start in range(0, len(done), TOLD_PORTION):
+                await self._note_told(node, done[start : start + TOLD_PORTION])
+            self._pieces += len(done)
+            away = self._store.chunks.nodes.state(node) is NodeState.OFFLINE
+            seconds = POSTPONE_OFFLINE_SECONDS if away else POSTPONE_SECONDS
+            for (item, _), error in zip(pieces, answers, strict=True):
+                if error is not None:
+                    later[item.key] = item, min(seconds, later[item.key][1] if item.key in later else seconds)
+        await self._postpone(list(later.values()), now_ms)
+        return len({item.id for item in items if item.pieces})
 
-    async def _note(self, node: NodeName, outcomes: Sequence[tuple[Garbage, FlareError | None]], now_ms: int) -> None:
-        """What one node answered: it is done with, or asked again later."""
-        later = now_ms + int(POSTPONE_SECONDS * 1000)
+    async def _note_told(self, node: NodeName, items: Sequence[Garbage]) -> None:
+        """The node has deleted its pieces of these."""
+        await self._store.kv.transact(lambda tx: [told(tx, item, node) for item in items])
 
-        def decide(tx: Transaction) -> None:
-            for item, error in outcomes:
-                if error is None:
-                    told(tx, item, node)
-                else:
-                    postpone(tx, item, later)
-
-        await self._store.kv.transact(decide)
+    async def _postpone(self, items: Sequence[tuple[Garbage, float]], now_ms: int) -> None:
+        """What some node could not be told now. Last of all, because the items have other keys after it."""
+        for start in range(0, len(items), TOLD_PORTION):
+            portion = items[start : start + TOLD_PORTION]
+            await self._store.kv.transact(
+                lambda tx, portion=portion: [postpone(tx, item, now_ms + int(s * 1000)) for item, s in portion]  # type: ignore[misc]
+            )
 
     async def _tell(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
         store = self._store.chunks.nodes.store(node)
-        if store is None or not self._store.chunks.nodes.is_online(node):
+        if store is None:
+            # Every node that is recorded is known, so this one was removed. Should it return, reconcile finds them.
+            return [None] * len(pieces)
+        if not self._store.chunks.nodes.is_online(node):
             return [NodeUnreachable(node, "it is away")] * len(pieces)
         try:
             return await store.delete([piece_name(chunk, number) for chunk, number in pieces])

@@ -12,6 +12,7 @@ from flared.upkeep.heal import Heal
 from flared.upkeep.lost_nodes import LostNodes
 from flared.upkeep.lost_volumes import LostVolumes
 from flared.upkeep.reconcile import Reconcile
+from flared.upkeep.removal import Removal
 from flared.upkeep.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -35,18 +36,21 @@ class Upkeep:
         self.reconcile = Reconcile(store, self.heal)
         self.lost_nodes = LostNodes(store, self.heal)
         self.lost_volumes = LostVolumes(store, self.heal)
+        self.removal = Removal(store, self.heal)
         self._runs = [
             WorkerRun(self.heal, rest=HEAL_REST),
             WorkerRun(self.sweep),
             WorkerRun(self.reconcile),
             WorkerRun(self.lost_nodes, rest=1.0),
             WorkerRun(self.lost_volumes, rest=1.0),
+            WorkerRun(self.removal, rest=1.0),
         ]
 
     def follow(self, membership: Membership) -> None:
-        """Hear of every change of a node's state, and of failed volumes."""
+        """Hear of every change of a node's state, of failed volumes, and of what the operator wants."""
         membership.subscribe(self._node_changed)
         self.lost_volumes.follow(membership.given_up)
+        self.removal.follow(membership)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. A cancelled step leaves nothing half-done: each is made of transactions."""

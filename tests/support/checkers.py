@@ -158,6 +158,9 @@ class _Metadata:
     def _take_node(self, key: bytes, value: bytes, name: str) -> None:
         pass
 
+    def _take_removed(self, key: bytes, value: bytes, name: str) -> None:
+        pass
+
     def _take_bucket(self, _key: bytes, value: bytes, name: str) -> None:
         self.buckets.add(buckets.decode(BucketName(name), value).name)
 

@@ -17,6 +17,7 @@ from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
+from flared.errors import Conflict
 from flared.meta.memory import MemoryKV
 from flared.names import DEFAULT_BUCKET, NodeName, ObjectName, parse_key
 from flared.objects.buckets import ensure_default_bucket
@@ -44,6 +45,9 @@ class SmallNode(MemoryNode):
 
     instance = 1
     failed_at = 0.0
+    volume_id = "first"
+    refused = ""
+    """What its last heartbeat was refused with."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -68,7 +72,7 @@ class SmallNode(MemoryNode):
     def heartbeat(self) -> Heartbeat:
         used = sum(piece.size for piece, _ in self.pieces.values())
         state = "full" if self.full else "ok"
-        volumes = [VolumeReport(f"{self.name}-volume", "/disk", 1 << 40, used, (1 << 40) - used, state)]
+        volumes = [VolumeReport(f"{self.name}-{self.volume_id}", "/disk", 1 << 40, used, (1 << 40) - used, state)]
         for path in self.failed_volumes:
             lasted = trio.current_time() - self.failed_at
             volumes.append(VolumeReport(path, path, 0, 0, 0, "failed", "Input/output error", 0, lasted))
@@ -155,7 +159,11 @@ class Cluster:
             await trio.sleep(3)
             for member in self.members.values():
                 if not member.down and not member.silent:
-                    await self.membership.heard(member.heartbeat())
+                    try:
+                        await self.membership.heard(member.heartbeat())
+                        member.refused = ""
+                    except Conflict as error:
+                        member.refused = str(error)
 
     async def put(self, key: str, data: bytes, *, known: bool = True) -> PutResult:
         return await put_object(self.store, name(key), MemorySource(data, known=known), headers=ObjectHeaders())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +58,10 @@ class FakeApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.faults: list[Fault] = []
         self.status: dict[str, object] = {"health": "ok", "version": "0.1.0", "objects": 0, "nodes": []}
+        self.removal: dict[str, object] = {"waiting": 0, "unreadable": 0, "complete": True}
+        """What a removal would cost."""
+        self.removals: list[str] = []
+        """The queries of those asked for."""
         self.lock = threading.RLock()
         self._version = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -146,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply_json(200, self.api.status)
         if parts.path == "/cluster/failure":
             return self.reply_json(200, {"chunks": 7, "below_quorum": 3, "unreadable": 1, "complete": True})
+        if parts.path == "/cluster/node":
+            return self.reply_json(200, {"node": query["node"], **self.api.removal})
         if parts.path == "/readyz":
             return self.reply(503, b"node data9 is offline\n")
         if parts.path == "/bucket":
@@ -169,6 +175,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.take_body()
+        if self.path.startswith("/cluster/node?"):
+            return self.reply_json(200, {"state": "welcome"})
         bucket, key = self._names(self.path)
         with self.api.lock:
             if key is None:
@@ -198,6 +206,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.reply_json(201 if new else 200, answer)
 
     def do_DELETE(self) -> None:
+        parts = urlsplit(self.path)
+        if parts.path == "/cluster/node":
+            node = dict(parse_qsl(parts.query))["node"]
+            self.api.removals.append(parts.query)
+            return self.reply_json(202, {"node": node, "state": "removing"})
         bucket, key = self._names(self.path)
         with self.api.lock:
             if key is not None:

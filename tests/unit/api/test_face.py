@@ -28,7 +28,7 @@ from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.upkeep.failure import find_failure_cost, obstacle_without
 from flared.upkeep.status import obstacle
-from tests.support.cluster import CHUNK, Cluster
+from tests.support.cluster import CHUNK, REPAIR_AFTER, Cluster
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
         obstacle=lambda: obstacle(cluster.store, cluster.membership),
         without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
         failure=lambda node: find_failure_cost(cluster.store, node),
+        removal=cluster.upkeep.removal,
         metrics=metrics,
     )
     joining = Joining(cluster.store, KEYRING, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
@@ -389,6 +390,64 @@ async def test_too_few_nodes_want_another_one(autojump_clock: Clock) -> None:
         status = (await call("GET", "/status")).json
         assert status["health"] == "down"
         assert "flared init data" in str(status["advice"])
+
+
+async def test_a_node_is_removed_when_nothing_counts_on_it(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    async with serving(cluster) as call:
+        for number in range(20):
+            await call("PUT", f"/object/{number}", b"x" * 5000)
+        live = await call("DELETE", "/cluster/node?node=data1")
+        assert (live.status, live.code) == (409, "Conflict")
+        assert "stop it first" in str(live.json)
+        assert (await call("DELETE", "/cluster/node?node=data9")).status == 400
+        assert (await call("PUT", "/cluster/node?node=data9")).status == 400
+        cluster.members["data1"].down = True
+        await trio.sleep(30)
+        assert "it may come back" in str((await call("DELETE", "/cluster/node?node=data1")).json)
+        await trio.sleep(REPAIR_AFTER + 60)
+        assert (await call("GET", "/cluster/node?node=data1")).json == {
+            "node": "data1",
+            "waiting": 0,
+            "unreadable": 0,
+            "complete": True,
+        }
+        begun = await call("DELETE", "/cluster/node?node=data1")
+        assert (begun.status, begun.json) == (202, {"node": "data1", "state": "removing"})
+        await trio.sleep(10)
+        names = [node["name"] for node in (await call("GET", "/status")).json["nodes"]]  # type: ignore[attr-defined]
+        assert names == ["api", "data2", "data3", "data4"]
+        again = await call("DELETE", "/cluster/node?node=data1")
+        assert (again.status, again.json) == (200, {"node": "data1", "state": "removed"})
+        assert (await call("GET", "/readyz?without=data2")).status == 200
+        assert (await call("PUT", "/cluster/node?node=data1")).json == {"node": "data1", "state": "welcome"}
+
+
+async def test_a_node_that_is_needed_is_not_removed_but_by_force(autojump_clock: Clock) -> None:
+    cluster = Cluster(3)
+    async with serving(cluster) as call:
+        for number in range(20):
+            await call("PUT", f"/object/{number}", b"x" * 5000)
+        cluster.members["data1"].down = True
+        await trio.sleep(REPAIR_AFTER + 60)
+        refused = await call("DELETE", "/cluster/node?node=data1")
+        assert refused.status == 409
+        assert "20 chunks lack the copy that was on it" in str(refused.json)
+        assert (await call("DELETE", "/cluster/node?node=data1&force=1")).status == 202
+        nodes = (await call("GET", "/status")).json["nodes"]
+        assert nodes[1]["state"] == "removing"  # type: ignore[index]
+        assert nodes[1]["removal"] == {"share": 0.0, "waiting": 0}  # type: ignore[index]
+        await trio.sleep(10)
+        assert len((await call("GET", "/status")).json["nodes"]) == 3  # type: ignore[arg-type]
+
+
+async def test_nodes_are_not_removed_by_everybody(autojump_clock: Clock) -> None:
+    async with serving(door=Door(KEYRING, ANONYMOUS["read-write"]), host="10.0.0.9") as call:
+        assert (await call("PUT", "/object/a", b"x")).status == 201
+        assert (await call("DELETE", "/cluster/node?node=data1&force=1")).status == 401
+        assert (await call("PUT", "/cluster/node?node=data1")).status == 401
+        token = {"authorization": authorization(TOKEN)}
+        assert (await call("DELETE", "/cluster/node?node=data1", b"", token)).status == 409
 
 
 async def test_what_a_failure_would_cost(autojump_clock: Clock) -> None:

@@ -78,6 +78,7 @@ async def serving(*, host: str = "10.0.0.9", anonymous: str = "none") -> AsyncIt
         obstacle=str,
         without=str,
         failure=lambda node: (_ for _ in ()).throw(AssertionError),
+        removal=cluster.upkeep.removal,
         metrics=list,
     )
     joining = Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})

@@ -435,6 +435,51 @@ def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
     assert (missing.code, missing.err.count("flarectl node ls")) == (4, 1)
 
 
+def test_a_node_is_removed_and_waited_for(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    removing = {**NODES[1], "state": "removing", "removal": {"share": 0.5, "waiting": 3}}
+    api.status = {"health": "degraded", "nodes": [NODES[0], removing]}
+    looked: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looked.append(seconds)
+        api.status = {"health": "ok", "nodes": NODES[:1]}
+
+    monkeypatch.setattr("flarectl.commands.removal.time.sleep", sleep)
+    done = run("node", "rm", "data1")
+    assert (done.code, done.out, looked) == (0, "", [1.0])
+    assert "node data1 is removed" in done.err
+    assert lines(run("node", "rm", "data1", "--json").out) == [{"removed": "data1"}]
+    assert lines(run("node", "rm", "data1", "--no-wait", "--json").out) == [{"removing": "data1"}]
+    assert api.removals == ["node=data1"] * 3
+    api.status = {"health": "ok", "nodes": [NODES[0], {**NODES[1], "state": "online"}]}
+    off = run("node", "rm", "data1")
+    assert (off.code, "called off" in off.err) == (6, True)
+
+
+def test_a_removal_that_is_refused_says_why(api: FakeApi, run: Run) -> None:
+    api.answer_with("DELETE", "/cluster/node", 409, "Conflict", message="node data1 is online: stop it first")
+    refused = run("node", "rm", "data1")
+    assert (refused.code, "stop it first" in refused.err) == (6, True)
+
+
+def test_by_force_a_node_goes_after_it_was_said_what_is_lost(api: FakeApi, run: Run) -> None:
+    api.removal = {"waiting": 1234, "unreadable": 5, "complete": False}
+    refused = run("node", "rm", "data1", "--force", "--no-wait")
+    assert refused.code == 6
+    for part in ("at least 5 chunks have no other copy", "at least 1,234 chunks lack", "there may be more", "--yes"):
+        assert part in refused.err
+    assert not api.removals
+    assert run("node", "rm", "data1", "--force", "--yes", "--no-wait").code == 0
+    api.removal = {"waiting": 0, "unreadable": 0, "complete": True}
+    assert run("node", "rm", "data1", "--force", "--no-wait").code == 0
+    assert api.removals == ["node=data1&force=1"] * 2
+
+
+def test_a_removed_node_may_return(api: FakeApi, run: Run) -> None:
+    assert "may return" in run("node", "add", "data1").err
+    assert lines(run("node", "add", "data1", "--json").out) == [{"welcome": "data1"}]
+
+
 def test_json_tells_of_each_thing_and_sums_up(api: FakeApi, run: Run, tree: Path) -> None:
     done = run("put", "tree/a.txt", "nothing", "x/", "--json")
     records = lines(done.out)

@@ -1,0 +1,119 @@
+"""flarectl node rm | add"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from flarectl import options
+
+if TYPE_CHECKING:
+    from flarectl.answers import Node, RemovalCost
+    from flarectl.client import Client
+
+NAME = typer.Argument(..., metavar="NODE", show_default=False)
+FORCE = typer.Option(False, "--force", help="Even if something counts on it; says first what, and asks.")
+YES = typer.Option(False, "--yes", "-y", help="With --force: do not ask.")
+NO_WAIT = typer.Option(False, "--no-wait", help="Do not wait until it is done: it goes on by itself.")
+
+LOOK_SECONDS = 1.0
+
+
+def rm(
+    ctx: typer.Context,
+    name: str = NAME,
+    force: bool = FORCE,
+    yes: bool = YES,
+    no_wait: bool = NO_WAIT,
+    json: bool = options.JSON,
+    endpoint: str = options.ENDPOINT,
+) -> None:
+    """Take away a data node that is gone for good.
+
+    Refused while it is online or suspect, and while anything still counts on it.
+    """
+    from flarectl import render
+    from flarectl.client import Client
+
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        if force:
+            _find(client, name)
+            _confirm(name, client.removal_cost(name), yes=yes)
+        state = client.remove_node(name, force=force)
+        if state != "removed" and not no_wait:
+            _wait(client, name)
+            state = "removed"
+    if json:
+        render.say_json({state: name})
+    elif state == "removed":
+        render.remark(f"node {name} is removed; if its host returns, it is refused until you empty its volumes")
+    else:
+        render.remark(f"node {name} is being removed; flarectl node ls shows how far that is")
+
+
+def add(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
+    """Let a node return that was removed, or call its removal off.
+
+    What it still has and the cluster lacks is used again, the rest goes as garbage. A new node needs no such word.
+    """
+    from flarectl import render
+    from flarectl.client import Client
+
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        client.readmit_node(name)
+    if json:
+        render.say_json({"welcome": name})
+    else:
+        render.remark(f"node {name} may return: it is taken at its next heartbeat, within three seconds if it runs")
+
+
+def _find(client: Client, name: str) -> Node | None:
+    return next((node for node in client.status()[0].nodes if (node.name, node.role) == (name, "data")), None)
+
+
+def _confirm(name: str, cost: RemovalCost, *, yes: bool) -> None:
+    """Say what would be lost; raises Refusal unless somebody wants that."""
+    from flarectl import render
+    from flarectl.errors import Refusal
+
+    if not cost.waiting and not cost.unreadable and cost.complete:
+        return
+    least = "" if cost.complete else "at least "
+    if cost.unreadable:
+        render.remark(f"{least}{cost.unreadable:,} chunks have no other copy that answers: their objects would be lost")
+    if cost.waiting:
+        render.remark(
+            f"{least}{cost.waiting:,} chunks lack the copy that was on it; it is made again when nodes have room"
+        )
+    if not cost.complete:
+        render.remark("not all chunks could be looked at in time: there may be more")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refusal("nothing was removed: without a terminal to ask on, --force needs --yes")
+    if not typer.confirm(f"Remove node {render.harmless(name)} for good?", err=True):
+        raise Refusal("nothing was removed")
+
+
+def _wait(client: Client, name: str) -> None:
+    """Until the cluster does not know the node any more."""
+    from flarectl.errors import Interrupted, Refusal
+    from flarectl.screens import Waiting
+
+    try:
+        with Waiting(f"removing node {name}") as line:
+            while (node := _find(client, name)) is not None:
+                if node.state != "removing":
+                    raise Refusal(f"the removal of node {name} was called off")
+                line.show(_progress(node))
+                time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        raise Interrupted(f"node {name} is being removed all the same; flarectl node add {name} calls it off") from None
+
+
+def _progress(node: Node) -> str:
+    waiting = f"; {node.removal_waiting:,} chunks wait for repair" if node.removal_waiting else ""
+    return f"removing node {node.name}: {node.removal_share:.0%} of the chunks looked at{waiting}"

@@ -1,0 +1,240 @@
+"""Removal: take a node that is gone for good out of everything that names it.
+
+The order makes every line safe to crash at: the wish is in the node's record first, and the ring forgets the node, so
+that nothing new names it; then the chunk records, a page at a time, until a whole walk over them has found none that
+does; then the garbage that waits for it; and in one last transaction the node's record goes and its volumes are
+remembered. A start in between begins the walk anew.
+
+**A record that counts on the node is left alone until heal has put another copy in its place**, however long that
+takes, unless the removal is forced: then what could be made again still is, and what could not is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.catalog.chunks import ChunkRecord, list_chunks, place, read_chunk
+from flared.catalog.garbage import Garbage, list_condemned, told
+from flared.chunks.scheme import parse_scheme
+from flared.cluster.states import NodeState
+from flared.objects.store import now_ms
+from flared.upkeep.survey import visit_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.meta.kv import Transaction
+    from flared.names import ChunkId, NodeName
+    from flared.objects.store import Store
+    from flared.upkeep.heal import Heal
+    from flared.upkeep.membership import Member, Membership
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+PORTION = 64
+"""Records changed in one transaction."""
+RETRY_SECONDS = 15.0
+"""After a walk that found records which wait for heal."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalCost:
+    """What depends on a node that is away, counted in the records of chunks that are in use."""
+
+    node: str
+    waiting: int
+    """Chunks that name it and could be made whole elsewhere, but are not yet."""
+    unreadable: int
+    """Chunks of which no other node that answers has enough."""
+    complete: bool
+    """Whether all chunks were looked at; else the numbers are a beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalProgress:
+    share: float
+    """Of the chunk records, how many this walk has looked at."""
+    waiting: int
+    """Records that count on the node and wait for heal, as of the last walk or in this one."""
+
+
+class _Walk:
+    def __init__(self, before: frozenset[ChunkId]) -> None:
+        self.before = before
+        """What was being written when the ring forgot the node: its records may still name it."""
+        self.cursor: ChunkId | None = None
+        self.named = 0
+        self.waiting = 0
+        self.waited = 0
+        """By the walk before."""
+        self.rests_until = 0.0
+
+
+class Removal:
+    """A Worker."""
+
+    name = "removal"
+
+    def __init__(self, store: Store, heal: Heal) -> None:
+        self._store = store
+        self._heal = heal
+        self._membership: Membership | None = None
+        self._walks: dict[NodeName, _Walk] = {}
+        self._woken = trio.Event()
+
+    def follow(self, membership: Membership) -> None:
+        """Carry out the wishes that are recorded there."""
+        self._membership = membership
+
+    def wake(self) -> None:
+        """There is a wish."""
+        self._woken.set()
+
+    async def step(self) -> bool:
+        """One page for one node."""
+        assert self._membership is not None
+        wishes = {
+            member.record.name: member.record.forced
+            for member in self._membership.members()
+            if member.record.wish == "remove"
+        }
+        self._walks = {node: walk for node, walk in self._walks.items() if node in wishes}
+        for node, forced in wishes.items():
+            walk = self._walks.setdefault(node, _Walk(self._store.chunks.in_flight.writing()))
+            if trio.current_time() >= walk.rests_until:
+                await self._advance(self._membership, node, walk, forced=forced)
+                return True
+        return False
+
+    async def wait(self) -> None:
+        with trio.move_on_after(RETRY_SECONDS if not self._walks else 1.0):
+            await self._woken.wait()
+        self._woken = trio.Event()
+
+    async def cost(self, node: NodeName) -> RemovalCost:
+        """What still counts on it."""
+        return await find_removal_cost(self._store, node)
+
+    def progress_of(self, node: NodeName) -> RemovalProgress:
+        walk = self._walks.get(node)
+        if walk is None:
+            return RemovalProgress(0.0, 0)
+        share = int(walk.cursor[:4], 16) / 0x10000 if walk.cursor else 0.0
+        return RemovalProgress(share, max(walk.waiting, walk.waited))
+
+    async def _advance(self, membership: Membership, node: NodeName, walk: _Walk, *, forced: bool) -> None:
+        if walk.cursor is None and walk.before & self._store.chunks.in_flight.writing():
+            walk.rests_until = trio.current_time() + 1.0
+            return
+        page = await list_chunks(self._store.kv, walk.cursor, PAGE)
+        named = [record for record in page if node in record.nodes]
+        walk.named += len(named)
+        for start in range(0, len(named), PORTION):
+            walk.waiting += await self._take_out(named[start : start + PORTION], node, forced=forced)
+        if named:
+            self._heal.wake()
+        if len(page) == PAGE:
+            walk.cursor = page[-1].id
+            return
+        if not walk.named:
+            await self._drop_garbage(node)
+            await membership.forget(node, now_ms(self._store))
+            return
+        if walk.waiting:
+            log.info("event=node_removal_waits node=%s chunks=%d", node, walk.waiting)
+            walk.rests_until = trio.current_time() + RETRY_SECONDS
+        walk.cursor, walk.named, walk.waited, walk.waiting = None, 0, walk.waiting, 0
+
+    async def _take_out(self, records: Sequence[ChunkRecord], node: NodeName, *, forced: bool) -> int:
+        """Have these records not name the node any more; how many have to wait."""
+
+        def decide(tx: Transaction) -> int:
+            waiting = 0
+            for record in records:
+                now = read_chunk(tx, record.id)
+                if now is None or node not in now.nodes:
+                    continue
+                if now.references and not forced:
+                    waiting += 1
+                else:
+                    place(tx, now.id, now, without(now, node))
+            return waiting
+
+        return await self._store.kv.transact(decide)
+
+    async def _drop_garbage(self, node: NodeName) -> None:
+        """Forget the pieces that it was still to be told to delete."""
+        after: Garbage | None = None
+        while True:
+            items, after = await list_condemned(self._store.kv, after, PAGE)
+            named = [item for item in items if any(owner == node for _, owner in item.pieces)]
+            for start in range(0, len(named), PORTION):
+                portion = named[start : start + PORTION]
+                await self._store.kv.transact(
+                    lambda tx, portion=portion: [told(tx, item, node) for item in portion]  # type: ignore[misc]
+                )
+            if after is None:
+                return
+            await trio.lowlevel.checkpoint()
+
+
+def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) -> str:
+    """Why a node in this state cannot be taken away; empty if it can, as far as that goes."""
+    name, host = member.record.name, member.record.address.rpartition(":")[0]
+    if member.state in (NodeState.ONLINE, NodeState.FULL):
+        return (
+            f"node {name} is {member.state.value}: stop it first, on {host}: "
+            "systemctl disable --now flared@data.socket flared@data"
+        )
+    if member.state is NodeState.SUSPECT and not forced:
+        return (
+            f"node {name} is suspect, not offline: it may come back until it has been silent for {repair_after:.0f} s "
+            "(repair_after); then what it held is made again elsewhere, and it can be removed"
+        )
+    return ""
+
+
+def about_cost(cost: RemovalCost) -> str:
+    """Why a node must not be taken away, after counting; empty if nothing counts on it."""
+    if not cost.waiting and not cost.unreadable:
+        return ""
+    least = "" if cost.complete else "at least "
+    parts = [f"{least}{cost.unreadable:,} chunks have no other copy that answers"] if cost.unreadable else []
+    parts += [f"{least}{cost.waiting:,} chunks lack the copy that was on it"] if cost.waiting else []
+    todo = [f"bring {cost.node} or the other nodes back"] if cost.unreadable else []
+    todo += ["wait for repair (flarectl status), with a further data node if there are too few"] if cost.waiting else []
+    return f"node {cost.node} is still needed: {', and '.join(parts)}; {'; '.join(todo)}; or --force"
+
+
+def without(record: ChunkRecord, node: NodeName) -> ChunkRecord:
+    """The record with the pieces of ``node`` belonging to nobody, and so missing."""
+    taken = {number for number, owner in enumerate(record.nodes) if owner == node}
+    nodes = tuple(None if number in taken else owner for number, owner in enumerate(record.nodes))
+    return replace(record, nodes=nodes, missing=tuple(sorted({*record.missing, *taken})))
+
+
+async def find_removal_cost(store: Store, node: NodeName) -> RemovalCost:
+    """Count in the records of all chunks what still counts on ``node``."""
+    waiting = unreadable = 0
+
+    def visit(record: ChunkRecord) -> None:
+        nonlocal waiting, unreadable
+        if not record.references or node not in record.nodes:
+            return
+        online = store.chunks.nodes.is_online
+        good = sum(
+            owner != node and number not in record.missing and online(owner)
+            for number, owner in enumerate(record.nodes)
+        )
+        if good < parse_scheme(record.scheme).needed:
+            unreadable += 1
+        else:
+            waiting += 1
+
+    complete = await visit_chunks(store, visit)
+    return RemovalCost(node, waiting, unreadable, complete)
