@@ -125,7 +125,7 @@ def _add_backup(parser: argparse.ArgumentParser) -> None:
 
 def run(file: Path) -> int:
     """Run one node until it is told to stop."""
-    from flared.config import load_config
+    from flared.config.load import load_config
     from flared.errors import ConfigError
 
     try:
@@ -140,7 +140,7 @@ def run(file: Path) -> int:
 def check_config(file: Path, directory: Path | None = None) -> int:
     """``directory``: that of the running node, which is to read the file again."""
     from flared import units
-    from flared.config import load_config
+    from flared.config.load import load_config
     from flared.errors import ConfigError
 
     try:
@@ -164,7 +164,7 @@ def check_config(file: Path, directory: Path | None = None) -> int:
 
 def init(options: argparse.Namespace) -> int:
     from flared import units
-    from flared.config import API_TEMPLATE, DATA_TEMPLATE
+    from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
     from flared.errors import ConfigError
     from flared.init import Wishes, default_file, init_api, init_data
     from flared.prepare import NotPrepared
@@ -208,7 +208,7 @@ def init(options: argparse.Namespace) -> int:
 
 
 def prepare(file: Path, new: Sequence[Path]) -> int:
-    from flared.config import load_config
+    from flared.config.load import load_config
     from flared.errors import ConfigError
     from flared.prepare import NotPrepared
     from flared.prepare import prepare as prepare_node
@@ -230,7 +230,7 @@ def copy_metadata(options: argparse.Namespace) -> int:
     import sqlite3
 
     from flared.backup import NotDone, back_up, restore
-    from flared.config import load_config
+    from flared.config.load import load_config
     from flared.errors import ConfigError, FlareError
 
     try:

@@ -29,7 +29,7 @@ from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
 from flared.cluster.states import NodeState
-from flared.config import ApiConfig
+from flared.config.settings import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.metrics import connection_metrics
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from flared.config import Config
+    from flared.config.settings import Config
     from flared.data.links import LinkStatistics
 
     Tell = Callable[[], Iterator[Metric | Durations]]

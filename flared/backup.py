@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flared.catalog.cluster import FORMAT, read_cluster
 from flared.catalog.restored import mark_backup, mark_restored, read_backup
-from flared.config import ApiConfig, Config
+from flared.config.settings import ApiConfig, Config
 from flared.errors import ConfigError
 from flared.meta import keys
 from flared.meta.backup import Copy, copy_database, fold_log

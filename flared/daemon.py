@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
-from flared.config import ApiConfig, Config, is_loopback, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig, Config
+from flared.config.values import is_loopback
 from flared.errors import Busy, ConfigError, FlareError
 from flared.http.address import Address, resolve
 from flared.http.server import Server, ServerSettings, inherited_listeners, listening_address, open_listeners

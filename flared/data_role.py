@@ -18,7 +18,7 @@ from flared.role import Rate, Role
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.config import Config, DataConfig
+    from flared.config.settings import Config, DataConfig
 
 CONNECTIONS_MAX = 1024
 GIB = 1024**3

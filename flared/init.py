@@ -17,15 +17,10 @@ from typing import TYPE_CHECKING
 
 from flared import join, units
 from flared.access.invites import JoinToken, is_of_cluster, parse_token
-from flared.config import (
-    API_TEMPLATE,
-    DATA_PORT,
-    DATA_TEMPLATE,
-    is_loopback,
-    load_config,
-    parse_listen,
-    read_secrets,
-)
+from flared.config.load import DATA_PORT, load_config
+from flared.config.secret_files import read_secrets
+from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
+from flared.config.values import is_loopback, parse_listen
 from flared.errors import BadName
 from flared.http.address import Address
 from flared.names import NodeName, parse_node

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.config import API_PORT, DATA_PORT, ApiConfig, load_config
+from flared.config.load import API_PORT, DATA_PORT, load_config
+from flared.config.settings import ApiConfig
 from flared.errors import Busy, FlareError
 from flared.meta.lockfile import LockFile
 from flared.supervisor import Node, NotStarted, Supervisor

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flared import units
-from flared.config import Config, DataConfig
+from flared.config.settings import Config, DataConfig
 from flared.data.disk import RealDisk
 from flared.data.identity import load_identity, require_volume
 from flared.errors import VolumeFailed

@@ -11,7 +11,7 @@ from flared.metrics import Durations, Metric, render_metrics
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from flared.config import Config
+    from flared.config.settings import Config
     from flared.http.messages import Handler, Reply, Request
     from flared.http.server import Server
 

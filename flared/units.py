@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flared.config import ApiConfig, Config
+from flared.config.settings import ApiConfig, Config
 from flared.http.address import resolve
 
 CONFIGURATION = Path("/etc/flare")

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flared import units
-from flared.config import ApiConfig, Config, DataConfig, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig, Config, DataConfig
 from flared.data.disk import RealDisk
 from flared.data.identity import require_volume
 from flared.data.volume import find_reserve

@@ -14,7 +14,8 @@ from flared.catalog.extents import append_chunk, give_up, list_open_extents, ope
 from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, add, take_due
 from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
-from flared.config import ApiConfig, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig
 from flared.errors import Busy, ConfigError
 from flared.meta import keys
 from flared.meta.backup import STEP_SECONDS, Copy

@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flared.config import (
-    API_TEMPLATE,
-    DATA_TEMPLATE,
-    ApiConfig,
-    DataConfig,
-    format_size,
-    load_config,
-    parse_config,
-    parse_duration,
-    parse_listen,
-    parse_size,
-    read_secrets,
-)
+from flared.config.load import load_config, parse_config
+from flared.config.secret_files import read_secrets
+from flared.config.settings import ApiConfig, DataConfig
+from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
+from flared.config.values import format_size, parse_duration, parse_listen, parse_size
 from flared.errors import ConfigError
 from flared.http.address import Address
 

@@ -9,7 +9,8 @@ import pytest
 
 from flared import prepare, units
 from flared.__main__ import main
-from flared.config import ApiConfig, DataConfig, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig, DataConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

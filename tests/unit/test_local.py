@@ -11,7 +11,8 @@ import trio
 
 from flared import local, supervisor
 from flared.__main__ import main
-from flared.config import ApiConfig, DataConfig, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig, DataConfig
 from flared.local import Contradiction, prepare
 from flared.supervisor import Node, NotStarted, Supervisor
 from flared.systemd import notify

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flared.__main__ import main
-from flared.config import load_config
+from flared.config.load import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from flared import daemon
-from flared.config import ApiConfig, Config, load_config
+from flared.config.load import load_config
+from flared.config.settings import ApiConfig, Config
 from flared.errors import Busy, ConfigError
 from flared.http.address import Address
 from flared.http.messages import Reply, Request

@@ -1,0 +1,183 @@
+"""Load: a TOML file -> Config, or every mistake in it."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+from flared.access.door import ANONYMOUS
+from flared.config.reader import Reader, show
+from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig
+from flared.config.values import (
+    GIB,
+    KIB,
+    MIB,
+    TIB,
+    boolean,
+    duration,
+    is_loopback,
+    node,
+    number,
+    one_of,
+    parse_listen,
+    scheme,
+    size,
+    text,
+    texts,
+    urls,
+    zone,
+)
+from flared.errors import ConfigError
+from flared.http.address import Address
+from flared.names import NodeName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+FORMAT = 1
+"""Of the TOML files; raised when a key gets another meaning. A file that does not say is of the first."""
+API_PORT = 8000
+DATA_PORT = 9000
+
+
+def load_config(file: Path, *, handed: bool = True) -> Config:
+    """Read the file; raises ConfigError with every mistake in it, each as ``file: key: what is allowed``.
+
+    ``handed``: take what systemd handed us of a secret for the secret. Else the file itself is looked at.
+    """
+    try:
+        table: object = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{file}: is not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{file}: is not TOML: {error}"]) from None
+    assert isinstance(table, dict)
+    return parse_config(table, file, handed=handed)
+
+
+def parse_config(table: Mapping[str, object], file: Path, *, handed: bool = True) -> Config:
+    """The configuration in a parsed TOML file; relative paths are relative to ``file``. Raises ConfigError."""
+    form = table.get("format", FORMAT)
+    if form != FORMAT:  # what its keys mean is not known: name no other mistakes
+        raise ConfigError([f"{file}: format: {show(form)} is not allowed; this version of Flare knows format {FORMAT}"])
+    reader = Reader(table, file, handed=handed)
+    role = reader.read("role", None, one_of(*READERS))
+    if reader.mistakes:
+        # Read it as the role that fits best, so that the other mistakes are named all the same.
+        attempts = [_attempt(Reader(table, file, handed=handed), name)[1] for name in READERS]
+        raise ConfigError(reader.mistakes + min(attempts, key=len))
+    config, mistakes = _attempt(reader, role)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _attempt(reader: Reader, role: str) -> tuple[Config, list[str]]:
+    config = READERS[role](reader)
+    reader.finish()
+    return config, reader.mistakes
+
+
+def _read_api(reader: Reader) -> ApiConfig:
+    listen, secret_file, secrets = _read_door(reader, API_PORT)
+    return ApiConfig(
+        name=reader.read("name", NodeName("api"), node),
+        listen=listen,
+        secrets=secrets,
+        secret_file=secret_file,
+        log=_read_log(reader),
+        metrics_listen=_read_metrics_listen(reader, listen),
+        anonymous=reader.read("anonymous", "none", one_of(*ANONYMOUS)),
+        metadata=reader.path(reader.read("metadata.path", "meta.db", text)),
+        memory=reader.read("limits.memory", 96 * MIB, size(16 * MIB, TIB)),
+        cache=reader.read("limits.cache", 16 * MIB, size(0, TIB)),
+        connections=reader.read("limits.connections", 1024, number(1, 100_000)),
+        object_max=reader.read("limits.object_max", 5 * TIB, size(1, 64 * TIB)),
+        scheme=reader.read("defaults.scheme", "replica:3", scheme),
+        chunk_size=reader.read("defaults.chunk_size", 8 * MIB, size(64 * KIB, 64 * MIB)),
+        compression=reader.read("defaults.compression", "lz4", one_of("lz4", "plain")),
+        placement=reader.read("cluster.placement", "ring", one_of("ring", "round-robin")),
+        repair_after=reader.read("cluster.repair_after", 600.0, duration(1, 30 * 86400)),
+        garbage_grace=reader.read("cluster.garbage_grace", 900.0, duration(0, 30 * 86400)),
+        upload_ttl=reader.read("cluster.upload_ttl", 86400.0, duration(1, 365 * 86400)),
+    )
+
+
+def _read_data(reader: Reader) -> DataConfig:
+    listen, secret_file, secrets = _read_door(reader, DATA_PORT)
+    volumes = reader.read("volumes", None, texts("a list of directories, one for each disk")) or ()
+    paths = tuple(reader.path(volume) for volume in volumes)
+    if len(set(paths)) < len(paths):
+        reader.note("volumes", "one directory is named twice; each disk has a directory of its own")
+    return DataConfig(
+        name=reader.read("name", None, node),
+        listen=listen,
+        secrets=secrets,
+        secret_file=secret_file,
+        log=_read_log(reader),
+        metrics_listen=_read_metrics_listen(reader, listen),
+        api=reader.read("api", (Address("127.0.0.1", API_PORT),), urls),
+        advertise=_read_advertise(reader, listen),
+        zone=reader.read("zone", "default", zone),
+        volumes=paths,
+        segment_size=reader.read("storage.segment_size", GIB, size(64 * MIB, 16 * GIB)),
+        reserve=reader.read("storage.reserve", 256 * MIB, size(MIB, TIB)),
+        direct=reader.read("storage.direct", True, boolean),
+        new_volumes=reader.read("storage.new_volumes", True, boolean),
+        scrub_period=reader.read("scrub.period", 30 * 86400.0, duration(60, 10 * 365 * 86400)),
+    )
+
+
+READERS: Mapping[str, Callable[[Reader], Config]] = {"api": _read_api, "data": _read_data}
+
+
+def _read_log(reader: Reader) -> LogConfig:
+    return LogConfig(
+        level=reader.read("log.level", "info", one_of("debug", "info", "warning", "error")),
+        format=reader.read("log.format", "text", one_of("text", "json")),
+    )
+
+
+def _read_door(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
+    """Where to listen, and the secrets, one of which is a must beyond loopback."""
+    listen = reader.read("listen", Address("127.0.0.1", port), parse_listen)
+    name = reader.read("secret_file", "-", text)
+    if reader.given("secret_file"):
+        return listen, reader.path(name), _read_secrets(reader, name)
+    if not is_loopback(listen):
+        reader.note(
+            "secret_file",
+            f"is missing; listening on {listen} needs one: a file with the secret all nodes of the cluster share",
+        )
+    return listen, None, ()
+
+
+def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
+    """Where the numbers are told to other machines, to whoever asks."""
+    address = reader.read("metrics_listen", Address("127.0.0.1", 0), parse_listen)
+    if not reader.given("metrics_listen"):
+        return None
+    if address == listen and address.port:
+        reader.note("metrics_listen", f"{address} is where the node itself listens; give it a port of its own")
+    return address
+
+
+def _read_secrets(reader: Reader, name: str) -> tuple[bytes, ...]:
+    path = reader.path(name)
+    try:
+        return reader.secrets(path)
+    except ValueError as error:
+        reader.note("secret_file", str(error))
+        return ()
+
+
+def _read_advertise(reader: Reader, listen: Address) -> Address:
+    advertise = reader.read("advertise", listen, parse_listen)
+    if advertise.host in {"0.0.0.0", "::"}:
+        reader.note(
+            "advertise", f"nobody can reach {advertise}; name the address at which the api nodes reach this node"
+        )
+    return advertise

@@ -1,0 +1,62 @@
+"""Secret files: who may read them, and what systemd hands over of those that we may not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what LoadCredential= names (systemd.exec(5)): once, when it starts the node."""
+HANDED = "RUNTIME_DIRECTORY"
+"""Where a reload puts what has changed since (``flared.prepare.hand_over``)."""
+NO_CREDENTIAL = b"-"
+
+
+def read_secrets(path: Path) -> tuple[bytes, ...]:
+    """The secrets in a file, the one that signs first; raises ValueError with what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(SECRETS_BYTES_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    _refuse_open(path, mode)
+    try:
+        return parse_secrets(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_open(path: Path, mode: int) -> None:
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ValueError(f"{path} can be read by everybody on this machine: chmod o= {path}")
+
+
+def read_handed_secrets(path: Path) -> tuple[bytes, ...]:
+    """The same of a file that may be closed to us, if systemd handed us a copy of it."""
+    handed = find_handed(path)
+    if handed:
+        with suppress(OSError):  # closed to us, and more than closed enough
+            _refuse_open(path, path.stat().st_mode)
+    return read_secrets(handed or path)
+
+
+def find_handed(path: Path) -> Path | None:
+    """What we were handed of this file: what a reload brought, else what systemd loaded at the start.
+
+    ``-`` stands for a file that is not there (SetCredential= in the unit).
+    """
+    loads, runtime = os.environ.get(CREDENTIALS), os.environ.get(HANDED)
+    if not loads:
+        return None
+    if runtime and (brought := Path(runtime, path.name)).is_file():
+        return brought
+    loaded = Path(loads, path.name)
+    try:
+        return None if loaded.read_bytes().strip() == NO_CREDENTIAL else loaded
+    except OSError:
+        return None

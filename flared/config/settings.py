@@ -1,0 +1,69 @@
+"""Settings: everything that a node of either role is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flared.http.address import Address
+    from flared.names import NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    level: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """Everything an api node is told. Sizes in bytes, times in seconds."""
+
+    name: NodeName
+    listen: Address
+    secrets: tuple[bytes, ...]
+    """The one that signs first; each one opens."""
+    secret_file: Path | None
+    log: LogConfig
+    metrics_listen: Address | None
+    anonymous: str
+    metadata: Path
+    memory: int
+    cache: int
+    connections: int
+    object_max: int
+    scheme: str
+    chunk_size: int
+    compression: str
+    placement: str
+    repair_after: float
+    garbage_grace: float
+    upload_ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Everything a data node is told. Sizes in bytes, times in seconds."""
+
+    name: NodeName
+    listen: Address
+    secrets: tuple[bytes, ...]
+    """The one that signs first; each one opens."""
+    secret_file: Path | None
+    log: LogConfig
+    metrics_listen: Address | None
+    api: tuple[Address, ...]
+    advertise: Address
+    zone: str
+    volumes: tuple[Path, ...]
+    segment_size: int
+    reserve: int
+    direct: bool
+    new_volumes: bool
+    scrub_period: float
+
+
+Config = ApiConfig | DataConfig

@@ -1,0 +1,181 @@
+"""Values: what stands behind a key, parsed; every parser raises ValueError with what is allowed, in a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from flared.chunks.scheme import REPLICAS_MAX, parse_scheme
+from flared.errors import BadName, BadRequest
+from flared.http.address import Address, parse_address
+from flared.names import NodeName, parse_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+SIZE_UNITS = {
+    "B": 1,
+    "KiB": KIB,
+    "MiB": MIB,
+    "GiB": GIB,
+    "TiB": TIB,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+
+
+def parse_listen(value: object) -> Address:
+    """``host:port`` or ``[ipv6]:port``; raises ValueError with what is allowed."""
+    try:
+        return parse_address(value if isinstance(value, str) else "")
+    except BadRequest:
+        raise ValueError("use host:port, such as 127.0.0.1:8000 or [::1]:8000") from None
+
+
+def is_loopback(address: Address) -> bool:
+    """Whether only this machine can reach it."""
+    try:
+        return address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_size(value: object) -> int:
+    """Bytes: a number, or a text such as ``96MiB``; raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match or match[2] not in SIZE_UNITS:
+        raise ValueError("write a number of bytes, or a text such as '64KiB', '96MiB' or '5TiB'")
+    return int(float(match[1]) * SIZE_UNITS[match[2]])
+
+
+def parse_duration(value: object) -> float:
+    """Seconds: a text such as ``10min``; raises ValueError."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match or match[2] not in DURATION_UNITS:
+        raise ValueError("write a text such as '30s', '10min', '12h' or '30d'")
+    return float(match[1]) * DURATION_UNITS[match[2]]
+
+
+def format_size(size: int) -> str:
+    """The shortest exact text that ``parse_size`` reads back."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % SIZE_UNITS[unit] == 0:
+            return f"{size // SIZE_UNITS[unit]}{unit}"
+    return f"{size}B"
+
+
+def size(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        rule = f"from {format_size(low)} to {format_size(high)}"
+        try:
+            count = parse_size(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, {rule}") from None
+        if not low <= count <= high:
+            raise ValueError(rule)
+        return count
+
+    return parse
+
+
+def duration(low: float, high: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        rule = f"from {low:g} seconds to {high / 86400:g} days"
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, {rule}") from None
+        if not low <= seconds <= high:
+            raise ValueError(rule)
+        return seconds
+
+    return parse
+
+
+def number(low: int, high: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            near = difflib.get_close_matches(str(value), words, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ValueError("one of " + ", ".join(f"'{word}'" for word in words) + hint)
+        return value
+
+    return parse
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def texts(rule: str) -> Callable[[object], tuple[str, ...]]:
+    def parse(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            raise ValueError(rule)
+        return tuple(str(item) for item in value)
+
+    return parse
+
+
+def urls(value: object) -> tuple[Address, ...]:
+    rule = "a list of the api nodes, such as ['http://127.0.0.1:8000']"
+    addresses = []
+    for url in texts(rule)(value):
+        if not url.startswith("http://"):
+            raise ValueError(rule)
+        try:
+            addresses.append(parse_listen(url.removeprefix("http://").rstrip("/")))
+        except ValueError:
+            raise ValueError(rule) from None
+    return tuple(addresses)
+
+
+def boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def node(value: object) -> NodeName:
+    try:
+        return parse_node(value if isinstance(value, str) else "")
+    except BadName:
+        raise ValueError("a node's name has 1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', such as 'data1'") from None
+
+
+def zone(value: object) -> str:
+    try:
+        return parse_node(value if isinstance(value, str) else "")
+    except BadName:
+        raise ValueError("a zone's name has 1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', such as 'rack1'") from None
+
+
+def scheme(value: object) -> str:
+    try:
+        return parse_scheme(value if isinstance(value, str) else "").text
+    except BadRequest:
+        raise ValueError(f"replica:N with N from 1 to {REPLICAS_MAX}, such as 'replica:3'") from None
