@@ -54,7 +54,6 @@ class WorkerStatistics:
     name: str
     steps: int
     failures: int
-    last_error: str
 
 
 class Worker(Protocol):
@@ -82,7 +81,6 @@ class WorkerRun:
         self._rest = rest
         self._steps = 0
         self._failures = 0
-        self._last_error = ""
 
     async def run(self) -> None:
         while True:
@@ -92,15 +90,13 @@ class WorkerRun:
                 self._steps += 1
             except FlareError as error:
                 self._failures += 1
-                self._last_error = str(error)
                 log.warning(
                     "event=worker_failed worker=%s error=%s message=%r", self._worker.name, error.code, str(error)
                 )
                 await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
                 continue
-            except Exception as error:
+            except Exception:
                 self._failures += 1
-                self._last_error = repr(error)
                 log.exception("event=worker_bug worker=%s", self._worker.name)
                 await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
                 continue
@@ -112,7 +108,7 @@ class WorkerRun:
                 await trio.lowlevel.checkpoint()
 
     def statistics(self) -> WorkerStatistics:
-        return WorkerStatistics(self._worker.name, self._steps, self._failures, self._last_error)
+        return WorkerStatistics(self._worker.name, self._steps, self._failures)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 class FlareError(Exception):
     """Something went wrong that Flare knows about."""
 
-    retry: ClassVar[bool] = False
     data_at_risk: ClassVar[bool] = False
 
     @property
@@ -105,8 +104,6 @@ class Forbidden(Refused):
 
 class Unavailable(FlareError):
     """The request is right but cannot be served now; retry later."""
-
-    retry = True
 
 
 class QuorumNotReached(Unavailable):

@@ -21,7 +21,6 @@ PieceName = NewType("PieceName", str)
 DEFAULT_BUCKET = BucketName("default")
 KEY_BYTES_MAX = 1024
 PIECE_NAME_BYTES_MAX = 200
-PIECES_PER_CHUNK_MAX = 64
 REQUEST_FIELD = "x-flare-request"
 """The HTTP field with the id of a request: from clients that chose one, and on to the data nodes."""
 

@@ -71,14 +71,6 @@ async def find_shared(kv: KV, digest: bytes, scheme: str) -> ChunkRecord | None:
     return await kv.view(lambda look: read_shared(look, digest, scheme))
 
 
-async def find_by_digest(kv: KV, digest: bytes, scheme: str, limit: int) -> list[ChunkRecord]:
-    """Every generation of a digest under a scheme, of chunks that may be shared and others: for inspection."""
-    start, end = keys.under(b"chunk/" + digest.hex().encode() + b".")
-    rows = await kv.scan(start, end, limit)
-    records = [decode(chunk_of(key), value) for key, value in rows]
-    return [record for record in records if record.scheme == scheme]
-
-
 async def list_chunks(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkRecord]:
     """All chunk records, a page at a time, in the order of their ids; fewer than ``limit`` only at the end.
 

@@ -23,7 +23,6 @@ ENTRIES_MAX = 100_000
 class DamageStatistics:
     waiting: int
     found: int
-    dropped: int
 
 
 class DamageList:
@@ -31,7 +30,6 @@ class DamageList:
         self._entries: dict[tuple[ChunkId, int], str] = {}
         self._woken = trio.Event()
         self._found = 0
-        self._dropped = 0
 
     def add(self, chunk: ChunkId, number: int, node: str, reason: str) -> None:
         """Note that piece ``number`` of ``chunk`` on ``node`` is missing or wrong."""
@@ -39,7 +37,6 @@ class DamageList:
             return
         self._found += 1
         if len(self._entries) >= ENTRIES_MAX:
-            self._dropped += 1
             return
         log.warning("event=piece_damaged chunk=%s piece=%d node=%s reason=%r", chunk, number, node, reason)
         self._entries[chunk, number] = node
@@ -63,4 +60,4 @@ class DamageList:
             await self._woken.wait()
 
     def statistics(self) -> DamageStatistics:
-        return DamageStatistics(len(self._entries), self._found, self._dropped)
+        return DamageStatistics(len(self._entries), self._found)

@@ -32,11 +32,6 @@ class Scheme:
     def quorum(self) -> int:
         return write_quorum(self.pieces, self.needed)
 
-    @property
-    def tolerance(self) -> int:
-        """How many pieces may be lost."""
-        return self.pieces - self.needed
-
     def encode(self, stored: bytes | memoryview) -> list[bytes | memoryview]:
         """The payloads of piece 0, 1, …; replicas share one buffer."""
         return [stored] * self.pieces

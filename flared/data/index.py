@@ -123,7 +123,6 @@ class Index:
     """
 
     def __init__(self, disk: Disk, path: str) -> None:
-        self._path = path
         with mapped():
             self.writer = disk.connect(path)
             self._prepare()

@@ -64,7 +64,6 @@ _HEAD = struct.Struct("<4sBBHQQQ16s")
 MAGIC = b"FlRc"
 _SEGMENT_MAGIC = b"FlSg"
 _FIXED = _PREFIX.size + _BODY.size
-_SCHEME_BYTES = 16
 _ZEROS = tuple(bytes(n) for n in range(8))
 _NO_CHECKSUM = bytes(16)
 HEADER_MIN = _FIXED

@@ -42,7 +42,6 @@ class ClientConnection:
 
     def __init__(self, stream: Stream, host: str, limits: HeadLimits, stall_seconds: float) -> None:
         self.stream = stream
-        self.exchanges = 0
         self._link = Link(stream, stall_seconds=stall_seconds)
         self._host = f" HTTP/1.1\r\nhost: {host}\r\n"
         self._limits = limits
@@ -58,7 +57,6 @@ class ClientConnection:
 
         A peer that answers before it has the whole body is heard, and the rest is not sent.
         """
-        self.exchanges += 1
         self._keep = False
         head = self._make_head(method, target, fields)
         try:

@@ -53,4 +53,4 @@ def test_a_scheme_that_is_none_is_refused(text: str) -> None:
 
 def test_a_scheme_says_what_it_tolerates() -> None:
     scheme = parse_scheme("replica:3")
-    assert (scheme.pieces, scheme.needed, scheme.quorum, scheme.tolerance) == (3, 1, 2, 2)
+    assert (scheme.pieces, scheme.needed, scheme.quorum) == (3, 1, 2)
