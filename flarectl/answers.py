@@ -102,6 +102,8 @@ class NodeVolume(NamedTuple):
     repaired: bool = False
     file_system: int = 0
     """The same for volumes of one node that share one; 0 if nobody knows."""
+    free: int | None = None
+    """What new pieces may take; None if the node does not say."""
 
 
 class Node(NamedTuple):
@@ -343,6 +345,7 @@ def _parse_volume(fields: dict[str, object]) -> NodeVolume:
         str(fields.get("repair") or ""),
         fields.get("repaired") is True,
         _count(fields, "file_system"),
+        _count(fields, "free") if "free" in fields else None,
     )
 
 

@@ -85,7 +85,7 @@ def check_schemes(cluster: Cluster) -> list[Trouble] | None:
     for scheme in sorted(schemes, key=lambda scheme: -scheme.pieces):
         command = "flarectl bucket ls; flarectl node invite; on one more host: flared init data --join TOKEN"
         if usable < scheme.quorum:
-            cause = f"buckets with {scheme.text} take no writes: that wants {scheme.quorum} nodes, {usable} take any"
+            cause = f"buckets with {scheme.text} take no writes: that wants {scheme.quorum} nodes, {usable} can"
             troubles.append(Trouble(Severity.CRITICAL, cause, command))
         elif known < scheme.pieces:
             cause = f"{scheme.text} wants {scheme.pieces} data nodes, and there are {known}: objects lack copies"
@@ -99,13 +99,14 @@ def check_domains(cluster: Cluster) -> list[Trouble] | None:
         return None
     hosts, zones = {_host(node) for node in cluster.nodes}, {node.zone for node in cluster.nodes}
     count = len(cluster.nodes)
+    every = "both" if count == 2 else f"all {count}"
     if len(hosts) == 1:
-        cause = f"all {count} data nodes are on one host, {hosts.pop()}: its failure takes every copy"
+        cause = f"{every} data nodes are on one host, {hosts.pop()}: its failure takes every copy"
         return [
             Trouble(Severity.WARNING, cause, "flarectl node invite; on another host: flared init data --join TOKEN")
         ]
     if len(zones) == 1:
-        cause = f"all {count} data nodes are in one zone, {zones.pop()}: nothing says which of them fail together"
+        cause = f"{every} data nodes are in one zone, {zones.pop()}: nothing says which of them fail together"
         command = "on each data host: set zone in /etc/flare/data.toml; systemctl restart flared@data"
         return [Trouble(Severity.WARNING, cause, command)]
     return []
@@ -130,13 +131,31 @@ def check_room(cluster: Cluster) -> list[Trouble] | None:
     troubles = []
     nodes = [node for node in cluster.status.nodes if node.capacity]
     for node in nodes:
-        share = node.used / node.capacity
+        share = _share_used(node)
         what = "the metadata's disk on" if node.role == "api" else "data node"
         if share > USED_SHARE_MAX:
             severity = Severity.CRITICAL if share > USED_SHARE_RISKY else Severity.WARNING
             command = "add a disk or a host (docs/operations.md)" if node.role == "data" else f"on {_host(node)}: df -h"
             troubles.append(Trouble(severity, f"{what} {node.name} is {share:.0%} full", command))
+        if node.state != "full":
+            troubles += [
+                Trouble(
+                    Severity.WARNING,
+                    f"volume {volume.path} on node {node.name} is full; the other ones of the node take what comes",
+                    f"on {_host(node)}: df -h {shlex.quote(volume.path)}; du -xhd1 {shlex.quote(volume.path)}",
+                )
+                for volume in node.volumes
+                if volume.state == "full"
+            ]
     return troubles if nodes else None
+
+
+def _share_used(node: Node) -> float:
+    """Of the room that pieces may have: what is taken, by whomever."""
+    told = [(volume.capacity, volume.free) for volume in node.volumes if volume.capacity and volume.free is not None]
+    if not told:
+        return node.used / node.capacity
+    return 1 - sum(free for _, free in told) / sum(capacity for capacity, _ in told)
 
 
 def check_versions(cluster: Cluster) -> list[Trouble] | None:

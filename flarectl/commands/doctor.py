@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flarectl.checks import Cluster
     from flarectl.client import Client
 
+SILENT = ("suspect", "offline")
 ANSWER_SECONDS_MAX = 2.0
 """A slower answer tells too little of the api node's clock."""
 
@@ -51,9 +52,13 @@ def _gather(client: Client) -> Cluster:
 
 
 def _clocks(nodes: object) -> dict[str, float]:
-    """How far each data node's clock is ahead of the api node's, where one is known."""
+    """How far each data node's clock is ahead of the api node's, where it is known: not of those that are silent."""
     records = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-    seconds = {str(node.get("name")): _number(node.get("clock_ahead_seconds")) for node in records}
+    seconds = {
+        str(node.get("name")): _number(node.get("clock_ahead_seconds"))
+        for node in records
+        if node.get("state") not in SILENT
+    }
     return {name: ahead for name, ahead in seconds.items() if ahead is not None}
 
 

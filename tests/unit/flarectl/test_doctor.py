@@ -87,6 +87,18 @@ def test_a_sound_cluster_has_every_check_well() -> None:
                 )
             ),
         ),
+        (
+            "F506",
+            WARNING,
+            "volume /srv/a on node data1 is full",
+            first(volumes=(NodeVolume("/srv/a", "full", 1, 100, free=0), NodeVolume("/srv/b", "ok", 1, 100, free=90))),
+        ),
+        (
+            "F506",
+            CRITICAL,
+            "data node data1 is 97% full",
+            first(volumes=(NodeVolume("/srv/a", "ok", 1, 100, free=3),)),
+        ),
         ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
         ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),
     ],
