@@ -15,6 +15,9 @@ LARGE_SIZE = 128 * 1024
 PIECE_SIZE_MAX = 64 * 1024 * 1024
 """Stored bytes of one piece: the largest chunk."""
 
+SCHEME_BYTES_MAX = 15
+"""On disk and on the wire its field has 16, the last of them zero."""
+
 CODEC_PLAIN = 0
 CODEC_LZ4 = 1
 
@@ -26,7 +29,7 @@ class Piece:
     name: str
     codec: int
     scheme: str
-    """At most 15 bytes of ASCII, such as ``replica:3``; the data node only keeps it."""
+    """At most SCHEME_BYTES_MAX bytes of ASCII, such as ``replica:3``; the data node only keeps it."""
     plain_size: int
     """Bytes of the whole chunk before codec and scheme."""
     size: int

@@ -22,7 +22,7 @@ from flared.data.changes import Answer, Batch, Change, Delete, Put
 from flared.data.disk import Buffer, Disk
 from flared.data.identity import Identity, identity_path, join_cluster, load_identity
 from flared.data.index import IndexCorrupt, Mark, Place
-from flared.data.pieces import BLOCK_SIZE, Piece, block_checksums
+from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
 from flared.data.punch import Puncher
 from flared.data.reader import Reader
 from flared.data.record import LARGE, SMALL, record_length
@@ -30,6 +30,7 @@ from flared.data.replay import Replay, facts, remove_index
 from flared.data.segment import Segment, Segments
 from flared.data.shadow import Shadow
 from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
+from flared.names import PIECE_NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ _PROBE_EVERY = 10
 _PROBES_MAX = 5
 """Probes in a row that a disk must fail before its volume counts as failed: a path that breaks for a moment is no dead
 disk."""
-_SCHEME_BYTES_MAX = 15
-_NAME_BYTES_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,6 +507,6 @@ def _check(piece: Piece, payload: Buffer) -> FlareError | None:
         return BadDigest(f"{piece.name}: the payload does not have the checksum that came with it")
     if (xxhash.xxh3_64_digest(payload) if 0 < piece.size <= BLOCK_SIZE else block_checksums(payload)) != piece.blocks:
         return BadDigest(f"{piece.name}: the payload does not have the block checksums that came with it")
-    if len(piece.scheme) > _SCHEME_BYTES_MAX or len(piece.name) > _NAME_BYTES_MAX or not piece.name.isascii():
+    if len(piece.scheme) > SCHEME_BYTES_MAX or len(piece.name) > PIECE_NAME_BYTES_MAX or not piece.name.isascii():
         return BadRequest("the piece's name or scheme is too long")
     return None

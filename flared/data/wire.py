@@ -25,7 +25,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import TypeVar
 
-from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, PIECE_SIZE_MAX, SCHEME_BYTES_MAX, Piece
 from flared.errors import (
     BadDigest,
     BadName,
@@ -92,7 +92,6 @@ SIZE_FIELD = "x-flare-size"
 
 _COUNTS = Struct("<II")
 _HEAD = Struct("<HBxII16s8s16s")
-_SCHEME_BYTES_MAX = 15
 _ALL_NAMES = re.compile(rb"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,199}\n)*")
 _SCHEME = re.compile(rb"[ -~]{0,15}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -363,7 +362,7 @@ def _join(heads: list[Buffer], names: Sequence[str], payloads: Sequence[Buffer])
 @lru_cache(64)
 def _scheme_bytes(text: str) -> bytes:
     raw = text.encode("ascii")
-    assert len(raw) <= _SCHEME_BYTES_MAX
+    assert len(raw) <= SCHEME_BYTES_MAX
     return raw
 
 
