@@ -17,7 +17,7 @@ from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import JSON, RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
 from flared.http.messages import Reply, Request
-from flared.http.routes import parse_query
+from flared.http.percent import parse_query
 from flared.metrics import Durations, Metric, render_metrics
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flared.api.errors import answer_error, send_error
 from flared.errors import FlareError, Unauthenticated
 from flared.http.messages import Reply, Request
-from flared.http.routes import decode
+from flared.http.percent import decode
 from flared.log import current_request, next_request
 from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
 from flared.names import (

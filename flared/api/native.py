@@ -21,7 +21,7 @@ from flared.catalog.manifest import Manifest
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
 from flared.http.messages import Reply, Request
-from flared.http.routes import decode, parse_query
+from flared.http.percent import decode, parse_query
 from flared.log import format_time
 from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, parse_key
 from flared.objects.buckets import create_bucket, list_buckets, remove_bucket

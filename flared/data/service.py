@@ -32,7 +32,7 @@ from flared.data.pieces import (
 from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.metrics import connection_metrics
-from flared.http.routes import parse_query
+from flared.http.percent import parse_query
 from flared.log import current_request
 from flared.metrics import Durations, Histogram, Metric, Sample, about, number, render_metrics
 from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece

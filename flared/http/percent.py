@@ -1,0 +1,32 @@
+"""Paths and queries as they were meant: the one place where percent-encoding ends. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from flared.errors import BadRequest
+
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def decode(raw: str) -> str:
+    """Percent-decode once; ``+`` is itself. BadRequest unless it is well-formed and UTF-8."""
+    if "%" not in raw and raw.isascii():
+        return raw
+    if _BAD_PERCENT.search(raw):
+        raise BadRequest("a '%' is not followed by two hex digits")
+    try:
+        return unquote_to_bytes(raw.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("the path or query is not UTF-8") from None
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """Names and values of a query; as every HTML form writes it, ``+`` is a space. The last of equal names counts."""
+    values: dict[str, str] = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.replace("+", "%20").partition("=")
+            values[decode(name)] = decode(value)
+    return values
