@@ -51,6 +51,8 @@ def check_nodes(cluster: Cluster) -> list[Trouble]:
     troubles = []
     for node in cluster.nodes:
         command = f"on {_host(node)}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"
+        if node.state == "offline":
+            command += f"; if it is gone for good: flarectl node rm {shlex.quote(node.name)}"
         if node.state in AWAY:
             troubles.append(Trouble(AWAY[node.state], f"node {node.name} is {node.state}{_since(node)}", command))
         elif node.state == "full":

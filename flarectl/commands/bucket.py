@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from flarectl import options
 from flarectl.lean import LeanCommand, LeanGroup
+
+if TYPE_CHECKING:
+    from flarectl.client import Client
 
 app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Create, list and remove buckets.")
 NAME = typer.Argument(..., metavar="BUCKET", show_default=False)
@@ -37,6 +42,27 @@ def create(
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         new = client.create_bucket(bucket, {name: value for name, value in asked.items() if value})
         render.say(f"bucket {bucket} {'created' if new else 'is there already'}")
+        if scheme and new:
+            _warn(client, scheme)
+
+
+def _warn(client: Client, text: str) -> None:
+    """Say so if there are fewer nodes than the scheme has pieces; the bucket is there either way."""
+    from flarectl import render
+    from flarectl.errors import Failure
+    from flared.chunks.scheme import parse_scheme
+    from flared.errors import BadRequest
+
+    try:
+        wanted = parse_scheme(text)
+        nodes = sum(node.role == "data" for node in client.status()[0].nodes)
+    except (Failure, BadRequest):
+        return  # only a word of warning
+    if nodes < wanted.pieces:
+        what = "lack copies" if nodes >= wanted.quorum else "are refused"
+        render.remark(
+            f"{text} wants {wanted.pieces} data nodes, and there are {nodes}: until there are more, puts {what}"
+        )
 
 
 @app.command("ls", cls=LeanCommand)

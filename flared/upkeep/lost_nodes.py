@@ -35,6 +35,14 @@ class LostNodes:
         self._walking: set[NodeName] = set()
         self._cursor: ChunkId | None = None
         self._woken = trio.Event()
+        self._passes = 0
+        """Of heal, when the last walk ended."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was on nodes which are offline is known to be missing, and none of it waits for repair."""
+        heal = self._heal.statistics()
+        return not (self._walking or self._waiting or heal.backlog) and heal.passes > self._passes + 1
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
         """Told by membership."""
@@ -57,7 +65,7 @@ class LostNodes:
         if len(page) == PAGE:
             self._cursor = page[-1].id
         else:
-            self._walking = set()
+            self._walking, self._passes = set(), self._heal.statistics().passes
         return bool(self._walking or self._waiting)
 
     async def wait(self) -> None:

@@ -75,7 +75,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     staying = tuple(member for member in members if member.record.name not in removals)
     reasons = [
         *writes,
-        *_about_nodes(staying, membership.repair_after_seconds),
+        *_about_nodes(staying, membership.repair_after_seconds, settled=upkeep.lost_nodes.settled),
         *(_about_removal(name, progress) for name, progress in removals.items()),
         *(repair.sentence for repair in volumes),
         *_about_chunks(heal),
@@ -116,14 +116,14 @@ def _about_writes(store: Store, members: tuple[Member, ...]) -> list[str]:
     return []
 
 
-def _about_nodes(members: tuple[Member, ...], repair_after: float) -> list[str]:
+def _about_nodes(members: tuple[Member, ...], repair_after: float, *, settled: bool) -> list[str]:
     reasons = []
     for member in members:
         name = member.record.name
         if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
             seen = member.last_seen_seconds
             since = "not heard from since this api node started" if seen is None else f"silent for {_lasted(seen)}"
-            reasons.append(f"node {name} is {member.state.value}: {since}; {_at_stake(member, repair_after)}")
+            reasons.append(f"node {name} is {member.state.value}: {since}; {_at_stake(member, repair_after, settled)}")
         elif member.state is NodeState.FULL:
             reasons.append(
                 f"node {name} takes no new data: none of its volumes has room or is writable, "
@@ -138,9 +138,11 @@ def _about_nodes(members: tuple[Member, ...], repair_after: float) -> list[str]:
     return reasons
 
 
-def _at_stake(member: Member, repair_after: float) -> str:
+def _at_stake(member: Member, repair_after: float, settled: bool) -> str:
     """What is affected by a node's silence, and what comes of it."""
     held = f"its {member.heartbeat.pieces:,} pieces" if member.heartbeat else "its pieces"
+    if member.state is NodeState.OFFLINE and settled:
+        return "nothing waits for it, all that it held was made again elsewhere"
     if member.state is NodeState.OFFLINE:
         return f"{held} are made again elsewhere, as far as there is room"
     left = repair_after - (member.last_seen_seconds or 0.0)
@@ -198,7 +200,7 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool)
     """What to type next, the most urgent first."""
     lines = [line for member in members for line in advise(member)[:1]]
     gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
-    lines += [f"if it is gone for good: flarectl node rm {member.record.name}" for member in gone]
+    lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if lacking and not lines:
         lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.backlog and not lines:

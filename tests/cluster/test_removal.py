@@ -63,6 +63,9 @@ async def test_a_node_whose_pieces_were_made_again_goes_at_once(autojump_clock: 
         await fill(cluster)
         cluster.members[GONE].down = True
         await trio.sleep(REPAIR_AFTER + 120)
+        (reason,) = cluster.status().reasons
+        assert reason.endswith("nothing waits for it, all that it held was made again elsewhere")
+        assert cluster.status().advice[-1] == "if data2 is gone for good: flarectl node rm data2"
         for key in KEYS[:5]:
             await delete_object(cluster.store, name(key))
         assert about_cost(await find_removal_cost(cluster.store, GONE)) == ""
@@ -103,6 +106,7 @@ async def test_it_waits_for_heal_however_long(autojump_clock: Clock) -> None:
         await fill(cluster)
         cluster.members[GONE].down = True
         await trio.sleep(REPAIR_AFTER + 120)
+        assert not cluster.upkeep.lost_nodes.settled
         cost = await find_removal_cost(cluster.store, GONE)
         assert (cost.waiting, cost.unreadable, cost.complete) == (30, 0, True)
         assert "30 chunks lack the copy that was on it" in about_cost(cost)

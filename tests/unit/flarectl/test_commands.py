@@ -435,6 +435,16 @@ def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
     assert (missing.code, missing.err.count("flarectl node ls")) == (4, 1)
 
 
+def test_a_bucket_that_wants_more_nodes_than_there_are_is_warned_of(api: FakeApi, run: Run) -> None:
+    api.status = {"health": "ok", "nodes": NODES}
+    assert "are 1: until there are more, puts lack copies" not in run("bucket", "create", "one").err
+    assert (
+        "replica:5 wants 5 data nodes, and there are 1" in run("bucket", "create", "many", "--scheme", "replica:5").err
+    )
+    assert "puts are refused" in run("bucket", "create", "two", "--scheme", "replica:3").err
+    assert run("bucket", "create", "fine", "--scheme", "replica:1").err == ""
+
+
 def test_a_node_is_removed_and_waited_for(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     removing = {**NODES[1], "state": "removing", "removal": {"share": 0.5, "waiting": 3}}
     api.status = {"health": "degraded", "nodes": [NODES[0], removing]}
