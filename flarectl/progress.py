@@ -15,6 +15,8 @@ PATIENCE_SECONDS = 0.4
 """What is done sooner shows no bar, and does not pay for loading rich."""
 NAME_CHARS_MAX = 30
 REFRESH_SECONDS = 0.1
+NARROW_COLUMNS = 60
+"""Below it a bar matters more than how many bytes it stands for."""
 
 
 class Meter:
@@ -91,14 +93,26 @@ class Bars:
         total = None if any(meter.size is None for meter in self._meters) else self.total
         if self._all is None:
             self._all = progress.add_task("total", detail="")
-        progress.update(self._all, completed=self.bytes, total=total, detail=_detail(self.bytes, total, self.started))
+        progress.update(
+            self._all, completed=self.bytes, total=total, detail=self._detail(self.bytes, total, self.started)
+        )
         for meter in self._meters:
             if meter.task is None:
                 name = harmless(meter.name)
                 short = name if len(name) <= NAME_CHARS_MAX else f"…{name[1 - NAME_CHARS_MAX :]}"
                 meter.task = progress.add_task(short, total=meter.size, detail="")
-            progress.update(meter.task, completed=meter.done, detail=_detail(meter.done, meter.size, meter.started))
+            progress.update(
+                meter.task, completed=meter.done, detail=self._detail(meter.done, meter.size, meter.started)
+            )
         progress.refresh()
+
+    def _detail(self, done: int, total: int | None, started: float) -> str:
+        seconds = time.monotonic() - started
+        rate = f"{size_text(done / seconds)}/s" if seconds else ""
+        if self._progress and self._progress.console.width < NARROW_COLUMNS:
+            return f"{f'{100 * done / total:.0f}%' if total else size_text(done)} {rate:>9}"
+        of_total = "" if total is None else f" of {size_text(total)}"
+        return f"{size_text(done)}{of_total}  {rate:>10}"
 
     def _open(self) -> Progress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -116,10 +130,3 @@ class Bars:
         )
         progress.start()
         return progress
-
-
-def _detail(done: int, total: int | None, started: float) -> str:
-    seconds = time.monotonic() - started
-    rate = f"{size_text(done / seconds)}/s" if seconds else ""
-    of_total = "" if total is None else f" of {size_text(total)}"
-    return f"{size_text(done)}{of_total}  {rate:>10}"

@@ -67,7 +67,10 @@ def _warn(client: Client, text: str) -> None:
 
 @app.command("ls", cls=LeanCommand)
 def list_buckets(ctx: typer.Context, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
-    """List the buckets: scheme, chunk size, compression, when they were created."""
+    """List the buckets.
+
+    Scheme, chunk size, compression, when they were created.
+    """
     from flarectl import render
     from flarectl.client import Client
 

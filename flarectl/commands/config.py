@@ -15,7 +15,10 @@ VALUE = typer.Argument(..., metavar="VALUE", show_default=False, help='An empty 
 
 @app.command("set", cls=LeanCommand)
 def set_setting(name: str = NAME, value: str = VALUE) -> None:
-    """Keep a setting, such as: flarectl config set endpoint http://10.0.0.1:8000"""
+    """Keep a setting.
+
+    Such as: flarectl config set endpoint http://10.0.0.1:8000
+    """
     from flarectl import render
     from flarectl.errors import Failure
     from flarectl.profile import read_secret, read_settings, write_setting

@@ -36,10 +36,10 @@ BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
 ObjectCall = Callable[[Request, Reply, ObjectName], Awaitable[None]]
 
 SHUT = (
-    "this call needs the secret of the cluster (flarectl: secret_file), "
+    "this call needs the secret of the cluster (flarectl config set secret_file FILE), "
     "or 'anonymous' in the api node's TOML file must allow it"
 )
-WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl: secret_file)"
+WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl config set secret_file FILE)"
 OBJECT = "/object/"
 BUCKET = "/bucket/"
 BUCKET_SERIES_MAX = 400

@@ -203,7 +203,11 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool)
     lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if lacking and not lines:
         lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
-    if heal.backlog and not lines:
+    if heal.lost:
+        lines.insert(
+            0, "flarectl node ls    (bring back the nodes and disks that held the lost copies; delete nothing)"
+        )
+    if heal.backlog > heal.lost and not lines:
         lines.append("flarectl status --watch    (repair goes on by itself)")
     return lines
 

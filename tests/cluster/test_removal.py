@@ -156,6 +156,7 @@ async def test_by_force_the_last_copies_are_lost_and_told_of(autojump_clock: Clo
         await trio.sleep(120)
         await check_gone(cluster)
         assert cluster.status().heal.lost == len(held)
+        assert "delete nothing" in cluster.status().advice[0]
         lost = 0
         for key in KEYS:
             try:
