@@ -6,13 +6,13 @@ Foreign errors become a Failure here: a reply of the server, a FlareError, an OS
 from __future__ import annotations
 
 import errno
-import json
 import os
 from enum import IntEnum
 from typing import ClassVar
 
 from flared import errors
 from flared.errors import FlareError
+from flared.http.error_body import parse_error
 
 MESSAGE_CHARS_MAX = 500
 """Of what a server that is not ours may answer, a person needs the beginning."""
@@ -149,7 +149,7 @@ def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
 
 def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = "") -> Failure:
     """The Failure a reply means: by its code if it is one of Flare's, else by its status."""
-    code, message, request_id = _parse_error(body)
+    code, message, request_id = parse_error(body)
     known = getattr(errors, code, None)
     if isinstance(known, type) and issubclass(known, FlareError):
         kind = _class_of(known)
@@ -158,7 +158,7 @@ def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = ""
     if status == 404 and kind not in _MISSING:
         # Any web server says so of a path it does not know: no reason to tell of an object that it is not there.
         kind, message = Refusal, f"{endpoint} is no api node of Flare; is the endpoint right?"
-    message = message or f"{endpoint} answered with HTTP status {status}, not as Flare would"
+    message = message[:MESSAGE_CHARS_MAX] or f"{endpoint} answered with HTTP status {status}, not as Flare would"
     failure = kind(message, code=code, request_id=request_id)
     if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():
         failure.retry_after = float(retry_after)
@@ -184,16 +184,3 @@ def unreachable(endpoint: str, reason: str) -> Unreachable:
 
 def _class_of(kind: type[FlareError]) -> type[Failure]:
     return next((ours for theirs, ours in _CLASSES if issubclass(kind, theirs)), Failure)
-
-
-def _parse_error(body: bytes) -> tuple[str, str, str]:
-    """Code, message and request id of an error reply; the text itself if it is not one of ours."""
-    try:
-        answer: object = json.loads(body)
-    except ValueError:
-        return "", "", ""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if not isinstance(error, dict):
-        return "", "", ""
-    code, message, request_id = (str(error.get(name) or "") for name in ("code", "message", "request_id"))
-    return code, message[:MESSAGE_CHARS_MAX], request_id

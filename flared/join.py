@@ -9,6 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
 from flared.access.invites import NONCE_BYTES, SEALED_BYTES_MAX, prove, unseal
+from flared.http.error_body import parse_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,10 +64,10 @@ def _open(token: JoinToken, node: str, nonce: bytes, api: Address, status: int, 
     except ValueError:
         fields = None
     fields = fields if isinstance(fields, dict) else {}
-    sealed, error = fields.get("sealed"), fields.get("error")
+    sealed = fields.get("sealed")
     if status != 200 or not isinstance(sealed, str):
-        message = error.get("message") if isinstance(error, dict) else None
-        if not isinstance(message, str):
+        message = parse_error(answer).message
+        if not message:
             raise NotJoined(f"http://{api} answered with HTTP status {status}, not as an api node of Flare would")
         raise NotJoined(f"http://{api}: {message[:500]}")
     try:

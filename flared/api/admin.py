@@ -14,8 +14,9 @@ import trio
 from flared import __version__
 from flared.access.door import LOOPBACK
 from flared.access.keys import API_AUDIENCE, Keyring
-from flared.api.errors import JSON, RETRY_AFTER_SECONDS
+from flared.api.errors import RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
+from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
 from flared.http.percent import parse_query
 from flared.metrics import Durations, Metric, render_metrics

@@ -1,8 +1,7 @@
-"""What an error looks like in HTTP: the one table from error to status, and the JSON around it."""
+"""What an error looks like in HTTP: the one table from error to status, and how a client is told."""
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from flared.errors import (
     Unavailable,
     VolumeFull,
 )
+from flared.http.error_body import JSON, pack_error
 from flared.log import request_id
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 3
 """A heartbeat: before that the cluster cannot know better."""
 
-JSON = b"content-type: application/json\r\n"
 
 STATUSES: Mapping[type[FlareError], int] = {
     FlareError: 500,
@@ -87,9 +86,8 @@ async def answer_error(request: Request, reply: Reply, error: FlareError) -> Non
 
 
 async def send_error(reply: Reply, status: int, code: str, message: str, fields: bytes = b"") -> None:
-    """``{"error": {"code", "message", "request_id"}}``; ``fields`` are more lines of the head."""
-    answer = {"error": {"code": code, "message": message, "request_id": request_id()}}
-    await reply.send(status, JSON + fields, json.dumps(answer).encode() + b"\n")
+    """``fields`` are more lines of the head."""
+    await reply.send(status, JSON + fields, pack_error(code, message, request_id()))
 
 
 def _log(level: int, event: str, request: Request, error: FlareError, status: int, *, cut: bool) -> None:

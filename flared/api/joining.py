@@ -23,9 +23,9 @@ from flared.access.invites import (
     seal,
 )
 from flared.access.keys import API_AUDIENCE
-from flared.api.errors import JSON
 from flared.catalog.invites import AGAIN, Invite, record_invite, use_invite
 from flared.errors import BadName, BadRequest, Conflict, Unauthenticated
+from flared.http.error_body import JSON
 from flared.names import parse_node
 from flared.objects.store import now_ms
 

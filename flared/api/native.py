@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flared.api.errors import JSON
 from flared.api.forms import FormFile, parse_boundary
 from flared.api.headers import (
     check_content_type,
@@ -20,6 +19,7 @@ from flared.api.headers import (
 from flared.catalog.manifest import Manifest
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
+from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
 from flared.http.percent import decode, parse_query
 from flared.log import format_time

@@ -17,6 +17,7 @@ import trio
 from flared import __version__
 from flared.access.keys import API_AUDIENCE, Keyring, authorization
 from flared.errors import FlareError, NodeUnreachable
+from flared.http.error_body import parse_error
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.stream import Stream, connect_tcp
@@ -110,7 +111,8 @@ class Heartbeat:
         async with beat.pool.request("POST", PATH, self._fields(), (body,), repeatable=True) as response:
             answer = await response.body.read_all(ANSWER_BYTES_MAX)
             if response.status != 200:
-                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {_parse_message(answer)}")
+                said = parse_error(answer).message or repr(answer[:200])
+                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {said}")
         self._join(beat, answer)
         del beat.damage[: len(damage)]
 
@@ -184,17 +186,6 @@ class _Beat:
 
 
 _PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2.0)
-
-
-def _parse_message(raw: bytes) -> str:
-    """The sentence of an api node that refuses us, or what it said at all."""
-    try:
-        answer: object = json.loads(raw)
-    except ValueError:
-        answer = None
-    error = answer.get("error") if isinstance(answer, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else repr(raw[:200])
 
 
 def _parse_cluster(raw: bytes) -> str | None:

@@ -19,6 +19,7 @@ from flared.access.keys import authorization
 from flared.data import wire
 from flared.data.links import LINKS, Done, GetLinks, LinkStatistics, PutLinks
 from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
+from flared.http.error_body import parse_error
 from flared.http.messages import Body, encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
@@ -215,7 +216,7 @@ class Remote:
         """Raise what the answer means unless its status is one of ``wanted``."""
         if response.status in wanted:
             return
-        message = _parse_message(await self._read(response, ANSWER_BYTES_MAX))
+        message = parse_error(await self._read(response, ANSWER_BYTES_MAX)).message
         raise wire.request_error(self.name, response.status, response.fields.get(wire.ERROR_FIELD, ""), message)
 
     def _described(self, response: Response, name: str) -> Piece:
@@ -311,13 +312,6 @@ def _parse_json(raw: bytes) -> object:
     except ValueError:
         return None
     return value
-
-
-def _parse_message(raw: bytes) -> str:
-    answer = _parse_json(raw)
-    error = answer.get("error") if isinstance(answer, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
-    return message if isinstance(message, str) else ""
 
 
 def _parse_page(answer: object) -> tuple[list[tuple[str, int]], tuple[str, ...]] | None:

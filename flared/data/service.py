@@ -30,6 +30,7 @@ from flared.data.pieces import (
     describe_piece,
 )
 from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.http.error_body import JSON, pack_error
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.metrics import connection_metrics
 from flared.http.percent import parse_query
@@ -62,7 +63,6 @@ LIST_DEFAULT = 1000
 
 _BINARY = b"content-type: application/octet-stream\r\n"
 _PIECE = _BINARY + b"accept-ranges: bytes\r\n"
-_JSON = b"content-type: application/json\r\n"
 _TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 _RETRY = b"retry-after: 1\r\n"
 
@@ -406,13 +406,13 @@ def _piece_lines(piece: Piece, span: tuple[int, int] | None) -> bytes:
 
 
 async def _send_json(reply: Reply, answer: object) -> None:
-    await reply.send(200, _JSON, json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+    await reply.send(200, JSON, json.dumps(answer, separators=(",", ":")).encode() + b"\n")
 
 
 async def _send_error(reply: Reply, error: FlareError) -> None:
     status = wire.status_of(error)
-    lines = _JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
-    await reply.send(status, lines + _error_line(error.code), _error_body(error.code, str(error)))
+    lines = JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
+    await reply.send(status, lines + _error_line(error.code), pack_error(error.code, str(error)))
 
 
 def _log_failures(call: str, results: Iterable[object]) -> None:
@@ -433,16 +433,12 @@ def _is_ours(error: FlareError) -> bool:
 async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:
     """A path that is not ours, or a method that it does not know."""
     if not calls:
-        await reply.send(404, _JSON + _error_line("NoSuchPath"), _error_body("NoSuchPath", "there is no such call"))
+        await reply.send(404, JSON + _error_line("NoSuchPath"), pack_error("NoSuchPath", "there is no such call"))
         return
     allow = b"allow: %b\r\n" % ", ".join(sorted(calls)).encode()
     message = f"this path knows {', '.join(sorted(calls))}"
-    await reply.send(405, _JSON + allow + _error_line("BadMethod"), _error_body("BadMethod", message))
+    await reply.send(405, JSON + allow + _error_line("BadMethod"), pack_error("BadMethod", message))
 
 
 def _error_line(code: str) -> bytes:
     return encode_fields([(wire.ERROR_FIELD, code)])
-
-
-def _error_body(code: str, message: str) -> bytes:
-    return json.dumps({"error": {"code": code, "message": message}}).encode() + b"\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Literal
 
 from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge
+from flared.http.error_body import JSON, pack_error
 from flared.http.messages import EMPTY_BODY, READ_BYTES, Body, Handler, Reply, Request, open_body
 from flared.http.parsing import HeadLimits, HeadReader, HeadRefused, RequestHead
 from flared.http.stream import RECEIVE_BYTES, REFILL_COST, Link, Stream
@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 Phase = Literal["idle", "head", "exchange", "linger"]
 
-_JSON = b"content-type: application/json\r\n"
 _KEEP_ALIVE = b"connection: keep-alive\r\n"
 
 
@@ -164,9 +163,7 @@ class Connection:
         await self._linger()
 
     async def _send_error(self, reply: Reply, status: int, code: str, message: str) -> None:
-        request_id = f"{self.number}-{self.requests}"
-        answer = {"error": {"code": code, "message": message, "request_id": request_id}}
-        await reply.send(status, _JSON, json.dumps(answer).encode() + b"\n")
+        await reply.send(status, JSON, pack_error(code, message, f"{self.number}-{self.requests}"))
 
     async def _linger(self) -> None:
         """Take and drop what the peer still sends: closing at once would reset the connection under our reply.

@@ -21,6 +21,7 @@ from flared.http.address import inherited_listeners as inherited_listeners
 from flared.http.address import listening_address as listening_address
 from flared.http.address import open_listeners as open_listeners
 from flared.http.connection import Connection, Phase, Tally
+from flared.http.error_body import pack_error
 from flared.http.messages import Handler, Reply, Request
 from flared.http.parsing import HeadLimits
 from flared.http.stream import Stream, TcpStream
@@ -246,5 +247,5 @@ class Server:
 
 async def _answer_full(request: Request, reply: Reply) -> None:
     reply.close = True
-    body = b'{"error": {"code": "Busy", "message": "too many connections", "request_id": ""}}\n'
+    body = pack_error("Busy", "too many connections", "")
     await reply.send(503, [("retry-after", "1"), ("content-type", "application/json")], body)
