@@ -21,6 +21,7 @@ from flared.errors import ConfigError
 from flared.meta import keys
 from flared.meta.backup import Copy, copy_database, fold_log
 from flared.meta.lockfile import LockFile
+from flared.meta.sqlite_file import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
             mark_backup(copy, int(now * 1000))
             content = _look(copy, source)
         os.replace(part, target)
-        _sync_directory(directory)
+        sync_directory(directory)
     if keep:
         _forget(directory, stem, keep)
     say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects")
@@ -103,7 +104,7 @@ def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
             _give(part)
             kept = _keep_aside(target, now)
             os.replace(part, target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
     finally:
         holder.close()
     age = _age(now - taken_ms / 1000) + (" (by the date of the file)" if content.taken_ms is None else "")
@@ -166,7 +167,7 @@ def _keep_aside(target: Path, now: float) -> Path | None:
     for path, name in ((target, kept), (log, kept_log)):
         if path.exists():
             os.link(path, name)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
     if target.exists():
         fold_log(target)
     if kept_log.exists() and not kept_log.stat().st_size:
@@ -174,7 +175,7 @@ def _keep_aside(target: Path, now: float) -> Path | None:
     for path in (log, Path(f"{target}-shm")):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
     return kept if kept.exists() else None
 
 
@@ -189,14 +190,6 @@ def _give(path: Path) -> None:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _date(now: float) -> str:

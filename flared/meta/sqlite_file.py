@@ -83,7 +83,7 @@ def open_database(path: Path) -> int:
         connection.execute("COMMIT")
     finally:
         connection.close()
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     # 2^40 versions an opening: a key deleted before a restart never gets an old version again.
     return int(openings) << 40
 
@@ -237,7 +237,8 @@ def _portions(count: int) -> list[tuple[int, int]]:
     return portions
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """What was made, renamed or removed in it stays so, whatever happens to the machine."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
