@@ -49,7 +49,7 @@ def set_up_logging(*, level: str, format: str) -> None:  # noqa: A002  # the wor
     """Send all logs to stderr, in the way asked for."""
     handler = logging.StreamHandler(sys.stderr)
     if format == "json":
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(journal=_goes_to_journal()))
     else:
         handler.setFormatter(TextFormatter(journal=_goes_to_journal()))
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
@@ -70,12 +70,16 @@ class TextFormatter(logging.Formatter):
         if not self._journal:
             return f"{format_time(record.created)} {line}"
         # journald takes each line as an event: every line of a traceback needs the priority.
-        prefix = f"<{SYSLOG_PRIORITIES.get(record.levelno, 6)}>"
+        prefix = _priority(record)
         return "\n".join(prefix + part for part in line.split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the event's ``key=value`` pairs as its members."""
+    """One JSON object a line, with the event's ``key=value`` pairs as its members; journald takes its priority off."""
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__()
+        self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
@@ -92,7 +96,7 @@ class JsonFormatter(logging.Formatter):
             event["request"] = request_id()
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(event, ensure_ascii=False)
+        return (_priority(record) if self._journal else "") + json.dumps(event, ensure_ascii=False)
 
 
 def one_line(text: str) -> str:
@@ -105,6 +109,11 @@ def format_time(seconds: float) -> str:
     # Rounding down, as a clock does, and never to 1000 milliseconds.
     milliseconds = int(seconds * 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(milliseconds // 1000))}.{milliseconds % 1000:03d}Z"
+
+
+def _priority(record: logging.LogRecord) -> str:
+    """What a line to journald begins with (sd-daemon(3))."""
+    return f"<{SYSLOG_PRIORITIES.get(record.levelno, 6)}>"
 
 
 def _unquote(value: str) -> str:

@@ -17,7 +17,7 @@ class Shell(StrEnum):
     fish = "fish"
 
 
-SHELL = typer.Argument(..., show_default=False)
+SHELL = typer.Argument(..., metavar="SHELL", show_default=False, help="bash, zsh or fish.")
 
 
 def completion(shell: Shell = SHELL) -> None:

@@ -46,7 +46,8 @@ def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node:
     scheme = parse_scheme(store.defaults.scheme)
     usable = sum(member.state is NodeState.ONLINE for member in others)
     if usable < scheme.quorum:
-        return f"without {node} {scheme.text} would find {usable} data nodes that take writes, it needs {scheme.quorum}"
+        nodes = "node takes" if usable == 1 else "nodes take"
+        return f"without {node} {usable} data {nodes} writes; {scheme.text} needs {scheme.quorum}"
     troubles = (_trouble(member, upkeep) for member in others)
     return next((trouble for trouble in troubles if trouble), "") or _about_repair(upkeep)
 

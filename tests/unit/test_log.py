@@ -37,9 +37,17 @@ def test_journald_gets_the_priority_of_every_line() -> None:
 
 
 def test_json_has_the_pairs_of_the_event() -> None:
-    event = json.loads(JsonFormatter().format(record("event=lost node=%s reason=%r", "data2", 'it\'s "gone"')))
+    event = json.loads(
+        JsonFormatter(journal=False).format(record("event=lost node=%s reason=%r", "data2", 'it\'s "gone"'))
+    )
     assert (event["event"], event["node"], event["reason"]) == ("lost", "data2", 'it\'s "gone"')
-    assert json.loads(JsonFormatter().format(record("words")))["message"] == "words"
+    assert json.loads(JsonFormatter(journal=False).format(record("words")))["message"] == "words"
+
+
+def test_json_has_its_priority_before_it_under_journald() -> None:
+    line = JsonFormatter(journal=True).format(record("event=lost"))
+    assert line.startswith("<4>{")
+    assert json.loads(line.removeprefix("<4>"))["event"] == "lost"
 
 
 def test_lines_of_a_request_carry_its_id() -> None:
