@@ -17,11 +17,12 @@ from itertools import islice
 
 import trio
 
-from flared.background import Threads, WorkerThreads
+from flared.background import Threads, WorkerRun, WorkerThreads
 from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.changes import Answer
 from flared.data.compact import Compactor
 from flared.data.disk import Buffer, Disk, Lock, RealDisk
+from flared.data.duplicates import Duplicates
 from flared.data.identity import require_volume
 from flared.data.index import Place
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
@@ -94,6 +95,7 @@ class Volumes:
         self._failed = list(failed)
         self._opened = trio.current_time()
         self._locks = list(locks)
+        self.duplicates = Duplicates(self._volumes) if len(volumes) > 1 else None
         for volume in volumes:
             volume.workers = [Compactor(volume), Scrubber(volume, settings.scrub_period_seconds)]
 
@@ -104,6 +106,8 @@ class Volumes:
                 for volume in self._volumes:
                     nursery.start_soon(volume.run)
                 nursery.start_soon(self.buffers.run_trimmer)
+                if self.duplicates is not None:
+                    nursery.start_soon(WorkerRun(self.duplicates).run)
                 task_status.started()
         finally:
             for lock in self._locks:
