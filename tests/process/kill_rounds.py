@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -87,19 +88,24 @@ def finish(cluster: Cluster, ledger: Ledger) -> None:
     wait_for_no_pieces(cluster)
 
 
+def repeat(one_round: Callable[[], str], cluster: Cluster, *, rounds: int, seed: int) -> None:
+    """So many rounds; what goes wrong in one is told with the seed, its number and the ends of all logs."""
+    for number in range(1, rounds + 1):
+        try:
+            done = one_round()
+        except AssertionError as error:
+            tails = "\n".join(cluster.log_tail(name) for name in cluster.daemons)
+            raise AssertionError(f"seed {seed}, round {number}: {error}\n{tails}") from error
+        print(f"round {number}/{rounds}: {done}", flush=True)
+
+
 def run_rounds(directory: Path, *, rounds: int, seed: int, nodes: int, scheme: str) -> None:
     random = Random(seed)
     ledger = Ledger()
     cluster = Cluster(directory, nodes=nodes, scheme=scheme, api=API_TOML)
     with running(cluster):
         load = Load(cluster, ledger, seed)
-        for number in range(1, rounds + 1):
-            try:
-                done = kill_round(cluster, load, ledger, random)
-            except AssertionError as error:
-                tails = "\n".join(cluster.log_tail(name) for name in cluster.daemons)
-                raise AssertionError(f"seed {seed}, round {number}: {error}\n{tails}") from error
-            print(f"round {number}/{rounds}: {done}", flush=True)
+        repeat(lambda: kill_round(cluster, load, ledger, random), cluster, rounds=rounds, seed=seed)
         finish(cluster, ledger)
     print(f"{rounds} rounds, seed {seed}: {ledger.summary()}")
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.process.kill_rounds import API_TOML, check_all, finish
+from tests.process.kill_rounds import API_TOML, check_all, finish, repeat
 from tests.support.daemons import Cluster, running
 from tests.support.faultdisk import FaultDisk, why_not
 from tests.support.ledger import Ledger
@@ -63,13 +63,7 @@ def run_cuts(directory: Path, *, rounds: int, seed: int) -> None:
         os.sync()  # the directories we made are not the daemons' to keep
         with running(cluster):
             load = Load(cluster, ledger, seed, writers=6)
-            for number in range(1, rounds + 1):
-                try:
-                    done = cut_round(cluster, disk, load, ledger, random)
-                except AssertionError as error:
-                    tails = "\n".join(cluster.log_tail(name) for name in cluster.daemons)
-                    raise AssertionError(f"seed {seed}, round {number}: {error}\n{tails}") from error
-                print(f"round {number}/{rounds}: {done}", flush=True)
+            repeat(lambda: cut_round(cluster, disk, load, ledger, random), cluster, rounds=rounds, seed=seed)
             finish(cluster, ledger)
     print(f"{rounds} cuts, seed {seed}: {ledger.summary()}")
 
