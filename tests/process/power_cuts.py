@@ -22,7 +22,6 @@ from tests.support.load import Load
 from tests.support.scratch import scratch_directory
 
 DISK_MEBIBYTES = 1024
-READY_AFTER_CUT_SECONDS = 30.0
 
 
 def cut_round(cluster: Cluster, disk: FaultDisk, load: Load, ledger: Ledger, random: Random) -> str:

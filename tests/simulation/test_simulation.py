@@ -115,7 +115,7 @@ async def duplicate(cluster: Cluster, ledger: Ledger, key: str, rng: random.Rand
         ledger.release(source)
 
 
-async def break_things(cluster: Cluster, seed: int, *, tolerance: int = 1) -> None:
+async def break_things(cluster: Cluster, seed: int) -> None:
     """One node at a time is away, silent, full, wrong or empty: what replica:3 with quorum 2 must bear."""
     rng = random.Random(seed)
     members = list(cluster.members.values())
