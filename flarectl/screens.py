@@ -279,11 +279,9 @@ def _volume_rows(node: Node) -> list[Row]:
         rest = [space_text(volume.used, volume.capacity)] if volume.capacity else []
         if volume.state != "ok" and volume.state_seconds is not None:
             rest.append(f"for {span_text(volume.state_seconds)}")
-        rest += [harmless(volume.reason)] if volume.reason else []
         path = f"{harmless(volume.path):<{width}}  "
         rows.append(Text.assemble(path, _state_text(volume.state), "  ", ", ".join(rest)))
-        if volume.repair:
-            rows.append(f"{'':<{width}}  {volume.repair}")
+        rows += [f"  {line}" for line in (volume.reason, volume.repair) if line]
     return [Row("" if number else "volumes", row) for number, row in enumerate(rows)]
 
 

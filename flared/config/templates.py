@@ -39,7 +39,7 @@ role = "api"
 
 [cluster]
 # placement = "ring"       # or "round-robin"
-# repair_after = "10min"   # silence after which a node's pieces are rebuilt elsewhere
+# repair_after = "10min"   # then what a silent node or a failed volume held is made again elsewhere
 # garbage_grace = "15min"  # how long deleted data rests before its space is given back
 # upload_ttl = "1d"        # how long an upload may take
 

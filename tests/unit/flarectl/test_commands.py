@@ -418,7 +418,8 @@ def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
     for part in (
         "suspect for 5 min",
         "1,234",
-        "/srv/bb  failed  for 90 s, Input/output error",
+        "/srv/bb  failed  for 90 s",
+        "  Input/output error",
         "its 7 pieces are being made again elsewhere",
         "7 chunks have a copy here",
         "1 chunk would be unreadable",
