@@ -19,8 +19,8 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiConfig:
-    """Everything an api node is told. Sizes in bytes, times in seconds."""
+class NodeConfig:
+    """What a node is told, whatever its role. Sizes in bytes, times in seconds, here and below."""
 
     name: NodeName
     listen: Address
@@ -29,6 +29,12 @@ class ApiConfig:
     secret_file: Path | None
     log: LogConfig
     metrics_listen: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig(NodeConfig):
+    """Everything an api node is told."""
+
     anonymous: str
     metadata: Path
     memory: int
@@ -45,16 +51,9 @@ class ApiConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class DataConfig:
-    """Everything a data node is told. Sizes in bytes, times in seconds."""
+class DataConfig(NodeConfig):
+    """Everything a data node is told."""
 
-    name: NodeName
-    listen: Address
-    secrets: tuple[bytes, ...]
-    """The one that signs first; each one opens."""
-    secret_file: Path | None
-    log: LogConfig
-    metrics_listen: Address | None
     api: tuple[Address, ...]
     advertise: Address
     zone: str
