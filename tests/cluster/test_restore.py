@@ -1,0 +1,145 @@
+"""Metadata that came from a backup, on pieces that went on without it; on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from flared.catalog.restored import mark_restored
+from flared.errors import FlareError
+from flared.meta import keys
+from flared.objects.copy import copy_object
+from flared.objects.delete import delete_object
+from tests.support.checkers import recount
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
+
+if TYPE_CHECKING:
+    from flared.meta.keys import Range
+
+Clock = trio.testing.MockClock
+
+KEYS = [f"k{number}" for number in range(6)]
+SIZES = (300, 4096, CHUNK, 3 * CHUNK + 5)
+HOUR = 3600
+
+
+class Rows:
+    """Is a ``meta.backup.Copy``: all rows of a moment, changed in memory."""
+
+    def __init__(self, rows: list[tuple[bytes, bytes]]) -> None:
+        self.rows = dict(rows)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows.get(key)
+
+    def scan(self, span: Range, limit: int) -> list[tuple[bytes, bytes]]:
+        found = sorted(self.rows)[slice(*(bisect_left(sorted(self.rows), key) for key in span))]
+        return [(key, self.rows[key]) for key in found[:limit]]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.rows[key] = value
+
+    def delete(self, span: Range) -> None:
+        for key, _ in self.scan(span, len(self.rows)):
+            del self.rows[key]
+
+
+async def all_rows(cluster: Cluster) -> list[tuple[bytes, bytes]]:
+    return await cluster.kv.scan(b"", b"\xff", 10**6)
+
+
+async def restore(cluster: Cluster, rows: list[tuple[bytes, bytes]]) -> None:
+    """As ``flared restore`` does, while the api node is down."""
+    now = int(cluster.store.now() * 1000)
+    copy = Rows(rows)
+    mark_restored(copy, now, now)  # type: ignore[arg-type]  # what it asks of a Copy
+    await cluster.kv.commit({}, dict.fromkeys([key for key, _ in await all_rows(cluster)]))
+    await cluster.kv.commit({}, copy.rows)
+    assert await cluster.kv.get(keys.RESTORED) is not None
+    assert await recount(cluster.kv) == []
+
+
+class Life:
+    """Random changes, and what they should have led to."""
+
+    def __init__(self, cluster: Cluster, seed: int) -> None:
+        self.cluster = cluster
+        self.random = random.Random(seed)
+        self.objects: dict[str, bytes] = {}
+
+    async def go_on(self, steps: int) -> None:
+        """Changes of objects; one node after the other loses its disk, and repair moves what it had."""
+        for step in range(steps):
+            await self._change()
+            await trio.sleep(self.random.choice((0, 1, GRACE / 2)))
+            if step % 12 == 11:
+                await self._lose_a_disk()
+
+    async def _change(self) -> None:
+        key, store = self.random.choice(KEYS), self.cluster.store
+        what = self.random.random()
+        if what < 0.6:  # of few bodies, so that chunks are shared
+            data = random.Random(self.random.randrange(6)).randbytes(self.random.choice(SIZES))
+            await self.cluster.put(key, data)
+            self.objects[key] = data
+        elif key in self.objects and what < 0.75:
+            other = self.random.choice(KEYS)
+            await copy_object(store, name(key), name(other))
+            self.objects[other] = self.objects[key]
+        elif key in self.objects:
+            await delete_object(store, name(key))
+            del self.objects[key]
+
+    async def _lose_a_disk(self) -> None:
+        member = self.cluster.members[f"data{self.random.randint(1, 5)}"]
+        member.down = True
+        await trio.sleep(REPAIR_AFTER + 60)
+        member.pieces.clear()
+        member.instance += 1
+        member.down = False
+        await trio.sleep(60)
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_what_the_restored_names_need_is_there_and_the_way_back_is_open(
+    autojump_clock: Clock, number: int
+) -> None:
+    cluster = Cluster(5)
+    life = Life(cluster, number)
+    async with cluster.running():
+        await life.go_on(30)
+        old, old_rows = dict(life.objects), await all_rows(cluster)
+        await life.go_on(40)
+        new = dict(life.objects)
+        assert cluster.status().health == "ok"
+    new_rows = await all_rows(cluster)
+
+    await restore(cluster, old_rows)
+    async with cluster.running():
+        await trio.sleep(REPAIR_AFTER + 20 * GRACE)
+        readable = set()
+        for key, data in old.items():
+            got = None
+            with suppress(FlareError, ExceptionGroup):
+                got = await cluster.get(key)
+            assert got in (None, data), "never wrong bytes"
+            if got is not None:
+                readable.add(key)
+        assert readable >= {key for key, data in old.items() if new.get(key) == data}, "what stayed is there"
+        await cluster.put("since", b"the restore" * 10_000)
+        for member in cluster.members.values():
+            member.instance += 1  # so that each is looked at again
+        await trio.sleep(2 * HOUR)
+
+    await restore(cluster, new_rows)
+    async with cluster.running():
+        await trio.sleep(REPAIR_AFTER + 20 * GRACE)
+        for key, data in new.items():
+            assert await cluster.get(key) == data, "a restore of the wrong file is mended"
+        assert (cluster.status().heal.lost, cluster.status().health) == (0, "ok")
