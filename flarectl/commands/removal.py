@@ -51,7 +51,7 @@ def rm(
     elif state == "removed":
         render.remark(f"node {name} is removed; if its host returns, it is refused until you empty its volumes")
     else:
-        render.remark(f"node {name} is being removed; flarectl node ls shows how far that is")
+        render.remark(f"node {name} is being removed; flarectl status shows how far that is")
 
 
 def add(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:

@@ -136,7 +136,7 @@ class Membership:
         """A node that answers a call is there, before its next heartbeat says so."""
         with trio.move_on_after(GREETING_SECONDS):
             try:
-                await known.remote.list("", 1)
+                await known.remote.list_working("", 1)
             except FlareError as error:
                 log.info("event=node_silent node=%s message=%r", known.record.name, str(error))
             else:

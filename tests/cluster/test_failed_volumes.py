@@ -7,6 +7,7 @@ import random
 import trio
 import trio.testing
 
+from flared.cluster.states import NodeState
 from flared.objects.delete import delete_object
 from flared.upkeep.failure import obstacle_without
 from flared.upkeep.status import advise
@@ -37,9 +38,7 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         await trio.sleep(REPAIR_AFTER - 30)
         assert len(await cluster.recorded_pieces()) == 60, "it may come back"
         (reason,) = cluster.status().reasons
-        assert reason.startswith(
-            "volume /disk2 on node data2 is failed for 9 min (Input/output error): what was on it"
-        )
+        assert reason.startswith("volume /disk2 on node data2 is failed for 9 min (Input/output error): what was on it")
         assert "on node data2" in obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
         assert cluster.upkeep.lost_volumes.repair_of(member.name, "/disk2") is None
         await trio.sleep(120)
@@ -140,6 +139,11 @@ async def test_an_api_node_that_starts_again_goes_on_with_it(autojump_clock: Clo
         await fill(cluster)
         cluster.members["data2"].fail_volume()
         await trio.sleep(REPAIR_AFTER - 30)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cluster.membership.run)
+        assert all(member.state is NodeState.ONLINE for member in cluster.membership.members()), "known at once"
+        nursery.cancel_scope.cancel()
+    cluster._build()
     async with cluster.running():
         await trio.sleep(REPAIR_AFTER + 120)
         assert await cluster.recorded_pieces() == cluster.held_pieces()
