@@ -41,14 +41,6 @@ class WorkerThreads:
         return await trio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
-class InlineThreads:
-    """No threads: for tests on trio's autojump clock, which would jump while a thread runs."""
-
-    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        await trio.lowlevel.checkpoint()
-        return function(*arguments)
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerStatistics:
     name: str

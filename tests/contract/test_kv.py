@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flared.background import InlineThreads
 from flared.meta.kv import KV
 from flared.meta.open import open_kv
 from tests.contract.kv import KVContract
+from tests.support.threads import InlineThreads
 
 
 class TestMemory(KVContract):

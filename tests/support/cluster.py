@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.background import InlineThreads
 from flared.catalog.chunks import list_chunks
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
@@ -29,6 +28,7 @@ from flared.upkeep.membership import Membership
 from flared.upkeep.status import ClusterStatus, find_status
 from flared.upkeep.workers import Upkeep
 from tests.support.piece_nodes import MemoryNode, MemorySource
+from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.background import InlineThreads, Threads
+from flared.background import Threads
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import FlareError
+from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

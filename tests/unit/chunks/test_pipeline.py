@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 
-from flared.background import InlineThreads
 from flared.chunks.budget import Lease, MemoryBudget
 from flared.chunks.chunk import Chunk, Chunks
 from flared.chunks.cutter import BodySource, Cutter
@@ -27,6 +26,7 @@ from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE
 from flared.errors import ChunkLost, NoPlacement, PiecesUnreachable, QuorumNotReached, VolumeFull
 from tests.support.piece_nodes import MemoryNode, MemorySource
+from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

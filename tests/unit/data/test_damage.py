@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import trio
 
-from flared.background import InlineThreads
 from flared.data.index import IndexCorrupt
 from flared.data.scrub import Scrubber
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import Busy, NoSuchPiece, PieceCorrupt
 from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
+from tests.support.threads import InlineThreads
 
 SETTINGS = settings_for("/srv/v1", segment_size=64 * MIB)
 

@@ -7,11 +7,11 @@ import random
 import pytest
 import trio
 
-from flared.background import InlineThreads
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import Busy, FlareError, PieceCorrupt, VolumeFailed
 from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
+from tests.support.threads import InlineThreads
 
 SETTINGS = settings_for("/srv/v1", "/srv/v2", segment_size=MIB)
 NAMES = [f"{number:03}" for number in range(40)]

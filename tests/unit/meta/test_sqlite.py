@@ -15,12 +15,13 @@ from typing import TypeVar, TypeVarTuple
 import pytest
 import trio
 
-from flared.background import InlineThreads, Threads, WorkerThreads
+from flared.background import Threads, WorkerThreads
 from flared.errors import Busy, ConfigError, MetadataFull, VolumeFailed
 from flared.meta.kv import Transaction
 from flared.meta.open import open_kv
 from flared.meta.sqlite import SqliteKV, SqliteSettings
 from flared.meta.sqlite_log import LogSettings
+from tests.support.threads import InlineThreads
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
