@@ -16,8 +16,10 @@ from flared.errors import FlareError
 from flared.meta import keys
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
+from flared.objects.put import ObjectHeaders, put_object
 from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
     from flared.meta.keys import Range
@@ -26,6 +28,7 @@ Clock = trio.testing.MockClock
 
 KEYS = [f"k{number}" for number in range(6)]
 SIZES = (300, 4096, CHUNK, 3 * CHUNK + 5)
+SPECIAL = {"again": CHUNK, "large again": 3 * CHUNK, "slow": 9 * CHUNK}
 HOUR = 3600
 
 
@@ -106,17 +109,29 @@ class Life:
         await trio.sleep(60)
 
 
+async def put_slowly(cluster: Cluster, key: str, data: bytes) -> None:
+    await put_object(cluster.store, name(key), MemorySource(data, pause=0.5), headers=ObjectHeaders())
+
+
 @pytest.mark.parametrize("number", range(6))
 async def test_what_the_restored_names_need_is_there_and_the_way_back_is_open(
     autojump_clock: Clock, number: int
 ) -> None:
     cluster = Cluster(5)
     life = Life(cluster, number)
-    async with cluster.running():
+    bodies = {key: random.Random(key).randbytes(size) for key, size in SPECIAL.items()}
+    async with cluster.running(), trio.open_nursery() as nursery:
         await life.go_on(30)
+        for key in ("again", "large again"):
+            await cluster.put(key, bodies[key])
+            await delete_object(cluster.store, name(key))
+        nursery.start_soon(put_slowly, cluster, "slow", bodies["slow"])
+        await trio.sleep(3)
         old, old_rows = dict(life.objects), await all_rows(cluster)
+        for key in ("again", "large again"):  # its chunks are garbage in the backup, and referenced by this
+            await cluster.put(key, bodies[key])
         await life.go_on(40)
-        new = dict(life.objects)
+        new = life.objects | bodies
         assert cluster.status().health == "ok"
     new_rows = await all_rows(cluster)
 
