@@ -216,7 +216,7 @@ def advise(member: Member) -> list[str]:
     """What to type about one node."""
     if member.record.wish == "remove":
         return [
-            f"flarectl status --watch    (its removal goes on by itself; flarectl node add {member.record.name} calls it off)"
+            f"flarectl status --watch    (it goes on by itself; flarectl node add {member.record.name} calls it off)"
         ]
     host = f"on {member.record.name} ({member.record.address.rpartition(':')[0]})"
     if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
