@@ -11,20 +11,18 @@ import heapq
 import logging
 import os
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import trio
 
 from flared.background import Threads, WorkerRun, WorkerThreads
 from flared.data.buffers import BufferPool, PieceBuffer
-from flared.data.changes import Answer
 from flared.data.compact import Compactor
 from flared.data.disk import Buffer, Disk, Lock, RealDisk
 from flared.data.duplicates import Duplicates
 from flared.data.identity import require_volume
-from flared.data.index import Place
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
 from flared.data.scrub import Scrubber
@@ -46,6 +44,12 @@ from flared.errors import (
     VolumeFailed,
     VolumeFull,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.data.changes import Answer
+    from flared.data.index import Place
 
 __all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
 
@@ -173,7 +177,7 @@ class Volumes:
         answers: dict[str, Found | FlareError] = {}
         unsure: FlareError | None = self._left_out()
         left: Sequence[str] = names
-        for volume in self._volumes:
+        for volume in self._working():
             try:
                 places = volume.shadow.look_many(left)
             except FlareError as error:
@@ -188,7 +192,12 @@ class Volumes:
                 else:
                     answers[name] = TooLarge(f"{name} has {place.size} bytes: open it instead")
             if wanted:
-                for want, answer in zip(wanted, await volume.reader.read_many(wanted), strict=True):
+                try:
+                    read = await volume.reader.read_many(wanted)
+                except VolumeFailed as error:
+                    unsure = error
+                    continue
+                for want, answer in zip(wanted, read, strict=True):
                     if not isinstance(answer, NoSuchPiece):
                         answers[want.name] = answer
             # Of a piece that is damaged here, another volume may hold a good one.
@@ -201,14 +210,14 @@ class Volumes:
         """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
         unsure: FlareError | None = self._left_out()
         damaged: PieceCorrupt | None = None
-        for volume in sorted(self._volumes, key=lambda volume: name in volume.damaged):
+        for volume in sorted(self._working(), key=lambda volume: name in volume.damaged):
             try:
                 return await volume.reader.open(name)
             except NoSuchPiece:
                 continue
             except PieceCorrupt as error:
                 damaged = error
-            except Busy as error:
+            except (Busy, VolumeFailed) as error:
                 unsure = error
         raise damaged or _missing(name, unsure)
 
@@ -245,9 +254,10 @@ class Volumes:
             volume.join(cluster)
 
     def _look_many(self, names: Sequence[str]) -> dict[str, Place]:
-        """Pieces that some volume has already. One that cannot be asked is passed over: a second copy does no harm."""
+        """Pieces that some volume has already. One that cannot be asked is passed over: a second copy does no harm.
+        So is one that has failed, whatever it still knows from before: what lies there is no copy to count on."""
         found: dict[str, Place] = {}
-        for volume in self._volumes:
+        for volume in self._working():
             try:
                 places = volume.shadow.look_many(names)
             except Busy:

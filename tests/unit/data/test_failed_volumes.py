@@ -154,6 +154,46 @@ async def test_deletes_go_on_and_what_failed_is_seen_again(
         assert mine[1] not in await names_of(store), "on both volumes"
 
 
+async def test_what_a_volume_learned_right_before_it_failed_is_no_copy(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in memory only, because the index of a dead disk takes nothing more."""
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        first, second = store._volumes
+        for name, payload in (("small", b"on the first"), ("large", bytes(300_000))):
+            first.free, second.free = 900 * MIB, 100 * MIB
+            assert await put(store, name, payload)
+            assert first.shadow.recent(name)
+        monkeypatch.setattr(first.shadow, "_in_thread", _raise_failed)
+        await fail_volume(store, disk, monkeypatch)
+        assert isinstance((await store.read_many(["small"]))[0], Busy)
+        with pytest.raises(Busy):
+            await store.head("large")
+        for name, payload in (("small", b"on the first"), ("large", bytes(300_000))):
+            assert await put(store, name, payload), "made again"
+            assert second.shadow.look(name)
+            assert await get(store, name) == payload
+
+
+async def test_a_disk_that_just_died_fails_no_read_of_another(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        mine, others = held_by(store, 0), held_by(store, 1)
+        monkeypatch.setattr(store._volumes[0].segments, "lease", _raise_failed)
+        bad, good = await store.read_many([mine[0], others[0]])
+        assert isinstance(bad, VolumeFailed)
+        assert good == (piece_of(others[0], payload_of(others[0], 3000)), payload_of(others[0], 3000))
+        assert await get(store, others[0]) == payload_of(others[0], 3000)
+
+
+def _raise_failed(*_: object) -> None:
+    raise VolumeFailed("Input/output error")
+
+
 async def test_a_read_only_volume_refuses_only_deletes_of_what_it_holds(autojump_clock: object) -> None:
     async with running(MemoryDisk(1), SETTINGS) as store:
         await fill(store)
