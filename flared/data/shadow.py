@@ -6,15 +6,19 @@ being written to the index, the index. All of it can be lost at any time and is 
 
 from __future__ import annotations
 
+import heapq
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
-from flared.background import Threads
 from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place
-from flared.errors import Busy, FlareError
+from flared.errors import Busy, FlareError, VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flared.background import Threads
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +118,13 @@ class Shadow:
     async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
         self.check_complete()
-        await self.flush()
+        unsaved: dict[str, int] = {}
+        try:
+            await self.flush()
+        except VolumeFailed:  # a disk that takes nothing more, but can be read
+            self.check_complete()
+            known = {**self._flushing, **self._overlay}
+            unsaved = {name: place.size for name, place in known.items() if place is not None and name > after}
         page: list[tuple[str, int]] = []
         while len(page) < limit:
             rows = self._ask(Index.page, after, limit)
@@ -122,7 +132,7 @@ class Shadow:
             if len(rows) < limit:
                 break
             after = rows[-1][0]
-        return page[:limit]
+        return heapq.nsmallest(limit, {**dict(page), **unsaved}.items()) if unsaved else page[:limit]
 
     def present(self, names: Sequence[str]) -> list[str]:
         """In the thread that writes small groups: those in the index, of names the overlay does not know."""

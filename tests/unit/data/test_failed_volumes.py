@@ -190,6 +190,30 @@ async def test_a_disk_that_just_died_fails_no_read_of_another(
         assert await get(store, others[0]) == payload_of(others[0], 3000)
 
 
+async def test_the_inventory_of_a_disk_that_takes_nothing_more_is_whole(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system went read-only under it: the index lacks what was put and deleted last."""
+    disk = MemoryDisk(1)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        assert await names_of(store) == NAMES
+        monkeypatch.setattr(store._volumes[0].shadow, "_in_thread", _raise_failed)
+        await delete(store, NAMES[5:8])
+        for name in ("003+", "019+", "zzz"):
+            store._volumes[0].free, store._volumes[1].free = 900 * MIB, 100 * MIB
+            await put(store, name, payload_of(name, 3000))
+        store._volumes[0].stop_writes("Read-only file system")
+        wanted = sorted({*NAMES[:5], *NAMES[8:], "003+", "019+", "zzz"})
+        assert await names_of(store) == wanted
+        for limit in (1, 3, 7):
+            found: list[str] = []
+            while page := await store.list(found[-1] if found else "", limit):
+                assert len(page) == limit or page[-1][0] == wanted[-1]
+                found += [name for name, _ in page]
+            assert found == wanted
+
+
 def _raise_failed(*_: object) -> None:
     raise VolumeFailed("Input/output error")
 
