@@ -53,6 +53,7 @@ class _Walk:
     cursor: ChunkId | None = None
     pieces: int = 0
     ended: bool = False
+    rests_until: float = 0.0
     passes: int = 0
     """Of heal, when the walk ended."""
 
@@ -67,7 +68,6 @@ class LostVolumes:
         self._heal = heal
         self._given_up: Callable[[], Mapping[NodeName, GivenUp]] = dict
         self._walks: dict[NodeName, _Walk] = {}
-        self._not_before = 0.0
 
     def follow(self, given_up: Callable[[], Mapping[NodeName, GivenUp]]) -> None:
         """Ask there which volumes of which living nodes have been failed for long enough."""
@@ -75,8 +75,6 @@ class LostVolumes:
 
     async def step(self) -> bool:
         """One page of the walk for one node."""
-        if trio.current_time() < self._not_before:
-            return False
         given_up = self._given_up()
         for node in [node for node in self._walks if node not in given_up]:
             del self._walks[node]
@@ -85,7 +83,7 @@ class LostVolumes:
             if walk is None or walk.given_up != volumes:
                 log.warning("event=volume_given_up node=%s volumes=%s", node, ",".join(sorted(volumes.paths)))
                 walk = self._walks[node] = _Walk(volumes)
-            if not walk.ended:
+            if not walk.ended and trio.current_time() >= walk.rests_until:
                 await self._advance(node, walk)
                 return True
         return False
@@ -110,7 +108,7 @@ class LostVolumes:
             marks = await self._find_missing(node, walk.given_up.paths, page)
         except FlareError as error:
             log.info("event=volume_repair_broken_off node=%s error=%s message=%r", node, error.code, str(error))
-            self._not_before = trio.current_time() + RETRY_SECONDS
+            walk.rests_until = trio.current_time() + RETRY_SECONDS
             return
         walk.pieces += await mark_many_missing(self._store, marks)
         if len(page) == PAGE:

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from flared.cluster.states import NodeState
+from flared.errors import NodeUnreachable
 from flared.objects.delete import delete_object
 from flared.upkeep.failure import obstacle_without
 from flared.upkeep.status import advise
@@ -100,6 +101,26 @@ async def test_a_node_that_is_away_is_not_searched(autojump_clock: Clock) -> Non
         member.silent = True
         await trio.sleep(120)
         assert len(await cluster.recorded_pieces()) == 60
+
+
+async def test_a_node_that_cannot_be_searched_delays_no_other(autojump_clock: Clock) -> None:
+    """Another volume of data1 is being replayed, or fails again and again."""
+    cluster = Cluster(4)
+    async with cluster.running():
+        await fill(cluster)
+        first, second = cluster.members["data1"], cluster.members["data2"]
+
+        async def refuse(after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+            raise NodeUnreachable(first.name, "it is busy")
+
+        first.list_working = refuse  # type: ignore[method-assign]
+        first.fail_volume()
+        first.pieces |= first.lost  # only its word is bad
+        second.fail_volume()
+        await trio.sleep(REPAIR_AFTER + 120)
+        assert cluster.upkeep.lost_volumes.repair_of(first.name, "/disk2") is not None
+        assert second.lost
+        assert {piece for node, piece in await cluster.recorded_pieces() if node == "data2"} <= set(second.pieces)
 
 
 async def test_a_volume_that_returns_keeps_what_is_recorded_and_gives_up_the_rest(autojump_clock: Clock) -> None:
