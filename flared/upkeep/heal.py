@@ -182,8 +182,9 @@ class Heal:
             piece, stored, _ = await read_both(chunks, record, lease.view)
             source = piece_parts(PieceName(piece.name))[1]
             own = record.nodes[source]
-            if source in record.missing and own is not None:
-                # The good copy in hand is one that was called missing; it may be the only one there is.
+            if own is not None and source in record.missing and chunks.nodes.is_online(own):
+                # The good copy in hand is one that was called missing; it may be the only one there is. That of a node
+                # which is away stays missing: nobody would note it again when the node is gone for good.
                 found[source] = own
                 targets.pop(source, None)
             payloads = parse_scheme(record.scheme).encode(stored)

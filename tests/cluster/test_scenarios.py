@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from flared.catalog.garbage import take_due
 from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import (
     BadDigest,
+    Conflict,
     NoSuchObject,
     PreconditionFailed,
     QuorumNotReached,
@@ -36,6 +38,9 @@ from flared.objects.ranges import RangeRequest
 from flared.upkeep.heal import mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
+
+if TYPE_CHECKING:
+    from flared.upkeep.heartbeat import Heartbeat
 
 Clock = trio.testing.MockClock
 
@@ -572,3 +577,32 @@ async def test_many_readers_and_writers_share_a_small_budget(autojump_clock: Clo
                     nursery.start_soon(read, seed)
                     nursery.start_soon(write, 100 + seed)
         assert cluster.store.chunks.budget.statistics().leased == 0
+
+
+async def test_a_copy_on_a_node_that_is_away_does_not_count_because_it_was_read(autojump_clock: Clock) -> None:
+    """Only its heartbeats did not get through; it answered once more, and then it died."""
+    cluster = Cluster(3)
+    async with cluster.running():
+        await cluster.put("a", noise(4096))
+        (record,) = await list_all_chunks(cluster.kv, None, 10)
+        away, *others = record.nodes
+        assert away
+
+        def refuse() -> Heartbeat:
+            raise Conflict("not this one")
+
+        cluster.members[away].heartbeat = refuse  # type: ignore[method-assign]
+        await trio.sleep(REPAIR_AFTER + 60)
+        for number, node in enumerate(others, 1):
+            assert node
+            cluster.members[node].flip(piece_name(record.id, number))
+            cluster.damage.add(record.id, number, node, "a scrub found it")
+        await trio.sleep(60)
+        cluster.members[away].down = True
+        assert cluster.status().heal.backlog == 1
+        cluster.members["data4"] = type(cluster.members["data1"])("data4")
+        await trio.sleep(60)
+        assert await cluster.recorded_pieces() == {
+            (node, piece) for node, piece in cluster.held_pieces() if node != away
+        }
+        assert len(await cluster.recorded_pieces()) == 3
