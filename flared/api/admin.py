@@ -122,6 +122,9 @@ class Admin:
         if not obstacle and not forced:
             async with self._turn():
                 obstacle = about_cost(await self._removal.cost(name))
+            # That took its time, in which the node may have come back.
+            member, repair_after = self._member(request), self._membership.repair_after_seconds
+            obstacle = obstacle or obstacle_to_removal(member, repair_after, forced=forced)
         if obstacle:
             raise Conflict(obstacle)
         await self._membership.begin_removal(name, forced=forced)

@@ -217,6 +217,7 @@ class Membership:
 
         known.record = await self._kv.transact(decide)
         self._set_ring()
+        self._review(known)
         log.warning("event=node_removal_begins node=%s forced=%s", name, forced)
 
     async def forget(self, name: NodeName, now_ms: int) -> bool:
@@ -261,6 +262,8 @@ class Membership:
         record = await self._kv.transact(lambda tx: _write_record(tx, heartbeat))
         if known is None:
             known = self._known.get(heartbeat.name) or await self._add(record)
+        if known.record.wish == "remove":  # since the transaction
+            raise Conflict(_being_removed(heartbeat.name))
         known.record = record
         known.remote.set_address(record.address)
         self._set_ring()
@@ -297,8 +300,9 @@ class Membership:
         )
 
     def _review(self, known: _Known) -> bool:
-        """Decide the state anew; whether it changed."""
-        sighting = Sighting(known.last_heard, known.heartbeat is not None and known.heartbeat.full)
+        """Decide the state anew; whether it changed. Who is being removed is away, whatever it answers."""
+        heard = None if known.record.wish == "remove" else known.last_heard
+        sighting = Sighting(heard, known.heartbeat is not None and known.heartbeat.full)
         state = decide_state(
             sighting, now=trio.current_time(), started=self._started, repair_after=self.repair_after_seconds
         )

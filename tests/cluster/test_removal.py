@@ -290,3 +290,51 @@ async def test_who_lives_is_not_removed(autojump_clock: Clock) -> None:
         assert "it may come back" in obstacle_to_removal(suspect, REPAIR_AFTER, forced=False)
         assert not obstacle_to_removal(suspect, REPAIR_AFTER, forced=True)
         assert not obstacle_to_removal(replace(member, state=NodeState.OFFLINE), REPAIR_AFTER, forced=False)
+
+
+async def test_who_is_being_removed_is_away_whatever_it_answers(autojump_clock: Clock) -> None:
+    """Its process lives, or came back. Nothing counts on it any more, least of all for a greeting of the api node."""
+    cluster = Cluster(3)
+    async with cluster.running():
+        await fill(cluster)
+        cluster.members[GONE].down = True
+        await trio.sleep(REPAIR_AFTER + 60)
+        await remove(cluster)
+        cluster.members[GONE].down = False
+        await trio.sleep(60)
+        assert all(node != GONE for node, _ in await cluster.recorded_pieces())
+    async with cluster.running():
+        assert cluster.nodes.state(GONE) is NodeState.SUSPECT
+        await trio.sleep(60)
+        assert all(node != GONE for node, _ in await cluster.recorded_pieces())
+        await trio.sleep(REPAIR_AFTER)
+        assert cluster.nodes.state(GONE) is NodeState.OFFLINE
+        assert await cluster.membership.readmit(GONE)
+        await trio.sleep(60)
+        assert cluster.nodes.state(GONE) is NodeState.ONLINE
+        assert await cluster.recorded_pieces() == cluster.held_pieces()
+
+
+async def test_a_removal_that_begins_while_the_node_returns_is_not_forgotten(autojump_clock: Clock) -> None:
+    """Its heartbeat was recorded right before the wish, and goes on right after it."""
+    cluster = Cluster(4)
+    async with cluster.running():
+        await fill(cluster)
+        member = cluster.members[GONE]
+        member.down = True
+        await trio.sleep(REPAIR_AFTER + 60)
+        moved = replace(member.heartbeat(), address="elsewhere:9000")
+        transact = cluster.kv.transact
+
+        async def transact_slowly(decide: object) -> object:
+            cluster.kv.transact = transact  # type: ignore[method-assign]
+            result = await transact(decide)  # type: ignore[arg-type]
+            await remove(cluster)
+            return result
+
+        cluster.kv.transact = transact_slowly  # type: ignore[method-assign,assignment]
+        with pytest.raises(Conflict, match="is being removed"):
+            await cluster.membership.heard(moved)
+        await trio.sleep(60)
+        await check_gone(cluster)
+        assert cluster.status().health == "ok"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -147,7 +147,8 @@ class Cluster:
             await ensure_default_bucket(self.store)
             for member in self.members.values():
                 if not member.down:
-                    await self.membership.heard(member.heartbeat())
+                    with suppress(Conflict):
+                        await self.membership.heard(member.heartbeat())
             nursery.start_soon(self._beat)
             await nursery.start(self.upkeep.run)
             yield

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from flared.metrics import Durations, Metric
+    from flared.names import NodeName
+    from flared.upkeep.removal import RemovalCost
 
 Clock = trio.testing.MockClock
 KEYRING = Keyring([b"the cluster's secret"])
@@ -421,6 +423,23 @@ async def test_a_node_is_removed_when_nothing_counts_on_it(autojump_clock: Clock
         assert (again.status, again.json) == (200, {"node": "data1", "state": "removed"})
         assert (await call("GET", "/readyz?without=data2")).status == 200
         assert (await call("PUT", "/cluster/node?node=data1")).json == {"node": "data1", "state": "welcome"}
+
+
+async def test_a_node_that_returns_while_its_chunks_are_counted_stays(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    async with serving(cluster) as call:
+        cluster.members["data1"].down = True
+        await trio.sleep(REPAIR_AFTER + 60)
+        count = cluster.upkeep.removal.cost
+
+        async def count_slowly(node: NodeName) -> RemovalCost:
+            cluster.members["data1"].down = False
+            await trio.sleep(10)
+            return await count(node)
+
+        cluster.upkeep.removal.cost = count_slowly  # type: ignore[method-assign]
+        assert "stop it first" in str((await call("DELETE", "/cluster/node?node=data1")).json)
+        assert cluster.membership.members()[0].record.wish == "stay"
 
 
 async def test_a_node_that_is_needed_is_not_removed_but_by_force(autojump_clock: Clock) -> None:
