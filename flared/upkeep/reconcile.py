@@ -167,14 +167,16 @@ class Reconcile:
         after = ""
         while True:
             started = trio.current_time()
-            page = await store.list(after, PAGE)
+            # Of a node with a failed volume too: the others may have what was moved there since the backup.
+            page, _ = await store.list_working(after, PAGE)
             now = trio.current_time()
             for piece, record in await self._unrecorded(node, [name for name, _ in page]):
                 chunk, number = piece_parts(piece)
                 if record is not None and number in record.missing:
+                    # Even while heal has this chunk in hand: the next look may be a day away.
                     self._adopted += await adopt(self._store, chunk, number, node)
                     continue
-                if keeps:
+                if keeps or self._store.chunks.in_flight.writes(chunk):
                     continue
                 seen.add(piece)
                 first = self._candidates.get((node, piece))
@@ -191,8 +193,8 @@ class Reconcile:
         return confirmed
 
     async def _unrecorded(self, node: NodeName, names: list[str]) -> list[tuple[PieceName, ChunkRecord | None]]:
-        """Those of the names that no record wants on this node, and that no put or repair of ours is writing. With the
-        records of their chunks, which want them elsewhere."""
+        """Those of the names that no record wants on this node. With the records of their chunks, which want them
+        elsewhere. A put or a repair of ours may be writing some of them."""
         parts: list[tuple[PieceName, ChunkId, int]] = []
         for name in names:
             try:
@@ -200,11 +202,10 @@ class Reconcile:
             except BadName:
                 log.warning("event=strange_piece node=%s piece=%r", node, name)
         records = await find_many(self._store.kv, [chunk for _, chunk, _ in parts])
-        in_flight = self._store.chunks.in_flight
         return [
             (piece, record)
             for (piece, chunk, number), record in zip(parts, records, strict=True)
-            if not _names(record, number, node) and not in_flight.writes(chunk)
+            if not _names(record, number, node)
         ]
 
     async def _find_missing(self, node: NodeName) -> None:
@@ -248,8 +249,10 @@ class Reconcile:
         """Ask the records once more, right before: nothing recorded is ever deleted here."""
         for start in range(0, len(confirmed), PAGE):
             found = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
+            in_flight = self._store.chunks.in_flight
+            found = [(name, record) for name, record in found if not in_flight.writes(piece_parts(name)[0])]
             # No repair may choose this node for one of these chunks while the delete is on its way.
-            in_flight, chunks = self._store.chunks.in_flight, {piece_parts(name)[0] for name, _ in found}
+            chunks = {piece_parts(name)[0] for name, _ in found}
             for chunk in chunks:
                 in_flight.begin_write(chunk)
             try:

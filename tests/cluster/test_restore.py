@@ -14,6 +14,7 @@ import trio.testing
 from flared.catalog.restored import mark_restored
 from flared.errors import FlareError
 from flared.meta import keys
+from flared.names import PieceName, piece_parts
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.put import ObjectHeaders, put_object
@@ -158,3 +159,52 @@ async def test_what_the_restored_names_need_is_there_and_the_way_back_is_open(
         for key, data in new.items():
             assert await cluster.get(key) == data, "a restore of the wrong file is mended"
         assert (cluster.status().heal.lost, cluster.status().health) == (0, "ok")
+
+
+async def test_a_copy_that_was_moved_to_a_node_with_a_failed_disk_is_found(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    data = random.Random(1).randbytes(4096)
+    async with cluster.running():
+        await cluster.put("a", data)
+        rows, pieces = await all_rows(cluster), sorted(await cluster.recorded_pieces())
+    (other,) = cluster.members.keys() - {node for node, _ in pieces}
+    first, piece = pieces[0]
+    cluster.members[other].pieces[piece] = cluster.members[first].pieces[piece]
+    for node, _ in pieces:
+        cluster.members[node].pieces.clear()
+    cluster.members[other].failed_volumes = ("/disk2",)
+
+    await restore(cluster, rows)
+    async with cluster.running():
+        await trio.sleep(120)
+        assert await cluster.get("a") == data
+        assert await cluster.recorded_pieces() == cluster.held_pieces()
+        assert len(cluster.held_pieces()) == 3
+
+
+async def test_a_moved_copy_is_found_even_while_heal_is_at_its_chunk(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    data = random.Random(1).randbytes(4096)
+    async with cluster.running():
+        await cluster.put("a", data)
+        rows, pieces = await all_rows(cluster), sorted(await cluster.recorded_pieces())
+    (other,) = cluster.members.keys() - {node for node, _ in pieces}
+    for node, piece in pieces:
+        cluster.members[other].pieces[piece] = cluster.members[node].pieces.pop(piece)
+    chunk = piece_parts(PieceName(pieces[0][1]))[0]
+
+    await restore(cluster, rows)
+    async with cluster.running(), trio.open_nursery() as nursery:
+
+        async def be_at_it() -> None:
+            """Heal tries again whenever somebody wakes it, and that is most often when a node was looked through."""
+            while True:
+                cluster.store.chunks.in_flight.begin_write(chunk)
+                await trio.sleep(40)
+                cluster.store.chunks.in_flight.settle_write(chunk)
+                await trio.sleep(1)
+
+        nursery.start_soon(be_at_it)
+        await trio.sleep(300)
+        assert cluster.upkeep.reconcile.statistics().adopted
+        nursery.cancel_scope.cancel()
