@@ -31,6 +31,8 @@ from flared.upkeep.heal import Heal, mark_missing
 from flared.upkeep.strays import adopt, may_go
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from flared.chunks.nodes import PieceNode
     from flared.objects.store import Store
 
@@ -94,6 +96,7 @@ class Reconcile:
         for node in [node for node, due in self._due.items() if due <= now]:
             if not self._store.chunks.nodes.is_online(node):
                 del self._due[node]
+                self._forget(node, keep=frozenset())  # it may never return, and others need the room
                 continue
             self._due[node] = now + INTERVAL_SECONDS
             try:
@@ -188,9 +191,13 @@ class Reconcile:
                 break
             after = page[-1][0]
             await trio.sleep(REST * (trio.current_time() - started))
-        for key in [key for key in self._candidates if key[0] == node and key[1] not in seen]:
-            del self._candidates[key]
+        self._forget(node, keep=seen)
         return confirmed
+
+    def _forget(self, node: NodeName, *, keep: AbstractSet[PieceName]) -> None:
+        """Orphans of the node that were seen once, but for these."""
+        for key in [key for key in self._candidates if key[0] == node and key[1] not in keep]:
+            del self._candidates[key]
 
     async def _unrecorded(self, node: NodeName, names: list[str]) -> list[tuple[PieceName, ChunkRecord | None]]:
         """Those of the names that no record wants on this node. With the records of their chunks, which want them

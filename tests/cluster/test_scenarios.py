@@ -35,6 +35,7 @@ from flared.objects.get import open_object
 from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import ObjectHeaders, put_object
 from flared.objects.ranges import RangeRequest
+from flared.upkeep import reconcile
 from flared.upkeep.heal import mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
@@ -606,3 +607,28 @@ async def test_a_copy_on_a_node_that_is_away_does_not_count_because_it_was_read(
             (node, piece) for node, piece in cluster.held_pieces() if node != away
         }
         assert len(await cluster.recorded_pieces()) == 3
+
+
+async def test_orphans_of_a_node_that_went_away_leave_room_for_others(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "ORPHANS_MAX", 3)
+    monkeypatch.setattr(reconcile, "INTERVAL_SECONDS", 5 * GRACE)
+    cluster = Cluster(3)
+    async with cluster.running():
+        for seed in range(3):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        first, second = cluster.members["data1"], cluster.members["data2"]
+        held = dict(first.pieces)
+        for seed in range(3):
+            await delete_object(cluster.store, name(f"k{seed}"))
+        await trio.sleep(10 * GRACE)
+        assert not cluster.held_pieces()
+        first.pieces, first.instance = dict(held), 2
+        await trio.sleep(10)
+        assert cluster.upkeep.reconcile.statistics().suspects == 3
+        first.down = True
+        second.pieces, second.instance = dict(held), 2
+        await trio.sleep(20 * GRACE)
+        assert not second.pieces
+        assert first.pieces == held
