@@ -19,7 +19,7 @@ from flared.chunks.read import read_both, verify_piece
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
-from flared.errors import Damaged, FlareError, NodeUnreachable, Unavailable
+from flared.errors import Damaged, FlareError, ManifestCorrupt, NodeUnreachable, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 
 if TYPE_CHECKING:
@@ -118,7 +118,11 @@ class Heal:
         """Write what readers and scrubs found into the chunk records; how many entries were taken."""
         entries = self._damage.take(BATCH)
         for chunk, number, node in entries:
-            record = await find_chunk(self._store.kv, chunk)
+            try:
+                record = await find_chunk(self._store.kv, chunk)
+            except ManifestCorrupt as error:  # it must not keep repair from all behind it
+                log.error("event=record_unreadable chunk=%s message=%r", chunk, str(error))
+                record = None
             stands = record is not None and number < len(record.nodes) and record.nodes[number] == node
             if record is not None and stands and number not in record.missing:
                 await mark_missing(self._store, record, (number,))

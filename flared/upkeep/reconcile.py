@@ -24,7 +24,7 @@ import trio
 from flared.catalog.chunks import ChunkRecord, find_many, list_chunks
 from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
-from flared.errors import BadName, FlareError, NodeUnreachable, NoSuchPiece
+from flared.errors import BadName, FlareError, ManifestCorrupt, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import now_ms
 from flared.upkeep.heal import Heal, mark_missing
@@ -208,10 +208,16 @@ class Reconcile:
                 parts.append((PieceName(name), *piece_parts(PieceName(name))))
             except BadName:
                 log.warning("event=strange_piece node=%s piece=%r", node, name)
-        records = await find_many(self._store.kv, [chunk for _, chunk, _ in parts])
+        try:
+            records = await find_many(self._store.kv, [chunk for _, chunk, _ in parts])
+        except ManifestCorrupt as error:
+            if len(names) > 1:  # the others are looked at nevertheless
+                return [found for name in names for found in await self._unrecorded(node, [name])]
+            log.error("event=record_unreadable piece=%s message=%r", names[0], str(error))
+            return []
         return [
             (piece, record)
-            for (piece, chunk, number), record in zip(parts, records, strict=True)
+            for (piece, _, number), record in zip(parts, records, strict=True)
             if not _names(record, number, node)
         ]
 

@@ -95,8 +95,12 @@ class Sweep:
         on is dead. As long as one api node owns the metadata that is every other one, expired or not."""
         ever = now_ms + 2 * int(self._store.upload_ttl_seconds * 1000)
         for _, extent in await list_open_extents(self._store.kv, ever, OPEN_EXTENTS):
-            if not self._store.chunks.in_flight.reads(extent):
+            if self._store.chunks.in_flight.reads(extent):
+                continue
+            try:
                 await self._store.kv.transact(lambda tx, extent=extent: give_up(tx, extent, now_ms))  # type: ignore[misc]
+            except Damaged as error:
+                log.error("event=garbage_stuck id=%s message=%r", extent, str(error))
 
     async def _release_extent(self, item: Garbage, now_ms: int) -> bool:
         if self._store.chunks.in_flight.reads(item.id):

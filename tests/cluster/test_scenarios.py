@@ -13,6 +13,7 @@ import trio.testing
 from flared.catalog.chunks import find_chunk
 from flared.catalog.chunks import list_chunks as list_all_chunks
 from flared.catalog.garbage import take_due
+from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import (
     BadDigest,
@@ -632,3 +633,40 @@ async def test_orphans_of_a_node_that_went_away_leave_room_for_others(
         await trio.sleep(20 * GRACE)
         assert not second.pieces
         assert first.pieces == held
+
+
+async def test_a_chunk_record_that_cannot_be_read_stops_nothing(autojump_clock: Clock) -> None:
+    cluster = Cluster(3)
+    async with cluster.running():
+        for seed in range(3):
+            await cluster.put(f"k{seed}", noise(4096, seed))
+        bad, good, _ = await list_all_chunks(cluster.kv, None, 10)
+        held = {piece for _, piece in cluster.held_pieces() if piece.startswith(bad.id)}
+        await cluster.kv.commit({}, {keys.chunk(bad.id): b"1{rubbish"})
+        for record in (bad, good):
+            assert record.nodes[0]
+            cluster.members[record.nodes[0]].flip(piece_name(record.id, 0))
+            cluster.damage.add(record.id, 0, record.nodes[0], "a scrub found it")
+        await trio.sleep(60)
+        assert cluster.damage.statistics().waiting == 0
+        assert cluster.status().heal.repaired == 1
+        # Nor does it keep a node from being looked through. What belongs to it stays.
+        member = cluster.members[good.nodes[1] or ""]
+        del member.pieces[piece_name(good.id, 1)]
+        member.pieces["f" * 64 + ".0123456789abcdef.0"] = next(iter(member.pieces.values()))
+        member.instance += 1
+        await trio.sleep(10 * GRACE)
+        assert "f" * 64 + ".0123456789abcdef.0" not in member.pieces
+        assert piece_name(good.id, 1) in member.pieces
+        assert {piece for _, piece in cluster.held_pieces() if piece.startswith(bad.id)} == held
+
+
+async def test_an_upload_whose_record_cannot_be_read_stops_no_sweep(autojump_clock: Clock) -> None:
+    cluster = Cluster(3)
+    async with cluster.running():
+        extent = ExtentId("0" * 32)
+        await cluster.kv.commit({}, {keys.open_extent(1, extent): b"1{}", keys.extent(extent): b"1{rubbish"})
+        await cluster.put("a", noise(4096))
+        await delete_object(cluster.store, name("a"))
+        await trio.sleep(10 * GRACE)
+        assert not cluster.held_pieces()
