@@ -341,12 +341,23 @@ async def open_volumes(
         clusters = {volume.identity.cluster for volume in volumes} - {""}
         if len(clusters) > 1:
             raise ConfigError([f"the volumes belong to different clusters: {', '.join(sorted(clusters))}"])
+        for cluster in clusters:
+            _join_all(volumes, cluster)
         await trio.lowlevel.checkpoint()
         return Volumes(settings, volumes, failed, locks)
     except BaseException:
         for lock in locks:
             lock.close()
         raise
+
+
+def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
+    """A disk that was added to the node is of the same cluster, also when it is the only one that works one day."""
+    for volume in volumes:
+        try:
+            volume.join(cluster)
+        except (VolumeFailed, VolumeFull) as error:
+            log.error("event=cluster_not_noted path=%s error=%r", volume.path, str(error))
 
 
 def _unasked(path: str) -> Busy:

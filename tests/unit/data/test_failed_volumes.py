@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from flared.data.volumes import DataSettings, Volumes, open_volumes
-from flared.errors import Busy, FlareError, PieceCorrupt, VolumeFailed
+from flared.errors import Busy, ConfigError, FlareError, PieceCorrupt, VolumeFailed
 from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
 from tests.support.threads import InlineThreads
@@ -188,6 +188,18 @@ async def test_a_disk_that_just_died_fails_no_read_of_another(
         assert isinstance(bad, VolumeFailed)
         assert good == (piece_of(others[0], payload_of(others[0], 3000)), payload_of(others[0], 3000))
         assert await get(store, others[0]) == payload_of(others[0], 3000)
+
+
+async def test_a_disk_that_was_added_is_of_the_same_cluster(autojump_clock: object) -> None:
+    disk = MemoryDisk(1)
+    async with running(disk, settings_for("/srv/v1")) as store:
+        store.set_cluster("one")
+    async with running(disk, SETTINGS):
+        pass
+    async with running(disk, settings_for("/srv/v2")) as store:
+        assert store.cluster == "one"
+        with pytest.raises(ConfigError):
+            store.set_cluster("another")
 
 
 async def test_the_inventory_of_a_disk_that_takes_nothing_more_is_whole(
