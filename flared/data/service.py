@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -19,42 +19,26 @@ from flared import __version__
 from flared.access.door import LOOPBACK
 from flared.access.keys import CHALLENGE, Keyring, data_audience
 from flared.data import wire
-from flared.data.buffers import aligned_memory
 from flared.data.gather import Gather
-from flared.data.pieces import (
-    BLOCK_SIZE,
-    CODEC_PLAIN,
-    LARGE_SIZE,
-    PIECE_SIZE_MAX,
-    Piece,
-    describe_piece,
-)
+from flared.data.metrics import CallCounts, data_metrics
+from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
+from flared.data.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.error_body import JSON, pack_error
 from flared.http.messages import Reply, Request, encode_fields
-from flared.http.metrics import connection_metrics
 from flared.http.percent import parse_query
 from flared.log import current_request
-from flared.metrics import Durations, Histogram, Metric, Sample, about, number, render_metrics
+from flared.metrics import Durations, Metric, render_metrics
 from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
 
 if TYPE_CHECKING:
-    from flared.data.volumes import OpenPiece, Volumes
+    from flared.data.volumes import Volumes
     from flared.http.server import Server
 
 log = logging.getLogger(__name__)
 
 BATCHES_MAX = 8
 """Batches of each direction in memory at once: 32 MiB. Each api node has two links for either."""
-
-UNIT_BYTES = 4 * BLOCK_SIZE
-"""One read and one send of a large piece; whole blocks, so that each is verified before it leaves."""
-
-UNITS_MAX = 32
-"""Large pieces on their way out at once in units of their own; 32 MiB."""
-
-SMALL_UNIT_BYTES = 64 * 1024
-"""What further readers get: with a thousand connections another 64 MiB."""
 
 READ_NAMES = 64
 """Small pieces read at a time, so that one batch holds at most a few MiB more than its answer may."""
@@ -78,13 +62,11 @@ class DataService:
         self._keyring = keyring
         self._audience = data_audience(node)
         self._server: Server | None = None
-        self._units = _Units()
+        self._units = Units()
         self._gather = Gather(volumes.read_many)
         self._putting = trio.Semaphore(BATCHES_MAX)
         self._getting = trio.Semaphore(BATCHES_MAX)
-        self._seconds = {call: Histogram() for call in ("put", "get", "delete", "put_batch", "get_batch")}
-        self._stored = self._sent = self._deleted = self._refused = 0
-        self._bytes_stored = self._bytes_sent = 0
+        self._counts = CallCounts()
         self._calls: dict[str, dict[str, Call]] = {
             wire.PATH_PUT: {"POST": self._put_batch},
             wire.PATH_GET: {"POST": self._get_batch},
@@ -136,7 +118,7 @@ class DataService:
             # Broken HTTP is the connection's affair; and once the head is out, cutting it is the only honest answer.
             if reply.started or isinstance(error, ProtocolError):
                 raise
-            self._refused += 1
+            self._counts.refused += 1
             _log_failures(request.method.lower(), [error])
             await _send_error(reply, error)
 
@@ -155,9 +137,9 @@ class DataService:
             stored = await self._put_large(request, name, size)
         if isinstance(stored, FlareError):
             raise stored
-        self._stored += stored
-        self._bytes_stored += size
-        self._seconds["put"].observe(trio.current_time() - started)
+        self._counts.stored += stored
+        self._counts.bytes_stored += size
+        self._counts.seconds["put"].observe(trio.current_time() - started)
         await reply.send(wire.STORED if stored else wire.THERE, b"")
 
     async def _put_large(self, request: Request, name: str, size: int) -> bool:
@@ -183,9 +165,9 @@ class DataService:
             span = wire.parse_range(request.fields.get("range"), piece.size)
             body = payload if span is None else memoryview(payload)[span[0] : span[1]]
             await reply.send(200 if span is None else 206, _piece_lines(piece, span), body)
-            self._bytes_sent += len(body)
-        self._sent += 1
-        self._seconds["get"].observe(trio.current_time() - started)
+            self._counts.bytes_sent += len(body)
+        self._counts.sent += 1
+        self._counts.seconds["get"].observe(trio.current_time() - started)
 
     async def _send_large(self, name: str, request: Request, reply: Reply) -> None:
         opened = await self._volumes.open(name)
@@ -196,8 +178,8 @@ class DataService:
             verify = wire.VERIFIES_FIELD not in request.fields
             with self._units.lease() as unit:
                 await reply.start(200 if span is None else 206, _piece_lines(piece, span), end - start)
-                await _send_span(reply, opened, start, end, unit, verify=verify)
-            self._bytes_sent += end - start
+                await send_span(reply, opened, start, end, unit, verify=verify)
+            self._counts.bytes_sent += end - start
         finally:
             opened.close()
 
@@ -210,8 +192,8 @@ class DataService:
         [deleted] = await self._volumes.delete_many([parse_piece(request.path[len(wire.PATH_ONE) :])])
         if isinstance(deleted, FlareError):
             raise deleted
-        self._deleted += deleted
-        self._seconds["delete"].observe(trio.current_time() - started)
+        self._counts.deleted += deleted
+        self._counts.seconds["delete"].observe(trio.current_time() - started)
         await reply.send(wire.DELETED_WHERE_ASKED if self._volumes.left_out else wire.DELETED, b"")
 
     async def _put_batch(self, request: Request, reply: Reply) -> None:
@@ -221,9 +203,9 @@ class DataService:
             if any(piece.size >= LARGE_SIZE for piece, _ in items):
                 raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
             results = await self._volumes.put_many(items)
-            self._stored += sum(result is True for result in results)
-            self._bytes_stored += sum(piece.size for piece, _ in items)
-            self._seconds["put_batch"].observe(trio.current_time() - started)
+            self._counts.stored += sum(result is True for result in results)
+            self._counts.bytes_stored += sum(piece.size for piece, _ in items)
+            self._counts.seconds["put_batch"].observe(trio.current_time() - started)
         _log_failures("put_batch", results)
         statuses = [
             wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
@@ -237,7 +219,7 @@ class DataService:
             names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
             answers = await self._read_batch(names)
             body = wire.pack_answers(names, answers)
-            self._seconds["get_batch"].observe(trio.current_time() - started)
+            self._counts.seconds["get_batch"].observe(trio.current_time() - started)
             await reply.send(200, _BINARY, body)
 
     async def _read_batch(self, names: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
@@ -259,8 +241,8 @@ class DataService:
                 break
         answers += [wire.ASK_AGAIN] * (len(names) - len(answers))
         sent = [answer[0].size for answer in answers if not isinstance(answer, int)]
-        self._sent += len(sent)
-        self._bytes_sent += sum(sent)
+        self._counts.sent += len(sent)
+        self._counts.bytes_sent += sum(sent)
         return answers
 
     async def _delete_batch(self, request: Request, reply: Reply) -> None:
@@ -268,14 +250,14 @@ class DataService:
         names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
         results = await self._volumes.delete_many(names)
         _log_failures("delete_batch", results)
-        self._deleted += sum(result is True for result in results)
+        self._counts.deleted += sum(result is True for result in results)
         left_out = bool(self._volumes.left_out)
         gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if left_out else (wire.DELETED, wire.ABSENT)
         statuses = [
             wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
             for result in results
         ]
-        self._seconds["delete"].observe(trio.current_time() - started)
+        self._counts.seconds["delete"].observe(trio.current_time() - started)
         await reply.send(200, _BINARY, wire.pack_statuses(statuses))
 
     async def _list(self, request: Request, reply: Reply) -> None:
@@ -311,37 +293,9 @@ class DataService:
         content_type, text = render_metrics(self.metrics())
         await reply.send(200, [("content-type", content_type)], text)
 
-    def metrics(self) -> list[Metric | Durations]:
+    def metrics(self) -> Iterator[Metric | Durations]:
         """What /metrics tells."""
-        volumes = self._volumes.status().volumes
-        return [
-            Durations("flare_data_call_seconds", "How long calls took, until durable or read.", "call", self._seconds),
-            about("data"),
-            *(connection_metrics(self._server.statistics()) if self._server else ()),
-            number(self._stored, "flare_data_pieces_stored_total", "Pieces stored."),
-            number(self._sent, "flare_data_pieces_sent_total", "Pieces read and sent."),
-            number(self._deleted, "flare_data_pieces_deleted_total", "Pieces deleted."),
-            number(self._refused, "flare_data_refused_total", "Calls answered with an error."),
-            number(self._bytes_stored, "flare_data_received_bytes_total", "Bytes of pieces stored."),
-            number(self._bytes_sent, "flare_data_sent_bytes_total", "Bytes of pieces sent."),
-            *(
-                Metric(
-                    f"flare_volume_{what}",
-                    f"Of each volume: {what.removesuffix('_total').replace('_', ' ')}.",
-                    [Sample(value, (volume.path,)) for volume, value in zip(volumes, values, strict=True)],
-                    ("path",),
-                )
-                for what, values in (
-                    ("capacity_bytes", [volume.capacity for volume in volumes]),
-                    ("used_bytes", [volume.used for volume in volumes]),
-                    ("free_bytes", [volume.free for volume in volumes]),
-                    ("pieces", [volume.pieces for volume in volumes]),
-                    ("usable", [volume.state == "ok" for volume in volumes]),
-                    ("syncs_total", [volume.syncs for volume in volumes]),
-                    ("records_total", [volume.records for volume in volumes]),
-                )
-            ),
-        ]
+        return data_metrics(self._counts, self._volumes.status().volumes, self._server)
 
 
 @asynccontextmanager
@@ -355,40 +309,6 @@ async def _turn(turns: trio.Semaphore) -> AsyncIterator[None]:
         yield
     finally:
         turns.release()
-
-
-class _Units:
-    """Buffers of one unit each, 4 KiB-aligned, made when first needed and kept; a small one when all are lent.
-
-    So a reader never waits for another one, who may be as slow as its client.
-    """
-
-    def __init__(self) -> None:
-        self._lent = 0
-        self._free: list[memoryview] = []
-
-    @contextmanager
-    def lease(self) -> Iterator[memoryview]:
-        if self._lent >= UNITS_MAX:
-            yield memoryview(aligned_memory(SMALL_UNIT_BYTES))
-            return
-        unit = self._free.pop() if self._free else memoryview(aligned_memory(UNIT_BYTES))
-        self._lent += 1
-        try:
-            yield unit
-        finally:
-            self._lent -= 1
-            self._free.append(unit)
-
-
-async def _send_span(reply: Reply, opened: OpenPiece, start: int, end: int, unit: memoryview, *, verify: bool) -> None:
-    """Send the bytes from ``start`` to ``end``; verified, in whole blocks, of which only what was asked for is sent."""
-    at = start - start % BLOCK_SIZE if verify else start
-    last = min(opened.piece.size, end + -end % BLOCK_SIZE) if verify else end
-    while at < last:
-        count = await opened.read_into(at, unit[: min(len(unit), last - at)], verify=verify)
-        await reply.write(unit[max(0, start - at) : min(count, end - at)])
-        at += count
 
 
 def _describe(request: Request, name: str, payload: bytes | memoryview) -> Piece:
