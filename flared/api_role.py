@@ -18,6 +18,7 @@ from flared.access.keys import Keyring, data_audience
 from flared.api.admin import Admin, describe_status
 from flared.api.face import Face
 from flared.api.joining import Joining
+from flared.api.metrics import api_metrics
 from flared.api.native import Native
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
@@ -32,30 +33,25 @@ from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
-from flared.http.metrics import connection_metrics
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
-from flared.meta.sqlite import SqliteKV
-from flared.metrics import OTHER_BUCKETS, Durations, Metric, Sample, about, number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
-from flared.upkeep.failure import AWAY, find_failure_cost, obstacle_without
+from flared.upkeep.failure import find_failure_cost, obstacle_without
 from flared.upkeep.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from flared.config.settings import Config
-    from flared.data.links import LinkStatistics
+    from flared.meta.kv import KV
+    from flared.metrics import Durations, Metric
+    from flared.names import NodeName
 
     Tell = Callable[[], Iterator[Metric | Durations]]
-    from flared.meta.kv import KV
-    from flared.names import NodeName
-    from flared.upkeep.membership import Member
 
 CODEC_THREADS = 4
 """Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
@@ -222,10 +218,8 @@ def _build_server(
 
     def metrics() -> Iterator[Metric | Durations]:
         yield from face.metrics()
-        yield from _metrics(store, membership, upkeep, server)
-        yield from _metadata_metrics(store.kv)
-        yield from _disk_metrics(config.metadata.parent)
-        yield from _link_metrics(store)
+        now = find_status(store, membership, upkeep)
+        yield from api_metrics(store, now, upkeep.statistics(), server, config.metadata.parent)
 
     admin = Admin(
         membership,
@@ -241,109 +235,3 @@ def _build_server(
     face = Face(Native(store), admin, joining, Door(keyring, ANONYMOUS[config.anonymous]))
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server, metrics
-
-
-def _metrics(store: Store, membership: Membership, upkeep: Upkeep, server: Server) -> Iterator[Metric]:
-    """What an operator graphs of an api node, beside the requests."""
-    status = find_status(store, membership, upkeep)
-    budget = store.chunks.budget.statistics()
-    yield about("api")
-    yield number(status.health == "ok", "flare_healthy", "1 if the cluster's health is ok.")
-    writable = status.health != "down"
-    yield number(writable, "flare_writable", "1 if a put of the default scheme would be taken.")
-    yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")
-    yield number(status.totals.bytes, "flare_object_bytes", "Bytes of all objects, as users see them.")
-    yield number(status.totals.chunks, "flare_chunks", "Chunks.")
-    yield from _bucket_metrics(store)
-    yield number(status.heal.backlog, "flare_chunks_degraded", "Chunks known to lack pieces.")
-    yield number(status.heal.lost, "flare_chunks_lost", "Chunks without any good piece that can be reached.")
-    yield number(status.heal.repaired, "flare_pieces_repaired_total", "Pieces written again.")
-    yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
-    yield number(status.sweep.due, "flare_garbage_stuck", "Garbage that was due at the last look and could not go.")
-    yield number(status.reconcile.suspects, "flare_orphans_suspected", "Pieces seen once without a record.")
-    away = sum(member.state in AWAY for member in status.members)
-    yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")
-    yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
-    yield number(budget.leased, "flare_memory_leased_bytes", "Memory that bodies under way hold.")
-    yield number(budget.waiting, "flare_memory_waiting", "Transfers that wait for memory.")
-    recent = store.chunks.recent.statistics()
-    yield number(recent.bytes, "flare_cache_bytes", "Memory that small chunks read lately take.")
-    yield number(recent.hits, "flare_cache_hits_total", "Small chunks answered from memory.")
-    yield number(recent.misses, "flare_cache_misses_total", "Small chunks that a data node was asked for.")
-    yield from connection_metrics(server.statistics())
-    damage = store.chunks.damage.statistics()
-    yield number(damage.found, "flare_pieces_damaged_total", "Pieces found missing or wrong, by readers and by scrubs.")
-    yield from _node_metrics(status.members)
-    workers = upkeep.statistics()
-    steps = [Sample(worker.steps, (worker.name,)) for worker in workers]
-    yield Metric("flare_worker_steps_total", "Steps of each background worker.", steps, ("worker",))
-    failures = [Sample(worker.failures, (worker.name,)) for worker in workers]
-    yield Metric("flare_worker_failures_total", "Steps that failed and were tried again.", failures, ("worker",))
-
-
-def _node_metrics(members: Sequence[Member]) -> Iterator[Metric]:
-    states = [Sample(1, (member.record.name, member.state.value)) for member in members]
-    yield Metric("flare_node_state", "1 for the state each data node is in.", states, ("node", "state"))
-    heard = [(member.record.name, member.heartbeat) for member in members if member.heartbeat]
-    used = [Sample(heartbeat.used, (node,)) for node, heartbeat in heard]
-    yield Metric("flare_node_used_bytes", "Used space of each data node, as it last said.", used, ("node",))
-    capacity = [Sample(heartbeat.capacity, (node,)) for node, heartbeat in heard]
-    yield Metric("flare_node_capacity_bytes", "Space of each data node, as it last said.", capacity, ("node",))
-    pieces = [Sample(heartbeat.pieces, (node,)) for node, heartbeat in heard]
-    yield Metric("flare_node_pieces", "Pieces on each data node, as it last said.", pieces, ("node",))
-    ahead = [(node, heartbeat.clock_ahead_seconds) for node, heartbeat in heard]
-    clocks = [Sample(seconds, (node,)) for node, seconds in ahead if seconds is not None]
-    help_text = "The clock of each data node less the api node's."
-    yield Metric("flare_node_clock_ahead_seconds", help_text, clocks, ("node",))
-
-
-def _bucket_metrics(store: Store) -> Iterator[Metric]:
-    told, others = store.totals.buckets()
-    all_of_them = [*told, others._replace(bucket=OTHER_BUCKETS)] if others.objects else told
-    objects = [Sample(bucket.objects, (bucket.bucket,)) for bucket in all_of_them]
-    yield Metric("flare_bucket_objects", "Objects of each bucket that has any.", objects, ("bucket",))
-    sizes = [Sample(bucket.bytes, (bucket.bucket,)) for bucket in all_of_them]
-    yield Metric("flare_bucket_object_bytes", "Bytes of the objects of each bucket.", sizes, ("bucket",))
-
-
-def _disk_metrics(directory: Path) -> Iterator[Metric]:
-    disk = shutil.disk_usage(directory)
-    yield number(disk.total, "flare_meta_disk_capacity_bytes", "Space of the file system that the metadata is on.")
-    yield number(disk.free, "flare_meta_disk_free_bytes", "Free space of the file system that the metadata is on.")
-
-
-def _metadata_metrics(kv: KV) -> Iterator[Metric]:
-    """Transactions by syncs is how many a sync carried."""
-    if not isinstance(kv, SqliteKV):
-        return
-    meta = kv.statistics()
-    yield number(meta.transactions, "flare_meta_transactions_total", "Transactions committed.")
-    yield number(meta.groups, "flare_meta_syncs_total", "Groups of transactions written and synced.")
-    yield number(meta.rows, "flare_meta_rows_total", "Rows written.")
-    yield number(meta.checkpoints, "flare_meta_checkpoints_total", "Times the log was moved into the file.")
-    yield number(meta.log_bytes, "flare_meta_log_bytes", "Length of the write-ahead log.")
-    yield number(meta.full, "flare_meta_full", "1 if the metadata's disk has no room.")
-
-
-def _link_metrics(store: Store) -> Iterator[Metric]:
-    """Records by batches is how many small pieces travelled together."""
-    nodes = store.chunks.nodes
-    remotes = [remote for name in nodes.names() if isinstance(remote := nodes.store(name), Remote)]
-    links: list[tuple[str, str, LinkStatistics]] = []
-    for remote in remotes:
-        statistics = remote.statistics()
-        links += [(remote.name, "put", statistics.puts), (remote.name, "get", statistics.gets)]
-
-    def metric(name: str, text: str, values: Iterator[int]) -> Metric:
-        samples = [Sample(value, (node, kind)) for (node, kind, _), value in zip(links, values, strict=True)]
-        return Metric(name, text, samples, ("node", "direction"))
-
-    each = [link for _, _, link in links]
-    yield metric(
-        "flare_link_batches_total", "Batches of small pieces sent to each node.", (link.batches for link in each)
-    )
-    yield metric("flare_link_records_total", "Small pieces in these batches.", (link.records for link in each))
-    yield metric(
-        "flare_link_failed_batches_total", "Batches that failed as a whole.", (link.failed_batches for link in each)
-    )
-    yield metric("flare_link_waiting", "Small pieces that wait for a link now.", (link.waiting for link in each))
