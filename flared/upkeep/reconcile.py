@@ -26,9 +26,9 @@ from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
 from flared.errors import BadName, FlareError, ManifestCorrupt, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
-from flared.objects.store import now_ms
 from flared.upkeep.heal import Heal, mark_missing
 from flared.upkeep.strays import adopt, may_go
+from flared.upkeep.sweep import SteadyClock
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -75,6 +75,7 @@ class Reconcile:
         self._heal = heal
         self._due: dict[NodeName, float] = {}
         self._candidates: dict[tuple[NodeName, PieceName], float] = {}
+        self._clock = SteadyClock(store)
         self._kept_until_ms: int | None = None
         self._lacking = 0
         self._rested: dict[NodeName, float] = {}
@@ -150,7 +151,7 @@ class Reconcile:
         """Records that came from a backup know nothing of what was written since: for a while nothing is an orphan."""
         if self._kept_until_ms is None:
             self._kept_until_ms = await orphans_kept_until(self._store.kv)
-        return now_ms(self._store) < self._kept_until_ms
+        return self._clock.steady_ms() < self._kept_until_ms
 
     def _look_for_moved(self) -> None:
         """What heal lacks may have been moved since the backup, to a node that was looked at before it was missed."""

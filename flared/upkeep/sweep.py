@@ -60,7 +60,7 @@ class Sweep:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._clock = _SteadyClock(store)
+        self._clock = SteadyClock(store)
         self._extents = self._chunks = self._pieces = self._due = 0
 
     async def step(self) -> bool:
@@ -176,7 +176,7 @@ class Sweep:
         return bool(chunks)
 
 
-class _SteadyClock:
+class SteadyClock:
     """The wall clock, but never further ahead than the monotonic clock has moved since the start, and standing still
     for the first grace: a clock that jumps, while this process runs or before, makes nothing due."""
 

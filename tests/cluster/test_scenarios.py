@@ -265,6 +265,21 @@ async def test_metadata_from_a_backup_lets_nobody_delete_what_it_does_not_know(a
         assert not cluster.held_pieces(), "then it is garbage like any other"
 
 
+async def test_a_clock_that_jumps_makes_no_orphan_of_what_a_backup_does_not_know(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        backup = await cluster.kv.scan(b"", b"\xff", 10**6)
+        await cluster.put("new", noise(4096))
+    await restore(cluster, backup, kept_seconds=7 * 86400)
+    async with cluster.running():
+        await trio.sleep(60)
+        cluster.clock_ahead = 30 * 86400.0
+        for member in cluster.members.values():
+            member.instance += 1
+        await trio.sleep(20 * GRACE)
+        assert cluster.piece_count() == 3
+
+
 async def restore(cluster: Cluster, backup: list[tuple[bytes, bytes]], *, kept_seconds: int) -> None:
     """As ``flared restore`` does, with less time until orphans are garbage."""
     await cluster.kv.commit({}, {key: None for key, _ in await cluster.kv.scan(b"", b"\xff", 10**6)})

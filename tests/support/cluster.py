@@ -97,6 +97,8 @@ class Cluster:
         self.members = {f"data{number}": SmallNode(f"data{number}") for number in range(1, nodes + 1)}
         self.kv = MemoryKV()
         self.random = random.Random(1)
+        self.clock_ahead = 0.0
+        """How far the wall clock has jumped."""
         self._scheme = scheme
         self._budget = budget
         self._cache = cache
@@ -123,7 +125,7 @@ class Cluster:
             kv=self.kv,
             chunks=chunks,
             totals=Totals(self.kv),
-            now=lambda: 1_700_000_000.0 + trio.current_time(),
+            now=lambda: 1_700_000_000.0 + trio.current_time() + self.clock_ahead,
             random_bits=self.random.getrandbits,
             defaults=Defaults(self._scheme, CHUNK, compress=False),
             garbage_grace_seconds=GRACE,
