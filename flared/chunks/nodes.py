@@ -58,6 +58,8 @@ class Nodes:
         self._round_robin = round_robin
         self._stores: dict[NodeName, PieceNode] = {}
         self._states: dict[NodeName, NodeState] = {}
+        self._failed: dict[NodeName, frozenset[str]] = {}
+        self._searched: dict[NodeName, frozenset[str]] = {}
         self._policy: Policy = Ring(())
 
     def set_ring(self, nodes: Iterable[RingNode]) -> None:
@@ -71,9 +73,18 @@ class Nodes:
     def set_state(self, name: NodeName, state: NodeState) -> None:
         self._states[name] = state
 
+    def set_failed(self, name: NodeName, volumes: frozenset[str]) -> None:
+        """Which volumes of a node have failed, so that nobody can say what they hold."""
+        self._failed[name] = volumes
+        self._searched[name] = self._searched.get(name, frozenset()) & volumes
+
+    def set_searched(self, name: NodeName, volumes: frozenset[str]) -> None:
+        """What was on these failed volumes is noted as missing now."""
+        self._searched[name] = volumes
+
     def remove(self, name: NodeName) -> None:
-        self._stores.pop(name, None)
-        self._states.pop(name, None)
+        for known in (self._stores, self._states, self._failed, self._searched):
+            known.pop(name, None)
 
     def store(self, name: NodeName) -> PieceNode | None:
         return self._stores.get(name)
@@ -84,6 +95,12 @@ class Nodes:
     def is_online(self, name: NodeName | None) -> bool:
         """Whether the node answers: online, or full."""
         return name is not None and self._states.get(name) in _ANSWERS
+
+    def is_certain(self, name: NodeName | None) -> bool:
+        """Whether the node answers and has what the records place on it, as far as anybody knows."""
+        if name is None or not self.is_online(name):
+            return False
+        return self._failed.get(name, frozenset()) <= self._searched.get(name, frozenset())
 
     def takes_pieces(self, name: NodeName) -> bool:
         return self._states.get(name) is NodeState.ONLINE

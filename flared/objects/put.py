@@ -227,11 +227,12 @@ def _create(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: 
 
 
 def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
-    """Whether pieces up to the write quorum lie on nodes that answer, and none of those is known to be damaged."""
+    """Whether pieces up to the write quorum lie on nodes that answer, none of those is known to be damaged, and none
+    may have been on a volume that has failed."""
     sound = [
         number
         for number, node in enumerate(known.nodes)
-        if number not in known.missing and chunks.nodes.is_online(node) and not chunks.damage.holds(known.id, number)
+        if number not in known.missing and chunks.nodes.is_certain(node) and not chunks.damage.holds(known.id, number)
     ]
     return len(sound) >= parse_scheme(known.scheme).quorum
 

@@ -115,6 +115,7 @@ class LostVolumes:
             walk.cursor = page[-1].id
         else:
             walk.ended, walk.passes = True, self._heal.statistics().passes
+            self._store.chunks.nodes.set_searched(node, walk.given_up.paths)
             log.warning(
                 "event=volume_pieces_missing node=%s volumes=%s pieces=%d",
                 node, ",".join(sorted(walk.given_up.paths)), walk.pieces,

@@ -136,10 +136,11 @@ class Membership:
         """A node that answers a call is there, before its next heartbeat says so."""
         with trio.move_on_after(GREETING_SECONDS):
             try:
-                await known.remote.list_working("", 1)
+                _, failed = await known.remote.list_working("", 1)
             except FlareError as error:
                 log.info("event=node_silent node=%s message=%r", known.record.name, str(error))
             else:
+                self._nodes.set_failed(known.record.name, frozenset(failed))
                 known.last_heard = trio.current_time()
                 self._review(known)
 
@@ -171,6 +172,11 @@ class Membership:
             known = await self._record(heartbeat, known)
         restarted = known.heartbeat is not None and known.heartbeat.instance != heartbeat.instance
         known.heartbeat = heartbeat
+        if restarted:  # what failed then may have worked in between
+            self._nodes.set_failed(heartbeat.name, frozenset())
+        self._nodes.set_failed(
+            heartbeat.name, frozenset(volume.path for volume in heartbeat.volumes if volume.state == "failed")
+        )
         if not heartbeat.dead:
             known.last_heard = trio.current_time()
         self._take_damage(heartbeat)

@@ -12,7 +12,7 @@ from flared.errors import NodeUnreachable
 from flared.objects.delete import delete_object
 from flared.upkeep.failure import obstacle_without
 from flared.upkeep.status import advise
-from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 
 Clock = trio.testing.MockClock
 KEYS = [f"k{seed}" for seed in range(20)]
@@ -168,3 +168,32 @@ async def test_an_api_node_that_starts_again_goes_on_with_it(autojump_clock: Clo
     async with cluster.running():
         await trio.sleep(REPAIR_AFTER + 120)
         assert await cluster.recorded_pieces() == cluster.held_pieces()
+
+
+async def test_what_may_have_been_on_a_failed_volume_is_not_shared(autojump_clock: Clock) -> None:
+    """A put of bytes that are there already would rest on one copy."""
+    cluster = Cluster(3)
+    data = random.Random(1).randbytes(CHUNK)
+    async with cluster.running():
+        await cluster.put("a", data)
+        for node in ("data1", "data2"):
+            cluster.members[node].fail_volume()
+            assert cluster.members[node].lost
+        await trio.sleep(10)
+        await cluster.put("b", data)
+        assert len(cluster.held_pieces()) == 4
+        await trio.sleep(REPAIR_AFTER + 60)
+        held = cluster.held_pieces()
+        assert held == await cluster.recorded_pieces()
+        await cluster.put("c", data)
+        assert cluster.held_pieces() == held, "it is known what was on them"
+        # One of them comes back, and fails again.
+        member = cluster.members["data1"]
+        member.return_volume()
+        member.fail_volume()
+        cluster.members["data2"].fail_volume()
+        await trio.sleep(10)
+        await cluster.put("d", data)
+        assert len(cluster.held_pieces()) >= 3
+        cluster.members["data3"].pieces.clear()
+        assert await cluster.get("d") == data
