@@ -23,27 +23,22 @@ from flared.data.disk import Buffer, Disk
 from flared.data.identity import Identity, identity_path, join_cluster, load_identity
 from flared.data.index import IndexCorrupt, Mark, Place
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
+from flared.data.probe import Probe
 from flared.data.punch import Puncher
 from flared.data.reader import Reader
 from flared.data.record import LARGE, SMALL, record_length
 from flared.data.replay import Replay, facts, remove_index
 from flared.data.segment import Segment, Segments
 from flared.data.shadow import Shadow
+from flared.data.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
 from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
 from flared.names import PIECE_NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
-SEGMENT_SIZE_MAX = 1024 * MIB
-_SEGMENT_MIN = MIB
-RESERVE_MAX = 256 * MIB
-_SPACE_SECONDS = 2.0
+_WATCH_SECONDS = 2.0
 _PROBE_EVERY = 10
 """Measurements between two probes of a disk that seems well: nobody may be using it."""
-_PROBES_MAX = 5
-"""Probes in a row that a disk must fail before its volume counts as failed: a path that breaks for a moment is no dead
-disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +72,6 @@ class VolumeStatus:
     """The same for volumes that share one, and its capacity; 0 if nobody knows."""
 
 
-def find_reserve(wanted: int, capacity: int) -> int:
-    """The room that is held back for deletes: what the settings want, and on a small disk less."""
-    return min(wanted, capacity // 8)
-
-
 @dataclass(frozen=True, slots=True)
 class VolumeThreads:
     """Writes have threads of their own, so that slow reads never delay a sync."""
@@ -111,7 +101,7 @@ class Volume:
         self.state = "replaying"
         self.reason = ""
         self._state_since = trio.current_time()
-        self._probes_failed = 0
+        self._probe = Probe(disk, threads.background)
         self._measuring_failed = ""
         self.pieces = 0
         self.free = self.capacity = self.used = self.file_system = 0
@@ -206,7 +196,7 @@ class Volume:
         self._large = self._appender(LARGE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.shadow.run)
-            nursery.start_soon(self._run_measuring)
+            nursery.start_soon(self._watch_disk)
             nursery.start_soon(self.puncher.run)
             for worker in self.workers:
                 nursery.start_soon(WorkerRun(worker).run)
@@ -434,7 +424,7 @@ class Volume:
         """Ask the disk how much room there is."""
         space = await self.threads.background.run(self.disk.space, self.path)
         self.capacity, self.file_system = space.capacity, space.file_system
-        self.segment_size = max(_SEGMENT_MIN, min(self.settings.segment_size, space.capacity // 64))
+        self.segment_size = find_segment_size(self.settings.segment_size, space.capacity)
         self.reserve = find_reserve(self.settings.reserve, space.capacity)
         unused = self._small.unused_bytes + self._large.unused_bytes
         self.free = space.free + unused - self.reserve
@@ -442,15 +432,17 @@ class Volume:
         self._judge_space()
 
     def _judge_space(self) -> None:
-        low = min(64 * MIB, self.capacity // 64)
-        if self.state == "ok" and self.free < low:
+        low = is_low(self.free, self.capacity)
+        if self.state == "ok" and low:
             self._enter("full", "no room left for pieces")
-        elif self.state == "full" and self.free >= low:
+        elif self.state == "full" and not low:
             self._enter("ok")
 
-    async def _run_measuring(self) -> None:
+    async def _watch_disk(self) -> None:
+        """Until cancelled; raises VolumeFailed when the disk could not be read for a while. A measurement that fails
+        ends nothing, and is told of once: the room that was last seen is what puts go by."""
         for turn in count(1):
-            await trio.sleep(_SPACE_SECONDS)
+            await trio.sleep(_WATCH_SECONDS)
             trouble = ""
             try:
                 await self._measure()
@@ -459,20 +451,9 @@ class Volume:
                 if trouble != self._measuring_failed:
                     log.error("event=measuring_failed path=%s error=%r", self.path, trouble)
             self._measuring_failed = trouble
-            if trouble or self.state == "readonly" or self._probes_failed or turn % _PROBE_EVERY == 0:
-                await self._probe()
-
-    async def _probe(self) -> None:
-        """Whether the disk can be read at all; raises VolumeFailed if it could not for a while."""
-        # Two files, because one may lie on a bad spot.
-        paths = [identity_path(self.path), *(segment.path for segment in islice(self.segments.known.values(), 1))]
-        trouble = [await self.threads.background.run(_try_probe, self.disk, path) for path in paths]
-        if not all(trouble):
-            self._probes_failed = 0
-            return
-        self._probes_failed += 1
-        if self._probes_failed >= _PROBES_MAX:
-            raise VolumeFailed(f"the disk cannot be read: {trouble[0]}")
+            if trouble or self.state == "readonly" or self._probe.failures or turn % _PROBE_EVERY == 0:
+                segments = islice(self.segments.known.values(), 1)
+                await self._probe.look([identity_path(self.path), *(segment.path for segment in segments)])
 
     def _appender(self, kind: int) -> Appender:
         return Appender(self, self.segments, self.threads.write, kind)
@@ -485,15 +466,6 @@ class Volume:
     @property
     def _index_path(self) -> str:
         return f"{self.path}/index.db"
-
-
-def _try_probe(disk: Disk, path: str) -> str:
-    """What was wrong, or nothing."""
-    try:
-        disk.probe(path)
-    except FlareError as error:
-        return str(error)
-    return ""
 
 
 def _advance(steps: Iterator[None]) -> bool:

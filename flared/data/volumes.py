@@ -26,14 +26,8 @@ from flared.data.identity import require_volume
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
 from flared.data.scrub import Scrubber
-from flared.data.volume import (
-    RESERVE_MAX,
-    SEGMENT_SIZE_MAX,
-    Volume,
-    VolumeSettings,
-    VolumeStatus,
-    VolumeThreads,
-)
+from flared.data.space import RESERVE_MAX, SEGMENT_SIZE_MAX
+from flared.data.volume import Volume, VolumeSettings, VolumeStatus, VolumeThreads
 from flared.errors import (
     Busy,
     ConfigError,
