@@ -95,6 +95,7 @@ class Duplicates:
         return None
 
     async def _drop(self, volume: Volume, name: str, keeper: Volume, place: Place) -> None:
+        """A volume that refuses keeps its copy, which does no harm: tomorrow it is asked again."""
         # Nothing may come between this look and the append: a crowded index would make the delete wait.
         if keeper.state not in ("ok", "full") or volume.shadow.crowded:
             return

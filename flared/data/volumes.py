@@ -1,7 +1,7 @@
 """Volumes: all disks of one data node as one store of pieces; what the service talks to.
 
-A put goes to the volume with the most free space of two drawn by it; everything else asks all of them. One volume
-that fails does not stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
+A put goes to the volume with the most free space; everything else asks all of them. One volume that fails does not
+stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
 until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.lost_volumes``).
 """
 
@@ -220,6 +220,20 @@ class Volumes:
         with await self.open(name) as opened:
             return opened.piece
 
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        """(name, size) of the next ``limit`` pieces after ``after``, in name order, on all volumes but those that have
+        failed; and the paths of these.
+
+        Whatever lies in between in name order and is not in the page is on none of the others. Busy if one of them
+        cannot be asked for now.
+        """
+        working = self._working()
+        pages = [await volume.shadow.page(after, limit) for volume in working]
+        # After the pages: one that failed meanwhile was asked or raised, and is told of either way.
+        left_out = self.left_out
+        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
+        return list(islice(merged.items(), limit)), left_out
+
     # The node
 
     def status(self) -> DataStatus:
@@ -281,21 +295,8 @@ class Volumes:
         left_out = self.left_out
         return _unasked(left_out[0]) if left_out else None
 
-    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-        """The same of all volumes but those that have failed, and the paths of these.
-
-        Whatever lies in between in name order and is not in the page is on none of the others. Busy if one of them
-        cannot be asked for now.
-        """
-        working = self._working()
-        pages = [await volume.shadow.page(after, limit) for volume in working]
-        # After the pages: one that failed meanwhile was asked or raised, and is told of either way.
-        left_out = self.left_out
-        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
-        return list(islice(merged.items(), limit)), left_out
-
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """(name, size) of the next ``limit`` pieces after ``after``, in name order. Busy if one cannot be asked."""
+        """``list_working`` of all volumes, or Busy. Last in the class, in which ``list`` is no type any more."""
         page, left_out = await self.list_working(after, limit)
         if left_out:
             raise _unasked(left_out[0])
