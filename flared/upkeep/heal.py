@@ -53,6 +53,13 @@ class HealStatistics:
     backlog_seconds: float
     """How long there has been a backlog without a break, as passes saw it."""
 
+    def caught_up_since(self, passes: int) -> bool:
+        """Whether nothing waits of what was recorded as missing by the time that so many passes were through.
+
+        The pass under way at that time may have been beyond it already, so it is the one after it that counts.
+        """
+        return not self.backlog and self.passes > passes + 1
+
 
 class Heal:
     """A Worker."""

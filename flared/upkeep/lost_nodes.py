@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, list_chunks
 from flared.cluster.states import NodeState
 from flared.upkeep.heal import Heal, mark_many_missing
+from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
-    from flared.names import ChunkId, NodeName
+    from flared.catalog.chunks import ChunkRecord
+    from flared.names import NodeName
     from flared.objects.store import Store
 
 log = logging.getLogger(__name__)
-
-PAGE = 256
 
 
 class LostNodes:
@@ -33,7 +32,7 @@ class LostNodes:
         self._heal = heal
         self._waiting: set[NodeName] = set()
         self._walking: set[NodeName] = set()
-        self._cursor: ChunkId | None = None
+        self._walk = Walk()
         self._woken = trio.Event()
         self._passes = 0
         """Of heal, when the last walk ended."""
@@ -41,8 +40,7 @@ class LostNodes:
     @property
     def settled(self) -> bool:
         """Whether all that was on nodes which are offline is known to be missing, and none of it waits for repair."""
-        heal = self._heal.statistics()
-        return not (self._walking or self._waiting or heal.backlog) and heal.passes > self._passes + 1
+        return not (self._walking or self._waiting) and self._heal.statistics().caught_up_since(self._passes)
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
         """Told by membership."""
@@ -55,16 +53,15 @@ class LostNodes:
 
     async def step(self) -> bool:
         if not self._walking:
-            self._walking, self._waiting, self._cursor = self._waiting, set(), None
+            self._walking, self._waiting, self._walk = self._waiting, set(), Walk()
             if not self._walking:
                 return False
             log.warning("event=rebuild_begins nodes=%s", ",".join(sorted(self._walking)))
-        page = await list_chunks(self._store.kv, self._cursor, PAGE)
+        page = await self._walk.read_page(self._store.kv)
         await mark_many_missing(self._store, [mark for record in page for mark in self._lost(record)])
         self._heal.wake()
-        if len(page) == PAGE:
-            self._cursor = page[-1].id
-        else:
+        self._walk.move_on(page)
+        if self._walk.ended:
             self._walking, self._passes = set(), self._heal.statistics().passes
         return bool(self._walking or self._waiting)
 

@@ -9,25 +9,26 @@ Nothing is deleted here: what a volume brings back when it returns is looked at 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, list_chunks
 from flared.errors import Busy, FlareError, NodeUnreachable
-from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
+from flared.names import NodeName, PieceName, piece_name, piece_parts
 from flared.upkeep.heal import Heal, mark_many_missing
+from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from flared.catalog.chunks import ChunkRecord
     from flared.objects.store import Store
     from flared.upkeep.membership import GivenUp
 
 log = logging.getLogger(__name__)
 
-PAGE = 200
+INVENTORY_PAGE = 200
 CHECK_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 """After a walk that was broken off."""
@@ -48,11 +49,13 @@ class VolumeRepair:
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Search:
+    """For what was on the failed volumes of one node."""
+
     given_up: GivenUp
-    cursor: ChunkId | None = None
+    walk: Walk = field(default_factory=Walk)
     pieces: int = 0
-    ended: bool = False
+    """Noted as missing so far."""
     rests_until: float = 0.0
     passes: int = 0
     """Of heal, when the walk ended."""
@@ -67,7 +70,7 @@ class LostVolumes:
         self._store = store
         self._heal = heal
         self._given_up: Callable[[], Mapping[NodeName, GivenUp]] = dict
-        self._walks: dict[NodeName, _Walk] = {}
+        self._searches: dict[NodeName, _Search] = {}
 
     def follow(self, given_up: Callable[[], Mapping[NodeName, GivenUp]]) -> None:
         """Ask there which volumes of which living nodes have been failed for long enough."""
@@ -76,15 +79,15 @@ class LostVolumes:
     async def step(self) -> bool:
         """One page of the walk for one node."""
         given_up = self._given_up()
-        for node in [node for node in self._walks if node not in given_up]:
-            del self._walks[node]
+        for node in [node for node in self._searches if node not in given_up]:
+            del self._searches[node]
         for node, volumes in given_up.items():
-            walk = self._walks.get(node)
-            if walk is None or walk.given_up != volumes:
+            search = self._searches.get(node)
+            if search is None or search.given_up != volumes:
                 log.warning("event=volume_given_up node=%s volumes=%s", node, ",".join(sorted(volumes.paths)))
-                walk = self._walks[node] = _Walk(volumes)
-            if not walk.ended and trio.current_time() >= walk.rests_until:
-                await self._advance(node, walk)
+                search = self._searches[node] = _Search(volumes)
+            if not search.walk.ended and trio.current_time() >= search.rests_until:
+                await self._advance(node, search)
                 return True
         return False
 
@@ -93,32 +96,30 @@ class LostVolumes:
 
     def repair_of(self, node: NodeName, path: str) -> VolumeRepair | None:
         """How far the repair of this volume is; None if it has not begun."""
-        walk = self._walks.get(node)
-        if walk is None or path not in walk.given_up.paths:
+        search = self._searches.get(node)
+        if search is None or path not in search.given_up.paths:
             return None
-        share = 1.0 if walk.ended else int(walk.cursor[:4], 16) / 0x10000 if walk.cursor else 0.0
-        heal = self._heal.statistics()
-        waiting = not walk.ended or heal.passes <= walk.passes + 1 or heal.backlog > 0
-        return VolumeRepair(walk.given_up.paths, share, walk.pieces, waiting)
+        walk = search.walk
+        waiting = not (walk.ended and self._heal.statistics().caught_up_since(search.passes))
+        return VolumeRepair(search.given_up.paths, walk.share, search.pieces, waiting)
 
-    async def _advance(self, node: NodeName, walk: _Walk) -> None:
+    async def _advance(self, node: NodeName, search: _Search) -> None:
         """Records are read first, so a piece that one names was durable before the inventory was taken."""
-        page = await list_chunks(self._store.kv, walk.cursor, PAGE)
+        page = await search.walk.read_page(self._store.kv)
         try:
-            marks = await self._find_missing(node, walk.given_up.paths, page)
+            marks = await self._find_missing(node, search.given_up.paths, page)
         except FlareError as error:
             log.info("event=volume_repair_broken_off node=%s error=%s message=%r", node, error.code, str(error))
-            walk.rests_until = trio.current_time() + RETRY_SECONDS
+            search.rests_until = trio.current_time() + RETRY_SECONDS
             return
-        walk.pieces += await mark_many_missing(self._store, marks)
-        if len(page) == PAGE:
-            walk.cursor = page[-1].id
-        else:
-            walk.ended, walk.passes = True, self._heal.statistics().passes
-            self._store.chunks.nodes.set_searched(node, walk.given_up.paths)
+        search.pieces += await mark_many_missing(self._store, marks)
+        search.walk.move_on(page)
+        if search.walk.ended:
+            search.passes = self._heal.statistics().passes
+            self._store.chunks.nodes.set_searched(node, search.given_up.paths)
             log.warning(
                 "event=volume_pieces_missing node=%s volumes=%s pieces=%d",
-                node, ",".join(sorted(walk.given_up.paths)), walk.pieces,
+                node, ",".join(sorted(search.given_up.paths)), search.pieces,
             )  # fmt: skip
         self._heal.wake()
 
@@ -148,11 +149,11 @@ class LostVolumes:
         held: set[PieceName] = set()
         after = first[:-1]
         while True:
-            page, left_out = await store.list_working(after, PAGE)
+            page, left_out = await store.list_working(after, INVENTORY_PAGE)
             early = set(left_out) - given_up
             if early:
                 raise Busy(f"volume {min(early)} on node {node} may still come back")
             held.update(PieceName(name) for name, _ in page)
-            if len(page) < PAGE or page[-1][0] >= last:
+            if len(page) < INVENTORY_PAGE or page[-1][0] >= last:
                 return held
             after = page[-1][0]

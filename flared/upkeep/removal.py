@@ -12,17 +12,18 @@ takes, unless the removal is forced: then what could be made again still is, and
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, list_chunks, place, read_chunk
+from flared.catalog.chunks import ChunkRecord, place, read_chunk
 from flared.catalog.garbage import Garbage, list_condemned, told
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import NodeState
 from flared.objects.store import now_ms
 from flared.upkeep.survey import visit_chunks
+from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PAGE = 200
 PORTION = 64
 """Records changed in one transaction."""
+GARBAGE_PAGE = 200
+CHECK_SECONDS = 1.0
+"""While a node is being removed."""
 RETRY_SECONDS = 15.0
 """After a walk that found records which wait for heal."""
 
@@ -63,16 +66,20 @@ class RemovalProgress:
     """Records that count on the node and wait for heal, as of the last walk or in this one."""
 
 
-class _Walk:
-    def __init__(self, before: frozenset[ChunkId]) -> None:
-        self.before = before
-        """What was being written when the ring forgot the node: its records may still name it."""
-        self.cursor: ChunkId | None = None
-        self.named = 0
-        self.waiting = 0
-        self.waited = 0
-        """By the walk before."""
-        self.rests_until = 0.0
+@dataclass(slots=True)
+class _Removing:
+    """How far the removal of one node is."""
+
+    before: frozenset[ChunkId]
+    """What was being written when the ring forgot the node: its records may still name it."""
+    walk: Walk = field(default_factory=Walk)
+    named: int = 0
+    """Records that named the node when this walk met them."""
+    waiting: int = 0
+    """Of these, how many have to wait for heal."""
+    waited: int = 0
+    """As many had in the walk before."""
+    rests_until: float = 0.0
 
 
 class Removal:
@@ -84,7 +91,7 @@ class Removal:
         self._store = store
         self._heal = heal
         self._membership: Membership | None = None
-        self._walks: dict[NodeName, _Walk] = {}
+        self._removing: dict[NodeName, _Removing] = {}
         self._woken = trio.Event()
 
     def follow(self, membership: Membership) -> None:
@@ -103,16 +110,16 @@ class Removal:
             for member in self._membership.members()
             if member.record.wish == "remove"
         }
-        self._walks = {node: walk for node, walk in self._walks.items() if node in wishes}
+        self._removing = {node: removing for node, removing in self._removing.items() if node in wishes}
         for node, forced in wishes.items():
-            walk = self._walks.setdefault(node, _Walk(self._store.chunks.in_flight.writing()))
-            if trio.current_time() >= walk.rests_until:
-                await self._advance(self._membership, node, walk, forced=forced)
+            removing = self._removing.setdefault(node, _Removing(self._store.chunks.in_flight.writing()))
+            if trio.current_time() >= removing.rests_until:
+                await self._advance(self._membership, node, removing, forced=forced)
                 return True
         return False
 
     async def wait(self) -> None:
-        with trio.move_on_after(RETRY_SECONDS if not self._walks else 1.0):
+        with trio.move_on_after(CHECK_SECONDS if self._removing else RETRY_SECONDS):
             await self._woken.wait()
         self._woken = trio.Event()
 
@@ -121,34 +128,33 @@ class Removal:
         return await find_removal_cost(self._store, node)
 
     def progress_of(self, node: NodeName) -> RemovalProgress:
-        walk = self._walks.get(node)
-        if walk is None:
+        removing = self._removing.get(node)
+        if removing is None:
             return RemovalProgress(0.0, 0)
-        share = int(walk.cursor[:4], 16) / 0x10000 if walk.cursor else 0.0
-        return RemovalProgress(share, max(walk.waiting, walk.waited))
+        return RemovalProgress(removing.walk.share, max(removing.waiting, removing.waited))
 
-    async def _advance(self, membership: Membership, node: NodeName, walk: _Walk, *, forced: bool) -> None:
-        if walk.cursor is None and walk.before & self._store.chunks.in_flight.writing():
-            walk.rests_until = trio.current_time() + 1.0
+    async def _advance(self, membership: Membership, node: NodeName, removing: _Removing, *, forced: bool) -> None:
+        if removing.walk.cursor is None and removing.before & self._store.chunks.in_flight.writing():
+            removing.rests_until = trio.current_time() + CHECK_SECONDS
             return
-        page = await list_chunks(self._store.kv, walk.cursor, PAGE)
+        page = await removing.walk.read_page(self._store.kv)
         named = [record for record in page if node in record.nodes]
-        walk.named += len(named)
+        removing.named += len(named)
         for start in range(0, len(named), PORTION):
-            walk.waiting += await self._take_out(named[start : start + PORTION], node, forced=forced)
+            removing.waiting += await self._take_out(named[start : start + PORTION], node, forced=forced)
         if named:
             self._heal.wake()
-        if len(page) == PAGE:
-            walk.cursor = page[-1].id
+        removing.walk.move_on(page)
+        if not removing.walk.ended:
             return
-        if not walk.named:
+        if not removing.named:
             await self._drop_garbage(node)
             await membership.forget(node, now_ms(self._store))
             return
-        if walk.waiting:
-            log.info("event=node_removal_waits node=%s chunks=%d", node, walk.waiting)
-            walk.rests_until = trio.current_time() + RETRY_SECONDS
-        walk.cursor, walk.named, walk.waited, walk.waiting = None, 0, walk.waiting, 0
+        if removing.waiting:
+            log.info("event=node_removal_waits node=%s chunks=%d", node, removing.waiting)
+            removing.rests_until = trio.current_time() + RETRY_SECONDS
+        removing.walk, removing.named, removing.waited, removing.waiting = Walk(), 0, removing.waiting, 0
 
     async def _take_out(self, records: Sequence[ChunkRecord], node: NodeName, *, forced: bool) -> int:
         """Have these records not name the node any more; how many have to wait."""
@@ -171,7 +177,7 @@ class Removal:
         """Forget the pieces that it was still to be told to delete."""
         after: Garbage | None = None
         while True:
-            items, after = await list_condemned(self._store.kv, after, PAGE)
+            items, after = await list_condemned(self._store.kv, after, GARBAGE_PAGE)
             named = [item for item in items if any(owner == node for _, owner in item.pieces)]
             for start in range(0, len(named), PORTION):
                 portion = named[start : start + PORTION]
