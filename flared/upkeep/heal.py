@@ -21,21 +21,18 @@ from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
 from flared.errors import Damaged, FlareError, ManifestCorrupt, NodeUnreachable, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
+from flared.objects.store import Store, now_ms
+from flared.upkeep.missing import mark_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flared.chunks.damage import DamageList
     from flared.meta.kv import Transaction
-from flared.objects.store import Store, now_ms
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 PARALLEL = 8
 """Repairs under way at once: enough to fill a link with small pieces, few enough to leave the loop to clients."""
-MARKED_PORTION = 64
-"""Pieces noted as missing in one transaction."""
 RETRY_SECONDS = 15.0
 """What could not be repaired now is looked at again this much later, or when a node comes back."""
 
@@ -132,7 +129,7 @@ class Heal:
                 record = None
             stands = record is not None and number < len(record.nodes) and record.nodes[number] == node
             if record is not None and stands and number not in record.missing:
-                await mark_missing(self._store, record, (number,))
+                await mark_missing(self._store, record, number)
             self._damage.settle(chunk, number)
         return len(entries)
 
@@ -277,35 +274,3 @@ def choose_targets(store: Store, record: ChunkRecord) -> dict[int, NodeName]:
             if found:
                 targets[number] = found[0]
     return targets
-
-
-async def mark_missing(store: Store, record: ChunkRecord, numbers: tuple[int, ...]) -> bool:
-    """Record that pieces are not, or not rightly, where ``record`` says; whether anything had to be.
-
-    Decided piece by piece inside the transaction: what else changed in the record meanwhile does not matter.
-    """
-    return await store.kv.transact(lambda tx: _mark(tx, record, numbers))
-
-
-async def mark_many_missing(store: Store, marks: Sequence[tuple[ChunkRecord, int]]) -> int:
-    """The same for many pieces, some in one transaction; how many marks had to be made."""
-    made = 0
-    for start in range(0, len(marks), MARKED_PORTION):
-        portion = marks[start : start + MARKED_PORTION]
-        made += await store.kv.transact(
-            lambda tx, portion=portion: sum(_mark(tx, record, (number,)) for record, number in portion)  # type: ignore[misc]
-        )
-    return made
-
-
-def _mark(tx: Transaction, record: ChunkRecord, numbers: tuple[int, ...]) -> bool:
-    now = read_chunk(tx, record.id)
-    if now is None:
-        return False
-    stand = {
-        number
-        for number in numbers
-        if number < len(now.nodes) and now.nodes[number] == record.nodes[number] and number not in now.missing
-    }
-    new = replace(now, missing=tuple(sorted({*now.missing, *stand})))
-    return bool(stand) and place(tx, record.id, now, new)

@@ -21,20 +21,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, find_many, list_chunks
+from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
 from flared.errors import BadName, FlareError, ManifestCorrupt, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
-from flared.upkeep.heal import Heal, mark_missing
+from flared.upkeep.missing import mark_missing
+from flared.upkeep.steady_clock import SteadyClock
 from flared.upkeep.strays import adopt, may_go
-from flared.upkeep.sweep import SteadyClock
+from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from flared.chunks.nodes import PieceNode
     from flared.objects.store import Store
+    from flared.upkeep.heal import Heal
 
 log = logging.getLogger(__name__)
 
@@ -225,10 +227,10 @@ class Reconcile:
     async def _find_missing(self, node: NodeName) -> None:
         """Records are read first, so a piece that one names was durable before the inventory was taken."""
         store = self._remote(node)
-        after: ChunkId | None = None
-        while True:
+        walk = Walk()
+        while not walk.ended:
             started = trio.current_time()
-            page = await list_chunks(self._store.kv, after, PAGE)
+            page = await walk.read_page(self._store.kv)
             wanted = {
                 piece_name(record.id, number): record
                 for record in page
@@ -241,11 +243,10 @@ class Reconcile:
                     try:
                         await store.head(piece)
                     except NoSuchPiece:
-                        self._missing += await mark_missing(self._store, wanted[piece], (piece_parts(piece)[1],))
-            if len(page) < PAGE:
-                break
-            after = page[-1].id
-            await trio.sleep(REST * (trio.current_time() - started))
+                        self._missing += await mark_missing(self._store, wanted[piece], piece_parts(piece)[1])
+            walk.move_on(page)
+            if not walk.ended:
+                await trio.sleep(REST * (trio.current_time() - started))
         self._heal.wake()
 
     async def _held_between(self, node: NodeName, first: PieceName, last: PieceName) -> set[str]:

@@ -22,12 +22,11 @@ from flared.catalog.garbage import Garbage, list_condemned, told
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import NodeState
 from flared.objects.store import now_ms
+from flared.upkeep.portions import transact_each
 from flared.upkeep.survey import visit_chunks
 from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flared.meta.kv import Transaction
     from flared.names import ChunkId, NodeName
     from flared.objects.store import Store
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PORTION = 64
-"""Records changed in one transaction."""
 GARBAGE_PAGE = 200
 CHECK_SECONDS = 1.0
 """While a node is being removed."""
@@ -140,8 +137,10 @@ class Removal:
         page = await removing.walk.read_page(self._store.kv)
         named = [record for record in page if node in record.nodes]
         removing.named += len(named)
-        for start in range(0, len(named), PORTION):
-            removing.waiting += await self._take_out(named[start : start + PORTION], node, forced=forced)
+        waits = await transact_each(
+            self._store.kv, named, lambda tx, record: _take_out(tx, record, node, forced=forced)
+        )
+        removing.waiting += sum(waits)
         if named:
             self._heal.wake()
         removing.walk.move_on(page)
@@ -156,37 +155,27 @@ class Removal:
             removing.rests_until = trio.current_time() + RETRY_SECONDS
         removing.walk, removing.named, removing.waited, removing.waiting = Walk(), 0, removing.waiting, 0
 
-    async def _take_out(self, records: Sequence[ChunkRecord], node: NodeName, *, forced: bool) -> int:
-        """Have these records not name the node any more; how many have to wait."""
-
-        def decide(tx: Transaction) -> int:
-            waiting = 0
-            for record in records:
-                now = read_chunk(tx, record.id)
-                if now is None or node not in now.nodes:
-                    continue
-                if now.references and not forced:
-                    waiting += 1
-                else:
-                    place(tx, now.id, now, without(now, node))
-            return waiting
-
-        return await self._store.kv.transact(decide)
-
     async def _drop_garbage(self, node: NodeName) -> None:
         """Forget the pieces that it was still to be told to delete."""
         after: Garbage | None = None
         while True:
             items, after = await list_condemned(self._store.kv, after, GARBAGE_PAGE)
             named = [item for item in items if any(owner == node for _, owner in item.pieces)]
-            for start in range(0, len(named), PORTION):
-                portion = named[start : start + PORTION]
-                await self._store.kv.transact(
-                    lambda tx, portion=portion: [told(tx, item, node) for item in portion]  # type: ignore[misc]
-                )
+            await transact_each(self._store.kv, named, lambda tx, item: told(tx, item, node))
             if after is None:
                 return
             await trio.lowlevel.checkpoint()
+
+
+def _take_out(tx: Transaction, record: ChunkRecord, node: NodeName, *, forced: bool) -> bool:
+    """Have the record not name the node any more; True if that has to wait for heal."""
+    now = read_chunk(tx, record.id)
+    if now is None or node not in now.nodes:
+        return False
+    if now.references and not forced:
+        return True
+    place(tx, now.id, now, without(now, node))
+    return False
 
 
 def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) -> str:

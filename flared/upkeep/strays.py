@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flared.catalog.chunks import ChunkRecord, place, read_chunk
 from flared.errors import FlareError, NoSuchPiece
 from flared.names import piece_name
-from flared.upkeep.heal import mark_missing
+from flared.upkeep.missing import mark_missing
 
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
@@ -54,7 +54,7 @@ async def may_go(store: Store, record: ChunkRecord, number: int) -> bool:
     try:
         await remote.head(piece_name(record.id, number))
     except NoSuchPiece:
-        await mark_missing(store, record, (number,))
+        await mark_missing(store, record, number)
         return False
     except FlareError:
         return False

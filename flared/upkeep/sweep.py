@@ -21,6 +21,8 @@ from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pi
 from flared.cluster.states import NodeState
 from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
+from flared.upkeep.portions import transact_each
+from flared.upkeep.steady_clock import SteadyClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +34,6 @@ log = logging.getLogger(__name__)
 BATCH = 256
 OPEN_EXTENTS = 4096
 """More than a node has connections, so that live uploads never hide dead ones."""
-TOLD_PORTION = 64
-"""Answers of nodes that are noted in one transaction."""
 EXTENT_PORTION = 64
 """Chunks of an extent released in one transaction."""
 POSTPONE_SECONDS = 60.0
@@ -129,8 +129,7 @@ class Sweep:
             names = [(ChunkId(item.id), number) for item, number in pieces]
             answers = await self._tell(node, names)
             done = [item for (item, _), error in zip(pieces, answers, strict=True) if error is None]
-            for start in range(0, len(done), TOLD_PORTION):
-                await self._note_told(node, done[start : start + TOLD_PORTION])
+            await self._note_told(node, done)
             self._pieces += len(done)
             away = self._store.chunks.nodes.state(node) is NodeState.OFFLINE
             seconds = POSTPONE_OFFLINE_SECONDS if away else POSTPONE_SECONDS
@@ -142,15 +141,13 @@ class Sweep:
 
     async def _note_told(self, node: NodeName, items: Sequence[Garbage]) -> None:
         """The node has deleted its pieces of these."""
-        await self._store.kv.transact(lambda tx: [told(tx, item, node) for item in items])
+        await transact_each(self._store.kv, items, lambda tx, item: told(tx, item, node))
 
     async def _postpone(self, items: Sequence[tuple[Garbage, float]], now_ms: int) -> None:
         """What some node could not be told now. Last of all, because the items have other keys after it."""
-        for start in range(0, len(items), TOLD_PORTION):
-            portion = items[start : start + TOLD_PORTION]
-            await self._store.kv.transact(
-                lambda tx, portion=portion: [postpone(tx, item, now_ms + int(s * 1000)) for item, s in portion]  # type: ignore[misc]
-            )
+        await transact_each(
+            self._store.kv, items, lambda tx, later: postpone(tx, later[0], now_ms + int(later[1] * 1000))
+        )
 
     async def _tell(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
         store = self._store.chunks.nodes.store(node)
@@ -174,21 +171,3 @@ class Sweep:
                     lambda tx, chunk=chunk, pieces=pieces: condemn_pieces(tx, chunk, pieces, due)  # type: ignore[misc]
                 )
         return bool(chunks)
-
-
-class SteadyClock:
-    """The wall clock, but never further ahead than the monotonic clock has moved since the start, and standing still
-    for the first grace: a clock that jumps, while this process runs or before, makes nothing due."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._wall = store.now()
-        self._monotonic: float | None = None
-
-    def steady_ms(self) -> int:
-        if self._monotonic is None:
-            self._monotonic = trio.current_time()
-        elapsed = trio.current_time() - self._monotonic
-        if elapsed < self._store.garbage_grace_seconds:
-            return 0
-        return int(min(self._store.now(), self._wall + elapsed) * 1000)

@@ -37,7 +37,7 @@ from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import ObjectHeaders, put_object
 from flared.objects.ranges import RangeRequest
 from flared.upkeep import reconcile
-from flared.upkeep.heal import mark_missing
+from flared.upkeep.missing import mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
@@ -535,9 +535,9 @@ async def test_marks_of_missing_pieces_stand_whatever_else_changed(autojump_cloc
     async with cluster.running():
         await cluster.put("a", noise(4096))
         (seen,) = (await list_chunks(cluster.store, name("a"))).chunks
-        assert await mark_missing(cluster.store, seen, (0,))
-        assert await mark_missing(cluster.store, seen, (1,)), "what was looked at before is out of date"
-        assert not await mark_missing(cluster.store, seen, (1,))
+        assert await mark_missing(cluster.store, seen, 0)
+        assert await mark_missing(cluster.store, seen, 1), "what was looked at before is out of date"
+        assert not await mark_missing(cluster.store, seen, 1)
 
 
 async def test_a_record_that_cannot_be_read_stops_nobody_else(autojump_clock: Clock) -> None:

@@ -1,0 +1,35 @@
+"""Missing: noting in chunk records which pieces are not where they should be. Heal goes by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flared.catalog.chunks import ChunkRecord, place, read_chunk
+from flared.upkeep.portions import transact_each
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.meta.kv import Transaction
+    from flared.objects.store import Store
+
+
+async def mark_missing(store: Store, record: ChunkRecord, number: int) -> bool:
+    """Record that a piece is not, or not rightly, where ``record`` says; whether that had to be.
+
+    Decided inside the transaction: what else changed in the record meanwhile does not matter.
+    """
+    return await store.kv.transact(lambda tx: _mark(tx, record, number))
+
+
+async def mark_many_missing(store: Store, marks: Sequence[tuple[ChunkRecord, int]]) -> int:
+    """The same for many pieces, some in one transaction; how many marks had to be made."""
+    return sum(await transact_each(store.kv, marks, lambda tx, mark: _mark(tx, *mark)))
+
+
+def _mark(tx: Transaction, record: ChunkRecord, number: int) -> bool:
+    now = read_chunk(tx, record.id)
+    if now is None or number >= len(now.nodes) or now.nodes[number] != record.nodes[number] or number in now.missing:
+        return False
+    return place(tx, record.id, now, replace(now, missing=tuple(sorted((*now.missing, number)))))
