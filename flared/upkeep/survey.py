@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, list_chunks
+from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flared.names import ChunkId
+    from flared.catalog.chunks import ChunkRecord
     from flared.objects.store import Store
 
-PAGE = 500
 REST = 1.0
 """The scan rests as long as it works: clients go first."""
 SCAN_SECONDS = 15.0
@@ -23,17 +22,17 @@ SCAN_SECONDS = 15.0
 
 async def visit_chunks(store: Store, visit: Callable[[ChunkRecord], None]) -> bool:
     """Show every chunk record to ``visit``; False if the time for it was over before."""
-    after: ChunkId | None = None
+    walk = Walk()
     deadline = trio.current_time() + SCAN_SECONDS
     while True:
         started = trio.current_time()
-        page = await list_chunks(store.kv, after, PAGE)
+        page = await walk.read_page(store.kv)
         for record in page:
             visit(record)
-        if len(page) < PAGE:
+        walk.move_on(page)
+        if walk.ended:
             return True
         now = trio.current_time()
         if now >= deadline:
             return False
-        after = page[-1].id
         await trio.sleep(REST * (now - started))

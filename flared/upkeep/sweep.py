@@ -27,6 +27,8 @@ from flared.upkeep.steady_clock import SteadyClock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flared.catalog.garbage import Pieces
+    from flared.catalog.manifest import ExtentId
     from flared.objects.store import Store
 
 log = logging.getLogger(__name__)
@@ -97,10 +99,13 @@ class Sweep:
         for _, extent in await list_open_extents(self._store.kv, ever, OPEN_EXTENTS):
             if self._store.chunks.in_flight.reads(extent):
                 continue
-            try:
-                await self._store.kv.transact(lambda tx, extent=extent: give_up(tx, extent, now_ms))  # type: ignore[misc]
-            except Damaged as error:
-                log.error("event=garbage_stuck id=%s message=%r", extent, str(error))
+            await self._give_up(extent, now_ms)
+
+    async def _give_up(self, extent: ExtentId, now_ms: int) -> None:
+        try:
+            await self._store.kv.transact(lambda tx: give_up(tx, extent, now_ms))
+        except Damaged as error:
+            log.error("event=garbage_stuck id=%s message=%r", extent, str(error))
 
     async def _release_extent(self, item: Garbage, now_ms: int) -> bool:
         if self._store.chunks.in_flight.reads(item.id):
@@ -167,7 +172,8 @@ class Sweep:
         due = self._clock.steady_ms()
         for chunk, pieces in chunks:
             if await find_chunk(self._store.kv, chunk) is None:
-                await self._store.kv.transact(
-                    lambda tx, chunk=chunk, pieces=pieces: condemn_pieces(tx, chunk, pieces, due)  # type: ignore[misc]
-                )
+                await self._condemn_pieces(chunk, pieces, due)
         return bool(chunks)
+
+    async def _condemn_pieces(self, chunk: ChunkId, pieces: Pieces, due: int) -> None:
+        await self._store.kv.transact(lambda tx: condemn_pieces(tx, chunk, pieces, due))
