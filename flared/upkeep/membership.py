@@ -1,4 +1,4 @@
-"""Membership: heartbeats in, node states out. It owns the connections to the data nodes.
+"""Membership: heartbeats in, node states out. It owns the connections to the data nodes; ``admission`` says who is one.
 
 States live in memory and come from monotonic receipt times; only identities are recorded. ``Nodes`` is what
 the rest of the api role sees of it.
@@ -7,27 +7,18 @@ the rest of the api role sees of it.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from flared.catalog.nodes import (
-    VOLUMES_MAX,
-    NodeRecord,
-    list_nodes,
-    put_node,
-    read_node,
-    read_removed,
-    readmit_node,
-    remove_node,
-)
+from flared.catalog.nodes import NodeRecord, list_nodes, put_node, read_node, read_removed, readmit_node, remove_node
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState, Sighting, decide_state
 from flared.errors import BadName, Conflict, FlareError
 from flared.names import NodeName, PieceName, piece_parts
+from flared.upkeep.admission import being_removed, differs, refuse_double, refuse_other_cluster, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +33,6 @@ CHECK_SECONDS = 1.0
 GREETING_SECONDS = 0.5
 """Nodes that answer within this are online when the api node is ready, so that its restart is not felt."""
 NODES_MAX = 1000
-CAPACITY_CHANGE = 0.1
-"""A node's weight follows its capacity when that changed by a tenth: a ring that twitches moves data for nothing."""
 
 
 class Remote(PieceNode, Protocol):
@@ -160,15 +149,11 @@ class Membership:
         self._refused.pop(heartbeat.name, None)
 
     async def _hear(self, heartbeat: Heartbeat) -> None:
-        if heartbeat.cluster is not None and heartbeat.cluster != self.cluster:
-            raise Conflict(
-                f"node {heartbeat.name} belongs to cluster {heartbeat.cluster}, this is cluster {self.cluster}: "
-                "its volumes hold another cluster's data"
-            )
+        refuse_other_cluster(heartbeat, self.cluster)
         known = self._known.get(heartbeat.name)
         if known is not None and known.record.wish == "remove":
-            raise Conflict(_being_removed(heartbeat.name))
-        if known is None or _differs(known.record, heartbeat):
+            raise Conflict(being_removed(heartbeat.name))
+        if known is None or differs(known.record, heartbeat):
             known = await self._record(heartbeat, known)
         restarted = known.heartbeat is not None and known.heartbeat.instance != heartbeat.instance
         known.heartbeat = heartbeat
@@ -263,13 +248,13 @@ class Membership:
     async def _record(self, heartbeat: Heartbeat, known: _Known | None) -> _Known:
         if known is None and len(self._known) >= NODES_MAX:
             raise Conflict(f"the cluster has {NODES_MAX} nodes already")
-        if known is not None and known.heartbeat is not None:
-            self._refuse_double(known, heartbeat)
-        record = await self._kv.transact(lambda tx: _write_record(tx, heartbeat))
+        if known is not None and known.heartbeat is not None and known.state in (NodeState.ONLINE, NodeState.FULL):
+            refuse_double(known.record, known.heartbeat, heartbeat)
+        record = await self._kv.transact(lambda tx: write_record(tx, heartbeat))
         if known is None:
             known = self._known.get(heartbeat.name) or await self._add(record)
         if known.record.wish == "remove":  # since the transaction
-            raise Conflict(_being_removed(heartbeat.name))
+            raise Conflict(being_removed(heartbeat.name))
         known.record = record
         known.remote.set_address(record.address)
         self._set_ring()
@@ -278,17 +263,6 @@ class Membership:
             record.name, record.address, record.zone, record.capacity,
         )  # fmt: skip
         return known
-
-    def _refuse_double(self, known: _Known, heartbeat: Heartbeat) -> None:
-        """Two processes under one name would take each other's pieces for lost."""
-        assert known.heartbeat is not None
-        others = {volume.id for volume in known.heartbeat.volumes} - {volume.id for volume in heartbeat.volumes}
-        alive = known.state in (NodeState.ONLINE, NodeState.FULL)
-        if alive and known.record.address != heartbeat.address and others:
-            raise Conflict(
-                f"a node named {heartbeat.name} is online at {known.record.address} with other volumes: "
-                f"give the one at {heartbeat.address} another name"
-            )
 
     async def _add(self, record: NodeRecord) -> _Known:
         remote = self._connect(record.name, record.address)
@@ -338,44 +312,3 @@ class Membership:
 async def _run_remote(known: _Known, *, task_status: trio.TaskStatus[None]) -> None:
     with known.life:
         await known.remote.run(task_status=task_status)
-
-
-def _write_record(tx: Transaction, heartbeat: Heartbeat) -> NodeRecord:
-    """What a heartbeat says of a node, unless the node was removed: raises Conflict."""
-    name, volumes = heartbeat.name, _volumes_of(heartbeat)
-    before, removed = read_node(tx, name), read_removed(tx, name)
-    if before is not None and before.wish == "remove":
-        raise Conflict(_being_removed(name))
-    # A fresh machine belongs to no cluster yet; whoever belongs to this one and is not known was here before.
-    if removed is not None and (volumes & set(removed.volumes) or (before is None and heartbeat.cluster is not None)):
-        when = time.strftime("%Y-%m-%d", time.gmtime(removed.at_ms / 1000))
-        raise Conflict(
-            f"node {name} was removed from this cluster on {when} and its volumes are those of then: "
-            f"empty them (then: flared prepare --new DIRECTORY FILE), or let it return: flarectl node add {name}"
-        )
-    known = before.volumes if before else ()
-    ids = (*sorted(volumes - set(known)), *known)[:VOLUMES_MAX]
-    record = NodeRecord(name, heartbeat.address, heartbeat.zone, heartbeat.capacity, volumes=ids)
-    put_node(tx, record)
-    return record
-
-
-def _volumes_of(heartbeat: Heartbeat) -> set[str]:
-    """The ids of its volumes; one that has failed may tell its path instead."""
-    return {volume.id for volume in heartbeat.volumes if volume.id != volume.path}
-
-
-def _being_removed(name: NodeName) -> str:
-    return (
-        f"node {name} is being removed from this cluster: wait until it is, and come back with new volumes, "
-        f"or let it stay: flarectl node add {name}"
-    )
-
-
-def _differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
-    return (
-        not _volumes_of(heartbeat) <= set(record.volumes)
-        or record.address != heartbeat.address
-        or record.zone != heartbeat.zone
-        or abs(record.capacity - heartbeat.capacity) > CAPACITY_CHANGE * max(1, record.capacity)
-    )
