@@ -18,9 +18,10 @@ from flared.config.settings import ApiConfig, Config
 from flared.config.values import is_loopback
 from flared.errors import Busy, ConfigError, FlareError
 from flared.http.address import Address, resolve
+from flared.http.metrics import metrics_handler
 from flared.http.server import Server, ServerSettings, inherited_listeners, listening_address, open_listeners
 from flared.log import set_up_logging
-from flared.role import RELOADED, Role, metrics_handler
+from flared.role import RELOADED, Role
 from flared.systemd import notify, take_descriptors, watchdog_seconds
 
 if TYPE_CHECKING:

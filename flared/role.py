@@ -6,14 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flared.metrics import Durations, Metric, render_metrics
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from flared.config.settings import Config
-    from flared.http.messages import Handler, Reply, Request
     from flared.http.server import Server
+    from flared.metrics import Durations, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +47,3 @@ class Rate:
         rate = (count - self._seen) / max(at - self._at, 1e-3)
         self._seen, self._at = count, at
         return rate
-
-
-def metrics_handler(metrics: Callable[[], Iterable[Metric | Durations]]) -> Handler:
-    """The handler of a listener that tells /metrics, and nothing else."""
-
-    async def answer(request: Request, reply: Reply) -> None:
-        if request.path != "/metrics":
-            await reply.send(404, b"content-type: text/plain\r\n", b"there is only /metrics here\n")
-        elif request.method not in ("GET", "HEAD"):
-            await reply.send(405, b"content-type: text/plain\r\nallow: GET, HEAD\r\n", b"GET /metrics\n")
-        else:
-            content_type, text = render_metrics(metrics())
-            await reply.send(200, [("content-type", content_type)], text)
-
-    return answer

@@ -18,14 +18,15 @@ from flared.api.errors import RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
 from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
+from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
-from flared.metrics import Durations, Metric, render_metrics
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
 from flared.upkeep.removal import about_cost, obstacle_to_removal
 from flared.upkeep.status import advise
 
 if TYPE_CHECKING:
+    from flared.metrics import Durations, Metric
     from flared.upkeep.failure import FailureCost
     from flared.upkeep.membership import Member, Membership
     from flared.upkeep.removal import Removal
@@ -163,8 +164,7 @@ class Admin:
     async def metrics(self, request: Request, reply: Reply) -> None:
         if not request.peer.startswith(LOOPBACK):
             raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen (flared.toml(5))")
-        content_type, text = render_metrics(self._metrics())
-        await reply.send(200, [("content-type", content_type)], text)
+        await send_metrics(reply, self._metrics())
 
     async def heartbeat(self, request: Request, reply: Reply) -> None:
         if not self._keyring.admits(request.fields.get("authorization"), API_AUDIENCE):

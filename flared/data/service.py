@@ -26,14 +26,15 @@ from flared.data.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.error_body import JSON, pack_error
 from flared.http.messages import Reply, Request, encode_fields
+from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
 from flared.log import current_request
-from flared.metrics import Durations, Metric, render_metrics
 from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
 
 if TYPE_CHECKING:
     from flared.data.volumes import Volumes
     from flared.http.server import Server
+    from flared.metrics import Durations, Metric
 
 log = logging.getLogger(__name__)
 
@@ -290,8 +291,7 @@ class DataService:
         await reply.send(200, _TEXT, b"ready\n")
 
     async def _metrics(self, request: Request, reply: Reply) -> None:
-        content_type, text = render_metrics(self.metrics())
-        await reply.send(200, [("content-type", content_type)], text)
+        await send_metrics(reply, self.metrics())
 
     def metrics(self) -> Iterator[Metric | Durations]:
         """What /metrics tells."""

@@ -1,15 +1,38 @@
-"""What /metrics tells of a server's connections, the same of both roles."""
+"""How a server answers /metrics, and what is told there of its own connections, whatever the role."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flared.metrics import Metric, number
+from flared.metrics import Durations, Metric, number, render_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from flared.http.messages import Handler, Reply, Request
     from flared.http.server import ServerStatistics
+
+_TEXT = b"content-type: text/plain\r\n"
+
+
+async def send_metrics(reply: Reply, families: Iterable[Metric | Durations]) -> None:
+    """Answer with all of these in the exposition format."""
+    content_type, text = render_metrics(families)
+    await reply.send(200, [("content-type", content_type)], text)
+
+
+def metrics_handler(families: Callable[[], Iterable[Metric | Durations]]) -> Handler:
+    """The handler of a listener that tells /metrics, and nothing else."""
+
+    async def answer(request: Request, reply: Reply) -> None:
+        if request.path != "/metrics":
+            await reply.send(404, _TEXT, b"there is only /metrics here\n")
+        elif request.method not in ("GET", "HEAD"):
+            await reply.send(405, _TEXT + b"allow: GET, HEAD\r\n", b"GET /metrics\n")
+        else:
+            await send_metrics(reply, families())
+
+    return answer
 
 
 def connection_metrics(http: ServerStatistics) -> Iterator[Metric]:

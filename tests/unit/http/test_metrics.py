@@ -3,10 +3,10 @@ from __future__ import annotations
 import trio
 import trio.testing
 
+from flared.http.metrics import metrics_handler
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.metrics import number
-from flared.role import metrics_handler
 from tests.support.memory_net import MemoryNetwork
 
 
