@@ -99,6 +99,7 @@ class Reconcile:
         for node in [node for node, due in self._due.items() if due <= now]:
             if not self._store.chunks.nodes.is_online(node):
                 del self._due[node]
+                self._rested.pop(node, None)
                 self._forget(node, keep=frozenset())  # it may never return, and others need the room
                 continue
             self._due[node] = now + INTERVAL_SECONDS
