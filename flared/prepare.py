@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from flared import units
 from flared.config.settings import Config, DataConfig
-from flared.data.disk import RealDisk
 from flared.data.identity import load_identity, require_volume
+from flared.data.real_disk import RealDisk
 from flared.errors import VolumeFailed
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ import trio
 from flared.background import Threads, WorkerRun, WorkerThreads
 from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.compact import Compactor
-from flared.data.disk import Buffer, Disk, Lock, RealDisk
+from flared.data.disk import Buffer, Disk, Lock
 from flared.data.duplicates import Duplicates
 from flared.data.identity import require_volume
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
+from flared.data.real_disk import RealDisk
 from flared.data.scrub import Scrubber
 from flared.data.space import RESERVE_MAX, SEGMENT_SIZE_MAX
 from flared.data.volume import Volume, VolumeSettings, VolumeStatus, VolumeThreads

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from flared import units
 from flared.config.load import load_config
 from flared.config.settings import ApiConfig, Config, DataConfig
-from flared.data.disk import RealDisk
 from flared.data.identity import require_volume
+from flared.data.real_disk import RealDisk
 from flared.data.space import find_reserve
 from flared.doctor.facts import Access, Host, Mount, Node, Package, Place, Unit
 from flared.errors import ConfigError, FlareError

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flared.data.disk import RealDisk
 from flared.data.identity import load_identity
 from flared.data.index import Index, IndexCorrupt
+from flared.data.real_disk import RealDisk
 from flared.data.record import SMALL, Head, pack_head, parse_head
 from flared.errors import ConfigError, SegmentCorrupt
 
