@@ -26,9 +26,9 @@ from flarectl.answers import (
     parse_info,
     parse_put,
 )
-from flarectl.calls import REQUEST_FIELD, new_request_id
 from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
 from flarectl.profile import proof
+from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.target import Target, object_path
 from flared.errors import ConnectionLost, FlareError
 from flared.http.messages import Body

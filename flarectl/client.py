@@ -34,9 +34,9 @@ from flarectl.answers import (
     parse_removal,
     parse_status,
 )
-from flarectl.calls import REQUEST_FIELD, new_request_id
 from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
 from flarectl.profile import proof, proof_of
+from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.target import Target, object_path
 
 if TYPE_CHECKING:

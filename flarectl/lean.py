@@ -59,8 +59,9 @@ def _as_given(params: Sequence[T]) -> Sequence[T]:
     for param in params:
         if getattr(param, "_runtime_param", "") is None:
             setattr(param, "_runtime_param", AsGiven())  # noqa: B010  # unknown to older versions, and to mypy
-        if hasattr(param, "_usage_display_name") and getattr(param, "metavar", None):
+        metavar = getattr(param, "metavar", None)
+        if hasattr(param, "_usage_display_name") and metavar:
             # Older versions show what we wrote; newer ones put braces, dots and types around it.
-            setattr(param, "_usage_display_name", lambda name=param.metavar: name)  # type: ignore[attr-defined]  # noqa: B010
-            setattr(param, "display_type_rich", lambda ctx: None)  # noqa: B010
+            setattr(param, "_usage_display_name", lambda name=metavar: name)  # noqa: B010  # as above
+            setattr(param, "display_type_rich", lambda ctx: None)  # noqa: B010  # as above
     return params

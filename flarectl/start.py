@@ -29,8 +29,8 @@ def _open_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, flags)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # it lives as long as the process
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # as above
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # as above
 
 
 def _print_any_name() -> None:

@@ -40,7 +40,6 @@ def rm(
 
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         if force:
-            _find(client, name)
             _confirm(name, client.removal_cost(name), yes=yes)
         state = client.remove_node(name, force=force)
         if state != "removed" and not no_wait:
