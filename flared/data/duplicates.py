@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.data.buffers import aligned_memory
 from flared.errors import FlareError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAGE = 500
-_UNIT = 1024 * 1024
 _REST = 4.0
 """It rests four times as long as it works."""
 _FIRST_SECONDS = 60.0
@@ -86,11 +84,7 @@ class Duplicates:
         """Where the copy lies, if it is there and its disk has it whole; what is damaged is reported on the way."""
         with suppress(FlareError):
             place = volume.shadow.look(name)
-            with await volume.reader.open(name, uncached=True) as piece:
-                buffer = memoryview(aligned_memory(_UNIT))[: piece.piece.size]
-                offset = 0
-                while offset < piece.piece.size:
-                    offset += await piece.read_into(offset, buffer, verify=True)
+            await volume.reader.verify(name)
             return place
         return None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import xxhash
 
+from flared.data.buffers import aligned_memory
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good
 from flared.data.record import HEADER_MAX, parse_piece
 from flared.errors import FlareError, NoSuchPiece, PieceCorrupt, VolumeFailed
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _SCRATCH_BYTES = LARGE_SIZE + HEADER_MAX
 _LOOKS_MAX = 4
 """Compaction can move a piece while it is read, but not again and again."""
+
+_VERIFY_BYTES = 4 * BLOCK_SIZE
+"""Read at a time of a piece that is verified whole."""
 
 _RECENT_MAX = 4096
 """Large pieces remembered as read: some hundred bytes each."""
@@ -152,6 +156,14 @@ class Reader:
             if self._look(name) == place:
                 break
         raise self.damage(name, place, "the header does not prove itself")
+
+    async def verify(self, name: str) -> None:
+        """Read the whole piece from its disk, whatever memory holds of it. Raises NoSuchPiece, PieceCorrupt."""
+        with await self.open(name, uncached=True) as opened:
+            size, offset = opened.piece.size, 0
+            buffer = memoryview(aligned_memory(_VERIFY_BYTES))[:size]
+            while offset < size:
+                offset += await opened.read_into(offset, buffer, verify=True)
 
     async def _open_at(self, name: str, place: Place, opened: OpenSegment, *, uncached: bool) -> OpenPiece | None:
         try:

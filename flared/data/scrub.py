@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.data.buffers import aligned_memory
-from flared.data.reader import Wanted
 from flared.errors import NoSuchPiece, PieceCorrupt
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from flared.data.volume import Volume
 
 _BATCH_PIECES = 64
-_UNIT = 1024 * 1024
 _CURSOR = "scrub"
 _PAUSE_MIN_SECONDS = 1.0
 
@@ -50,7 +47,7 @@ class Scrubber:
         total = 0
         for name, place in sorted(places, key=lambda found: found[1]):
             total += place.length
-            await self._verify(Wanted(name, place))
+            await self._verify(name)
         self._cursor = places[-1][0] if len(places) == _BATCH_PIECES else ""
         await volume.shadow.change(self._save)
         stored = sum(segment.size for segment in volume.segments.known.values())
@@ -62,11 +59,7 @@ class Scrubber:
         with index.transaction():
             index.note({_CURSOR: self._cursor or ""})
 
-    async def _verify(self, want: Wanted) -> None:
+    async def _verify(self, name: str) -> None:
         with suppress(PieceCorrupt, NoSuchPiece):  # reported where it was found, or deleted meanwhile
-            with await self._volume.reader.open(want.name, uncached=True) as piece:
-                buffer = memoryview(aligned_memory(_UNIT))[: piece.piece.size]
-                offset = 0
-                while offset < piece.piece.size:
-                    offset += await piece.read_into(offset, buffer, verify=True)
+            await self._volume.reader.verify(name)
             self.verified += 1
