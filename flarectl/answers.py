@@ -123,6 +123,8 @@ class Node(NamedTuple):
     removal_share: float = 0.0
     """How many of the chunk records were looked at, while it is being removed."""
     removal_waiting: int = 0
+    unreachable: str = ""
+    """Why the api node, which hears it, cannot call it."""
 
 
 class RemovalCost(NamedTuple):
@@ -330,6 +332,7 @@ def _parse_node(fields: dict[str, object]) -> Node:
         advice=tuple(map(str, _items(fields, "advice"))),
         removal_share=_seconds(removal, "share") or 0.0,
         removal_waiting=_count(removal, "waiting"),
+        unreachable=str(fields.get("unreachable") or ""),
     )
 
 

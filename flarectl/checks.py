@@ -54,7 +54,11 @@ def check_nodes(cluster: Cluster) -> list[Trouble]:
         if node.state == "offline":
             command += f"; if it is gone for good: flarectl node rm {shlex.quote(node.name)}"
         if node.state in AWAY:
-            troubles.append(Trouble(AWAY[node.state], f"node {node.name} is {node.state}{_since(node)}", command))
+            cause = f"node {node.name} is {node.state}{_since(node)}"
+            if node.unreachable:
+                cause += f": it is heard, but cannot be called ({node.unreachable})"
+                command = node.advice[0] if node.advice else command
+            troubles.append(Trouble(AWAY[node.state], cause, command))
         elif node.state == "full":
             cause = f"node {node.name} takes no new data: none of its volumes has room or is writable"
             troubles.append(Trouble(Severity.WARNING, cause, f"flarectl node show {shlex.quote(node.name)}"))

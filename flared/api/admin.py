@@ -23,7 +23,7 @@ from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
 from flared.upkeep.removal import about_cost, obstacle_to_removal
-from flared.upkeep.status import advise
+from flared.upkeep.status import advise, is_only_heard
 
 if TYPE_CHECKING:
     from flared.metrics import Durations, Metric
@@ -224,6 +224,7 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
         "used": heartbeat.used if heartbeat else 0,
         "capacity": heartbeat.capacity if heartbeat else member.record.capacity,
         "last_seen_seconds": None if seen is None else round(seen, 1),
+        "unreachable": member.unreachable if is_only_heard(member) else "",
         "pieces": heartbeat.pieces if heartbeat else 0,
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],

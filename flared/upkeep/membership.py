@@ -15,8 +15,8 @@ import trio
 from flared.catalog.nodes import NodeRecord, list_nodes, put_node, read_node, read_removed, readmit_node, remove_node
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
-from flared.cluster.states import NodeState, Sighting, decide_state
-from flared.errors import BadName, Conflict, FlareError
+from flared.cluster.states import HEARTBEAT_SECONDS, NodeState, Sighting, decide_state
+from flared.errors import BadName, Conflict, FlareError, NodeUnreachable, Unauthenticated
 from flared.names import NodeName, PieceName, piece_parts
 from flared.upkeep.admission import being_removed, differs, refuse_double, refuse_other_cluster, write_record
 
@@ -40,6 +40,8 @@ class Remote(PieceNode, Protocol):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
 
+    async def status(self) -> dict[str, object]: ...
+
     def set_address(self, address: str) -> None: ...
 
 
@@ -53,6 +55,9 @@ class Member:
     """How long it has been in this state, as far as this api node knows."""
     last_seen_seconds: float | None
     heartbeat: Heartbeat | None
+    unreachable: str = ""
+    """Why it cannot be called; heartbeats come the other way, which may be open alone."""
+    unreachable_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,9 @@ class _Known:
         """Of its connections."""
         self.heartbeat: Heartbeat | None = None
         self.last_heard: float | None = None
+        self.unreachable = ""
+        self.unreachable_since: float | None = None
+        """When the first call began of those that fail in a row."""
         self.state = NodeState.SUSPECT
         self.state_since = trio.current_time()
 
@@ -178,6 +186,8 @@ class Membership:
                 now - known.state_since,
                 None if known.last_heard is None else now - known.last_heard,
                 known.heartbeat,
+                known.unreachable,
+                0.0 if known.unreachable_since is None else now - known.unreachable_since,
             )
             for _, known in sorted(self._known.items())
         ]
@@ -282,6 +292,8 @@ class Membership:
     def _review(self, known: _Known) -> bool:
         """Decide the state anew; whether it changed. Who is being removed is away, whatever it answers."""
         heard = None if known.record.wish == "remove" else known.last_heard
+        if heard is not None and known.unreachable_since is not None:
+            heard = min(heard, known.unreachable_since)
         sighting = Sighting(heard, known.heartbeat is not None and known.heartbeat.full)
         state = decide_state(
             sighting, now=trio.current_time(), started=self._started, repair_after=self.repair_after_seconds
@@ -311,4 +323,26 @@ class Membership:
 
 async def _run_remote(known: _Known, *, task_status: trio.TaskStatus[None]) -> None:
     with known.life:
-        await known.remote.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(known.remote.run)
+            nursery.start_soon(_keep_calling, known)
+            task_status.started()
+
+
+async def _keep_calling(known: _Known) -> None:
+    """Whether the node answers: one that is heard and cannot be called, for a closed port or an address that is no
+    longer its own, is as good as silent."""
+    while True:
+        await trio.sleep(HEARTBEAT_SECONDS)
+        began = trio.current_time()
+        try:
+            await known.remote.status()
+        except (NodeUnreachable, Unauthenticated) as error:
+            if not known.unreachable:
+                log.warning("event=node_unreachable node=%s message=%r", known.record.name, str(error))
+                known.unreachable_since = began
+            known.unreachable = str(error)
+            continue
+        except FlareError:
+            pass  # an answer it is
+        known.unreachable, known.unreachable_since = "", None

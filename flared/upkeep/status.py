@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flared.chunks.scheme import parse_scheme
-from flared.cluster.states import NodeState
+from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
 
 if TYPE_CHECKING:
     from flared.catalog.totals import TotalsNow
@@ -122,7 +122,11 @@ def _about_nodes(members: tuple[Member, ...], repair_after: float, *, settled: b
         name = member.record.name
         if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
             seen = member.last_seen_seconds
-            since = "not heard from since this api node started" if seen is None else f"silent for {_lasted(seen)}"
+            if is_only_heard(member):
+                lasts = _lasted(member.unreachable_seconds)
+                since = f"it is heard, but cannot be called ({member.unreachable}), for {lasts}"
+            else:
+                since = "not heard from since this api node started" if seen is None else f"silent for {_lasted(seen)}"
             reasons.append(f"node {name} is {member.state.value}: {since}; {_at_stake(member, repair_after, settled)}")
         elif member.state is NodeState.FULL:
             reasons.append(
@@ -145,8 +149,10 @@ def _at_stake(member: Member, repair_after: float, settled: bool) -> str:
         return "nothing waits for it, all that it held was made again elsewhere"
     if member.state is NodeState.OFFLINE:
         return f"{held} are made again elsewhere, as far as there is room"
-    left = repair_after - (member.last_seen_seconds or 0.0)
-    return f"unless it returns, {held} are made again elsewhere" + (f" in {_lasted(left)}" if left > 0 else "")
+    left = repair_after - max(member.last_seen_seconds or 0.0, member.unreachable_seconds)
+    return f"unless it {'can' if is_only_heard(member) else 'returns'}, {held} are made again elsewhere" + (
+        f" in {_lasted(left)}" if left > 0 else ""
+    )
 
 
 def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, upkeep: Upkeep) -> list[FailedVolume]:
@@ -221,6 +227,12 @@ def advise(member: Member) -> list[str]:
     host = f"on {member.record.name} ({member.record.address.rpartition(':')[0]})"
     if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
         gone = f"if it is gone for good: flarectl node rm {member.record.name}"
+        if is_only_heard(member):
+            address = member.record.address
+            return [
+                f"here: curl http://{address}/healthz; {host}: let the api node through the firewall to {address}, or "
+                "set advertise in /etc/flare/data.toml to where it is, systemctl restart flared@data"
+            ]
         lines = [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
         return [*lines, gone] if member.state is NodeState.OFFLINE else lines
     volumes = member.heartbeat.volumes if member.heartbeat else ()
@@ -234,6 +246,12 @@ def advise(member: Member) -> list[str]:
     if member.state is NodeState.FULL:
         return ["more room: a disk or a host more, see docs/operations.md; or flarectl rm"]
     return []
+
+
+def is_only_heard(member: Member) -> bool:
+    """Whether a node's heartbeats come while it answers no call."""
+    seen = member.last_seen_seconds
+    return bool(member.unreachable) and seen is not None and seen <= MISSED_HEARTBEATS * HEARTBEAT_SECONDS
 
 
 def _lasted(seconds: float) -> str:

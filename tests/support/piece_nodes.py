@@ -104,6 +104,10 @@ class MemoryNode:
         end = len(payload) if length is None else offset + length
         yield _MemoryStream(piece, payload[offset:end], self)
 
+    async def status(self) -> dict[str, object]:
+        await self._answer()
+        return {}
+
     async def head(self, name: PieceName) -> Piece:
         await self._answer()
         self._find(name)

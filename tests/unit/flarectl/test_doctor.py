@@ -52,6 +52,12 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ("F501", WARNING, "data1 is suspect", first(state="suspect")),
         ("F501", CRITICAL, "data1 is offline", first(state="offline")),
         ("F501", WARNING, "takes no new data", first(state="full")),
+        (
+            "F501",
+            WARNING,
+            "data1 is suspect for 60 s: it is heard, but cannot be called (no answer)",
+            first(state="suspect", unreachable="no answer", advice=("open the port",)),
+        ),
         ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(NodeVolume("/srv/a", "failed", 0, 0),))),
         (
             "F502",
