@@ -13,10 +13,13 @@ from flared import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flared.init import Wishes
+
 EXIT_FAILURE = 1
 EXIT_MISTAKES = 2
 """A command line or a TOML file with mistakes; argparse uses it too."""
 LINE_CHARS_MAX = 8192
+"""Of a join token on standard input: twice the longest."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -164,38 +167,19 @@ def check_config(file: Path, directory: Path | None = None) -> int:
 
 def init(options: argparse.Namespace) -> int:
     from flared import units
-    from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
     from flared.errors import ConfigError
-    from flared.init import Wishes, default_file, init_api, init_data
+    from flared.init import default_file, init_api, init_data
     from flared.prepare import NotPrepared
 
     role: str = options.role
     if options.file == Path("-"):
-        beside = [name for name, value in vars(options).items() if value and name not in ("command", "role", "file")]
-        if beside:
-            option = f"--{beside[0].replace('_', '-')}"
-            return _fail(f"init {role} -: it shows the file with all defaults; leave out {option}", EXIT_MISTAKES)
-        sys.stdout.write(API_TEMPLATE if role == "api" else DATA_TEMPLATE)
-        return 0
+        return _show_template(options)
+    if role == "data" and options.join and options.secret_file:
+        return _fail("init data: --join brings the secret: leave out --secret-file", EXIT_MISTAKES)
     file: Path = options.file or default_file(role)
-    wishes = Wishes(options.name, options.listen, options.secret_file)
+    init_role = init_api if role == "api" else init_data
     try:
-        if role == "api":
-            wishes = replace(wishes, scheme=options.scheme, anonymous=options.anonymous)
-            init_api(file, wishes, print)
-        else:
-            if options.join and options.secret_file:
-                return _fail("init data: --join brings the secret: leave out --secret-file", EXIT_MISTAKES)
-            word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join
-            wishes = replace(
-                wishes,
-                api=options.api,
-                advertise=options.advertise,
-                zone=options.zone,
-                volumes=options.volume,
-                join=word.strip() or options.join,
-            )
-            init_data(file, wishes, print)
+        init_role(file, _wishes(options), print)
     except ConfigError as error:
         return _show_mistakes(error)
     except NotPrepared as error:
@@ -205,6 +189,35 @@ def init(options: argparse.Namespace) -> int:
     start = f"systemctl enable --now flared@{file.stem}" if units.is_service(file) else f"flared --config {file}"
     print(f"start the node with: {start}")
     return 0
+
+
+def _show_template(options: argparse.Namespace) -> int:
+    from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
+
+    beside = [name for name, value in vars(options).items() if value and name not in ("command", "role", "file")]
+    if beside:
+        option = f"--{beside[0].replace('_', '-')}"
+        return _fail(f"init {options.role} -: it shows the file with all defaults; leave out {option}", EXIT_MISTAKES)
+    sys.stdout.write(API_TEMPLATE if options.role == "api" else DATA_TEMPLATE)
+    return 0
+
+
+def _wishes(options: argparse.Namespace) -> Wishes:
+    """What was asked of ``init``; a join token of ``-`` is read from standard input."""
+    from flared.init import Wishes
+
+    wishes = Wishes(options.name, options.listen, options.secret_file)
+    if options.role == "api":
+        return replace(wishes, scheme=options.scheme, anonymous=options.anonymous)
+    word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join
+    return replace(
+        wishes,
+        api=options.api,
+        advertise=options.advertise,
+        zone=options.zone,
+        volumes=options.volume,
+        join=word.strip() or options.join,
+    )
 
 
 def prepare(file: Path, new: Sequence[Path]) -> int:

@@ -54,6 +54,8 @@ class PieceNode(Protocol):
 
 
 class Nodes:
+    """Which data nodes there are, as this moment knows them; ``upkeep.membership`` tells it. In memory only."""
+
     def __init__(self, *, round_robin: bool = False) -> None:
         self._round_robin = round_robin
         self._stores: dict[NodeName, PieceNode] = {}

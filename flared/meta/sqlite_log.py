@@ -24,8 +24,10 @@ GROUP_PAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
+    """How long the log may become, in pages of 4 KiB."""
+
     checkpoint_pages: int = 8192
-    """Pages (4 KiB) that groups append to the log before a thread moves them: 32 MiB at most, by an estimate."""
+    """Pages that groups append to the log before a thread moves them: 32 MiB at most, by an estimate."""
     pages_max: int = 16384
     """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
     gate_pages: int = 512
