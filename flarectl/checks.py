@@ -158,7 +158,8 @@ def check_room(cluster: Cluster) -> list[Trouble] | None:
 
 def _share_used(node: Node) -> float:
     """Of the room that pieces may have: what is taken, by whomever."""
-    told = [(volume.capacity, volume.free) for volume in node.volumes if volume.capacity and volume.free is not None]
+    sound = [volume for volume in node.volumes if volume.state != "failed"]
+    told = [(volume.capacity, volume.free) for volume in sound if volume.capacity and volume.free is not None]
     if not told:
         return node.used / node.capacity
     return 1 - sum(free for _, free in told) / sum(capacity for capacity, _ in told)

@@ -6,20 +6,17 @@ Truth is in the segments; where a piece lies is told by their shadow (overlay an
 from __future__ import annotations
 
 import logging
-import random
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import TYPE_CHECKING
 
 import trio
 import xxhash
 
 from flared.background import Threads, Worker, WorkerRun, first_of
 from flared.data.appender import Appender
-from flared.data.buffers import PieceBuffer
 from flared.data.changes import Answer, Batch, Change, Delete, Put
-from flared.data.disk import Buffer, Disk
 from flared.data.identity import Identity, identity_path, join_cluster, load_identity
 from flared.data.index import IndexCorrupt, Mark, Place
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
@@ -33,6 +30,13 @@ from flared.data.shadow import Shadow
 from flared.data.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
 from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
 from flared.names import PIECE_NAME_BYTES_MAX
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+    from flared.data.buffers import PieceBuffer
+    from flared.data.disk import Buffer, Disk
 
 log = logging.getLogger(__name__)
 
@@ -399,8 +403,9 @@ class Volume:
     # Space and health
 
     def status(self) -> VolumeStatus:
+        free = 0 if self.state == "failed" else max(0, self.free)
         return VolumeStatus(
-            self.identity.volume, self.path, self.capacity, self.used, max(0, self.free), self.state, self.reason,
+            self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason,
             self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
             round(trio.current_time() - self._state_since, 1), self.file_system,
         )  # fmt: skip
@@ -423,6 +428,8 @@ class Volume:
     async def _measure(self) -> None:
         """Ask the disk how much room there is."""
         space = await self.threads.background.run(self.disk.space, self.path)
+        if self.file_system and space.file_system != self.file_system:
+            raise VolumeFailed("another file system lies there: the disk is not mounted any more")
         self.capacity, self.file_system = space.capacity, space.file_system
         self.segment_size = find_segment_size(self.settings.segment_size, space.capacity)
         self.reserve = find_reserve(self.settings.reserve, space.capacity)

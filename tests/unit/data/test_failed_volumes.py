@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -12,6 +13,9 @@ from flared.errors import Busy, ConfigError, FlareError, PieceCorrupt, VolumeFai
 from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk
 from tests.support.threads import InlineThreads
+
+if TYPE_CHECKING:
+    from flared.data.disk import Space
 
 SETTINGS = settings_for("/srv/v1", "/srv/v2", segment_size=MIB)
 NAMES = [f"{number:03}" for number in range(40)]
@@ -88,6 +92,32 @@ async def test_a_disk_that_nobody_uses_is_looked_after(autojump_clock: object, m
         break_reads(disk, "/srv/v1", monkeypatch)
         await trio.sleep(60)
         assert [volume.state for volume in store.status().volumes] == ["failed", "ok"]
+
+
+async def test_what_lies_below_a_disk_that_was_unmounted_is_no_room(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount point tells of the file system below it, as large as it may be."""
+    disk = MemoryDisk(1)
+    space = disk.space
+
+    def tell_apart(path: str) -> Space:
+        return space(path)._replace(file_system=1)
+
+    def tell_of_another(path: str) -> Space:
+        return space(path)._replace(capacity=1 << 50, file_system=2) if path == "/srv/v1" else tell_apart(path)
+
+    monkeypatch.setattr(disk, "space", tell_apart)
+    async with running(disk, SETTINGS) as store:
+        await fill(store)
+        monkeypatch.setattr(disk, "space", tell_of_another)
+        break_reads(disk, "/srv/v1", monkeypatch)
+        await trio.sleep(60)
+        first, second = store.status().volumes
+        assert first.state == "failed"
+        assert (first.capacity, first.file_system) == (second.capacity, 1)
+        assert first.free == 0, "nothing can be written there"
+        assert first.reason == "the disk cannot be read: /srv/v1/volume.toml: Input/output error"
 
 
 async def test_a_bug_in_one_volume_ends_that_one_only(

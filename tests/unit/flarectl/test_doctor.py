@@ -39,6 +39,12 @@ def first(**change: object) -> Cluster:
     return nodes(NODES[0]._replace(**change), *NODES[1:])  # type: ignore[arg-type]
 
 
+def test_a_failed_volume_is_no_full_one() -> None:
+    volumes = (NodeVolume("/srv/a", "failed", 90, 1000, free=0), NodeVolume("/srv/b", "ok", 10, 100, free=90))
+    findings = diagnose(CHECKS, first(volumes=volumes))
+    assert [finding.code for finding in findings if finding.severity is not OK] == ["F502"]
+
+
 def test_a_sound_cluster_has_every_check_well() -> None:
     findings = diagnose(CHECKS, WELL)
     assert [finding.code for finding in findings] == [check.code for check in CHECKS]
