@@ -22,7 +22,7 @@ from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
-from flared.upkeep.removal import about_cost, obstacle_to_removal
+from flared.upkeep.removal_cost import about_cost, obstacle_to_removal
 from flared.upkeep.status import advise, is_only_heard
 
 if TYPE_CHECKING:

@@ -87,9 +87,8 @@ class Reconcile:
     def node_changed(self, node: NodeName, state: NodeState) -> None:
         """Told by membership: at a node's first heartbeat, its return, and its restart."""
         if state in (NodeState.ONLINE, NodeState.FULL):
-            self._due[node] = min(
-                self._due.get(node, trio.current_time() + SETTLE_SECONDS), trio.current_time() + SETTLE_SECONDS
-            )
+            soon = trio.current_time() + SETTLE_SECONDS
+            self._due[node] = min(self._due.get(node, soon), soon)
             self._woken.set()
 
     async def step(self) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from flared.metrics import Durations, Metric
     from flared.names import NodeName
-    from flared.upkeep.removal import RemovalCost
+    from flared.upkeep.removal_cost import RemovalCost
 
 Clock = trio.testing.MockClock
 KEYRING = Keyring([b"the cluster's secret"])
