@@ -14,6 +14,7 @@ from flared.data.service import DataService
 from flared.data.volumes import DataSettings, Volumes, open_volumes
 from flared.http.server import Server, ServerSettings
 from flared.role import Rate, Role
+from flared.systemd import NOT_HEARD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +73,8 @@ def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: 
         status = volumes.status()
         free = sum(volume.free for volume in status.volumes) / GIB
         ailing = "".join(f", {volume.path} is {volume.state}" for volume in status.volumes if volume.state != "ok")
-        unheard = "".join(f", {complaint}" for complaint in heartbeat.complaints())
+        complaints = ", ".join(heartbeat.complaints())
+        unheard = f"{NOT_HEARD}{complaints}" if complaints else ""
         return f"{status.pieces} pieces, {rate.look():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
 
     def reload(config: Config) -> None:

@@ -11,6 +11,9 @@ import socket
 
 log = logging.getLogger(__name__)
 
+NOT_HEARD = "; not heard: "
+"""In a data node's status text: behind it stands why an api node does not take its heartbeats."""
+
 LISTEN_FDS_START = 3
 """Inherited descriptors begin after standard error."""
 

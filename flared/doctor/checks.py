@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flared.findings import Check, Severity, Trouble
 from flared.prepare import USER
+from flared.systemd import NOT_HEARD
 from flared.units import CONFIGURATION
 
 if TYPE_CHECKING:
@@ -238,15 +239,25 @@ def check_units(host: Host) -> list[Trouble] | None:
         if unit.active == "failed":
             cause = f"{unit.name} has failed ({unit.result})"
             troubles.append(Trouble(Severity.CRITICAL, cause, f"{log}; systemctl restart {_word(unit.name)}"))
+        elif unit.sub == "auto-restart":
+            cause = f"{unit.name} cannot start: {unit.text.removeprefix('failed: ') or unit.result}"
+            troubles.append(Trouble(Severity.CRITICAL, cause, log))
+        elif unit.active == "activating":
+            cause = f"{unit.name} is starting, and does not serve yet"
+            troubles.append(Trouble(Severity.WARNING, cause, f"systemctl status {_word(unit.name)}"))
         elif unit.active != "active":
             cause = f"{unit.name} is {unit.active or 'not known to systemd'}"
             troubles.append(Trouble(Severity.WARNING, cause, f"systemctl enable --now {_word(unit.name)}"))
+        elif NOT_HEARD in unit.text:
+            cause = f"{unit.name} runs and is not heard: {unit.text.partition(NOT_HEARD)[2]}"
+            troubles.append(Trouble(Severity.WARNING, cause, log))
         elif unit.enabled != "enabled":
             cause = f"{unit.name} runs, and will not after a reboot: it is {unit.enabled or 'not enabled'}"
             troubles.append(Trouble(Severity.WARNING, cause, f"systemctl enable {_word(unit.name)}"))
         if unit.restarts > RESTARTS_MAX:
             cause = f"{unit.name} died and was started again {unit.restarts} times"
-            troubles.append(Trouble(Severity.WARNING, cause, log))
+            command = f"{log}; to count anew: systemctl reset-failed {_word(unit.name)}"
+            troubles.append(Trouble(Severity.WARNING, cause, command))
     return troubles if units else None
 
 

@@ -67,6 +67,10 @@ class Unit:
     result: str
     enabled: str
     restarts: int
+    sub: str = ""
+    """``auto-restart``: it ended, and is about to be tried again."""
+    text: str = ""
+    """What the node says of itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def _secret(file: Path) -> Access | None:
 
 
 def _unit(name: str) -> Unit | None:
-    answer = _ask("systemctl", "show", name, "-p", "ActiveState,Result,UnitFileState,NRestarts")
+    answer = _ask("systemctl", "show", name, "-p", "ActiveState,SubState,Result,UnitFileState,NRestarts,StatusText")
     return parse_unit(name, answer) if answer else None
 
 
@@ -215,6 +215,8 @@ def parse_unit(name: str, answer: str) -> Unit:
         result=fields.get("Result", ""),
         enabled=fields.get("UnitFileState", ""),
         restarts=int(restarts) if restarts.isdecimal() else 0,
+        sub=fields.get("SubState", ""),
+        text=fields.get("StatusText", ""),
     )
 
 

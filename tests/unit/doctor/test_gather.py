@@ -39,6 +39,8 @@ def test_without_a_table_there_is_no_mount() -> None:
 def test_units_and_packages_are_read() -> None:
     answer = "Result=success\nNRestarts=2\nActiveState=active\nUnitFileState=enabled\n"
     assert parse_unit("u", answer) == Unit("u", "active", "success", "enabled", 2)
+    answer = "ActiveState=activating\nSubState=auto-restart\nStatusText=failed: a = b\n"
+    assert parse_unit("u", answer) == Unit("u", "activating", "", "", 0, "auto-restart", "failed: a = b")
     assert parse_unit("u", "") == Unit("u", "", "", "", 0)
     assert parse_packages("flared ii 0.1-1\nflarectl un \n") == [Package("flared", "0.1-1", "ii")]
 
