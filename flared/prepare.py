@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flared import units
 from flared.config.settings import Config, DataConfig
-from flared.data.identity import load_identity, require_volume
+from flared.data.identity import Identity, find_cluster, load_identity, require_volume
 from flared.data.real_disk import RealDisk
 from flared.errors import VolumeFailed
 
@@ -45,12 +45,15 @@ def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[st
         units.check_name(file)
     wanted = units.drop_ins(config, file) if service else {}
     known = _known_before(wanted)
+    identities: list[tuple[str, Identity]] = []
     for path in units.storage(config):
         _refuse_unmounted(path)
         if isinstance(config, DataConfig):
-            _make_volume(path, config, known=units.quote(path) in known and path not in new, say=say)
+            missing = units.quote(path) in known and path not in new
+            identities.append((str(path), _make_volume(path, config, file, known=missing, say=say)))
         else:
             make_directory(path)
+    find_cluster(identities)
     for path, content in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text("utf-8") != content:
@@ -108,7 +111,8 @@ def _write_for_owner(at: int, name: str, content: bytes) -> None:
     os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
 
-def _make_volume(path: Path, config: DataConfig, *, known: bool, say: Callable[[str], None]) -> None:
+def _make_volume(path: Path, config: DataConfig, file: Path, *, known: bool, say: Callable[[str], None]) -> Identity:
+    """The volume that is there, which must be this node's, or a new one."""
     disk = RealDisk()
     try:
         require_volume(disk, str(path))
@@ -116,13 +120,13 @@ def _make_volume(path: Path, config: DataConfig, *, known: bool, say: Callable[[
         if known:
             raise NotPrepared(
                 f"{path} was a volume before and is empty now: mount its disk; "
-                f"if the disk is a new one: flared prepare --new {path} FILE"
+                f"if the disk is a new one: flared prepare --new {path} {file}"
             ) from None
         made = path.is_dir()
         make_directory(path)
         if set(os.listdir(path)) - _NOT_DATA:
             raise NotPrepared(f"{path} is no volume and not empty: give each volume a directory of its own") from None
-        load_identity(disk, str(path), config.name, uuid.uuid4())
+        identity = load_identity(disk, str(path), config.name, uuid.uuid4())
         if made:
             _adopt(path)
         for entry in path.iterdir():
@@ -130,6 +134,8 @@ def _make_volume(path: Path, config: DataConfig, *, known: bool, say: Callable[[
                 give(entry)
         free = shutil.disk_usage(path).free / 1024**3
         say(f"{path} is a volume of {config.name} now, with {free:.1f} GiB free")
+        return identity
+    return load_identity(disk, str(path), config.name, uuid.uuid4())
 
 
 def _adopt(path: Path) -> None:

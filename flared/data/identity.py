@@ -5,14 +5,20 @@ from __future__ import annotations
 import tomllib
 import uuid
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import tomli_w
 
-from flared.data.disk import Disk
 from flared.errors import ConfigError, VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flared.data.disk import Disk
 
 FORMAT = 1
 _FILE = "volume.toml"
+_STRANGE = "take what is another's out of `volumes`, or empty it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,17 @@ def load_identity(disk: Disk, path: str, node: str, fresh: uuid.UUID) -> Identit
     if form != FORMAT:
         raise ConfigError([f"{path}/{_FILE}: format {form} is not known to this version"])
     if found.node != node:
-        raise ConfigError([f"{path}: this volume belongs to node {found.node!r}, not to {node!r}"])
+        raise ConfigError([f"{path}: this volume belongs to node {found.node!r}, not to {node!r}: {_STRANGE}"])
     return found
+
+
+def find_cluster(volumes: Iterable[tuple[str, Identity]]) -> str:
+    """The cluster of the volumes at these paths, "" if none of them knows. Raises ConfigError if there are two."""
+    places = {identity.cluster: path for path, identity in volumes if identity.cluster}
+    if len(places) > 1:
+        named = ", ".join(f"{path} to {cluster}" for cluster, path in places.items())
+        raise ConfigError([f"the volumes belong to different clusters, {named}: {_STRANGE}"])
+    return next(iter(places), "")
 
 
 def join_cluster(disk: Disk, path: str, identity: Identity, cluster: str) -> Identity:

@@ -20,9 +20,8 @@ import trio
 from flared.background import Threads, WorkerRun, WorkerThreads
 from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.compact import Compactor
-from flared.data.disk import Buffer, Disk, Lock
 from flared.data.duplicates import Duplicates
-from flared.data.identity import require_volume
+from flared.data.identity import find_cluster, require_volume
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
 from flared.data.real_disk import RealDisk
@@ -31,7 +30,6 @@ from flared.data.space import RESERVE_MAX, SEGMENT_SIZE_MAX
 from flared.data.volume import Volume, VolumeSettings, VolumeStatus, VolumeThreads
 from flared.errors import (
     Busy,
-    ConfigError,
     FlareError,
     NoSuchPiece,
     PieceCorrupt,
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flared.data.changes import Answer
+    from flared.data.disk import Buffer, Disk, Lock
     from flared.data.index import Place
 
 __all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
@@ -334,10 +333,8 @@ async def open_volumes(
             except (VolumeFailed, VolumeFull) as error:
                 log.error("event=volume_failed path=%s error=%r", path, str(error))
                 failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error), 0))
-        clusters = {volume.identity.cluster for volume in volumes} - {""}
-        if len(clusters) > 1:
-            raise ConfigError([f"the volumes belong to different clusters: {', '.join(sorted(clusters))}"])
-        for cluster in clusters:
+        cluster = find_cluster((volume.path, volume.identity) for volume in volumes)
+        if cluster:
             _join_all(volumes, cluster)
         await trio.lowlevel.checkpoint()
         return Volumes(settings, volumes, failed, locks)

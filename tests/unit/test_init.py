@@ -124,6 +124,21 @@ def test_a_volume_that_is_gone_is_made_anew_only_when_told_so(etc: Path, capsys:
     assert main(["prepare", file]) == 0
 
 
+def test_a_disk_of_another_node_or_cluster_is_refused(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, file = etc.parent / "disk1", etc.parent / "disk2", str(etc / "data.toml")
+    assert main(["init", "data", "--name", "d1", "--volume", str(first), "--volume", str(second)]) == 0
+    mark = (second / "volume.toml").read_text()
+    (second / "volume.toml").write_text(mark.replace('"d1"', '"d9"'))
+    assert main(["prepare", file]) == 2
+    assert f"{second}: this volume belongs to node 'd9', not to 'd1': take what is" in capsys.readouterr().err
+    for disk, cluster in ((first, "one"), (second, "two")):
+        (disk / "volume.toml").write_text(mark.replace('cluster = ""', f'cluster = "{cluster}"'))
+    assert main(["prepare", file]) == 2
+    assert f"different clusters, {first} to one, {second} to two: take what is" in capsys.readouterr().err
+    (second / "volume.toml").write_text(mark)
+    assert main(["prepare", file]) == 0
+
+
 def test_units_that_say_something_else_are_a_mistake(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = etc / "api.toml"
     assert main(["init", "api"]) == 0
