@@ -19,7 +19,7 @@ from flared.chunks.read import read_both, verify_piece
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
-from flared.errors import Damaged, FlareError, ManifestCorrupt, NodeUnreachable, Unavailable
+from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, NodeUnreachable, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import Store, now_ms
 from flared.upkeep.missing import mark_missing
@@ -174,6 +174,11 @@ class Heal:
         try:
             found = await self._rewrite(record, targets)
             return await self._record(record, found) if found else False
+        except ChunkLost:
+            if await find_chunk(self._store.kv, chunk) == record:
+                raise
+            self.wake()  # a copy turned up elsewhere while the others were asked
+            return False
         finally:
             in_flight.settle_write(chunk)
 

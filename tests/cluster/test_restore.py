@@ -18,11 +18,13 @@ from flared.names import PieceName, piece_parts
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.put import ObjectHeaders, put_object
+from flared.upkeep.strays import adopt
 from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
+    from flared.data.pieces import Piece
     from flared.meta.keys import Range
 
 Clock = trio.testing.MockClock
@@ -208,3 +210,31 @@ async def test_a_moved_copy_is_found_even_while_heal_is_at_its_chunk(autojump_cl
         await trio.sleep(300)
         assert cluster.upkeep.reconcile.statistics().adopted
         nursery.cancel_scope.cancel()
+
+
+async def test_a_chunk_of_which_a_copy_is_found_just_now_is_not_called_lost(autojump_clock: Clock) -> None:
+    cluster = Cluster(4)
+    data = random.Random(1).randbytes(4096)
+    async with cluster.running():
+        await cluster.put("a", data)
+        pieces = sorted(await cluster.recorded_pieces())
+        (other,) = [member for key, member in cluster.members.items() if key not in dict(pieces)]
+        for node, piece in pieces:
+            other.pieces[piece] = cluster.members[node].pieces.pop(piece)
+        chunk, number = piece_parts(PieceName(pieces[0][1]))
+        ask, lost = cluster.members[pieces[-1][0]].get_small, []
+
+        async def ask_last(name: PieceName) -> tuple[Piece, bytes]:
+            """Meanwhile a node is looked through."""
+            await adopt(cluster.store, chunk, number, other.name)
+            return await ask(name)
+
+        cluster.members[pieces[-1][0]].get_small = ask_last  # type: ignore[method-assign]
+        for node, piece in pieces:
+            cluster.damage.add(chunk, piece_parts(PieceName(piece))[1], node, "nobody has it any more")
+        for _ in range(60):
+            await trio.sleep(0.1)
+            lost.append(cluster.status().heal.lost)
+        assert not any(lost)
+        assert await cluster.get("a") == data
+        assert cluster.status().health == "ok"
