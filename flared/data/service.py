@@ -337,17 +337,16 @@ async def _send_error(reply: Reply, error: FlareError) -> None:
 
 def _log_failures(call: str, results: Iterable[object]) -> None:
     """One line for a call, whatever number of its records failed; what was wrong with the call is its affair."""
-    failures = [result for result in results if isinstance(result, FlareError) and _is_ours(result)]
+    errors = [result for result in results if isinstance(result, FlareError)]
+    failures = [error for error in errors if wire.status_of(error) >= 500]
     if failures:
         first = failures[0]
         log.warning("event=call_failed call=%s records=%d error=%s message=%r",
                     call, len(failures), first.code, str(first))  # fmt: skip
-
-
-def _is_ours(error: FlareError) -> bool:
-    """Whether it tells of this node: it failed, or has not what the api node was sure of."""
-    status = wire.status_of(error)
-    return status >= 500 or status == wire.ABSENT
+    # Repair looks for what is noted as missing; who misses what should be here says so itself.
+    absent = [error for error in errors if wire.status_of(error) == wire.ABSENT]
+    if absent:
+        log.info("event=pieces_absent call=%s records=%d message=%r", call, len(absent), str(absent[0]))
 
 
 async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:

@@ -324,6 +324,19 @@ async def test_a_body_that_breaks_off_stores_nothing_and_leaks_no_buffer(tmp_pat
             await node.remote.head(NAME)
 
 
+async def test_what_is_looked_for_and_not_here_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Repair asks for pieces that are noted as missing."""
+    caplog.set_level("INFO")
+    async with data_node(tmp_path) as node:
+        with pytest.raises(NoSuchPiece):
+            await node.remote.get_small(NAME)
+        with pytest.raises(NoSuchPiece):
+            await node.remote.head(NAME)
+    told = [record for record in caplog.records if "event=pieces_absent" in record.getMessage()]
+    assert [record.levelname for record in told] == ["INFO", "INFO"]
+    assert "event=call_failed" not in caplog.text
+
+
 async def test_the_inventory_comes_in_pages(tmp_path: Path) -> None:
     names = [f"p{i:02}" for i in range(25)]
     async with data_node(tmp_path) as node:
