@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -15,9 +14,11 @@ def main() -> None:
         _run()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
     except OSError as error:
         print(f"flarectl: {(error.strerror or str(error)).lower()}", file=sys.stderr)
-        sys.exit(141 if error.errno == errno.EPIPE else 6)
+        sys.exit(6)
     finally:
         _silence_output()
 

@@ -10,7 +10,7 @@ from typer.completion import completion_init  # type: ignore[attr-defined]  # in
 
 from flarectl import render
 from flarectl.commands import bucket, cat, completion, config, cp, doctor, get, ls, mv, node, put, rm, stat, status
-from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, from_os
+from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
 from flarectl.lean import LeanCommand, LeanGroup
 from flarectl.options import COMPLETE_VARIABLE, ENDPOINT, Globals
 from flared import __version__
@@ -28,7 +28,8 @@ class Commands(LeanGroup):
             render.flush()
         except (Failure, OSError, KeyboardInterrupt, EOFError, typer.Abort) as error:
             failure = explain(error)
-            render.complain(failure.sentence())
+            if not isinstance(failure, OutputClosed):  # who has read enough wants no more words
+                render.complain(failure.sentence())
             sys.exit(failure.exit_code)
         if isinstance(result, ExitCode) and result:
             sys.exit(result)
@@ -39,6 +40,8 @@ def explain(error: BaseException) -> Failure:
     """The Failure that an exception amounts to."""
     if isinstance(error, Failure):
         return error
+    if isinstance(error, BrokenPipeError):
+        return OutputClosed("the reader of the output went away")
     if isinstance(error, OSError):
         return from_os(error, str(error.filename or "this machine"))
     return Interrupted("interrupted; nothing half-made is left")

@@ -209,8 +209,12 @@ def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
     from rich.console import Console
     from rich.theme import Theme
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # newer versions would end the process with 1
+
     readable_on_white = Theme({"progress.remaining": "none"})
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, theme=readable_on_white)
+    console = Output(stderr=stderr, highlight=False, markup=False, emoji=False, theme=readable_on_white)
     if spare_columns:
         console.width -= spare_columns
     return console

@@ -6,11 +6,14 @@ import os
 import shlex
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flarectl.errors import MEANINGS, ExitCode
-from tests.support.fake_api import FakeApi
+
+if TYPE_CHECKING:
+    from tests.support.fake_api import FakeApi
 
 HEAVY = {"trio", "httpx", "rich", "pydantic", "httptools", "anyio", "typer"}
 
@@ -59,6 +62,19 @@ def test_an_output_that_takes_nothing_is_a_sentence(arguments: list[str], output
     if output != "broken" and arguments != ["--version"]:  # a reader may go before or after, and version loads nothing
         assert done.returncode == code
         assert done.stderr.startswith("flarectl: ")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["doctor"], ["ls"]])
+def test_a_reader_who_has_read_enough_is_told_nothing(api: FakeApi, arguments: list[str]) -> None:
+    api.store("key", b"x")
+    command = [sys.executable, "-m", "flarectl", "--endpoint", api.endpoint, *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr.decode()) == (141, "")
 
 
 def test_every_exit_code_has_a_meaning() -> None:
