@@ -168,7 +168,7 @@ class Admin:
 
     async def heartbeat(self, request: Request, reply: Reply) -> None:
         if not self._keyring.admits(request.fields.get("authorization"), API_AUDIENCE):
-            raise Unauthenticated("the heartbeat does not carry the secret of this cluster")
+            raise Unauthenticated("the heartbeat does not carry the secret of this cluster, as it is on the api host")
         try:
             data: object = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
         except ValueError:

@@ -22,7 +22,7 @@ def refuse_other_cluster(heartbeat: Heartbeat, cluster: str) -> None:
     if heartbeat.cluster is not None and heartbeat.cluster != cluster:
         raise Conflict(
             f"node {heartbeat.name} belongs to cluster {heartbeat.cluster}, this is cluster {cluster}: "
-            "its volumes hold another cluster's data"
+            "its volumes hold another cluster's data: let it ask its own api node, or give it other volumes"
         )
 
 

@@ -15,7 +15,7 @@ import trio
 from flared.catalog.nodes import NodeRecord, list_nodes, put_node, read_node, read_removed, readmit_node, remove_node
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
-from flared.cluster.states import HEARTBEAT_SECONDS, NodeState, Sighting, decide_state
+from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState, Sighting, decide_state
 from flared.errors import BadName, Conflict, FlareError, NodeUnreachable, Unauthenticated
 from flared.names import NodeName, PieceName, piece_parts
 from flared.upkeep.admission import being_removed, differs, refuse_double, refuse_other_cluster, write_record
@@ -105,8 +105,8 @@ class Membership:
         self._started = 0.0
         self._nursery: trio.Nursery | None = None
         self._listeners: list[Callable[[NodeName, NodeState], None]] = []
-        self._refused: dict[NodeName, str] = {}
-        """What was said to nodes that are not wanted, so that it is logged once."""
+        self._refused: dict[tuple[NodeName, str], tuple[str, float]] = {}
+        """By name and address, what was said to nodes that are not wanted, and when last."""
 
     def subscribe(self, listener: Callable[[NodeName, NodeState], None]) -> None:
         """Call ``listener`` on every change of state, and with ONLINE when a node comes back with a new instance."""
@@ -149,12 +149,13 @@ class Membership:
         try:
             await self._hear(heartbeat)
         except Conflict as error:
-            if self._refused.get(heartbeat.name) != str(error):
+            who = heartbeat.name, heartbeat.address
+            if who not in self._refused or self._refused[who][0] != str(error):
                 log.warning("event=node_refused node=%s message=%r", heartbeat.name, str(error))
-                if len(self._refused) < NODES_MAX:
-                    self._refused[heartbeat.name] = str(error)
+            if who in self._refused or len(self._refused) < NODES_MAX:
+                self._refused[who] = str(error), trio.current_time()
             raise
-        self._refused.pop(heartbeat.name, None)
+        self._refused.pop((heartbeat.name, heartbeat.address), None)
 
     async def _hear(self, heartbeat: Heartbeat) -> None:
         refuse_other_cluster(heartbeat, self.cluster)
@@ -191,6 +192,11 @@ class Membership:
             )
             for _, known in sorted(self._known.items())
         ]
+
+    def refusals(self) -> list[str]:
+        """What nodes are told that ask to be taken now, and are not."""
+        recent = trio.current_time() - MISSED_HEARTBEATS * HEARTBEAT_SECONDS
+        return [words for words, last in self._refused.values() if last >= recent]
 
     def given_up(self) -> dict[NodeName, GivenUp]:
         """By node, of those that answer, the volumes that they say have been failed for as long as a node may be

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Health = Literal["ok", "degraded", "down"]
 
+REFUSALS_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
@@ -73,8 +75,10 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         if member.record.wish == "remove"
     }
     staying = tuple(member for member in members if member.record.name not in removals)
+    refusals = membership.refusals() if writes else []
     reasons = [
         *writes,
+        *(f"refused: {words}" for words in refusals[:REFUSALS_SHOWN]),
         *_about_nodes(staying, membership.repair_after_seconds, settled=upkeep.lost_nodes.settled),
         *(_about_removal(name, progress) for name, progress in removals.items()),
         *(repair.sentence for repair in volumes),
@@ -85,7 +89,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     return ClusterStatus(
         health,
         tuple(reasons),
-        tuple(_advise(members, heal, lacking=bool(writes))),
+        tuple(_advise(members, heal, lacking=bool(writes), refused=bool(refusals))),
         membership.cluster,
         store.totals.now(),
         members,
@@ -202,12 +206,14 @@ def _about_chunks(heal: HealStatistics) -> list[str]:
     return reasons
 
 
-def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool) -> list[str]:
+def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool, refused: bool) -> list[str]:
     """What to type next, the most urgent first."""
     lines = [line for member in members for line in advise(member)[:1]]
     gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
     lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
-    if lacking and not lines:
+    if refused:
+        lines.append("journalctl -u 'flared@*' -g node_refused; if this is not those nodes' metadata: flared restore")
+    elif lacking and not lines:
         lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.lost:
         lines.insert(

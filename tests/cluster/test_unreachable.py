@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
 from flared.cluster.states import NodeState
-from flared.errors import NodeUnreachable
+from flared.errors import Conflict, NodeUnreachable
 from flared.upkeep.status import advise
 from tests.support.cluster import REPAIR_AFTER, Cluster
 
@@ -73,6 +75,36 @@ async def test_a_node_that_was_never_reached_does_not_stay_online(autojump_clock
     async with cluster.running():
         await trio.sleep(15)
         assert member_of(cluster).state is NodeState.SUSPECT
+
+
+async def test_an_api_node_without_the_metadata_of_its_nodes_says_so(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(2, scheme="replica:2")
+    for member in cluster.members.values():
+        member.cluster = "another"
+    async with cluster.running():
+        await trio.sleep(10)
+        status = cluster.status()
+        assert status.health == "down"
+        assert "refused: node data1 belongs to cluster another, this is cluster c" in status.reasons[1]
+        assert "flared restore" in status.advice[0]
+        assert caplog.text.count("event=node_refused") == 2, "each is told of once"
+        for member in cluster.members.values():
+            member.cluster = None
+        await trio.sleep(10)
+        assert cluster.status().health == "ok"
+
+
+async def test_a_twin_is_told_of_once(autojump_clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster(2, scheme="replica:2")
+    async with cluster.running():
+        twin = replace(cluster.members["data1"].heartbeat(), address="twin:9000", volumes=())
+        for _ in range(5):
+            with pytest.raises(Conflict):
+                await cluster.membership.heard(twin)
+            await trio.sleep(3)
+    assert caplog.text.count("event=node_refused") == 1
 
 
 async def test_a_node_that_answers_slowly_or_refuses_is_there(autojump_clock: Clock) -> None:

@@ -46,6 +46,8 @@ class SmallNode(MemoryNode):
     instance = 1
     failed_at = 0.0
     volume_id = "first"
+    cluster: str | None = None
+    """Which it says that its volumes belong to."""
     refused = ""
     """What its last heartbeat was refused with."""
 
@@ -81,7 +83,7 @@ class SmallNode(MemoryNode):
             f"{self.name}:9000",
             "z",
             "0",
-            None,
+            self.cluster,
             str(self.instance),
             tuple(volumes),
             len(self.pieces),
