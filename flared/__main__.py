@@ -244,7 +244,7 @@ def copy_metadata(options: argparse.Namespace) -> int:
 
     from flared.backup import NotDone, back_up, restore
     from flared.config.load import load_config
-    from flared.errors import ConfigError, FlareError
+    from flared.errors import Busy, ConfigError, FlareError
 
     try:
         config = load_config(options.file)
@@ -257,6 +257,8 @@ def copy_metadata(options: argparse.Namespace) -> int:
             return _fail(f"--keep {options.keep}: at least 1", EXIT_MISTAKES)
         else:
             back_up(config, options.path, keep=options.keep, overwrite=options.overwrite, say=print)
+    except Busy as error:
+        return _fail(f"{error}: stop the node, and its socket unit, which would start it again")
     except (NotDone, FlareError) as error:
         return _fail(str(error))
     except sqlite3.Error as error:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import sqlite3
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
         raise NotDone(f"{target} is there already" + ("" if target.samefile(source) else ": --overwrite replaces it"))
     with _partial(directory / f".{stem}.part", source) as part:
         copy_database(source, part, writable=True)
-        with Copy(part) as copy:
+        with Copy(part, source) as copy:
             mark_backup(copy, int(now * 1000))
             content = _look(copy, source)
         os.replace(part, target)
@@ -96,11 +97,12 @@ def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
         _give(lock)
         now = time.time()
         with _partial(target.with_name(f".{target.name}.part"), source) as part:
-            copy_database(source, part, writable=False, pause=0)
-            with Copy(part) as copy:
-                content = _look(copy, source)
-                taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
-                mark_restored(copy, taken_ms, int(now * 1000))
+            with _readable(source):
+                copy_database(source, part, writable=False, pause=0)
+                with Copy(part, source) as copy:
+                    content = _look(copy, source)
+                    taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
+                    mark_restored(copy, taken_ms, int(now * 1000))
             _give(part)
             kept = _keep_aside(target, now)
             os.replace(part, target)
@@ -114,6 +116,17 @@ def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
         + "; objects written since are not in it, their pieces stay on the data nodes for 7 days and are deleted"
         " then, and objects deleted since are listed but cannot be read"
     )
+
+
+@contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    """Raises NotDone, naming the file, if it is no database or a broken one."""
+    try:
+        yield
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise NotDone(f"{source} is no backup, or a damaged one: {error}") from None
 
 
 def _metadata(config: Config) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import signal
@@ -114,7 +115,7 @@ def take_listeners(listen: Address) -> list[socket.socket]:
                 listener.close()
             raise ConfigError([socket_mistake(listen, theirs)])
     except OSError as error:
-        raise Busy(f"cannot listen on {listen}: {error.strerror}") from None
+        raise _taken(listen, error) from None
     return inherited
 
 
@@ -123,7 +124,12 @@ def _listen(address: Address) -> list[socket.socket]:
     try:
         return open_listeners(str(address))
     except OSError as error:
-        raise Busy(f"cannot listen on {address}: {error.strerror}") from None
+        raise _taken(address, error) from None
+
+
+def _taken(address: Address, error: OSError) -> Busy:
+    hint = ": ss -ltnp tells who has the port" if error.errno == errno.EADDRINUSE else ""
+    return Busy(f"cannot listen on {address}: {error.strerror}{hint}")
 
 
 def socket_mistake(listen: Address, theirs: list[str]) -> str:

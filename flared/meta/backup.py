@@ -61,15 +61,16 @@ class Copy:
     A context manager: the changes of a block are durable together when it ends, and none is there if it fails.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError if it is not metadata of a layout that we know, or damaged."""
-        self._path = path
+    def __init__(self, path: Path, source: Path | None = None) -> None:
+        """Raises ConfigError if it is not metadata of a layout that we know, or damaged; ``source`` is the file that it
+        was copied from, of which that is told."""
+        self._path = source or path
         self._connection = _open(path, "rw")
         try:
             self._check()
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise ConfigError([f"{path} is damaged or no SQLite file: {error}"]) from error
+            raise ConfigError([f"{self._path} is damaged or no SQLite file: {error}"]) from error
         except BaseException:
             self._connection.close()
             raise
@@ -117,7 +118,7 @@ class Copy:
             raise ConfigError([f"{self._path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
         (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
-            raise ConfigError([f"{self._path} is damaged: {answer}"])
+            raise ConfigError([f"{self._path} is damaged: {' '.join(answer.split())}"])
 
 
 def fold_log(path: Path) -> None:

@@ -223,7 +223,10 @@ async def test_a_damaged_file_is_refused(config: ApiConfig, tmp_path: Path) -> N
     content = bytearray(target.read_bytes())
     content[4096:] = bytes(len(content) - 4096)
     target.write_bytes(content)
-    with pytest.raises((ConfigError, sqlite3.DatabaseError)):
+    with pytest.raises(ConfigError, match=r"/copy\.db is damaged"):
+        restore(config, target, silent)
+    target.write_text("127.0.0.1 localhost")
+    with pytest.raises(NotDone, match=r"copy\.db is no backup, or a damaged one"):
         restore(config, target, silent)
     assert not found(tmp_path, "meta.db.before-*")
 
