@@ -34,8 +34,8 @@ def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) ->
     name, host = member.record.name, member.record.address.rpartition(":")[0]
     if member.state in (NodeState.ONLINE, NodeState.FULL):
         return (
-            f"node {name} is {member.state.value}: stop it first, on {host}: "
-            "systemctl disable --now flared@data.socket flared@data"
+            f"node {name} is {member.state.value}, heard {member.last_seen_seconds or 0:.0f} s ago: "
+            f"stop it first, on {host}: systemctl disable --now flared@data.socket flared@data"
         )
     if member.state is NodeState.SUSPECT and not forced:
         return (

@@ -208,7 +208,11 @@ def _about_chunks(heal: HealStatistics) -> list[str]:
 
 def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool, refused: bool) -> list[str]:
     """What to type next, the most urgent first."""
-    lines = [line for member in members for line in advise(member)[:1]]
+    lines = [
+        f"flarectl node show {member.record.name}; {line}" if _bad_volumes(member) else line
+        for member in members
+        for line in advise(member)[:1]
+    ]
     gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
     lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if refused:
@@ -241,17 +245,24 @@ def advise(member: Member) -> list[str]:
             ]
         lines = [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
         return [*lines, gone] if member.state is NodeState.OFFLINE else lines
-    volumes = member.heartbeat.volumes if member.heartbeat else ()
-    bad = [volume for volume in volumes if volume.state in ("failed", "readonly")]
+    bad = _bad_volumes(member)
     if bad:
+        again = "systemctl restart flared@data"
         return [
-            f"flarectl node show {member.record.name}; {host}: flared doctor",
-            f"{host}, to try the disk again, which only a start does: systemctl restart flared@data",
-            *(f"with a new disk at {volume.path}: flared prepare --new {volume.path} FILE, restart" for volume in bad),
+            f"{host}: flared doctor",
+            f"{host}, to try the disk again, which only a start does: {again}",
+            *(f"with a new disk at {path}: flared prepare --new {path} /etc/flare/data.toml; {again}" for path in bad),
         ]
     if member.state is NodeState.FULL:
         return ["more room: a disk or a host more, see docs/operations.md; or flarectl rm"]
     return []
+
+
+def _bad_volumes(member: Member) -> list[str]:
+    """The paths of its volumes that failed, while the node itself is there."""
+    if member.heartbeat is None or member.state not in (NodeState.ONLINE, NodeState.FULL):
+        return []
+    return [volume.path for volume in member.heartbeat.volumes if volume.state in ("failed", "readonly")]
 
 
 def is_only_heard(member: Member) -> bool:
