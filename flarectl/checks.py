@@ -46,11 +46,14 @@ class Cluster(NamedTuple):
 def check_nodes(cluster: Cluster) -> list[Trouble]:
     """Nodes that are away, or take nothing."""
     if not cluster.nodes:
+        refused = [reason for reason in cluster.status.reasons if reason.startswith("refused: ")]
+        if refused:
+            return [Trouble(Severity.CRITICAL, f"no data node is taken; {refused[0]}", cluster.status.advice[0])]
         command = "for each data host: flarectl node invite; there: flared init data --join TOKEN"
         return [Trouble(Severity.CRITICAL, "there is no data node: nothing can be stored", command)]
     troubles = []
     for node in cluster.nodes:
-        command = f"on {_host(node)}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"
+        command = f"on {_host(node)}: flared doctor; journalctl -u 'flared@*' -n 50"
         if node.state == "offline":
             command += f"; if it is gone for good: flarectl node rm {shlex.quote(node.name)}"
         if node.state in AWAY:

@@ -98,6 +98,8 @@ def _place(path: Path, file: Path, config: Config) -> Place:
     place = Place(path, file, is_volume=False, unmounted=find_unmounted(path))
     if isinstance(config, DataConfig):
         place = replace(place, is_volume=True, made_at_start=config.new_volumes)
+    if place.unmounted:
+        return place  # what lies below is another file system, of which nothing is to be told, or written to
     try:
         seen, space = path.stat(), os.statvfs(path)
         marked = not place.is_volume or bool(_is_volume(path))

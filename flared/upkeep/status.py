@@ -240,10 +240,10 @@ def advise(member: Member) -> list[str]:
         if is_only_heard(member):
             address = member.record.address
             return [
-                f"here: curl http://{address}/healthz; {host}: let the api node through the firewall to {address}, or "
-                "set advertise in /etc/flare/data.toml to where it is, systemctl restart flared@data"
+                f"{host}: open {address} to the api node, or correct advertise in /etc/flare/data.toml and restart",
+                f"to try whether it answers, here: curl http://{address}/healthz",
             ]
-        lines = [f"{host}: systemctl status 'flared@*'; journalctl -u 'flared@*' -n 50"]
+        lines = [f"{host}: flared doctor; journalctl -u 'flared@*' -n 50"]
         return [*lines, gone] if member.state is NodeState.OFFLINE else lines
     bad = _bad_volumes(member)
     if bad:

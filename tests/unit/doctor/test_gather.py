@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flared import prepare
 from flared.__main__ import main
 from flared.doctor.facts import Mount, Package, Unit
 from flared.doctor.gather import find_mount, gather, parse_packages, parse_unit
@@ -57,6 +58,16 @@ def test_a_host_is_looked_at_whatever_is_missing(tmp_path: Path) -> None:
     assert not first.marked
     assert not second.exists
     assert not list(here.iterdir())
+
+
+def test_what_lies_below_an_unmounted_disk_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, disk = tmp_path / "data.toml", tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "fstab").write_text(f"UUID=1 {disk} ext4 defaults,nofail 0 2\n")
+    monkeypatch.setattr(prepare, "FSTAB", tmp_path / "fstab")
+    file.write_text(f'role = "data"\nname = "data1"\nvolumes = ["{disk}"]\n')
+    (place,) = gather([file]).nodes[0].places
+    assert (place.unmounted, place.mount, place.device, place.capacity, place.sync_seconds) == (disk, None, "", 0, None)
 
 
 def test_the_exit_code_is_the_severity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,17 @@ def test_a_sound_cluster_has_every_check_well() -> None:
     ("code", "severity", "word", "cluster"),
     [
         ("F501", CRITICAL, "no data node", nodes()),
+        (
+            "F501",
+            CRITICAL,
+            "is taken; refused: node data1 belongs to another",
+            WELL._replace(
+                status=STATUS._replace(
+                    nodes=(API,), reasons=("refused: node data1 belongs to another",), advice=("flared restore",)
+                ),
+                schemes=(),
+            ),
+        ),
         ("F501", WARNING, "data1 is suspect", first(state="suspect")),
         ("F501", CRITICAL, "data1 is offline", first(state="offline")),
         ("F501", WARNING, "takes no new data", first(state="full")),
