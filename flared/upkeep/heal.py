@@ -40,7 +40,7 @@ RETRY_SECONDS = 15.0
 @dataclass(frozen=True, slots=True)
 class HealStatistics:
     backlog: int
-    """Chunks known to lack pieces, as of the last pass."""
+    """Chunks known to lack pieces: what the last pass left, and while one is under way at least what it has in hand."""
     repaired: int
     """Pieces written since the start."""
     lost: int
@@ -70,6 +70,8 @@ class Heal:
         self._cursor: ChunkId | None = None
         self._repaired = 0
         self._backlog = 0
+        self._in_hand = 0
+        """Chunks of the page that is being repaired."""
         self._pass_left = 0
         self._pass_lost = 0
         self._lost = 0
@@ -83,13 +85,13 @@ class Heal:
     async def step(self) -> bool:
         recorded = await self._record_damage()
         chunks = await list_repairs(self._store.kv, self._cursor, BATCH)
+        self._in_hand = len(chunks)
         lacking = await self._repair_all(chunks)
-        self._pass_left += lacking
-        if self._pass_left and self._backlog_since is None:
-            self._backlog_since = trio.current_time()
+        self._pass_left, self._in_hand = self._pass_left + lacking, 0
+        if self._pass_left:
+            self._note_backlog()
         if len(chunks) == BATCH:
             self._cursor = chunks[-1]
-            self._backlog = max(self._backlog, self._pass_left)
             return True
         self._backlog, self._pass_left = self._pass_left, 0
         self._lost, self._pass_lost = self._pass_lost, 0
@@ -166,6 +168,7 @@ class Heal:
             return True  # what is deleted only waits for its grace
         nodes = self._store.chunks.nodes
         in_flight = self._store.chunks.in_flight
+        self._note_backlog()
         targets = choose_targets(self._store, record)
         answering = any(nodes.is_online(record.nodes[number]) for number in record.missing)
         if not (targets or answering) or in_flight.writes(chunk):
@@ -181,6 +184,12 @@ class Heal:
             return False
         finally:
             in_flight.settle_write(chunk)
+
+    def _note_backlog(self) -> None:
+        """Chunks lack pieces: nobody may believe before the end of this pass that none does."""
+        self._backlog = max(self._backlog, self._pass_left + self._in_hand)
+        if self._backlog_since is None:
+            self._backlog_since = trio.current_time()
 
     async def _rewrite(self, record: ChunkRecord, targets: dict[int, NodeName]) -> dict[int, NodeName]:
         """Find missing pieces where they should be, or write them to their targets: (number, node) of those that are

@@ -37,7 +37,8 @@ from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import ObjectHeaders, put_object
 from flared.objects.ranges import RangeRequest
 from flared.upkeep import reconcile
-from flared.upkeep.missing import mark_missing
+from flared.upkeep.failure import obstacle_without
+from flared.upkeep.missing import mark_many_missing, mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
@@ -685,3 +686,26 @@ async def test_an_upload_whose_record_cannot_be_read_stops_no_sweep(autojump_clo
         await delete_object(cluster.store, name("a"))
         await trio.sleep(10 * GRACE)
         assert not cluster.held_pieces()
+
+
+async def test_no_other_node_may_go_down_while_repair_is_under_way(autojump_clock: Clock) -> None:
+    cluster = Cluster(3)
+    async with cluster.running():
+        for number in range(100):
+            await cluster.put(f"k{number}", random.Random(number).randbytes(4096))
+        await trio.sleep(60)
+        fresh, heal = cluster.members["data2"], cluster.upkeep.heal
+        fresh.pieces.clear()
+        fresh.delay = 0.2
+        records = await list_all_chunks(cluster.kv, None, 1000)
+        await mark_many_missing(cluster.store, [(record, record.nodes.index(fresh.name)) for record in records])
+        heal.wake()
+        for _ in range(30):
+            await trio.sleep(0.2)
+            assert cluster.status().health == "degraded"
+            assert "wait for repair" in obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert 0 < len(fresh.pieces) < 100
+        await trio.sleep(60)
+        assert len(fresh.pieces) == 100
+        assert cluster.status().health == "ok"
+        assert obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1") == ""
