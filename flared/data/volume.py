@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 _WATCH_SECONDS = 2.0
 _PROBE_EVERY = 10
 """Measurements between two probes of a disk that seems well: nobody may be using it."""
+HANG_SECONDS = 120.0
+"""A disk that answers a look with nothing for so long is as dead as one that answers with errors; the kernel tells of a
+hung task then, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,13 @@ class VolumeStatus:
 
 @dataclass(frozen=True, slots=True)
 class VolumeThreads:
-    """Writes have threads of their own, so that slow reads never delay a sync."""
+    """Writes have threads of their own, so that slow reads never delay a sync; looks at the disk, so that waiting for a
+    thread is never taken for a disk that hangs."""
 
     write: Threads
     read: Threads
     background: Threads
+    look: Threads
 
 
 class Volume:
@@ -105,8 +110,9 @@ class Volume:
         self.state = "replaying"
         self.reason = ""
         self._state_since = trio.current_time()
-        self._probe = Probe(disk, threads.background)
+        self._probe = Probe(disk, threads.look)
         self._measuring_failed = ""
+        self._looking_since: float | None = None
         self.pieces = 0
         self.free = self.capacity = self.used = self.file_system = 0
         self.segment_size = settings.segment_size
@@ -201,6 +207,7 @@ class Volume:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.shadow.run)
             nursery.start_soon(self._watch_disk)
+            nursery.start_soon(self._watch_looks)
             nursery.start_soon(self.puncher.run)
             for worker in self.workers:
                 nursery.start_soon(WorkerRun(worker).run)
@@ -427,7 +434,7 @@ class Volume:
 
     async def _measure(self) -> None:
         """Ask the disk how much room there is."""
-        space = await self.threads.background.run(self.disk.space, self.path)
+        space = await self.threads.look.run(self.disk.space, self.path)
         if self.file_system and space.file_system != self.file_system:
             raise VolumeFailed("another file system lies there: the disk is not mounted any more")
         self.capacity, self.file_system = space.capacity, space.file_system
@@ -449,7 +456,9 @@ class Volume:
         """Until cancelled; raises VolumeFailed when the disk could not be read for a while. A measurement that fails
         ends nothing, and is told of once: the room that was last seen is what puts go by."""
         for turn in count(1):
+            self._looking_since = None
             await trio.sleep(_WATCH_SECONDS)
+            self._looking_since = trio.current_time()
             trouble = ""
             try:
                 await self._measure()
@@ -461,6 +470,25 @@ class Volume:
             if trouble or self.state == "readonly" or self._probe.failures or turn % _PROBE_EVERY == 0:
                 segments = islice(self.segments.known.values(), 1)
                 await self._probe.look([identity_path(self.path), *(segment.path for segment in segments)])
+
+    async def _watch_looks(self) -> None:
+        """Until cancelled; raises VolumeFailed when the disk does not answer.
+
+        The threads that wait for it cannot be called back, so ``run`` ends only when they do; until then the volume
+        is ``failed`` all the same, and refuses whatever comes. Turns are counted, because a process that was stopped
+        for minutes has a clock that says so, but gave its disk no time.
+        """
+        asked, turns = None, 0
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            turns = turns + 1 if self._looking_since is not None and self._looking_since == asked else 0
+            asked = self._looking_since
+            if turns * _WATCH_SECONDS >= HANG_SECONDS:
+                reason = f"the disk has not answered for {HANG_SECONDS:.0f} s"
+                log.error("event=volume_hangs path=%s error=%r", self.path, reason)
+                self.stop_writes(reason)
+                self._enter("failed", reason)
+                raise VolumeFailed(reason)
 
     def _appender(self, kind: int) -> Appender:
         return Appender(self, self.segments, self.threads.write, kind)

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 _WRITE_THREADS = 4
 _READ_THREADS = 16
 _BACKGROUND_THREADS = 2
+_LOOK_THREADS = 1
 _LOCK = "lock"
 
 
@@ -375,7 +376,10 @@ def _volume_settings(settings: DataSettings) -> VolumeSettings:
 
 def _threads(shared: Threads | None) -> VolumeThreads:
     if shared:
-        return VolumeThreads(shared, shared, shared)
+        return VolumeThreads(shared, shared, shared, shared)
     return VolumeThreads(
-        WorkerThreads(_WRITE_THREADS), WorkerThreads(_READ_THREADS), WorkerThreads(_BACKGROUND_THREADS)
+        WorkerThreads(_WRITE_THREADS),
+        WorkerThreads(_READ_THREADS),
+        WorkerThreads(_BACKGROUND_THREADS),
+        WorkerThreads(_LOOK_THREADS),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import pytest
 import trio
@@ -15,7 +15,12 @@ from tests.support.memory_disk import MemoryDisk
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flared.data.disk import Space
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SETTINGS = settings_for("/srv/v1", "/srv/v2", segment_size=MIB)
 NAMES = [f"{number:03}" for number in range(40)]
@@ -71,6 +76,41 @@ async def test_a_disk_that_answers_nothing_fails_its_volume(
         assert 0 < first.state_seconds < 40
         assert await put(store, "later", b"on the other one")
         assert await get(store, "later") == b"on the other one"
+
+
+class HangingThreads(InlineThreads):
+    """Like threads in the kernel: who waits for a disk that hangs cannot be called back."""
+
+    def __init__(self) -> None:
+        self.hanging = ""
+        self.answer = trio.Event()
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        disk_and_path = [str(argument) for argument in arguments]
+        if self.hanging and any(text.startswith(self.hanging) for text in disk_and_path):
+            with trio.CancelScope(shield=True):
+                await self.answer.wait()
+        return await super().run(function, *arguments)
+
+
+async def test_a_disk_that_hangs_fails_its_volume(autojump_clock: object) -> None:
+    disk, threads = MemoryDisk(1), HangingThreads()
+    async with running(disk, SETTINGS, threads=threads) as store:
+        await fill(store)
+        threads.hanging = "/srv/v1"
+        await trio.sleep(100)
+        assert store._volumes[0].state == "ok", "it may only be slow"
+        await trio.sleep(30)
+        first, second = store.status().volumes
+        assert (first.state, second.state) == ("failed", "ok")
+        assert first.reason == "the disk has not answered for 120 s"
+        assert await put(store, "later", b"on the other one")
+        assert await get(store, "later") == b"on the other one"
+        threads.answer.set()
+        await trio.sleep(60)
+        assert store._volumes[0].state == "failed", "until the node is started again"
+    async with running(disk, SETTINGS) as store:
+        assert await names_of(store) == sorted([*NAMES, "later"])
 
 
 async def test_a_disk_that_nobody_uses_is_looked_after(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
