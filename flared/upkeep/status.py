@@ -254,7 +254,7 @@ def advise(member: Member) -> list[str]:
             *(f"with a new disk at {path}: flared prepare --new {path} /etc/flare/data.toml; {again}" for path in bad),
         ]
     if member.state is NodeState.FULL:
-        return ["more room: a disk or a host more, see docs/operations.md; or flarectl rm"]
+        return [f"{host}: flared doctor; for more room a disk or a host more (docs/operations.md), or flarectl rm"]
     return []
 
 
