@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 _WATCH_SECONDS = 2.0
 _PROBE_EVERY = 10
 """Measurements between two probes of a disk that seems well: nobody may be using it."""
+DAMAGED_MAX = 100_000
+"""Damaged pieces remembered, some hundred bytes each. A dying disk may have more: they are reported when they are met
+again, after heal has dealt with these."""
 HANG_SECONDS = 120.0
 """A disk that answers a look with nothing for so long is as dead as one that answers with errors; the kernel tells of a
 hung task then, too."""
@@ -429,8 +432,9 @@ class Volume:
                 "event=damage path=%s piece=%s segment=%016x offset=%d reason=%r",
                 self.path, name, place.segment, place.offset, reason,
             )  # fmt: skip
-            self.damaged[name] = place
-            self.new_damage.append(name)
+            if len(self.damaged) < DAMAGED_MAX:
+                self.damaged[name] = place
+                self.new_damage.append(name)
 
     async def _measure(self) -> None:
         """Ask the disk how much room there is."""

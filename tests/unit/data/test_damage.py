@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import trio
 
+from flared.data import volume as volumes_file
 from flared.data.index import IndexCorrupt
 from flared.data.scrub import Scrubber
 from flared.data.volumes import DataSettings, Volumes, open_volumes
@@ -56,6 +57,33 @@ async def test_rot_is_found_reported_once_and_healed(size: int, header: bool, au
     disk.lose("/srv/v1/index.db")
     async with running(disk, SETTINGS) as store:
         assert await names_of(store) == ["a", "c"]
+
+
+async def test_more_damage_than_is_remembered_is_reported_in_turns(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes_file, "DAMAGED_MAX", 2)
+    disk = MemoryDisk(6)
+    names = ["a", "b", "c", "d", "e"]
+    async with running(disk, SETTINGS) as store:
+        for name in names:
+            await put(store, name, payload_of(name, 4096))
+        for name in names:
+            rot(disk, store, name)
+        healed: list[str] = []
+        while len(healed) < len(names):
+            for name in names:
+                if name not in healed:
+                    with pytest.raises(PieceCorrupt):
+                        await get(store, name)
+            reported = store.take_damage()
+            assert 0 < len(reported) <= 2
+            for name in reported:  # as heal does
+                await delete(store, [name])
+                assert await put(store, name, payload_of(name, 4096))
+            healed += reported
+        for name in names:
+            assert await get(store, name) == payload_of(name, 4096)
 
 
 async def test_scrub_finds_rot_that_nobody_reads(autojump_clock: object) -> None:
