@@ -234,7 +234,7 @@ def _node_lines(nodes: Sequence[Node], columns: int) -> list[Text]:
 
     table = [_cells(node) for node in nodes]
     for layout in _LAYOUTS:
-        widths = [max(len(title), *(len(cells[title]) for cells in table)) for title in layout]
+        widths = [max([len(title), *(len(cells[title]) for cells in table)]) for title in layout]
         if sum(widths) + 2 * len(widths) - 2 <= columns:
             break
     lines = [Text("  ".join(f"{title:<{width}}" for title, width in zip(layout, widths, strict=True)).rstrip(), "bold")]

@@ -409,6 +409,8 @@ def test_nodes_are_listed(api: FakeApi, run: Run) -> None:
     for part in ("node", "suspect", "5 min", "2 h", "z1", "1 of 2 ok"):
         assert part in listed
     assert lines(run("node", "ls", "--json").out) == NODES
+    api.status = {"health": "ok", "nodes": []}
+    assert run("node", "ls").out.startswith("node")
 
 
 def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
