@@ -1,6 +1,7 @@
-"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY]
+"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY] [--against VENV [--pairs N]]
 
-Prints each figure as it comes, with its ratio to nginx and its goal, and writes all of them as JSON.
+Prints each figure as it comes, with its ratio to nginx and its goal, and writes all of them as JSON; with --against,
+with its ratio to another installed version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import large, machine, small
+from bench import against, large, machine, small
 from bench.report import DURABILITY, HEADING, Figure, text, write_json
 from bench.yardstick import Yardstick
 from flared.data.pieces import CODEC_PLAIN, describe_piece
@@ -235,10 +236,32 @@ def run_seconds(command: list[str], repeat: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Flare beside nginx and the raw disk.")
     parser.add_argument("--quick", action="store_true", help="shorter and smaller; noisier")
-    parser.add_argument("--only", action="append", choices=MEASURES, help="this measurement only; may be repeated")
-    parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures go")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this measurement only; may be repeated")
+    parser.add_argument("--json", type=Path, help="where the figures go; below build/ if not said")
     parser.add_argument("--dir", type=Path, default=REAL_DISK, help="work below this directory of a real disk")
+    parser.add_argument(
+        "--against", type=Path, metavar="VENV", help="measure against the version whose bin/flared is here"
+    )
+    parser.add_argument("--pairs", type=int, help="with --against: so many runs of either version in each row")
     options = parser.parse_args()
+    known = against.NAMES if options.against else list(MEASURES)
+    if unknown := set(options.only or ()) - set(known):
+        parser.error(f"--only knows {', '.join(known)}; not {', '.join(sorted(unknown))}")
+    if options.against:
+        with scratch_directory(below=options.dir) as directory:
+            against.run_against(
+                options.against,
+                directory,
+                only=options.only,
+                pairs=options.pairs,
+                quick=options.quick,
+                json_path=options.json or Path("build/bench-against.json"),
+            )
+    else:
+        run_beside_nginx(options)
+
+
+def run_beside_nginx(options: argparse.Namespace) -> None:
     with (
         scratch_directory(below=options.dir) as directory,
         Yardstick(directory / "nginx") as yardstick,
@@ -251,8 +274,9 @@ def main() -> None:
         for name in options.only or MEASURES:
             MEASURES[name](bench)
         cluster.check_alive()
-    write_json(options.json, bench.figures)
-    print(f"written to {options.json}")
+    path = options.json or Path("build/bench.json")
+    write_json(path, bench.figures)
+    print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class LargeLoad:
     client_cpu: float
 
 
-def put(port: int, path: str, size: int) -> LargeLoad:
+def put(port: int, path: str, size: int, *, policy: int = os.SCHED_OTHER) -> LargeLoad:
     """One client; the body is noise with a number in each 64 KiB, so that no chunk of it was ever seen before."""
 
     def send() -> None:
@@ -35,10 +35,10 @@ def put(port: int, path: str, size: int) -> LargeLoad:
             answer = connection.recv(65536)
         assert answer.startswith((b"HTTP/1.1 201", b"HTTP/1.1 200")), answer[:300]
 
-    return _measure([send], size)
+    return _measure([send], size, policy)
 
 
-def get(port: int, path: str, size: int, *, clients: int = 1) -> LargeLoad:
+def get(port: int, path: str, size: int, *, clients: int = 1, policy: int = os.SCHED_OTHER) -> LargeLoad:
     """Each client fetches the whole of it once."""
 
     def receive() -> None:
@@ -51,13 +51,14 @@ def get(port: int, path: str, size: int, *, clients: int = 1) -> LargeLoad:
                 assert got, f"{left} bytes are missing"
                 left -= got
 
-    return _measure([receive] * clients, size * clients)
+    return _measure([receive] * clients, size * clients, policy)
 
 
-def _measure(clients: list[Callable[[], None]], size: int) -> LargeLoad:
+def _measure(clients: list[Callable[[], None]], size: int, policy: int) -> LargeLoad:
     spent: list[float] = []
 
     def run(client: Callable[[], None]) -> None:
+        os.sched_setscheduler(0, policy, os.sched_param(0))  # of this thread alone
         before = time.thread_time()
         client()
         spent.append(time.thread_time() - before)

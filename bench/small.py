@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.daemons import cpu_seconds
+from bench.processes import cpu_seconds_between, thread_times
 
 LUA = Path(__file__).parent / "lua"
 CONNECTIONS = 64
@@ -27,6 +27,9 @@ class SmallLoad:
     p90: float
     p99: float
     failed: int
+    """Requests without a good answer."""
+    refused: int
+    """Of these, requests that were answered with a 4xx or 5xx."""
     server_cpu: tuple[float, ...]
     """Of each process watched."""
     client_cpu: float
@@ -40,18 +43,35 @@ def find_wrk() -> str:
 
 
 def measure(
-    port: int, script: str, arguments: Sequence[object], *, seconds: float, pids: Sequence[int] = ()
+    port: int,
+    script: str,
+    arguments: Sequence[object],
+    *,
+    seconds: float,
+    pids: Sequence[int] = (),
+    connections: int = CONNECTIONS,
+    threads: int = 1,
+    policy: int = os.SCHED_OTHER,
 ) -> SmallLoad:
-    """Load the server with 64 connections for a while; ``pids`` are the processes whose CPU is counted."""
+    """Load the server for a while, from this many connections; ``pids`` are the processes whose CPU is counted.
+
+    Under the ``policy`` SCHED_BATCH the client does not take the CPU from the server whenever an answer arrives.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as whole:
         whole.write((LUA / script).read_text() + (LUA / "done.lua").read_text())
         whole.flush()
-        command = [find_wrk(), "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
+        command = [find_wrk(), f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
         command += ["-s", whole.name, f"http://127.0.0.1:{port}/", "--", *map(str, arguments)]
         ours = _children_cpu()
-        before = [cpu_seconds([pid]) for pid in pids]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        spent = [cpu_seconds([pid]) - start for pid, start in zip(pids, before, strict=True)]
+        before = [thread_times(pid) for pid in pids]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            preexec_fn=lambda: os.sched_setscheduler(0, policy, os.sched_param(0)),
+        )
+        spent = [cpu_seconds_between(start, thread_times(pid)) for pid, start in zip(pids, before, strict=True)]
         client = _children_cpu() - ours
     result = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     assert result is not None, done.stdout + done.stderr
@@ -62,7 +82,8 @@ def measure(
         p50=counted["p50"] / 1e3,
         p90=counted["p90"] / 1e3,
         p99=counted["p99"] / 1e3,
-        failed=counted["failed"],
+        failed=counted["failed"] + counted["refused"],
+        refused=counted["refused"],
         server_cpu=tuple(seconds / requests * 1e6 for seconds in spent),
         client_cpu=client / requests * 1e6,
     )

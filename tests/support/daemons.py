@@ -65,6 +65,10 @@ class Cluster:
     volumes: dict[str, list[Path]] = field(default_factory=dict)
     metadata: Path | None = None
     daemons: dict[str, Daemon] = field(default_factory=dict)
+    command: tuple[str, ...] = (sys.executable, "-m", "flared")
+    """What is run as ``flared``: this tree, if it is not another version."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of every node, beside what this process has."""
 
     secret = "only-for-tests-0123456789abcdef-0123456789abcdef"
 
@@ -94,7 +98,8 @@ class Cluster:
         assert daemon.process is None, f"{name} is running"
         with open(daemon.log, "ab") as log:
             daemon.process = subprocess.Popen(
-                [sys.executable, "-m", "flared", "--config", str(daemon.config)],
+                [*self.command, "--config", str(daemon.config)],
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
