@@ -38,6 +38,7 @@ from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreac
 from flarectl.profile import proof, proof_of
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.target import Target, object_path
+from flared.http.json_body import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +67,7 @@ class Reply:
     def decode(self) -> object:
         """The JSON of the body; None if it is none."""
         try:
-            answer: object = json.loads(self.content)
+            answer: object = parse_json(self.content)
         except ValueError:
             return None
         return answer

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flared.access.invites import NONCE_BYTES, SEALED_BYTES_MAX, prove, unseal
 from flared.http.error_body import parse_error
+from flared.http.json_body import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _post(api: Address, body: bytes) -> tuple[int, bytes]:
 
 def _open(token: JoinToken, node: str, nonce: bytes, api: Address, status: int, answer: bytes) -> tuple[bytes, ...]:
     try:
-        fields: object = json.loads(answer)
+        fields: object = parse_json(answer)
     except ValueError:
         fields = None
     fields = fields if isinstance(fields, dict) else {}

@@ -17,6 +17,7 @@ from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
 from flared.http.error_body import JSON
+from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request
 from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
@@ -76,17 +77,17 @@ class Admin:
         }
 
     async def status(self, request: Request, reply: Reply) -> None:
+        parse_query(request.query)
         await reply.send(200, JSON, json.dumps(self._status(), ensure_ascii=False).encode() + b"\n")
 
     async def health(self, request: Request, reply: Reply) -> None:
         """Alive: the event loop turns."""
+        parse_query(request.query)
         await reply.send(200, b"content-type: text/plain\r\n", b"ok\n")
 
     async def ready(self, request: Request, reply: Reply) -> None:
         """Whether puts are taken; with ``?without=NODE``, whether that data node may go down now."""
-        query = parse_query(request.query)
-        if set(query) - {"without"}:
-            raise BadRequest("/readyz knows one parameter: without=NODE")
+        query = parse_query(request.query, "without")
         obstacle = self._without(query["without"]) if "without" in query else self._obstacle()
         if not obstacle:
             return await reply.send(200, b"content-type: text/plain\r\n", b"ready\n")
@@ -95,14 +96,14 @@ class Admin:
 
     async def failure(self, request: Request, reply: Reply) -> None:
         """What a failure of ``?node=NODE`` would cost: a scan of all chunk records, one at a time."""
-        node = self._member(request).record.name
+        node = self._member(_node(request)).record.name
         async with self._turn():
             cost = await self._failure(node)
         await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
 
     async def removal_cost(self, request: Request, reply: Reply) -> None:
         """What still counts on ``?node=NODE``, which is away: a scan like that of ``failure``."""
-        member = self._member(request)
+        member = self._member(_node(request))
         async with self._turn():
             cost = await self._removal.cost(member.record.name)
         await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
@@ -110,13 +111,15 @@ class Admin:
     async def remove_node(self, request: Request, reply: Reply) -> None:
         """Take ``?node=NODE`` away for good. Refused while it lives; unless ``force=1`` also while anything counts on
         it."""
-        query = parse_query(request.query)
+        query = parse_query(request.query, "node", "force")
         name = parse_node(query.get("node", ""))
-        forced = query.get("force", "") == "1"
+        forced = "force" in query
+        if query.get("force", "1") != "1":
+            raise BadRequest("force is 1, or is left out")
         known = name in {member.record.name for member in self._membership.members()}
         if not known and await self._membership.was_removed(name):
             return await _send_removal(reply, 200, name, "removed")
-        member = self._member(request)
+        member = self._member(name)
         if not forced and member.record.wish == "remove":
             return await _send_removal(reply, 202, name, "removing")
         obstacle = obstacle_to_removal(member, self._membership.repair_after_seconds, forced=forced)
@@ -124,7 +127,7 @@ class Admin:
             async with self._turn():
                 obstacle = about_cost(await self._removal.cost(name))
             # That took its time, in which the node may have come back.
-            member, repair_after = self._member(request), self._membership.repair_after_seconds
+            member, repair_after = self._member(name), self._membership.repair_after_seconds
             obstacle = obstacle or obstacle_to_removal(member, repair_after, forced=forced)
         if obstacle:
             raise Conflict(obstacle)
@@ -134,7 +137,7 @@ class Admin:
 
     async def readmit_node(self, request: Request, reply: Reply) -> None:
         """Let ``?node=NODE`` return, which was removed or is being removed."""
-        name = parse_node(parse_query(request.query).get("node", ""))
+        name = _node(request)
         known = name in {member.record.name for member in self._membership.members()}
         if not await self._membership.readmit(name) and not known:
             raise BadRequest(
@@ -142,8 +145,7 @@ class Admin:
             )
         await _send_removal(reply, 200, name, "welcome")
 
-    def _member(self, request: Request) -> Member:
-        name = parse_node(parse_query(request.query).get("node", ""))
+    def _member(self, name: NodeName) -> Member:
         for member in self._membership.members():
             if member.record.name == name:
                 return member
@@ -164,17 +166,21 @@ class Admin:
     async def metrics(self, request: Request, reply: Reply) -> None:
         if not request.peer.startswith(LOOPBACK):
             raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen (flared.toml(5))")
+        parse_query(request.query)
         await send_metrics(reply, self._metrics())
 
     async def heartbeat(self, request: Request, reply: Reply) -> None:
         if not self._keyring.admits(request.fields.get("authorization"), API_AUDIENCE):
             raise Unauthenticated("the heartbeat does not carry the secret of this cluster, as it is on the api host")
-        try:
-            data: object = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
-        except ValueError:
-            raise BadRequest("a heartbeat is a JSON object") from None
+        parse_query(request.query)
+        data = parse_json_object(await request.body.read_all(HEARTBEAT_BYTES_MAX), "the heartbeat")
         await self._membership.heard(parse_heartbeat(data, time.time()))
         await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")
+
+
+def _node(request: Request) -> NodeName:
+    """The node of a call that takes ``?node=NODE`` and nothing else."""
+    return parse_node(parse_query(request.query, "node").get("node", ""))
 
 
 async def _send_removal(reply: Reply, status: int, name: NodeName, state: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flared.api.errors import answer_error, send_error
 from flared.errors import FlareError, Unauthenticated
 from flared.http.messages import Reply, Request
+from flared.http.parsing import METHODS
 from flared.http.percent import decode
 from flared.log import current_request, next_request
 from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
@@ -43,6 +44,9 @@ WRONG_SECRET = "the secret that came with this call is not this cluster's (flare
 OBJECT = "/object/"
 BUCKET = "/bucket/"
 BUCKET_SERIES_MAX = 400
+METHOD_NAMES = frozenset(METHODS.values())
+OTHER_METHODS = "_other"
+"""The label of every method that HTTP does not define: a stranger can think of any number of them."""
 
 
 class Face:
@@ -145,6 +149,8 @@ class Face:
             self._count_in_bucket(bucket, request.method)
 
     def _count(self, method: str, status: int, seconds: float) -> None:
+        if method not in METHOD_NAMES:
+            method = OTHER_METHODS
         key = (method, status)
         self._counts[key] = self._counts.get(key, 0) + 1
         durations = self._durations.get(method)

@@ -26,6 +26,8 @@ from flared.access.keys import API_AUDIENCE
 from flared.catalog.invites import AGAIN, Invite, record_invite, use_invite
 from flared.errors import BadName, BadRequest, Conflict, Unauthenticated
 from flared.http.error_body import JSON
+from flared.http.json_body import parse_json_object
+from flared.http.percent import parse_query
 from flared.names import parse_node
 from flared.objects.store import now_ms
 
@@ -110,11 +112,9 @@ class Joining:
 
 async def _read(request: Request, known: set[str]) -> dict[str, object]:
     """The fields of the request's JSON object."""
-    try:
-        fields: object = json.loads(await request.body.read_all(BODY_BYTES_MAX))
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or set(fields) - known:
+    parse_query(request.query)
+    fields = parse_json_object(await request.body.read_all(BODY_BYTES_MAX), "the body")
+    if set(fields) - known:
         raise BadRequest(f"the body is a JSON object with {', '.join(sorted(known))}")
     return fields
 

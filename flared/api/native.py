@@ -20,6 +20,7 @@ from flared.catalog.manifest import Manifest
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
 from flared.http.error_body import JSON
+from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request
 from flared.http.percent import decode, parse_query
 from flared.log import format_time
@@ -65,7 +66,7 @@ class Native:
         return None
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        _no_query(request)
+        parse_query(request.query)
         when = read_conditions(request.fields)
         manifest = await find_object(self._store, name)
         try:
@@ -75,7 +76,7 @@ class Native:
         return await reply.start(200, manifest_head(manifest), manifest.size)
 
     async def put(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        _no_query(request)
+        parse_query(request.query)
         fields = request.fields
         if COPY_SOURCE in fields:
             return await self._copy(request, reply, name)
@@ -100,12 +101,12 @@ class Native:
         await self._put_form(request, reply, bucket, None)
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        _no_query(request)
+        parse_query(request.query)
         await delete_object(self._store, name, write_conditions(request.fields))
         await reply.send(204, b"")
 
     async def list_objects(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        query = _query(request, "prefix", "delimiter", "after", "limit")
+        query = parse_query(request.query, "prefix", "delimiter", "after", "limit")
         page = await list_objects(
             self._store,
             bucket,
@@ -121,7 +122,7 @@ class Native:
         await _send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
 
     async def list_buckets(self, request: Request, reply: Reply) -> None:
-        query = _query(request, "after", "limit")
+        query = parse_query(request.query, "after", "limit")
         limit = _number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
         found = await list_buckets(self._store, query.get("after", ""), limit)
         buckets = [
@@ -137,7 +138,7 @@ class Native:
         await _send_json(reply, 200, {"buckets": buckets, "next": found[-1].name if len(found) == limit else None})
 
     async def create_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        _no_query(request)
+        parse_query(request.query)
         asked = parse_settings(await request.body.read_all(SETTINGS_BYTES_MAX))
         created = await create_bucket(
             self._store, bucket, scheme=asked.scheme, chunk_size=asked.chunk_size, compress=asked.compress
@@ -145,12 +146,12 @@ class Native:
         await _send_json(reply, 201 if created else 200, {"name": bucket})
 
     async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        _no_query(request)
+        parse_query(request.query)
         await remove_bucket(self._store, bucket)
         await reply.send(204, b"")
 
     async def _put_form(self, request: Request, reply: Reply, bucket: BucketName, name: ObjectName | None) -> None:
-        _no_query(request)
+        parse_query(request.query)
         fields = request.fields
         form = FormFile(request.body, parse_boundary(fields.get("content-type", "")))
         when, digests, user = write_conditions(fields), promised_digests(fields), object_headers(fields).user
@@ -177,7 +178,7 @@ class Native:
         await _answer_put(reply, result)
 
     async def _get_chunks(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        query = _query(request, "chunks", "after", "limit")
+        query = parse_query(request.query, "chunks", "after", "limit")
         if query.get("chunks") != "":
             raise BadRequest("an object can be asked for its ?chunks, with &after= and &limit=")
         after = _number(query, "after", 0, 0, 1 << 62)
@@ -249,21 +250,6 @@ async def _send_json(reply: Reply, status: int, answer: Mapping[str, object]) ->
     await reply.send(status, JSON, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
 
-def _no_query(request: Request) -> None:
-    if request.query:
-        _query(request)
-
-
-def _query(request: Request, *allowed: str) -> dict[str, str]:
-    """The query; raises BadRequest for a name that means nothing here: it would not be heeded."""
-    values = parse_query(request.query)
-    for name in values:
-        if name not in allowed:
-            known = ", ".join(allowed) or "none"
-            raise BadRequest(f"{request.method} knows no query parameter {name[:80]!r} here; it knows {known}")
-    return values
-
-
 def _number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = query.get(name)
     if text is None:
@@ -286,12 +272,7 @@ def parse_settings(body: bytes) -> Settings:
     """The settings in the body of PUT /bucket/{bucket}, all optional; raises BadRequest."""
     if not body.strip():
         return Settings()
-    try:
-        asked: object = json.loads(body)
-    except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
-        raise BadRequest('the settings of a bucket are a JSON object, such as {"scheme": "replica:2"}')
+    asked = parse_json_object(body, 'the body with the settings of a bucket, such as {"scheme": "replica:2"},')
     for name in asked:
         if name not in ("scheme", "chunk_size", "compression"):
             raise BadRequest(f"a bucket has no setting {name[:80]!r}; it has scheme, chunk_size and compression")

@@ -18,6 +18,7 @@ from flared import __version__
 from flared.access.keys import API_AUDIENCE, Keyring, authorization
 from flared.errors import FlareError, NodeUnreachable
 from flared.http.error_body import parse_error
+from flared.http.json_body import parse_json
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.stream import Stream, connect_tcp
@@ -190,7 +191,7 @@ _PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2
 
 def _parse_cluster(raw: bytes) -> str | None:
     try:
-        answer: object = json.loads(raw)
+        answer: object = parse_json(raw)
     except ValueError:
         return None
     cluster = answer.get("cluster") if isinstance(answer, dict) else None

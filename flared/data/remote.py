@@ -6,7 +6,6 @@ Whatever goes wrong on the way is NodeUnreachable here: above, nobody knows of H
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from flared.data import wire
 from flared.data.links import LINKS, Done, GetLinks, LinkStatistics, PutLinks
 from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
 from flared.http.error_body import parse_error
+from flared.http.json_body import parse_json
 from flared.http.messages import Body, encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
@@ -308,7 +308,7 @@ def _path(name: str) -> str:
 def _parse_json(raw: bytes) -> object:
     """The value; None for null and for what is no JSON."""
     try:
-        value: object = json.loads(raw)
+        value: object = parse_json(raw)
     except ValueError:
         return None
     return value

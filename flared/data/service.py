@@ -114,6 +114,8 @@ class DataService:
             if call is None:
                 await _send_unknown(reply, calls)
             else:
+                if request.query and path != wire.PATH_LIST:
+                    parse_query(request.query)  # which knows none
                 await call(request, reply)
         except FlareError as error:
             # Broken HTTP is the connection's affair; and once the head is out, cutting it is the only honest answer.
@@ -262,7 +264,7 @@ class DataService:
         await reply.send(200, _BINARY, wire.pack_statuses(statuses))
 
     async def _list(self, request: Request, reply: Reply) -> None:
-        query = parse_query(request.query)
+        query = parse_query(request.query, "after", "limit", wire.WORKING_QUERY)
         try:
             limit = min(int(query.get("limit", LIST_DEFAULT)), wire.LIST_MAX)
         except ValueError:

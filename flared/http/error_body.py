@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from flared.http.json_body import parse_json
+
 JSON = b"content-type: application/json\r\n"
 """The line of the head that goes with it, and with every other JSON."""
 
@@ -29,7 +31,7 @@ def pack_error(code: str, message: str, request_id: str | None = None) -> bytes:
 
 def parse_error(body: bytes) -> ErrorBody:
     try:
-        answer: object = json.loads(body)
+        answer: object = parse_json(body)
     except ValueError:
         answer = None
     error = answer.get("error") if isinstance(answer, dict) else None

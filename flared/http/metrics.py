@@ -27,6 +27,8 @@ def metrics_handler(families: Callable[[], Iterable[Metric | Durations]]) -> Han
     async def answer(request: Request, reply: Reply) -> None:
         if request.path != "/metrics":
             await reply.send(404, _TEXT, b"there is only /metrics here\n")
+        elif request.query:
+            await reply.send(400, _TEXT, b"/metrics knows no query parameters\n")
         elif request.method not in ("GET", "HEAD"):
             await reply.send(405, _TEXT + b"allow: GET, HEAD\r\n", b"GET /metrics\n")
         else:

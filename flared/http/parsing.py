@@ -19,6 +19,7 @@ from flared.errors import RemoteProtocolError
 
 HEAD_END = b"\r\n\r\n"
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")}
+"""The usual ones. Any other word of capital letters reaches the handler too, which knows what its paths allow."""
 CHUNK_EXTENSION_BYTES_MAX = 256
 UNTIL_CLOSE = -1
 """The length of a reply that ends where the connection ends."""
@@ -104,13 +105,11 @@ class HeadReader:
 
     def _accept(self, match: re.Match[bytes], at: int, fields: Fields, end: int) -> RequestHead:
         word, path, query, minor = match.groups()
-        method = METHODS.get(word)
+        method = METHODS.get(word) or word.decode()
         if match.end() - at > self._limits.line_bytes_max:
             raise HeadRefused(f"the request line is longer than {self._limits.line_bytes_max} bytes", 414)
-        if method is None:
-            raise HeadRefused(f"the method {word.decode()} is not known here", 501)
         if path == b"*" and method != "OPTIONS":
-            raise HeadRefused("only OPTIONS may ask for *")
+            raise HeadRefused("only OPTIONS can be asked for *")
         if minor == b"1":
             if "host" not in fields.values:
                 raise HeadRefused("HTTP/1.1 needs a Host field")

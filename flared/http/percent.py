@@ -22,11 +22,20 @@ def decode(raw: str) -> str:
         raise BadRequest("the path or query is not UTF-8") from None
 
 
-def parse_query(query: str) -> dict[str, str]:
-    """Names and values of a query; as every HTML form writes it, ``+`` is a space. The last of equal names counts."""
+def parse_query(query: str, *known: str) -> dict[str, str]:
+    """Names and values of a query; as every HTML form writes it, ``+`` is a space.
+
+    BadRequest for a name that is not among ``known``, or comes twice: half of what was asked would be ignored.
+    """
     values: dict[str, str] = {}
-    for part in query.split("&"):
-        if part:
-            name, _, value = part.replace("+", "%20").partition("=")
-            values[decode(name)] = decode(value)
+    for part in query.split("&") if query else ():
+        if not part:
+            continue
+        raw_name, _, value = part.replace("+", "%20").partition("=")
+        name = decode(raw_name)
+        if name not in known:
+            raise BadRequest(f"unknown query parameter {name[:80]!r}; known here: {', '.join(known) or 'none'}")
+        if name in values:
+            raise BadRequest(f"the query parameter {name!r} is given twice")
+        values[name] = decode(value)
     return values

@@ -293,6 +293,64 @@ async def test_buckets(autojump_clock: Clock) -> None:
         assert (await call("GET", "/bucket/two")).status == 404
 
 
+BAD_JSON = (b"[" * 4096, b"[" * 2000 + b"]" * 2000, b'{"a": NaN}', rb'{"a": "\ud800"}', b'{"a": 1, "a": 1}', b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("PUT", "/bucket/made"), ("POST", "/cluster/join"), ("POST", "/cluster/heartbeat")]
+)
+async def test_json_that_is_not_safe_to_read_is_a_bad_request(
+    method: str, target: str, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as call:
+        for body in BAD_JSON:
+            answer = await call(method, target, body, {"authorization": authorization(TOKEN)})
+            assert (answer.status, answer.code) == (400, "BadRequest"), body[:20]
+        assert (await call("GET", "/bucket/made")).status == 404
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/status?verbose=1"),
+        ("GET", "/metrics?name=a"),
+        ("GET", "/healthz?a"),
+        ("GET", "/readyz?with=data0"),
+        ("GET", "/readyz?without=data0&without=data1"),
+        ("GET", "/cluster/failure?node=data0&force=1"),
+        ("GET", "/cluster/node?node=data0&a=b"),
+        ("DELETE", "/cluster/node?node=data0&forced=1"),
+        ("DELETE", "/cluster/node?node=data0&force=yes"),
+        ("PUT", "/cluster/node?node=data0&force=1"),
+        ("POST", "/cluster/heartbeat?a"),
+        ("POST", "/cluster/join?a"),
+        ("POST", "/cluster/invite?a"),
+        ("GET", "/bucket?prefix=a"),
+        ("PUT", "/bucket/made?scheme=replica:1"),
+        ("PUT", "/object/a?append"),
+        ("DELETE", "/object/a?version=1"),
+        ("GET", "/bucket/default?after=a&after=b"),
+    ],
+)
+async def test_a_query_that_would_be_ignored_is_refused(method: str, target: str, autojump_clock: Clock) -> None:
+    async with serving(host="127.0.0.1") as call:
+        answer = await call(method, target, b"", {"authorization": authorization(TOKEN)})
+        assert (answer.status, answer.code) == (400, "BadRequest")
+
+
+async def test_a_method_that_is_not_for_this_path_is_told_which_are(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        for method in ("BREW", "TRACE", "PATCH", "OPTIONS"):
+            for target, allowed in (("/object/a", "GET, HEAD, PUT, POST, DELETE"), ("/status", "GET, HEAD")):
+                answer = await call(method, target)
+                assert (answer.status, answer.code, answer.fields["allow"]) == (405, "BadMethod", allowed)
+            assert (await call(method, "/nowhere")).code == "NoSuchPath"
+        counted = (await call("GET", "/metrics")).body
+        assert b'flare_requests_total{method="_other",status="405"} 4.0' in counted
+        assert b"BREW" not in counted  # else a stranger makes a series of each word
+
+
 async def test_the_chunks_of_an_object_are_paged(autojump_clock: Clock) -> None:
     async with serving() as call:
         data = noise(3 * CHUNK)

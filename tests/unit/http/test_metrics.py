@@ -25,5 +25,6 @@ async def test_the_listener_for_metrics_tells_nothing_else(autojump_clock: trio.
         assert status == 200
         assert b"flare_things 7.0" in text
         assert (await call("POST", "/metrics"))[0] == 405
+        assert (await call("GET", "/metrics?name=a"))[0] == 400
         assert (await call("GET", "/status"))[0] == 404
         nursery.cancel_scope.cancel()

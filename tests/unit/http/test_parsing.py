@@ -39,6 +39,7 @@ def read(data: bytes, limits: HeadLimits = LIMITS) -> tuple[str, str, str, int]:
         (b"GET http://[::1]/a HTTP/1.1", "GET", "/a", ""),
         (b"GET /\xc3\xa4 HTTP/1.1", "GET", "/\xc3\xa4", ""),
         (b"OPTIONS * HTTP/1.1", "OPTIONS", "*", ""),
+        (b"BREW /pot HTTP/1.1", "BREW", "/pot", ""),
     ],
 )
 def test_request_lines(line: bytes, method: str, path: str, query: str) -> None:
@@ -112,7 +113,7 @@ BAD_LINES = [
     b"\r\nGET / HTTP/1.1\r\n",
     b"get / HTTP/1.1\r\n",
     b"G@T / HTTP/1.1\r\n",
-    b"BREW / HTTP/1.1\r\n",
+    b"A1 / HTTP/1.1\r\n",
     b"CONNECT h:80 HTTP/1.1\r\n",
     b"GET a HTTP/1.1\r\n",
     b"GET * HTTP/1.1\r\n",
@@ -145,7 +146,7 @@ def test_refused_also_when_the_fields_before_were_the_same() -> None:
     with pytest.raises(HeadRefused):
         reader.read(b"GET / HTTP/1.3\r\nHost: h\r\n\r\n", 0)
     with pytest.raises(HeadRefused):
-        reader.read(b"CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n", 0)
+        reader.read(b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 0)
     chunked = b"Host: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert reader.read(b"PUT / HTTP/1.1\r\n" + chunked, 0)
     with pytest.raises(HeadRefused):

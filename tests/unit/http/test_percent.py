@@ -29,5 +29,22 @@ def test_bad_encodings_are_refused(raw: str) -> None:
 
 def test_queries() -> None:
     assert parse_query("") == {}
-    assert parse_query("chunks") == {"chunks": ""}
-    assert parse_query("a=b%3Dc&d=e+f%2Bg&&a=h=i") == {"a": "h=i", "d": "e f+g"}
+    assert parse_query("chunks", "chunks") == {"chunks": ""}
+    assert parse_query("a=b%3Dc&d=e+f%2Bg&&g=h=i", "a", "d", "g") == {"a": "b=c", "d": "e f+g", "g": "h=i"}
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("b=1", "unknown query parameter 'b'; known here: a, c"),
+        ("a=1&b", "unknown query parameter 'b'"),
+        ("=", "unknown query parameter ''"),
+        ("a=1&a=1", "the query parameter 'a' is given twice"),
+        ("a&%61=2", "the query parameter 'a' is given twice"),
+        ("a=%f", "two hex digits"),
+        ("%ff=a", "not UTF-8"),
+    ],
+)
+def test_queries_that_would_be_ignored_in_part_are_refused(query: str, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=sentence):
+        parse_query(query, "a", "c")
