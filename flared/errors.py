@@ -10,7 +10,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy
     │    TransactionConflict
     ├─ Damaged       bytes are not what was written; data is at risk
-    │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt VolumeFailed
+    │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt RowCorrupt VolumeFailed
     ├─ ProtocolError LocalProtocolError (we broke HTTP) RemoteProtocolError (they did)
     │                BodyTruncated (the peer promised more than it sent) ConnectionLost
     └─ ConfigError   every mistake of a file at once
@@ -174,6 +174,14 @@ class ChunkLost(Damaged):
 
 class ManifestCorrupt(Damaged):
     """A metadata record cannot be decoded."""
+
+
+class RowCorrupt(Damaged):
+    """A row of the metadata does not have the checksum that it was stored with."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(f"the metadata of {key.decode(errors='backslashreplace')} is damaged: its checksum is wrong")
+        self.key = key
 
 
 class VolumeFailed(Damaged):

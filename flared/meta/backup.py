@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
 from flared.errors import ConfigError
-from flared.meta.sqlite_file import APPLICATION, LAYOUT
+from flared.meta.row import checksum
+from flared.meta.sqlite_file import APPLICATION, LAYOUT, verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,9 @@ SYNC_STEPS = 8
 """Synced this often: one sync of everything at the end would hold up the node's."""
 VERSION = 1
 """Of keys written here; a node's are larger (``open_database``), and it remembers none from before its start."""
+
+_COLUMNS = {1: "key, value, version", LAYOUT: "key, value, version, checksum"}
+"""Of each layout that can be backed up and restored; a restored file is converted when its node starts."""
 
 
 def copy_database(source: Path, target: Path, *, writable: bool, pause: float = STEP_SECONDS) -> None:
@@ -67,13 +71,14 @@ class Copy:
         self._path = source or path
         self._connection = _open(path, "rw")
         try:
-            self._check()
+            layout = self._check()
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise ConfigError([f"{self._path} is damaged or no SQLite file: {error}"]) from error
         except BaseException:
             self._connection.close()
             raise
+        self._columns = _COLUMNS[layout]
 
     def __enter__(self) -> Self:
         self._connection.execute("BEGIN")
@@ -88,8 +93,9 @@ class Copy:
             self._connection.close()
 
     def get(self, key: bytes) -> bytes | None:
-        row = self._connection.execute("SELECT value FROM kv WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+        """Raises RowCorrupt, as ``scan`` does; a row of layout 1 has no checksum that could be wrong."""
+        row = self._connection.execute(f"SELECT {self._columns} FROM kv WHERE key = ?", (key,)).fetchone()
+        return None if row is None else self._verified(*row)
 
     def count(self, span: Range) -> int:
         (count,) = self._connection.execute("SELECT count(*) FROM kv WHERE key >= ? AND key < ?", span).fetchone()
@@ -97,28 +103,33 @@ class Copy:
 
     def scan(self, span: Range, limit: int) -> list[tuple[bytes, bytes]]:
         rows = self._connection.execute(
-            "SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", (*span, limit)
+            f"SELECT {self._columns} FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", (*span, limit)
         )
-        return [(bytes(key), bytes(value)) for key, value in rows]
+        return [(bytes(row[0]), self._verified(*row)) for row in rows]
 
     def put(self, key: bytes, value: bytes) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO kv (key, value, version) VALUES (?, ?, ?)", (key, value, VERSION)
-        )
+        row = (key, value, VERSION, checksum(key, value, VERSION))[: len(self._columns.split(", "))]
+        marks = ", ".join("?" * len(row))
+        self._connection.execute(f"INSERT OR REPLACE INTO kv ({self._columns}) VALUES ({marks})", row)
 
     def delete(self, span: Range) -> None:
         self._connection.execute("DELETE FROM kv WHERE key >= ? AND key < ?", span)
 
-    def _check(self) -> None:
+    @staticmethod
+    def _verified(key: bytes, value: bytes, version: int, *found: int) -> bytes:
+        return verified(key, value, version, *found).value if found else value
+
+    def _check(self) -> int:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         (layout,) = self._connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION:
             raise ConfigError([f"{self._path} is no metadata of Flare"])
-        if layout > LAYOUT:
+        if layout not in _COLUMNS:
             raise ConfigError([f"{self._path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
         (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             raise ConfigError([f"{self._path} is damaged: {' '.join(answer.split())}"])
+        return int(layout)
 
 
 def fold_log(path: Path) -> None:

@@ -20,6 +20,15 @@ class Entry(NamedTuple):
     version: int
 
 
+class Mark(NamedTuple):
+    """How far some metadata had come: everything that one opening of it had committed up to a number."""
+
+    opening: str
+    """32 hex digits, drawn at random at each opening."""
+    number: int
+    """Commits of that opening."""
+
+
 class Snapshot(Protocol):
     """Reads of one moment."""
 
@@ -90,3 +99,13 @@ class KV(Protocol):
 
     def listen(self, listener: Callable[[object], None]) -> None:
         """Call ``listener`` with every note of every transaction that this process commits from now on."""
+
+    def mark(self) -> Mark:
+        """What is committed and on stable storage right now. Does no I/O."""
+
+    def includes(self, mark: Mark) -> bool:
+        """Report whether everything that was committed up to ``mark`` is in this metadata.
+
+        It is not if that opening is unknown here, as after a copy of the file went on by itself, or if it had committed
+        less, as in a file that was rolled back or lost its log. Does no I/O.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 import trio
 
 from flared.errors import TransactionConflict
-from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
+from flared.meta.kv import ABSENT, Entry, Mark, Snapshot, Transaction
 from flared.meta.transaction import Draft, transact_optimistically
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class MemoryKV:
         self._entries: dict[bytes, Entry] = {}
         self._keys: list[bytes] = []
         self._version = ABSENT
+        self._opening = secrets.token_hex(16)
         self._listeners: list[Callable[[object], None]] = []
 
     async def get(self, key: bytes) -> Entry | None:
@@ -57,7 +59,8 @@ class MemoryKV:
             entry = self._entries.get(key)
             if (ABSENT if entry is None else entry.version) != version:
                 raise TransactionConflict(f"the key {key!r} has changed")
-        self._version += 1
+        if writes:
+            self._version += 1
         for key, value in writes.items():
             self._write(key, value)
 
@@ -66,6 +69,12 @@ class MemoryKV:
 
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
+
+    def mark(self) -> Mark:
+        return Mark(self._opening, self._version)
+
+    def includes(self, mark: Mark) -> bool:
+        return mark.opening == self._opening and mark.number <= self._version
 
     def _tell(self, notes: list[object]) -> None:
         for note in notes:

@@ -20,10 +20,12 @@ import trio
 from flared.background import Threads, WorkerThreads
 from flared.errors import Busy, FlareError, MetadataFull, TransactionConflict, VolumeFailed
 from flared.meta.cache import Cache
-from flared.meta.kv import ABSENT, Entry, Snapshot, Transaction
+from flared.meta.kv import ABSENT, Entry, Mark, Snapshot, Transaction
+from flared.meta.layout import open_database
 from flared.meta.lockfile import LockFile
+from flared.meta.openings import Opening
 from flared.meta.reserve import Reserve
-from flared.meta.sqlite_file import Reader, Scanner, Writer, open_database
+from flared.meta.sqlite_file import Reader, Scanner, Writer
 from flared.meta.sqlite_log import LogSettings, WriteAheadLog
 from flared.meta.transaction import Draft
 
@@ -95,12 +97,13 @@ class SqliteKV:
         self._lock = LockFile(path.with_name(path.name + ".lock"), f"the metadata file {path}")
         self._reserve = Reserve(path.with_name(path.name + ".reserve"))
         try:
-            self._version = _open_even_if_full(path, self._reserve)
+            self._opening = _open_even_if_full(path, self._reserve)
         except BaseException:
             self._lock.close()
             raise
         self._full = not self._reserve.restore()
-        self._writer = Writer(path)
+        self._version = self._opening.version
+        self._writer = Writer(path, self._opening)
         self._reader = Reader(path)
         self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._take_failure)
         self._scanners = [Scanner(path) for _ in range(SCANS_MAX)]
@@ -114,6 +117,8 @@ class SqliteKV:
         self._failure: str = ""
         self._listeners: list[Callable[[object], None]] = []
         self._transactions = self._groups = self._rows = 0
+        self._committed_groups = 0
+        """Groups with writes that are on stable storage, of which the reads know."""
 
     @classmethod
     async def open(
@@ -239,6 +244,14 @@ class SqliteKV:
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
 
+    def mark(self) -> Mark:
+        return Mark(self._opening.id, self._committed_groups)
+
+    def includes(self, mark: Mark) -> bool:
+        if mark.opening == self._opening.id:
+            return mark.number <= self._committed_groups
+        return mark.number <= self._opening.past.get(mark.opening, -1)
+
     def statistics(self) -> SqliteStatistics:
         return SqliteStatistics(
             self._transactions, self._groups, self._rows, self._log.checkpoints, self._log.size_bytes, self._full
@@ -323,6 +336,7 @@ class SqliteKV:
 
     def _group_committed(self, group: _Group) -> None:
         self._reader.refresh()
+        self._committed_groups = self._writer.commits
         written = 0
         for key, entry in group.writes.items():
             self._cache.update(key, entry)
@@ -375,7 +389,7 @@ class SqliteKV:
         self._gathering = _Group()
 
 
-def _open_even_if_full(path: Path, reserve: Reserve) -> int:
+def _open_even_if_full(path: Path, reserve: Reserve) -> Opening:
     """Opening writes a little; raises MetadataFull only if not even the reserve has room for it."""
     for last_try in (False, True):
         try:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from flared.errors import ConfigError, VolumeFailed
+from flared.errors import RowCorrupt, VolumeFailed
+from flared.meta import openings
 from flared.meta.kv import Entry
+from flared.meta.row import checksum
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the table; in ``user_version``. What the keys hold has a format of its own (``catalog.cluster``)."""
 
 APPLICATION = 0x464C4152
@@ -28,7 +30,10 @@ ROWS_PER_STATEMENT_MAX = 128
 
 # Keys of chunks are random, so each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID) would make
 # that tree four times as large and log a quarter more pages; like this, rows are appended and only the index is random.
-_TABLE = "CREATE TABLE kv (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL)"
+_TABLE = (
+    "CREATE TABLE kv (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL, "
+    "checksum INTEGER NOT NULL)"
+)
 _PRAGMAS = (
     f"page_size = {PAGE_BYTES}",
     "journal_mode = WAL",
@@ -40,13 +45,16 @@ _PRAGMAS = (
     f"cache_size = -{CACHE_KIB}",
 )
 _PAGE = (
-    "SELECT group_concat(hex(key) || ' ' || hex(value), char(10)) FROM "
-    "(SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"
+    # A damaged row may hold a NULL, which would make its whole line vanish.
+    "SELECT group_concat(hex(key) || ' ' || hex(value) || ' ' || ifnull(CAST(version AS INTEGER), 0) || ' ' || "
+    "ifnull(CAST(checksum AS INTEGER), 0), char(10)) FROM "
+    "(SELECT key, value, version, checksum FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"
 )
-_PUT = {
-    count: "INSERT INTO kv (key, value, version) VALUES "
-    + ",".join(["(?,?,?)"] * count)
-    + " ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version"
+PUT = {
+    count: "INSERT INTO kv (key, value, version, checksum) VALUES "
+    + ",".join(["(?,?,?,?)"] * count)
+    + " ON CONFLICT (key) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in ("value", "version", "checksum"))
     for count in (1, 2, 4, 8, 16, 32, 64, 128)
 }
 _DELETE = {
@@ -62,50 +70,6 @@ class Log(NamedTuple):
     """How many of them are in the database by now."""
 
 
-def open_database(path: Path) -> int:
-    """Create or check the file; returns a floor for versions that no earlier opening ever gave.
-
-    The directory is synced, so that a new file is still there after a power cut. Raises ConfigError, and leaves the
-    file alone, if a newer Flare wrote it, or something else did.
-    """
-    new = _is_new(path)
-    connection = connect(path)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        if new:
-            connection.execute(_TABLE)
-            connection.execute("CREATE TABLE openings (count INTEGER NOT NULL)")
-            connection.execute("INSERT INTO openings VALUES (0)")
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {LAYOUT}")
-        connection.execute("UPDATE openings SET count = count + 1")
-        (openings,) = connection.execute("SELECT count FROM openings").fetchone()
-        connection.execute("COMMIT")
-    finally:
-        connection.close()
-    sync_directory(path.parent)
-    # 2^40 versions an opening: a key deleted before a restart never gets an old version again.
-    return int(openings) << 40
-
-
-def _is_new(path: Path) -> bool:
-    connection = sqlite3.connect(path)
-    try:
-        (layout,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise ConfigError([f"{path} is not an SQLite file"]) from error
-        raise
-    finally:
-        connection.close()
-    if layout > LAYOUT:
-        raise ConfigError([f"{path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
-    if tables and not layout:
-        raise ConfigError([f"{path} is an SQLite file of something else"])
-    return not layout
-
-
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that syncs every commit and never checkpoints by itself."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -118,24 +82,42 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Make an empty file one of this layout, in the caller's transaction."""
+    connection.execute(_TABLE)
+    connection.execute(openings.TABLE)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {LAYOUT}")
+
+
 class Writer:
     """The one connection that writes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opening: openings.Opening) -> None:
         self.connection = connect(path)
+        self._opening = opening
+        self.commits = 0
+        """Groups on stable storage since the opening."""
 
     def apply(self, writes: Mapping[bytes, Entry | None]) -> None:
         """Put the entries and delete the Nones in one transaction, on stable storage at return; all or nothing."""
-        columns = [column for key, entry in writes.items() if entry is not None for column in (key, *entry)]
+        columns = [
+            column
+            for key, entry in writes.items()
+            if entry is not None
+            for column in (key, *entry, checksum(key, *entry))
+        ]
         gone = [key for key, entry in writes.items() if entry is None]
         connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for start, count in _portions(len(columns) // 3):
-                connection.execute(_PUT[count], columns[3 * start : 3 * (start + count)])
+            for start, count in _portions(len(columns) // 4):
+                connection.execute(PUT[count], columns[4 * start : 4 * (start + count)])
             for start, count in _portions(len(gone)):
                 connection.execute(_DELETE[count], gone[start : start + count])
+            openings.count_commit(connection, self._opening, self.commits + 1)
             connection.execute("COMMIT")
+            self.commits += 1
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -150,6 +132,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._connection = connect(path)
+        self._connection.text_factory = bytes  # a damaged column may call itself text, and not be UTF-8
         self._cursor = self._connection.cursor()
         self._reading = False
 
@@ -158,10 +141,10 @@ class Reader:
             self._connection.execute("BEGIN")
             self._reading = True
         try:
-            row = self._cursor.execute("SELECT value, version FROM kv WHERE key = ?", (key,)).fetchone()
+            row = self._cursor.execute("SELECT value, version, checksum FROM kv WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise unreadable(error) from error
-        return None if row is None else Entry(*row)
+        return None if row is None else verified(key, *row)
 
     def refresh(self) -> None:
         """Let go of the moment; the next look-up begins a new one."""
@@ -186,8 +169,13 @@ class Scanner:
             raise unreadable(error) from error
         if text is None:
             return []
-        columns = [line.partition(" ") for line in text.split("\n")]
-        return [(bytes.fromhex(key), bytes.fromhex(value)) for key, _, value in columns]
+        rows = []
+        for line in text.split("\n"):
+            key_hex, value_hex, version, found = line.split(" ")
+            key, value = bytes.fromhex(key_hex), bytes.fromhex(value_hex)
+            verified(key, value, int(version), int(found))
+            rows.append((key, value))
+        return rows
 
     def walk(
         self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
@@ -220,6 +208,14 @@ class Checkpointer:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def verified(key: bytes, value: bytes, version: int, found: int) -> Entry:
+    """The row as an entry. Raises RowCorrupt if it does not have the checksum that stands in it."""
+    # A flipped bit may have changed a column's type as well.
+    if type(value) is not bytes or type(version) is not int or checksum(key, value, version) != found:
+        raise RowCorrupt(key)
+    return Entry(value, version)
 
 
 def unreadable(error: sqlite3.Error) -> VolumeFailed:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from flared.errors import Conflict, NoSuchObject, TransactionConflict
-from flared.meta.kv import ABSENT, KV, Snapshot, Transaction
+from flared.meta.kv import ABSENT, KV, Mark, Snapshot, Transaction
 
 
 async def put(kv: KV, **values: str) -> None:
@@ -245,3 +245,31 @@ class KVContract:
             await kv.transact(decide)
         await put(kv, c="1")
         assert (await kv.get(b"a") is None) == (await kv.get(b"b") is None)
+
+    async def test_a_mark_says_what_is_committed_and_grows_with_every_commit(self, kv: KV) -> None:
+        before = kv.mark()
+        assert len(bytes.fromhex(before.opening)) == 16
+        assert kv.includes(before)
+        await put(kv, a="1")
+        after = kv.mark()
+        assert after.opening == before.opening
+        assert after.number > before.number
+        assert kv.includes(before)
+        assert kv.includes(after)
+
+    async def test_marks_of_what_is_not_there_are_not_included(self, kv: KV) -> None:
+        await put(kv, a="1")
+        mark = kv.mark()
+        assert not kv.includes(Mark(mark.opening, mark.number + 1))
+        assert not kv.includes(Mark("0" * 32, 0))
+
+    async def test_a_mark_never_speaks_of_what_is_not_committed(self, kv: KV) -> None:
+        def refuse(tx: Transaction) -> None:
+            tx.put(b"a", b"1")
+            raise Conflict("no")
+
+        before = kv.mark()
+        with pytest.raises(Conflict):
+            await kv.transact(refuse)
+        assert kv.includes(before)
+        assert kv.mark() == before

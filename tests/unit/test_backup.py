@@ -20,6 +20,7 @@ from flared.errors import Busy, ConfigError
 from flared.meta import keys
 from flared.meta.backup import STEP_SECONDS, Copy
 from flared.meta.open import open_kv
+from flared.meta.row import checksum
 from flared.names import ChunkId, NodeName
 from tests.support.checkers import recount
 
@@ -191,14 +192,42 @@ async def test_a_restore_works_where_nothing_was_and_where_all_is_broken(config:
         assert await kv.get(b"object/b/a") is not None
 
 
+async def test_a_backup_of_the_first_layout_is_restored_and_converted_at_the_start(
+    config: ApiConfig, tmp_path: Path
+) -> None:
+    target = tmp_path / "copy.db"
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    change(
+        target,
+        "CREATE TABLE old (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL)",
+        "INSERT INTO old SELECT key, value, version FROM kv",
+        "DROP TABLE kv",
+        "ALTER TABLE old RENAME TO kv",
+        "DROP TABLE openings",
+        "CREATE TABLE openings (count INTEGER NOT NULL)",
+        "INSERT INTO openings VALUES (3)",
+        "PRAGMA user_version = 1",
+    )
+    restore(config, target, silent)
+    async with open_kv(str(config.metadata)) as kv:
+        assert await kv.get(b"object/b/a") is not None
+        assert await kv.get(keys.RESTORED) is not None
+    assert len(found(tmp_path, "meta.db.before-layout-2-*")) == 1
+
+
+def newer_cluster() -> str:
+    key, value = b"cluster", b'1{"i":"x","f":2,"t":1}'
+    columns = f"value = x'{value.hex()}', version = 1, checksum = {checksum(key, value, 1)}"
+    return f"UPDATE kv SET {columns} WHERE key = x'{key.hex()}'"
+
+
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
-        (["PRAGMA user_version = 2"], "written by a newer Flare \\(layout 2"),
+        (["PRAGMA user_version = 3"], "written by a newer Flare \\(layout 3"),
         (["PRAGMA application_id = 7"], "is no metadata of Flare"),
         (["DELETE FROM kv"], "holds no cluster"),
-        (["""UPDATE kv SET value = CAST('1{"i":"x","f":2,"t":1}' AS BLOB) WHERE key = CAST('cluster' AS BLOB)"""],
-         "written by a newer Flare \\(format 2"),
+        ([newer_cluster()], "written by a newer Flare \\(format 2"),
     ],
 )  # fmt: skip
 async def test_what_is_no_metadata_that_we_know_is_refused(

@@ -1,0 +1,52 @@
+"""The file of the embedded engine: created, checked, converted to the newest layout, and opened. Everything blocks."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from flared.errors import ConfigError
+from flared.meta import conversion, openings
+from flared.meta.sqlite_file import LAYOUT, connect, create_tables, sync_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flared.meta.openings import Opening
+
+
+def open_database(path: Path) -> Opening:
+    """Create the file, or check it and convert an older layout; then note one more opening.
+
+    The directory is synced, so that a new file is still there after a power cut. Raises ConfigError, and leaves the
+    file alone, if a newer Flare wrote it, or something else did. The caller holds its lock.
+    """
+    layout = read_layout(path)
+    if layout and layout < LAYOUT:
+        conversion.convert(path)
+    with closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if not layout:
+            create_tables(connection)
+        opening = openings.begin_opening(connection)
+        connection.execute("COMMIT")
+    sync_directory(path.parent)
+    return opening
+
+
+def read_layout(path: Path) -> int:
+    """Return the layout of the file; 0 if it is empty, or was not there and is made. Raises ConfigError."""
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise ConfigError([f"{path} is not an SQLite file"]) from error
+            raise
+    if layout > LAYOUT:
+        raise ConfigError([f"{path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
+    if tables and not layout:
+        raise ConfigError([f"{path} is an SQLite file of something else"])
+    return int(layout)

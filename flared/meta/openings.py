@@ -1,0 +1,87 @@
+"""Each opening of the embedded engine's file: its random id, and how many groups it has committed.
+
+    openings  (number, id, commits, checksum)
+
+The number of commits changes in the transaction that makes them. So two files of one origin learn from each other's
+marks (``kv.Mark``) whether they hold what the other one holds: a file that was rolled back has a smaller number for
+that opening, and a copy that went its own way does not know it. What either has committed since cannot hide it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from flared.meta.row import checksum
+
+if TYPE_CHECKING:
+    import sqlite3
+
+OPENINGS_MAX = 10_000
+"""Rows of the table, and some 2 MiB of memory; the oldest go first. A data node keeps the last mark that it saw, so
+only one that slept through as many starts can name an opening that was forgotten, and is then not believed."""
+
+TABLE = (
+    "CREATE TABLE openings (number INTEGER PRIMARY KEY, id TEXT NOT NULL, commits INTEGER NOT NULL, "
+    "checksum INTEGER NOT NULL)"
+)
+
+
+class Opening(NamedTuple):
+    """One opening of the file, and what the file holds of those before it."""
+
+    number: int
+    id: str
+    """32 hex digits."""
+    past: dict[str, int]
+    """The commits of each earlier opening, by its id. A damaged row is not among them."""
+
+    @property
+    def version(self) -> int:
+        """A floor for versions that no earlier opening ever gave: a key deleted before a restart never gets one again.
+
+        There are 2^40 for each opening.
+        """
+        return self.number << 40
+
+
+def begin_opening(connection: sqlite3.Connection) -> Opening:
+    """Note one more opening, in the caller's transaction, and forget what is too old."""
+    rows = connection.execute("SELECT number, id, commits, checksum FROM openings ORDER BY number").fetchall()
+    good = [row for row in rows if _is_intact(*row)]
+    # The number of a damaged row may be anything: count it as if it had come after the last good one.
+    number = max((row[0] for row in good), default=0) + len(rows) - len(good) + 1
+    taken = {row[0] for row in rows}
+    while number in taken:
+        number += 1
+    identity = insert_opening(connection, number)
+    connection.execute("DELETE FROM openings WHERE number <= ?", (number - OPENINGS_MAX,))
+    return Opening(number, identity, {row[1]: row[2] for row in good})
+
+
+def insert_opening(connection: sqlite3.Connection, number: int) -> str:
+    """Add an opening that has committed nothing yet, and return its id."""
+    identity = secrets.token_hex(16)
+    connection.execute(
+        "INSERT INTO openings (number, id, commits, checksum) VALUES (?, ?, 0, ?)",
+        (number, identity, _checksum(number, identity, 0)),
+    )
+    return identity
+
+
+def count_commit(connection: sqlite3.Connection, opening: Opening, commits: int) -> None:
+    """Write, in the transaction of a group, that it is number ``commits`` of this opening."""
+    connection.execute(
+        "UPDATE openings SET commits = ?, checksum = ? WHERE number = ?",
+        (commits, _checksum(opening.number, opening.id, commits), opening.number),
+    )
+
+
+def _checksum(number: int, identity: str, commits: int) -> int:
+    return checksum(b"opening/%d" % number, identity.encode(), commits)
+
+
+def _is_intact(number: object, identity: object, commits: object, found: object) -> bool:
+    if not (isinstance(number, int) and isinstance(identity, str) and isinstance(commits, int)):
+        return False
+    return found == _checksum(number, identity, commits)
