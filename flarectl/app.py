@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]  # in newer versions it passes through
@@ -22,18 +24,30 @@ EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code,
 class Commands(LeanGroup):
     """The commands; whatever one of them raises ends as one sentence and a documented exit code."""
 
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
+        try:
+            return super().parse_args(ctx, args)
+        except Failure as failure:  # of the options before a command's name
+            end(failure)
+
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides the class of a context
         try:
             result: object = super().invoke(ctx)
             render.flush()
         except (Failure, OSError, KeyboardInterrupt, EOFError, typer.Abort) as error:
-            failure = explain(error)
-            if not isinstance(failure, OutputClosed):  # who has read enough wants no more words
-                render.complain(failure.sentence())
-            sys.exit(failure.exit_code)
+            end(explain(error))
         if isinstance(result, ExitCode) and result:
             sys.exit(result)
         return None
+
+
+def end(failure: Failure) -> NoReturn:
+    """End the process with the sentence and the exit code of ``failure``."""
+    if isinstance(failure, Interrupted):  # a second Ctrl-C must not make the interpreter complain while it ends
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not isinstance(failure, OutputClosed):  # who has read enough wants no more words
+        render.complain(failure.sentence(), failure.hints)
+    sys.exit(failure.exit_code)
 
 
 def explain(error: BaseException) -> Failure:

@@ -54,10 +54,14 @@ class Failure(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILED
 
-    def __init__(self, message: str, *, code: str = "", request_id: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: str = "", request_id: str = "", hints: tuple[str, ...] | list[str] = ()
+    ) -> None:
         super().__init__(message)
         self.code = code or type(self).__name__
         self.request_id = request_id
+        self.hints = tuple(hints)
+        """What to type next, one line each."""
 
     def sentence(self) -> str:
         return f"{self} (request {self.request_id})" if self.request_id else str(self)

@@ -1,4 +1,8 @@
-"""Typer's commands without the validation that would load pydantic, 90 ms, to look at texts and flags."""
+"""Typer's commands without the validation that would load pydantic, 90 ms, to look at texts and flags.
+
+Here alone it is decided that an empty argument or option is a mistake: a script's variable that is not set must not
+become the name of the default bucket, or of nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from typer.core import TyperCommand, TyperGroup
+
+from flarectl.errors import Usage
 
 if TYPE_CHECKING:
     import typer
@@ -45,11 +51,21 @@ class AsGiven:
 
 
 class LeanCommand(TyperCommand):
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
+        rest: list[str] = super().parse_args(ctx, args)
+        _check_named(self, ctx)
+        return rest
+
     def get_params(self, ctx: typer.Context) -> list[object]:  # type: ignore[override]  # typer hides these classes
         return list(_as_given(super().get_params(ctx)))
 
 
 class LeanGroup(TyperGroup):
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
+        rest: list[str] = super().parse_args(ctx, args)
+        _check_named(self, ctx)
+        return rest
+
     def get_params(self, ctx: typer.Context) -> list[object]:  # type: ignore[override]  # typer hides these classes
         return list(_as_given(super().get_params(ctx)))
 
@@ -65,3 +81,27 @@ def _as_given(params: Sequence[T]) -> Sequence[T]:
             setattr(param, "_usage_display_name", lambda name=metavar: name)  # noqa: B010  # as above
             setattr(param, "display_type_rich", lambda ctx: None)  # noqa: B010  # as above
     return params
+
+
+def _check_named(command: LeanCommand | LeanGroup, ctx: typer.Context) -> None:
+    """Raise Usage for an argument or option that was given with nothing, or only white space, in it."""
+    if ctx.resilient_parsing:  # a shell asks how an unfinished line may go on
+        return
+    for param in command.get_params(ctx):
+        name: str = getattr(param, "name", "") or ""
+        source = ctx.get_parameter_source(name)
+        given = ctx.params.get(name)
+        values = given if isinstance(given, list | tuple) else (given,)
+        if getattr(source, "name", "") == "COMMANDLINE" and any(_is_blank(value) for value in values):
+            raise Usage(f"{_title(param)} is empty; was a variable not set? Nothing was done")
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _title(param: object) -> str:
+    options: list[str] = getattr(param, "opts", [])
+    if getattr(param, "param_type_name", "") == "option":
+        return max(options, key=len)
+    return f"the argument {getattr(param, 'metavar', None) or options[0].upper()}"

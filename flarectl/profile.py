@@ -29,21 +29,29 @@ def config_path() -> Path:
 
 def find_endpoint(flag: str) -> tuple[str, str]:
     """The endpoint and where it comes from; raises Usage if it is no URL."""
-    for text, origin in ((flag, "--endpoint"), (os.environ.get(VARIABLE, ""), VARIABLE)):
-        if text:
+    for text, origin in ((flag or None, "--endpoint"), (_variable(VARIABLE), VARIABLE)):
+        if text is not None:
             return check_endpoint(text, origin), origin
-    if text := read_settings().get("endpoint", ""):
+    if (text := read_settings().get("endpoint")) is not None:
         return check_endpoint(text, str(config_path())), str(config_path())
     return DEFAULT_ENDPOINT, "default"
 
 
 def find_secret_file() -> tuple[str, str]:
     """The file with the cluster's secret and where its name comes from; both empty if there is none."""
-    if text := os.environ.get(SECRET_VARIABLE, ""):
+    if text := _variable(SECRET_VARIABLE):
         return text, SECRET_VARIABLE
     if text := read_settings().get("secret_file", ""):
         return text, str(config_path())
     return "", ""
+
+
+def _variable(name: str) -> str | None:
+    """A variable of the environment; raises Usage for an empty one, which is rather a slip than a wish for none."""
+    value = os.environ.get(name)
+    if value is not None and not value.strip():
+        raise Usage(f"{name} is set in the environment, but empty; give it a value, or type: unset {name}")
+    return value
 
 
 def proof() -> dict[str, str]:
@@ -117,13 +125,25 @@ def read_settings() -> dict[str, str]:
 
 
 def write_setting(name: str, value: str) -> Path:
-    """Keep one setting; an empty value forgets it. The file is replaced whole. Raises Usage, or Refusal by the disk."""
+    """Keep one setting. The file is replaced whole. Raises Usage, or Refusal by the disk."""
+    check_setting(name)
+    value = check_endpoint(value, name) if name == "endpoint" else os.path.abspath(value)
+    return _write_settings(read_settings() | {name: value})
+
+
+def forget_setting(name: str) -> Path:
+    """Keep all settings but this one. Raises as ``write_setting``."""
+    check_setting(name)
+    return _write_settings({known: value for known, value in read_settings().items() if known != name})
+
+
+def check_setting(name: str) -> None:
+    """Raise Usage unless there is a setting of this name."""
     if name not in SETTINGS:
-        raise Usage(f"{name!r} is no setting; there is {' and '.join(SETTINGS)}")
-    settings = read_settings()
-    settings.pop(name, None)
-    if value:
-        settings[name] = check_endpoint(value, name) if name == "endpoint" else os.path.abspath(value)
+        raise Usage(f"{name!r} is not a setting; there are {' and '.join(SETTINGS)}")
+
+
+def _write_settings(settings: dict[str, str]) -> Path:
     import tomli_w
 
     path = config_path()

@@ -16,7 +16,7 @@ from flarectl.answers import bare_etag
 from flarectl.errors import Failure, OutputClosed, from_os
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -37,9 +37,15 @@ def say_json(value: object) -> None:
     say(text if text.isprintable() else json.dumps(value))
 
 
-def complain(text: str) -> None:
-    """One line about what went wrong."""
-    print(f"flarectl: {harmless(text)}", file=sys.stderr)
+def complain(text: str, hints: Sequence[str] = ()) -> None:
+    """One line about what went wrong, and below it what to type."""
+    for line in complaint(text, hints):
+        print(line, file=sys.stderr)
+
+
+def complaint(text: str, hints: Sequence[str] = ()) -> list[str]:
+    """The lines that ``complain`` prints."""
+    return [f"flarectl: {harmless(text)}", *(f"  {harmless(hint)}" for hint in hints)]
 
 
 def remark(text: str) -> None:

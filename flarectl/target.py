@@ -32,6 +32,11 @@ class Target:
         """Whether things are put into it rather than under this very name."""
         return not self.key or self.key.endswith("/")
 
+    @property
+    def is_whole_bucket(self) -> bool:
+        """Whether this names all that is in the bucket: nothing after the colon, or a pattern that matches anything."""
+        return not self.key or ("*" in self.key and not self.key.strip("*/"))
+
     def at(self, key: str) -> Target:
         return Target(self.bucket, key)
 
@@ -43,7 +48,7 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Parse ``[BUCKET:]KEY``; raises Usage. ``:KEY`` is the default bucket too."""
+    """Parse ``[BUCKET:]KEY``; raises Usage. ``:KEY`` is the default bucket too, and ``:`` alone all of it."""
     bucket, colon, key = text.partition(":")
     if not colon:
         return Target(DEFAULT_BUCKET, text)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flared import __version__
 
@@ -54,8 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(options.config)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Here alone it is decided that an empty argument or option is a mistake, for every command.
+
+    A ``$(command)`` that failed must not make the secret of a new cluster, or mean the current directory.
+    """
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:  # type: ignore[explicit-any]  # argparse's own
+        if options.get("action", "store") in ("store", "append") and options.get("type", str) in (str, Path):
+            options["type"] = _named_path if options.get("type") is Path else _named
+        return super().add_argument(*names, **options)
+
+
+def _named(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; was a variable not set, or did a $(command) fail?")
+    return text
+
+
+def _named_path(text: str) -> Path:
+    return Path(_named(text))
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="flared",
         description="Flare's daemon: an api node or a data node, as its TOML file says.",
         epilog="Manual pages: flared(8), flared.toml(5). The client is flarectl(1).",
@@ -101,21 +123,20 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     for role in (api, data):
         where = "default: /etc/flare/ROLE.toml, else ROLE.toml; - shows it all, commented"
         role.add_argument("file", metavar="FILE", type=Path, nargs="?", help=where)
-        role.add_argument("--name", metavar="NAME", default="", help="the node's identity for life")
-        role.add_argument("--listen", metavar="HOST:PORT", default="", help="0.0.0.0:PORT: on every interface")
+        role.add_argument("--name", metavar="NAME", help="the node's identity for life")
+        role.add_argument("--listen", metavar="HOST:PORT", help="0.0.0.0:PORT: on every interface")
         role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of a cluster that is there")
-    api.add_argument("--scheme", metavar="S", default="", help="of new buckets; default replica:3")
-    api.add_argument("--anonymous", metavar="WHAT", default="", help="without the secret: none, read or read-write")
+    api.add_argument("--scheme", metavar="S", help="of new buckets; default replica:3")
+    api.add_argument("--anonymous", metavar="WHAT", help="without the secret: none, read or read-write")
     data.add_argument(
         "--join",
         metavar="TOKEN",
-        default="",
         help="what `flarectl node invite` printed; - reads it from standard input",
     )
     data.add_argument("--api", metavar="URL", action="append", default=[], help="of an api node")
     data.add_argument("--volume", metavar="DIR", type=Path, action="append", default=[], help="one for each disk")
-    data.add_argument("--advertise", metavar="HOST:PORT", default="", help="where the api node reaches this one")
-    data.add_argument("--zone", metavar="ZONE", default="", help="what fails together")
+    data.add_argument("--advertise", metavar="HOST:PORT", help="where the api node reaches this one")
+    data.add_argument("--zone", metavar="ZONE", help="what fails together")
 
 
 def _add_backup(parser: argparse.ArgumentParser) -> None:
@@ -205,18 +226,21 @@ def _show_template(options: argparse.Namespace) -> int:
 def _wishes(options: argparse.Namespace) -> Wishes:
     """What was asked of ``init``; a join token of ``-`` is read from standard input."""
     from flared.init import Wishes
+    from flared.prepare import NotPrepared
 
-    wishes = Wishes(options.name, options.listen, options.secret_file)
+    wishes = Wishes(options.name or "", options.listen or "", options.secret_file)
     if options.role == "api":
-        return replace(wishes, scheme=options.scheme, anonymous=options.anonymous)
-    word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join
+        return replace(wishes, scheme=options.scheme or "", anonymous=options.anonymous or "")
+    word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join or ""
+    if options.join and not word.strip():
+        raise NotPrepared("--join -: standard input is empty; did `flarectl node invite` fail?")
     return replace(
         wishes,
         api=options.api,
-        advertise=options.advertise,
-        zone=options.zone,
+        advertise=options.advertise or "",
+        zone=options.zone or "",
         volumes=options.volume,
-        join=word.strip() or options.join,
+        join=word.strip(),
     )
 
 

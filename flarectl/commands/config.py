@@ -1,4 +1,4 @@
-"""flarectl config set | get | show"""
+"""flarectl config set | unset | get | show"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flarectl.profile import SETTINGS
 
 app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Keep settings in ~/.config/flare/config.toml.")
 NAME = typer.Argument(..., metavar="SETTING", show_default=False, help=f"One of: {', '.join(SETTINGS)}.")
-VALUE = typer.Argument(..., metavar="VALUE", show_default=False, help='An empty one ("") forgets the setting.')
+VALUE = typer.Argument(..., metavar="VALUE", show_default=False)
 
 
 @app.command("set", cls=LeanCommand)
@@ -24,23 +24,31 @@ def set_setting(name: str = NAME, value: str = VALUE) -> None:
     from flarectl.profile import read_secret, read_settings, write_setting
 
     path = write_setting(name, value)
-    render.say(f"{name} {'is kept in' if value else 'is no longer in'} {path}")
-    if name == "secret_file" and value:
+    render.say(f"{name} is kept in {path}")
+    if name == "secret_file":
         try:
             read_secret(read_settings()[name], str(path))
         except Failure as failure:  # the file may be about to come
             render.complain(f"warning: {failure}")
 
 
+@app.command("unset", cls=LeanCommand)
+def unset_setting(name: str = NAME) -> None:
+    """Forget a setting."""
+    from flarectl import render
+    from flarectl.profile import forget_setting
+
+    render.say(f"{name} is no longer in {forget_setting(name)}")
+
+
 @app.command("get", cls=LeanCommand)
 def get_setting(name: str = NAME) -> None:
     """Print a setting as the file has it."""
     from flarectl import render
-    from flarectl.errors import NotFound, Usage
-    from flarectl.profile import config_path, read_settings
+    from flarectl.errors import NotFound
+    from flarectl.profile import check_setting, config_path, read_settings
 
-    if name not in SETTINGS:
-        raise Usage(f"{name!r} is no setting; there is {' and '.join(SETTINGS)}")
+    check_setting(name)
     if not (value := read_settings().get(name, "")):
         raise NotFound(f"{name} is not set in {config_path()}")
     render.say(value)

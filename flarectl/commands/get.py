@@ -25,9 +25,11 @@ def get(
 
     SOURCE is [BUCKET:]KEY, a pattern in quotes, or with -r a prefix or bucket; TARGET is a file or directory,
     or - for standard output; without it: the current directory. A prefix that ends in a slash means what is
-    below it. A file appears whole or not at all, and never outside of TARGET.
+    below it. A file appears whole or not at all, and never outside of TARGET. A last argument that is a key is
+    refused, because it may be meant as a SOURCE: get a.txt b.txt . fetches both, get a.txt ./b.txt one.
     """
     from flarectl.client import Client
+    from flarectl.last_argument import check_get_target
     from flarectl.naming import are_many, name_local
     from flarectl.report import Report, Style
     from flarectl.source import find_objects
@@ -39,11 +41,13 @@ def get(
     wanted = Options(parallel, if_not_exists, dry_run)
     url = options.endpoint_of(ctx, endpoint)
     to_output = target == "-"
-    directory, name = name_local("." if to_output else target, many=are_many(sources))
     report = Report("got", Style(json and not to_output, quiet), dry_run=dry_run)
     places = [parse_target(source) for source in sources]
     exclusion = Exclusion(tuple(exclude))
     with Client(url) as client:
+        if len(arguments) > 1:
+            check_get_target(client, sources, target, recursive=recursive)
+        directory, name = name_local("." if to_output else target, many=are_many(sources))
         objects = find_objects(client, places, recursive=recursive, exclude=exclusion, trouble=report.trouble)
         if to_output:
             return cat_all(url, objects, wanted, report)

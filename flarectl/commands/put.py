@@ -25,17 +25,23 @@ def put(
 
     SOURCE is a file, a pattern, - for standard input, or with -r a directory; TARGET is [BUCKET:]KEY.
     A TARGET that ends in a slash, or is a bucket (backup:), is put into; else it is the name itself.
-    A directory that ends in a slash means what is in it. Without a TARGET: into the default bucket.
+    A directory that ends in a slash means what is in it. Without a TARGET: into the default bucket. A last
+    argument that is a file here is refused, because it may be meant as a SOURCE: put *.txt : stores them all.
     """
     from flarectl.errors import Usage
+    from flarectl.last_argument import check_put_target
     from flarectl.naming import are_many, name_remote
     from flarectl.report import Report, Style
     from flarectl.source import STDIN, find_files
-    from flarectl.target import Exclusion, parse_target
+    from flarectl.target import Exclusion, Target, parse_target
     from flarectl.transfer import Options, put_all
+    from flared.names import DEFAULT_BUCKET
 
     sources = arguments[:-1] or arguments
-    target = parse_target(arguments[-1] if len(arguments) > 1 else "")
+    target = Target(DEFAULT_BUCKET, "")
+    if len(arguments) > 1:
+        check_put_target(sources, arguments[-1], recursive=recursive)
+        target = parse_target(arguments[-1])
     if STDIN in sources and target.is_place:
         raise Usage("what comes from standard input needs a name: end with [BUCKET:]KEY")
     name = name_remote(target, many=are_many(sources))

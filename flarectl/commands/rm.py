@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -13,9 +14,11 @@ from flarectl import options
 
 if TYPE_CHECKING:
     from flarectl.source import RemoteObject
+    from flarectl.target import Target
 
 KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False)
-FORCE = typer.Option(False, "--force", "-f", help="Never ask, and take what is not there for removed.")
+FORCE = typer.Option(False, "--force", "-f", help="Do not ask for a prefix; take what is not there for removed.")
+YES = typer.Option(False, "--yes", "-y", help="Do not ask, not even for a whole bucket.")
 COUNTED_MAX = 1000
 
 
@@ -24,6 +27,7 @@ def rm(
     keys: list[str] = KEYS,
     recursive: bool = options.RECURSIVE,
     force: bool = FORCE,
+    yes: bool = YES,
     exclude: list[str] = options.EXCLUDE,
     dry_run: bool = options.DRY_RUN,
     json: bool = options.JSON,
@@ -32,7 +36,7 @@ def rm(
 ) -> int:
     """Remove objects.
 
-    With -r a prefix or a whole bucket's content; this asks first, on a terminal.
+    With -r a prefix or a whole bucket's content; this asks first, on a terminal. Elsewhere a whole bucket needs --yes.
     """
     from flarectl.client import Client
     from flarectl.many import on_each
@@ -52,9 +56,28 @@ def rm(
 
         exclusion = Exclusion(tuple(exclude))
         found = find_objects(client, targets, recursive=recursive, exclude=exclusion, trouble=report.trouble)
-        if recursive and not force and not dry_run and sys.stdin.isatty():
-            found = _ask(found, ", ".join(map(str, targets)))
+        wholes = [target for target in targets if recursive and target.is_whole_bucket]
+        if recursive and not yes and not dry_run and (wholes or not force):
+            found = _confirm(found, targets, wholes)
         return on_each(found, remove, report)
+
+
+def _confirm(found: Iterator[RemoteObject], targets: list[Target], wholes: list[Target]) -> Iterator[RemoteObject]:
+    """Ask on a terminal; elsewhere, raise Usage for a whole bucket."""
+    from flarectl.errors import Usage
+
+    if sys.stdin.isatty():
+        return _ask(found, ", ".join(map(_name, targets)))
+    if wholes:
+        raise Usage(
+            f"{wholes[0]} is a whole bucket, and there is no terminal to ask on; nothing was removed",
+            hints=[f"to remove all of it: flarectl rm -r --yes {shlex.quote(str(wholes[0]))}"],
+        )
+    return found
+
+
+def _name(target: Target) -> str:
+    return f"everything in the bucket {target.bucket}" if target.is_whole_bucket else str(target)
 
 
 def _ask(found: Iterator[RemoteObject], named: str) -> Iterator[RemoteObject]:

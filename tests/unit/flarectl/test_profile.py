@@ -61,7 +61,8 @@ def test_settings_are_kept_shown_and_forgotten(run: Run, home: Path) -> None:
     assert run("config", "set", "endpoint", "10.0.0.1:8000").code == 0
     assert run("config", "get", "endpoint").out == "http://10.0.0.1:8000\n"
     assert f"# from {home}" in run("config", "show").out
-    assert run("config", "set", "endpoint", "").code == 0
+    assert run("config", "unset", "endpoint").code == 0
+    assert run("config", "unset", "colour").code == 2
     assert run("config", "get", "endpoint").code == 4
     assert run("config", "set", "colour", "red").code == 2
     assert run("config", "set", "endpoint", "https://x").code == 2
@@ -112,7 +113,7 @@ def test_every_call_carries_the_proof(
     large = Path("large")
     large.write_bytes(bytes(300 * KIB))
     for words in (
-        ["put", "-r", "tree", "large"], ["ls", "-l"], ["stat", "large", "--chunks"], ["cp", "large", "copy"],
+        ["put", "-r", "tree", "large", ":"], ["ls", "-l"], ["stat", "large", "--chunks"], ["cp", "large", "copy"],
         ["get", "large", "out"], ["cat", "large"], ["mv", "copy", "other"], ["rm", "large"], ["bucket", "ls"],
         ["status"],
     ):  # fmt: skip
