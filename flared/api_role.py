@@ -33,6 +33,7 @@ from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
+from flared.http.address import host_names
 from flared.http.server import Server, ServerSettings
 from flared.meta.open import open_kv
 from flared.objects.buckets import ensure_default_bucket
@@ -232,6 +233,7 @@ def _build_server(
         metrics=metrics,
     )
     joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})
-    face = Face(Native(store), admin, joining, Door(keyring, ANONYMOUS[config.anonymous]))
+    door = Door(keyring, ANONYMOUS[config.anonymous], host_names(config.hosts, config.listen))
+    face = Face(Native(store), admin, joining, door)
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server, metrics

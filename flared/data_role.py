@@ -12,6 +12,7 @@ from flared.access.keys import Keyring
 from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.service import DataService
 from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.http.address import host_names
 from flared.http.server import Server, ServerSettings
 from flared.role import Rate, Role
 from flared.systemd import NOT_HEARD
@@ -43,7 +44,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         )
     )
     keyring = Keyring(config.secrets)
-    service = DataService(config.name, volumes, keyring)
+    service = DataService(config.name, volumes, keyring, hosts=host_names(config.hosts, config.listen))
     heartbeat = Heartbeat(
         HeartbeatSettings(
             config.name,

@@ -2,6 +2,8 @@
 
 Whoever proves to know the cluster's secret may do everything, and so may this machine itself. What everybody else may
 do is one setting.
+
+What is allowed to this machine or to everybody is not allowed to web pages that came from elsewhere (``origin``).
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.access.keys import API_AUDIENCE, Keyring
+from flared.access.origin import foreign_reason
+from flared.errors import Forbidden, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +29,18 @@ OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat", "/cluster/join"})
 """Health tells nothing; a heartbeat and a host that joins have checks of their own."""
 
 LOOPBACK = ("127.", "[::1]:")
+UNCHECKED_ORIGIN_PATHS = frozenset({"/healthz", "/cluster/join"})
+"""Calls that a foreign page may make: it learns nothing, and changes nothing without a join token."""
+
 NODE = "/cluster/node"
 """Nodes come and go by the operator's word alone, whatever everybody may do with objects."""
+
+
+SHUT = (
+    "this call needs the secret of the cluster (flarectl config set secret_file FILE), "
+    "or 'anonymous' in the api node's TOML file must allow it"
+)
+WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl config set secret_file FILE)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +48,30 @@ class Door:
     keyring: Keyring
     """Whose secret the Authorization field must prove; an empty one: nobody comes from elsewhere."""
     anonymous: frozenset[str]
+    hosts: frozenset[str] = frozenset()
+    """The names, in lower case, that callers without the secret may call this node by."""
 
-    def admits(self, method: str, path: str, peer: str, authorization: str | None) -> bool:
-        """Whether this call may be made. ``peer`` is an IP address and port."""
+    def check(self, method: str, path: str, peer: str, fields: Mapping[str, str]) -> None:
+        """Return if this call may be made; ``peer`` is an IP address and port.
+
+        Raises Unauthenticated for a caller that must prove itself and did not, Forbidden for a foreign web page.
+        """
+        if not self._is_open(method, path, peer):
+            authorization = fields.get("authorization")
+            if not self.keyring.admits(authorization, API_AUDIENCE):
+                raise Unauthenticated(SHUT if authorization is None else WRONG_SECRET)
+            if self.keyring.secrets:
+                return
+        if path in UNCHECKED_ORIGIN_PATHS:
+            return
+        reason = foreign_reason(method, fields, self.hosts)
+        if reason and not self._has_secret(fields):
+            raise Forbidden(reason)
+
+    def _is_open(self, method: str, path: str, peer: str) -> bool:
         if peer.startswith(LOOPBACK) or path in OPEN_PATHS:
             return True
-        if method in self.anonymous and (path != NODE or method in ANONYMOUS["read"]):
-            return True
-        return self.keyring.admits(authorization, API_AUDIENCE)
+        return method in self.anonymous and (path != NODE or method in ANONYMOUS["read"])
+
+    def _has_secret(self, fields: Mapping[str, str]) -> bool:
+        return bool(self.keyring.secrets) and self.keyring.admits(fields.get("authorization"), API_AUDIENCE)

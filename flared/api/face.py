@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flared.api.errors import answer_error, send_error
-from flared.errors import FlareError, Unauthenticated
+from flared.errors import FlareError
 from flared.http.messages import Reply, Request
 from flared.http.parsing import METHODS
 from flared.http.percent import decode
@@ -36,11 +36,6 @@ PlainCall = Callable[[Request, Reply], Awaitable[None]]
 BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
 ObjectCall = Callable[[Request, Reply, ObjectName], Awaitable[None]]
 
-SHUT = (
-    "this call needs the secret of the cluster (flarectl config set secret_file FILE), "
-    "or 'anonymous' in the api node's TOML file must allow it"
-)
-WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl config set secret_file FILE)"
 OBJECT = "/object/"
 BUCKET = "/bucket/"
 BUCKET_SERIES_MAX = 400
@@ -88,9 +83,7 @@ class Face:
         began = perf_counter()
         try:
             path = request.path
-            proof = request.fields.get("authorization")
-            if not self._door.admits(request.method, path, request.peer, proof):
-                raise Unauthenticated(SHUT if proof is None else WRONG_SECRET)
+            self._door.check(request.method, path, request.peer, request.fields)
             if path.startswith(OBJECT) and len(path) > len(OBJECT):
                 await self._answer_object(request, reply, DEFAULT_BUCKET, path[len(OBJECT) :])
             else:

@@ -29,6 +29,8 @@ class NodeConfig:
     secret_file: Path | None
     log: LogConfig
     metrics_listen: Address | None
+    hosts: tuple[str, ...]
+    """Names, beside this machine's own, that callers without the secret may call the node by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ role = "api"
 # Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
 # metrics_listen = "0.0.0.0:8001"
 
+# Names, beside this machine's own, that clients without the secret may call this node by: a web page of another name
+# must not use what this machine, or everybody, may do. IP addresses and localhost always pass.
+# hosts = []
+
 # What clients on other machines may do without the secret: "none", "read" or "read-write".
 # anonymous = "none"
 
@@ -67,6 +71,10 @@ name = "data1"             # its identity for life; the address may change
 
 # Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
 # metrics_listen = "0.0.0.0:9001"
+
+# Names, beside this machine's own, that callers without the secret may call this node by: for /metrics on this machine,
+# and for everything if there is no secret_file.
+# hosts = []
 
 # api = ["http://127.0.0.1:8000"]
 

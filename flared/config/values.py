@@ -33,6 +33,7 @@ SIZE_UNITS = {
 }
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
@@ -139,6 +140,12 @@ def texts(rule: str) -> Callable[[object], tuple[str, ...]]:
         return tuple(str(item) for item in value)
 
     return parse
+
+
+def host_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and _HOST_NAME.fullmatch(item) for item in value):
+        raise ValueError("a list of host names without ports, such as ['flare.example.com']")
+    return tuple(str(item) for item in value)
 
 
 def urls(value: object) -> tuple[Address, ...]:

@@ -18,12 +18,13 @@ import trio
 from flared import __version__
 from flared.access.door import LOOPBACK
 from flared.access.keys import CHALLENGE, Keyring, data_audience
+from flared.access.origin import foreign_reason
 from flared.data import wire
 from flared.data.gather import Gather
 from flared.data.metrics import CallCounts, data_metrics
 from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
 from flared.data.spans import Units, send_span
-from flared.errors import BadRequest, Busy, FlareError, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.error_body import JSON, pack_error
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.metrics import send_metrics
@@ -55,12 +56,18 @@ Call = Callable[[Request, Reply], Awaitable[None]]
 
 
 class DataService:
-    """Answers the requests of one data node; who opens ``keyring`` may make them."""
+    """Answers the requests of one data node; who opens ``keyring`` may make them.
 
-    def __init__(self, node: NodeName, volumes: Volumes, keyring: Keyring) -> None:
+    Without a secret, and for what this machine may ask without it, ``hosts`` are the names the node may be called by.
+    """
+
+    def __init__(
+        self, node: NodeName, volumes: Volumes, keyring: Keyring, *, hosts: frozenset[str] = frozenset()
+    ) -> None:
         self._node = node
         self._volumes = volumes
         self._keyring = keyring
+        self._hosts = hosts
         self._audience = data_audience(node)
         self._server: Server | None = None
         self._units = Units()
@@ -102,14 +109,18 @@ class DataService:
             elif path == "/metrics":
                 if not request.peer.startswith(LOOPBACK):
                     raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen")
+                self._refuse_foreign(request)
                 calls = self._calls[path]
+            elif not self._keyring.secrets:
+                self._refuse_foreign(request)
+                calls = self._calls_at(path)
             elif not self._keyring.admits(request.fields.get("authorization"), self._audience):
                 raise Unauthenticated(
                     f"this is data node {self._node}, which answers api nodes only, by 'Authorization: Flare …'; "
                     "clients ask the api node"
                 )
             else:
-                calls = self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
+                calls = self._calls_at(path)
             call = calls.get(request.method)
             if call is None:
                 await _send_unknown(reply, calls)
@@ -124,6 +135,15 @@ class DataService:
             self._counts.refused += 1
             _log_failures(request.method.lower(), [error])
             await _send_error(reply, error)
+
+    def _calls_at(self, path: str) -> dict[str, Call]:
+        return self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
+
+    def _refuse_foreign(self, request: Request) -> None:
+        """Raise Forbidden for a web page that came from elsewhere (``access.origin``)."""
+        reason = foreign_reason(request.method, request.fields, self._hosts)
+        if reason:
+            raise Forbidden(reason)
 
     async def _put(self, request: Request, reply: Reply) -> None:
         started = trio.current_time()

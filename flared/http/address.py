@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from flared.errors import BadRequest
@@ -52,6 +53,12 @@ def open_listeners(address: str) -> list[socket.socket]:
 def resolve(address: Address) -> set[str]:
     """Every IP address of ``address``, each as ``host:port``; OSError if it has none."""
     return {str(Address(str(place[0]), address.port)) for _, place in _places(address)}
+
+
+def host_names(configured: Iterable[str], listen: Address) -> frozenset[str]:
+    """The names a node may be called by, in lower case: this machine's, the one it listens at, and ``configured``."""
+    machine = socket.gethostname()
+    return frozenset(name.lower() for name in (machine, machine.partition(".")[0], listen.host, *configured))
 
 
 def inherited_listeners(descriptors: range) -> list[socket.socket]:

@@ -25,7 +25,7 @@ UNTIL_CLOSE = -1
 """The length of a reply that ends where the connection ends."""
 
 _REQUEST_LINE = re.compile(
-    rb"([A-Z]{1,16}) (?:https?://[A-Za-z0-9.:_~%\[\]-]++)?(/[!-\"$->@-~\x80-\xff]*+|\*)"
+    rb"([A-Z]{1,16}) (?:https?://([A-Za-z0-9.:_~%\[\]-]++))?(/[!-\"$->@-~\x80-\xff]*+|\*)"
     rb"(?:\?([!-\"$-~\x80-\xff]*+))? HTTP/1\.([01])\r\n"
 )
 _match_request_line = _REQUEST_LINE.match
@@ -104,12 +104,15 @@ class HeadReader:
         return self._accept(match, at, fields, end)
 
     def _accept(self, match: re.Match[bytes], at: int, fields: Fields, end: int) -> RequestHead:
-        word, path, query, minor = match.groups()
+        word, place, path, query, minor = match.groups()
         method = METHODS.get(word) or word.decode()
         if match.end() - at > self._limits.line_bytes_max:
             raise HeadRefused(f"the request line is longer than {self._limits.line_bytes_max} bytes", 414)
         if path == b"*" and method != "OPTIONS":
             raise HeadRefused("only OPTIONS can be asked for *")
+        if place is not None and place.decode().lower() != fields.values.get("host", "").lower():
+            # RFC 9112, 3.2.2 prefers the target's; a proxy before us may have checked the other.
+            raise HeadRefused("the target names another host than the Host field")
         if minor == b"1":
             if "host" not in fields.values:
                 raise HeadRefused("HTTP/1.1 needs a Host field")

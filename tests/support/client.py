@@ -94,8 +94,8 @@ class Client:
         # nothing about the store, so a socket the peer has closed meanwhile is replaced before anything is sent.
         if not fresh and _is_closed(connection.sock):
             connection.close()
-        connection.putrequest(method, path, skip_accept_encoding=True)
         names = {name.lower() for name in fields}
+        connection.putrequest(method, path, skip_host="host" in names, skip_accept_encoding=True)
         if isinstance(body, bytes) and "content-length" not in names and (body or method in ("PUT", "POST")):
             connection.putheader("content-length", str(len(body)))
         for name, value in fields.items():

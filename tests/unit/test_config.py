@@ -76,6 +76,14 @@ def test_mistakes_say_what_is_allowed() -> None:
     check_mistake(DATA + "[limits]\nmemory = 1", "limits.memory")
 
 
+def test_names_that_a_node_may_be_called_by() -> None:
+    for text in (API, DATA):
+        assert read(text).hosts == ()
+        assert read(text + 'hosts = ["flare.example.com", "box"]').hosts == ("flare.example.com", "box")
+        for wrong in ('"box"', '["box:8000"]', '["http://box"]', '[""]', "[1]", '["*.example.com"]'):
+            check_mistake(text + f"hosts = {wrong}", "hosts", "without ports")
+
+
 def test_beyond_loopback_a_secret_is_a_must(tmp_path: Path) -> None:
     check_mistake(API + 'listen = "0.0.0.0:8000"', "secret_file")
     check_mistake(API + 'secret_file = "/nowhere/secret"', "cannot be read")

@@ -76,7 +76,8 @@ class Caller:
         return answer
 
 
-OPEN = Door(Keyring(), ANONYMOUS["none"])
+NAMES = frozenset({"api"})
+OPEN = Door(Keyring(), ANONYMOUS["none"], NAMES)
 
 
 @asynccontextmanager
@@ -109,7 +110,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
 
 async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock) -> None:
     token = {"authorization": authorization(TOKEN)}
-    async with serving(door=Door(KEYRING, ANONYMOUS["read"]), host="10.0.0.9") as call:
+    async with serving(door=Door(KEYRING, ANONYMOUS["read"], NAMES), host="10.0.0.9") as call:
         refused = await call("PUT", "/object/a", b"x")
         assert refused.status == 401
         assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
@@ -519,7 +520,7 @@ async def test_a_node_that_is_needed_is_not_removed_but_by_force(autojump_clock:
 
 
 async def test_nodes_are_not_removed_by_everybody(autojump_clock: Clock) -> None:
-    async with serving(door=Door(KEYRING, ANONYMOUS["read-write"]), host="10.0.0.9") as call:
+    async with serving(door=Door(KEYRING, ANONYMOUS["read-write"], NAMES), host="10.0.0.9") as call:
         assert (await call("PUT", "/object/a", b"x")).status == 201
         assert (await call("DELETE", "/cluster/node?node=data1&force=1")).status == 401
         assert (await call("PUT", "/cluster/node?node=data1")).status == 401

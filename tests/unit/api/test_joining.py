@@ -82,7 +82,7 @@ async def serving(*, host: str = "10.0.0.9", anonymous: str = "none") -> AsyncIt
         metrics=list,
     )
     joining = Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    face = Face(Native(cluster.store), admin, joining, Door(keyring, ANONYMOUS[anonymous]))
+    face = Face(Native(cluster.store), admin, joining, Door(keyring, ANONYMOUS[anonymous], frozenset({"api"})))
     network = MemoryNetwork()
     network.host = host
     async with cluster.running(), trio.open_nursery() as nursery:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PLACE = "data1:9000"
 NODE = NodeName("data1")
 KEYRING = Keyring([b"secret"])
+FOREIGN = {"origin": "http://evil.example"}
 TOKEN = node_token(b"secret", data_audience(NODE))
 NAME = PieceName(64 * "0" + ".0123456789abcdef.0")
 BODY = bytes(range(256)) * (LARGE_SIZE // 64) + b"tail"  # two blocks and a bit
@@ -98,7 +99,7 @@ async def data_node(directory: Path, token: str | None = TOKEN) -> AsyncIterator
     net = MemoryNetwork()
     remote = Remote(NODE, PLACE, token, connect=net.connect)
     volumes = await open_volumes(DataSettings(NODE, (str(directory),)))
-    service = DataService(NODE, volumes, KEYRING)
+    service = DataService(NODE, volumes, KEYRING if token else Keyring(), hosts=frozenset({NODE}))
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         await volumes.wait_ready()
@@ -390,6 +391,17 @@ async def test_status_and_metrics(tmp_path: Path) -> None:
         assert re.search(rb'flare_volume_syncs_total{path="[^"]+"} 1.0', text)
         assert re.search(rb'flare_volume_records_total{path="[^"]+"} 1.0', text)
         assert b'flare_data_call_seconds_count{call="put_batch"} 1.0' in text
+        node.pool.close()
+        assert (await node.call("GET", "/metrics", fields=FOREIGN))[0] == 403
+
+
+async def test_without_a_secret_a_foreign_web_page_may_do_nothing(tmp_path: Path) -> None:
+    async with data_node(tmp_path, token=None) as node:
+        for method, target in (("POST", "/chunks/put"), ("PUT", "/chunk/a"), ("GET", "/chunks"), ("GET", "/status")):
+            code, fields, _ = await node.call(method, target, fields=FOREIGN)
+            assert (code, fields[wire.ERROR_FIELD]) == (403, "Forbidden")
+        assert (await node.call("GET", "/chunk/a"))[0] == 404
+        assert (await node.call("GET", "/healthz", fields=FOREIGN))[0] == 200
 
 
 async def test_a_node_whose_volumes_are_closed_is_not_ready_and_says_503(tmp_path: Path) -> None:
