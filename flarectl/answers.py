@@ -22,6 +22,8 @@ class Entry(NamedTuple):
     size: int
     etag: str
     modified: float
+    version: int = 0
+    """0 from an api node that does not say."""
 
 
 class Listing(NamedTuple):
@@ -39,7 +41,7 @@ class ObjectInfo(NamedTuple):
     etag: str
     modified: float
     content_type: str
-    version: str
+    version: int
     user: dict[str, str]
 
 
@@ -68,7 +70,7 @@ class Chunk(NamedTuple):
 class ChunkPage(NamedTuple):
     """Some chunks of one version, from number ``first`` on; ``next`` is the number to ask for next, None at the end."""
 
-    version: str
+    version: int
     size: int
     etag: str
     first: int
@@ -79,7 +81,7 @@ class ChunkPage(NamedTuple):
 class PutResult(NamedTuple):
     etag: str
     size: int
-    version: str
+    version: int
 
 
 class Bucket(NamedTuple):
@@ -173,7 +175,7 @@ def parse_info(fields: Mapping[str, str]) -> ObjectInfo:
             fields["etag"],
             parse_time(fields.get("last-modified", "")),
             fields.get("content-type", ""),
-            fields.get("x-flare-version", ""),
+            int(fields.get("x-flare-version", "0")),
             {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)},
         )
     except (KeyError, ValueError):
@@ -185,7 +187,7 @@ def parse_chunks(answer: object) -> ChunkPage:
     fields = _fields(answer)
     following = fields.get("next")
     return ChunkPage(
-        version=str(fields.get("version", "")),
+        version=_count(fields, "version"),
         size=_number(fields, "size"),
         etag=quote_etag(_text(fields, "etag")),
         first=_number(fields, "first"),
@@ -197,7 +199,7 @@ def parse_chunks(answer: object) -> ChunkPage:
 def parse_put(answer: object) -> PutResult:
     """Raises Refusal if this is no answer to a PUT."""
     fields = _fields(answer)
-    return PutResult(quote_etag(_text(fields, "etag")), _number(fields, "size"), str(fields.get("version", "")))
+    return PutResult(quote_etag(_text(fields, "etag")), _number(fields, "size"), _count(fields, "version"))
 
 
 def parse_buckets(answer: object) -> list[Bucket]:
@@ -299,7 +301,8 @@ def chunk_count(etag: str) -> int:
 
 def _parse_entry(fields: dict[str, object]) -> Entry:
     modified = parse_time(fields.get("modified", ""))
-    return Entry(_text(fields, "key"), _number(fields, "size"), quote_etag(_text(fields, "etag")), modified)
+    size, etag = _number(fields, "size"), quote_etag(_text(fields, "etag"))
+    return Entry(_text(fields, "key"), size, etag, modified, _count(fields, "version"))
 
 
 def _parse_chunk(fields: dict[str, object]) -> Chunk:

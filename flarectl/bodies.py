@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import trio
 
@@ -23,12 +23,13 @@ from flarectl.answers import (
     parse_buckets,
     parse_chunks,
     parse_info,
+    parse_listing,
     parse_put,
 )
 from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
 from flarectl.profile import proof
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
-from flarectl.target import Target, object_path
+from flarectl.target import Target, is_prefix, object_path
 from flared.errors import ConnectionLost, FlareError
 from flared.http.json_body import parse_json
 from flared.http.messages import Body
@@ -104,6 +105,16 @@ class Bodies:
         # A HEAD is refused without a word; the same question as a GET is answered with one.
         await self._read(f"{path}?chunks&limit=1")
         raise NotFound(f"{target}: it was gone for a moment")
+
+    async def head_named(self, target: Target, advice: str) -> ObjectInfo:
+        """As ``head``, of an object that a person named; Usage with the advice if that is a prefix."""
+        try:
+            return await self.head(target)
+        except NotFound:
+            below = urlencode({"prefix": f"{target.key}/", "limit": "1"}, quote_via=quote)
+            if parse_listing(await self._read(f"/bucket/{target.bucket}?{below}")).objects:
+                raise is_prefix(target, advice) from None
+            raise
 
     async def put(
         self, target: Target, fields: Sequence[tuple[str, str]], body: Sequence[Buffer] | BodySource

@@ -34,10 +34,10 @@ from flarectl.answers import (
     parse_removal,
     parse_status,
 )
-from flarectl.errors import NotFound, Temporary, Unreachable, from_reply, unreachable
+from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_reply, unreachable
 from flarectl.profile import proof, proof_of
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
-from flarectl.target import Target, object_path
+from flarectl.target import Target, is_prefix, object_path
 from flared.http.json_body import parse_json
 
 if TYPE_CHECKING:
@@ -120,6 +120,18 @@ class Client:
             self._read(path, {"chunks": "", "limit": "1"})
             raise NotFound(f"{target}: it was gone for a moment") from None
         return parse_info(reply.fields)
+
+    def head_named(self, target: Target, advice: str) -> ObjectInfo:
+        """As ``head``, of an object that a person named; Usage with the advice if that is a prefix."""
+        try:
+            return self.head(target)
+        except NotFound as failure:
+            raise self.explain_missing(target, failure, advice) from None
+
+    def explain_missing(self, target: Target, failure: NotFound, advice: str) -> Failure:
+        """The failure, or that ``target`` is a prefix if objects lie below it."""
+        below = self.list_page(target.at(f"{target.key}/"), limit=1).objects
+        return is_prefix(target, advice) if below else failure
 
     def find(self, target: Target) -> ObjectInfo | None:
         """As ``head``, but None if the object is not there."""

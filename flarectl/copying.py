@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flarectl.client import Client
-from flarectl.errors import Existing, Exists, ExitCode, Refusal, Usage
+from flarectl.errors import Existing, Exists, ExitCode, NotFound, Refusal, Usage
 from flarectl.many import on_each
 from flarectl.naming import are_many, name_remote
 from flarectl.report import Report
@@ -45,10 +45,12 @@ def copy_one(client: Client, source: Target, target: Target, wish: Wish) -> None
         raise Refusal(f"{source}: source and target are the same object")
     target.object_key()
     if wish.dry_run:
-        client.head(source)
+        client.head_named(source, "use -r")
         return
     try:
         result = client.copy(source, target, if_not_exists=wish.if_not_exists)
+    except NotFound as failure:
+        raise client.explain_missing(source, failure, "use -r") from None
     except Exists:
         if not wish.if_not_exists:
             raise

@@ -144,6 +144,7 @@ def entry_record(bucket: str, entry: Entry) -> dict[str, object]:
         "key": entry.key,
         "size": entry.size,
         "etag": bare_etag(entry.etag),
+        "version": entry.version,
         "modified": json_time(entry.modified),
     }
 
@@ -161,7 +162,7 @@ def show_object(target: Target, info: ObjectInfo) -> None:
     rows = {
         "size": f"{info.size} ({size_text(info.size)})" if info.size >= 1024 else str(info.size),
         "etag": bare_etag(info.etag),
-        "version": info.version,
+        "version": str(info.version),
         "modified": time_text(info.modified),
         "type": info.content_type,
     } | {f"meta {name}": value for name, value in sorted(info.user.items())}

@@ -108,7 +108,9 @@ def _walk(directory: str, below: str, exclude: Exclusion, trouble: Trouble) -> I
         if relative in exclude:
             continue
         try:
-            if child.is_dir(follow_symlinks=False):
+            if child.is_symlink() and not os.path.exists(child.path):
+                trouble(child.path, _broken_link(child.path))
+            elif child.is_dir(follow_symlinks=False):
                 yield from _walk(child.path, relative + "/", exclude, trouble)
             elif child.is_dir():
                 trouble(child.path, "it is a symbolic link to a directory")
@@ -124,8 +126,12 @@ def _walk(directory: str, below: str, exclude: Exclusion, trouble: Trouble) -> I
 def _failure(error: OSError, path: str) -> Failure:
     """Why a file cannot be looked at; of a link to nowhere that it is one."""
     if isinstance(error, FileNotFoundError) and os.path.islink(path):
-        return NotFound(f"{path}: it is a symbolic link to {os.readlink(path)}, which is not there")
+        return NotFound(f"{path}: {_broken_link(path)}")
     return from_os(error, path)
+
+
+def _broken_link(path: str) -> str:
+    return f"it is a symbolic link to {os.readlink(path)}, which is not there"
 
 
 def _check_regular(path: str, mode: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from urllib.parse import quote
 
 from flarectl.errors import Refusal, Usage
 from flared.errors import BadName
+from flared.http.percent import encode_key
 from flared.names import DEFAULT_BUCKET, BucketName, ObjectKey, parse_bucket, parse_key
 
 _WILD = re.compile(r"[*?[]")
@@ -90,13 +90,13 @@ def has_pattern(text: str) -> bool:
 
 
 def object_path(bucket: str, key: str) -> str:
-    """The object's path on the wire.
+    """The object's path on the wire."""
+    return f"/bucket/{bucket}/object/{encode_key(key)}"
 
-    Dots, double slashes and plus signs are part of the key. A part that is only dots is encoded, because HTTP
-    libraries would resolve it.
-    """
-    parts = (part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="") for part in key.split("/"))
-    return f"/bucket/{bucket}/object/{'/'.join(parts)}"
+
+def is_prefix(target: Target, advice: str) -> Usage:
+    """The Failure for a name that no object has, but that others begin with, as a directory's."""
+    return Usage(f"{target}: is a prefix, not an object; {advice}")
 
 
 def base_name(key: str) -> str:

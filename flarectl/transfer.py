@@ -97,10 +97,10 @@ def get_all(
                 return report.existing(path)
             if options.dry_run:
                 if remote.entry is None:
-                    await bodies.head(remote.target)
+                    await bodies.head_named(remote.target, "use -r")
                 return report.done(f"{remote.target} -> {path}", record)
             info = await _get_file(bodies, buffers, remote, path, directory, report)
-            got: dict[str, object] = {"size": info.size, "etag": bare_etag(info.etag)}
+            got: dict[str, object] = {"size": info.size, "etag": bare_etag(info.etag), "version": info.version}
             return report.done(f"{remote.target} -> {path}", record | got)
 
         places = _places(objects, directory, name_of, report)
@@ -116,7 +116,7 @@ def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, re
         buffers = Buffers(options.parallel)
 
         async def cat_one(remote: RemoteObject) -> None:
-            info = await bodies.head(remote.target)
+            info = await bodies.head_named(remote.target, f"flarectl ls {remote.target}/ lists it")
             meter = report.bars.begin(str(remote.target), info.size)
             try:
                 await download(bodies, buffers, remote.target, StandardOutput(), meter.moved, info=info, in_order=True)
@@ -134,9 +134,9 @@ async def _get_file(
     """Get one file; begun anew if another client replaces the object meanwhile. A cancel leaves nothing behind."""
     await in_thread(directory.make_parent, path)
     known = remote.entry
-    info = ObjectInfo(known.size, known.etag, known.modified, "", "", {}) if known else None
+    info = ObjectInfo(known.size, known.etag, known.modified, "", known.version, {}) if known else None
     for attempt in range(1, VERSIONS_MAX + 1):
-        info = info or await bodies.head(remote.target)
+        info = info or await bodies.head_named(remote.target, "use -r")
         file = PartialFile(path)
         meter = report.bars.begin(str(remote.target), info.size)
         try:

@@ -50,7 +50,9 @@ def rm(
 
         def remove(remote: RemoteObject) -> None:
             if remote.entry is None and not force:
-                client.head(remote.target)  # a delete of what is not there would succeed, and hide a wrong name
+                client.head_named(
+                    remote.target, "use -r"
+                )  # a delete of what is not there would succeed, and hide a wrong name
             if not dry_run:
                 client.delete(remote.target)
 

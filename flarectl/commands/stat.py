@@ -39,7 +39,7 @@ def stat(
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         for remote in find_objects(client, targets, recursive=False, exclude=Exclusion(), trouble=report.trouble):
             try:
-                info = client.head(remote.target)
+                info = client.head_named(remote.target, f"flarectl ls {remote.target}/ lists it")
                 if json:
                     render.say_json(render.object_record(remote.target, info))
                 else:

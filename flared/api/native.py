@@ -22,7 +22,7 @@ from flared.errors import BadRequest, NotModified
 from flared.http.error_body import JSON
 from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request
-from flared.http.percent import decode, parse_query
+from flared.http.percent import decode, encode_key, parse_query
 from flared.log import format_time
 from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, parse_key
 from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
@@ -38,6 +38,8 @@ LIST_LIMIT_MAX = 1000
 CHUNK_LIMIT_MAX = 1000
 SETTINGS_BYTES_MAX = 64 * 1024
 COPY_SOURCE = "x-flare-copy-source"
+BUCKET = "/bucket/"
+OBJECT = "/object/"
 
 
 class Native:
@@ -116,7 +118,13 @@ class Native:
             limit=_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX),
         )
         objects = [
-            {"key": found.name.key, "size": found.size, "etag": found.etag, "modified": format_time(found.modified)}
+            {
+                "key": found.name.key,
+                "size": found.size,
+                "etag": found.etag,
+                "version": found.version,
+                "modified": format_time(found.modified),
+            }
             for found in page.objects
         ]
         await _send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
@@ -156,15 +164,17 @@ class Native:
         form = FormFile(request.body, parse_boundary(fields.get("content-type", "")))
         when, digests, user = write_conditions(fields), promised_digests(fields), object_headers(fields).user
         part = await form.open()
+        name = name or ObjectName(bucket, parse_key(part.filename or ""))
         result = await put_object(
             self._store,
-            name or ObjectName(bucket, parse_key(part.filename or "")),
+            name,
             form,
             headers=ObjectHeaders(check_content_type(part.content_type), user),
             when=when,
             digests=digests,
         )
-        await _answer_put(reply, result)
+        # The client may not know the key, which was a file's name.
+        await _answer_put(reply, result, name)
 
     async def _copy(self, request: Request, reply: Reply, target: ObjectName) -> None:
         if request.body.length != 0:
@@ -232,18 +242,22 @@ def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:
 
 def parse_copy_source(path: str) -> ObjectName:
     """``/bucket/{bucket}/object/{key}``, percent-encoded as in a request; raises BadRequest or BadName."""
-    head, middle, raw_key = path.partition("/object/")
-    if not middle or not head.startswith("/bucket/"):
+    head, middle, raw_key = path.partition(OBJECT)
+    if not middle or not head.startswith(BUCKET):
         raise BadRequest(f"{COPY_SOURCE} is a path as in a request: /bucket/BUCKET/object/KEY")
-    return ObjectName(parse_bucket(decode(head.removeprefix("/bucket/"))), parse_key(decode(raw_key)))
+    return ObjectName(parse_bucket(decode(head.removeprefix(BUCKET))), parse_key(decode(raw_key)))
 
 
-async def _answer_put(reply: Reply, result: PutResult) -> None:
+async def _answer_put(reply: Reply, result: PutResult, named: ObjectName | None = None) -> None:
+    """``named`` if the client may not know what its object is called."""
     manifest = result.manifest
     etag, version = manifest.etag, manifest.version
     head = f'content-type: application/json\r\netag: "{etag}"\r\nx-flare-version: {version}\r\n'
-    body = f'{{"etag":"{etag}","size":{manifest.size},"version":{version}}}\n'
-    await reply.send(201 if result.created else 200, head.encode(), body.encode())
+    body = f'"etag":"{etag}","size":{manifest.size},"version":{version}}}\n'
+    if named is not None:
+        head += f"location: {BUCKET}{named.bucket}{OBJECT}{encode_key(named.key)}\r\n"
+        body = f'"bucket":{json.dumps(named.bucket)},"key":{json.dumps(named.key, ensure_ascii=False)},{body}'
+    await reply.send(201 if result.created else 200, head.encode(), f"{{{body}".encode())
 
 
 async def _send_json(reply: Reply, status: int, answer: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from flared.errors import BadRequest
 
@@ -20,6 +20,16 @@ def decode(raw: str) -> str:
         return unquote_to_bytes(raw.encode("latin-1")).decode()
     except UnicodeDecodeError:
         raise BadRequest("the path or query is not UTF-8") from None
+
+
+def encode_key(key: str) -> str:
+    """A key as it stands in a path: ``decode`` gives it back.
+
+    Dots, double slashes and plus signs are part of the key. A part that is only dots is encoded, because HTTP
+    libraries would resolve it.
+    """
+    parts = (part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="") for part in key.split("/"))
+    return "/".join(parts)
 
 
 def parse_query(query: str, *known: str) -> dict[str, str]:

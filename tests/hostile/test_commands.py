@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -129,3 +130,20 @@ def test_a_command_that_failed_makes_no_new_cluster(shell: Shell, words: list[st
     done = shell.flared(*words)
     assert (done.code, sorted(os.listdir(shell.directory))) == (2, before)
     assert "it is empty" in done.err
+
+
+def test_what_cannot_be_taken_is_said_and_the_rest_goes_on(shell: Shell) -> None:
+    assert shell.flarectl("get", "photos").err == "flarectl: photos: is a prefix, not an object; use -r\n"
+    (shell.directory / "tree").mkdir()
+    (shell.directory / "tree/file").write_text("x")
+    (shell.directory / "tree/link").symlink_to("nowhere")
+    done = shell.flarectl("put", "-r", "tree", "tree/")
+    assert (done.code, done.err.count("skipped: tree/link: ")) == (0, 1)
+    assert shell.flarectl("cat", "tree/tree/file").out == "x"
+
+
+def test_a_version_is_the_same_number_wherever_it_is_shown(shell: Shell) -> None:
+    words = (["put", "a.txt", "default:a.txt"], ["stat", "a.txt"], ["ls", "a.txt"], ["get", "a.txt", "./got"])
+    versions = [json.loads(shell.flarectl(*line, "--json").out.splitlines()[0])["version"] for line in words]
+    assert isinstance(versions[0], int)
+    assert versions == versions[:1] * 4

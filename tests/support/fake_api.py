@@ -288,7 +288,13 @@ class Handler(BaseHTTPRequestHandler):
                         names[name] = self.api.objects[bucket, key] if end < 0 else None
         page = list(names.items())[:limit]
         objects = [
-            {"key": key, "size": len(s.data), "etag": s.etag, "modified": "2026-11-21T09:18:48.123Z"}
+            {
+                "key": key,
+                "size": len(s.data),
+                "etag": s.etag,
+                "version": s.version,
+                "modified": "2026-11-21T09:18:48.123Z",
+            }
             for key, s in page
             if s
         ]

@@ -262,6 +262,21 @@ async def test_forms(autojump_clock: Clock) -> None:
         assert (await call("GET", "/object/cut")).status == 404
 
 
+async def test_a_form_is_answered_with_what_its_object_is_called(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        for path, file_name, key in (
+            ("/object/", b"a picture.jpg", "a picture.jpg"),
+            ("/bucket/default/object/", "ä+ü".encode(), "ä+ü"),
+            ("/object/x/../y%22", b"ignored", 'x/../y"'),
+        ):
+            done = await call("POST", path, FORM.replace(b"dir x", file_name) % b"small", FORM_TYPE)
+            assert (done.status, done.json["bucket"], done.json["key"]) == (201, "default", key)
+            assert done.json["version"] == int(done.fields["x-flare-version"])
+            assert (await call("GET", done.fields["location"])).body == b"small"
+        again = await call("POST", "/object/", FORM % b"small", FORM_TYPE)
+        assert (again.status, again.fields["location"]) == (201, "/bucket/default/object/dir%20x")
+
+
 async def test_listing(autojump_clock: Clock) -> None:
     async with serving() as call:
         for key in ("b", "a/1", "a/2", "ä"):
@@ -272,7 +287,7 @@ async def test_listing(autojump_clock: Clock) -> None:
         after = await call("GET", f"/bucket/default?delimiter=/&after={page.json['next']}")
         assert [entry["key"] for entry in after.json["objects"]] == ["ä"]  # type: ignore[attr-defined]
         assert after.json["next"] is None
-        assert set((after.json["objects"])[0]) == {"key", "size", "etag", "modified"}  # type: ignore[index]
+        assert set((after.json["objects"])[0]) == {"key", "size", "etag", "version", "modified"}  # type: ignore[index]
         for query in ("limit=0", "limit=x", "limit=1001", "lmit=1", "prefix=%zz"):
             assert (await call("GET", f"/bucket/default?{query}")).status == 400
 

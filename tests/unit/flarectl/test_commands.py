@@ -87,6 +87,13 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["get", "none-such:x"], 3, "there is no bucket"),
         (["get", "-r", "nothing/"], 4, "nothing is stored"),
         (["get", "p/"], 2, "with -r"),
+        (["get", "p"], 2, "p: is a prefix, not an object; use -r"),
+        (["get", "q", "p", "out/"], 2, "p: is a prefix, not an object; use -r"),
+        (["rm", "p"], 2, "use -r"),
+        (["cp", "p", "x"], 2, "use -r"),
+        (["mv", "p", "x"], 2, "use -r"),
+        (["cat", "p"], 2, "flarectl ls p/ lists it"),
+        (["stat", "p"], 2, "flarectl ls p/ lists it"),
         (["get", "p/*", "new"], 2, "need a directory"),
         (["get", "x*y", "tree"], 4, "no object matches"),
         (["get", "q", "/dev/full"], 6, "not a regular file"),
@@ -209,10 +216,11 @@ def test_links_and_pipes_are_passed_over_with_a_word(api: FakeApi, run: Run, tre
     os.mkfifo(tree / "pipe")
     os.symlink("nowhere", tree / "broken")
     done = run("put", "-r", "tree/")
-    assert done.code == 4
+    assert done.code == 0
     assert api.keys() == ["a.txt", "b.log", "file", "sub/c.txt", "sub/deep/d.txt"]
     assert "symbolic link to a directory" in done.err
     assert "not a regular file" in done.err
+    assert "skipped: tree/broken: it is a symbolic link to nowhere, which is not there" in done.err
 
 
 def test_a_file_name_that_is_not_utf8_is_refused_and_the_rest_goes_on(api: FakeApi, run: Run, tree: Path) -> None:
@@ -508,6 +516,13 @@ def test_an_etag_in_json_has_the_quotes_of_json_only(api: FakeApi, run: Run, tre
     assert put["etag"] == etag
     for words in (["get", "k", "out", "--json"], ["stat", "k", "--json"], ["ls", "--json"]):
         assert lines(run(*words).out)[0]["etag"] == etag
+
+
+def test_a_version_is_a_number_in_all_json(api: FakeApi, run: Run, tree: Path) -> None:
+    lines_of = [run("put", "tree/a.txt", "k", "--json"), run("get", "k", "out", "--json"), run("stat", "k", "--json")]
+    lines_of += [run("ls", "--json", "k")]
+    version = api.objects["default", "k"].version
+    assert [lines(done.out)[0]["version"] for done in lines_of] == [version] * 4
 
 
 def test_an_error_of_the_server_carries_its_request_id(api: FakeApi, run: Run) -> None:

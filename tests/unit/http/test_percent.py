@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flared.errors import BadRequest
-from flared.http.percent import decode, parse_query
+from flared.http.percent import decode, encode_key, parse_query
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,11 @@ def test_queries() -> None:
 def test_queries_that_would_be_ignored_in_part_are_refused(query: str, sentence: str) -> None:
     with pytest.raises(BadRequest, match=sentence):
         parse_query(query, "a", "c")
+
+
+@given(st.text())
+def test_an_encoded_key_is_decoded_again_and_resolved_by_nobody(key: str) -> None:
+    encoded = encode_key(key.encode("utf-8", "replace").decode())
+    assert decode(encoded) == key.encode("utf-8", "replace").decode()
+    assert not {".", ".."} & set(encoded.split("/"))
+    assert encoded.isascii()
