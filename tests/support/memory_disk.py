@@ -92,6 +92,8 @@ class MemoryDisk:
         self.dead = False
         self.broken = False
         """Whatever it is asked, the answer is an error."""
+        self.broken_below: set[str] = set()
+        """So is it for what lies below these paths: of several disks one has died."""
         self._files: dict[str, _Content] = {}
         self._durable_files: dict[str, _Content] = {}
         self._directories: set[str] = {"/"}
@@ -100,11 +102,11 @@ class MemoryDisk:
 
     # Faults
 
-    def check(self) -> None:
+    def check(self, path: str = "") -> None:
         if self.dead:
             raise PowerCut
-        if self.broken:
-            raise VolumeFailed("the disk: Input/output error")
+        if self.broken or any(path.startswith(below) for below in self.broken_below):
+            raise VolumeFailed(f"{path or 'the disk'}: Input/output error")
 
     def revive(self) -> None:
         """After the process alone was killed: what it wrote is all there, but no more durable than before."""
@@ -185,17 +187,17 @@ class MemoryDisk:
     # Disk
 
     def make_directory(self, path: str) -> None:
-        self.check()
+        self.check(path)
         while path not in self._directories:
             self._directories.add(path)
             path = path.rpartition("/")[0] or "/"
 
     def list(self, path: str) -> list[str]:
-        self.check()
+        self.check(path)
         return sorted(name.rpartition("/")[2] for name in self._files if name.rpartition("/")[0] == path)
 
     def read(self, path: str) -> bytes | None:
-        self.check()
+        self.check(path)
         content = self._files.get(path)
         return bytes(content.data) if content else None
 
@@ -205,23 +207,23 @@ class MemoryDisk:
         self._files[path] = fresh
         if not self.dead or self.random.random() < 0.5:
             self._durable_files[path] = fresh
-        self.check()
+        self.check(path)
 
     def create(self, path: str, *, direct: bool) -> File:
-        self.check()
+        self.check(path)
         if path in self._files:
             raise VolumeFailed(f"{path}: it is there")
         self._files[path] = _Content()
         return MemoryFile(self, path, self._files[path], direct=direct)
 
     def open(self, path: str, *, write: bool = False) -> File:
-        self.check()
+        self.check(path)
         if path not in self._files:
             raise VolumeFailed(f"{path}: no such file")
         return MemoryFile(self, path, self._files[path], direct=False)
 
     def remove(self, path: str) -> None:
-        self.check()
+        self.check(path)
         self._files.pop(path, None)
         if path in self._databases:
             self._databases.pop(path).anchor.close()
@@ -235,26 +237,26 @@ class MemoryDisk:
                         self._durable_files[name] = self._files[name]
                     else:
                         del self._durable_files[name]
-        self.check()
+        self.check(path)
 
     def space(self, path: str) -> Space:
-        self.check()
+        self.check(path)
         return Space(self.capacity, self.capacity - self.used())
 
     def probe(self, path: str) -> None:
-        self.check()
+        self.check(path)
         if path not in self._files:
             raise VolumeFailed(f"{path}: no such file")
 
     def lock(self, path: str) -> Lock:
-        self.check()
+        self.check(path)
         if path in self._locks:
             raise Busy(f"{path.rpartition('/')[0]} is held by another process, pid 1")
         self._locks.add(path)
         return _MemoryLock(self._locks, path)
 
     def connect(self, path: str) -> sqlite3.Connection:
-        self.check()
+        self.check(path)
         if path not in self._databases:
             self._databases[path] = _Image(self, [])
         image = self._databases[path]
@@ -284,15 +286,15 @@ class MemoryFile:
         self.direct = direct
 
     def size(self) -> int:
-        self._disk.check()
+        self._disk.check(self._path)
         return len(self._content.data)
 
     def allocated(self) -> int:
-        self._disk.check()
+        self._disk.check(self._path)
         return len(self._content.blocks) * BLOCK
 
     def write(self, offset: int, buffers: Sequence[Buffer]) -> None:
-        self._disk.check()
+        self._disk.check(self._path)
         whole = b"".join(buffers)
         if self.direct:
             assert offset % BLOCK == 0, "a direct write begins at a multiple of 4096"
@@ -317,6 +319,7 @@ class MemoryFile:
         self._content.pending.append((what, offset, written))
 
     def sync(self) -> None:
+        self._disk.check(self._path)
         self._disk.synced()
         if self._disk.fail_syncs:
             self._disk.fail_syncs -= 1
@@ -325,14 +328,14 @@ class MemoryFile:
         if not self._disk.dead or self._disk.random.random() < 0.5:
             self._content.durable = bytes(self._content.data)
             self._content.pending = []
-        self._disk.check()
+        self._disk.check(self._path)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         cached = self._content.cached
         return self._read(self._content.data if cached is None else cached, offset, buffer)
 
     def _read(self, content: bytes | bytearray, offset: int, buffer: memoryview) -> int:
-        self._disk.check()
+        self._disk.check(self._path)
         if self._disk.fail_reads:
             self._disk.fail_reads -= 1
             raise VolumeFailed(f"{self._path}: Input/output error")
@@ -349,19 +352,19 @@ class MemoryFile:
         return self._read(self._content.data, offset, buffer)
 
     def allocate(self, offset: int, length: int) -> None:
-        self._disk.check()
+        self._disk.check(self._path)
         wanted = set(range(offset // BLOCK, (offset + length) // BLOCK)) - self._content.blocks
         if len(wanted) * BLOCK > self._disk.capacity - self._disk.used():
             raise VolumeFull(f"{self._path}: no room left on the disk")
         self._content.blocks |= wanted
 
     def punch(self, offset: int, length: int) -> None:
-        self._disk.check()
+        self._disk.check(self._path)
         self._content.blocks -= set(range(-(-offset // BLOCK), (offset + length) // BLOCK))
         self._do("punch", offset, bytes(max(0, min(length, len(self._content.data) - offset))))
 
     def truncate(self, size: int) -> None:
-        self._disk.check()
+        self._disk.check(self._path)
         self._content.blocks = {block for block in self._content.blocks if block * BLOCK < size}
         self._do("truncate", size, b"")
 

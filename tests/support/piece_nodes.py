@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
-from flared.data.pieces import Piece, piece_is_good
-from flared.errors import FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, VolumeFull
-from flared.names import NodeName, PieceName
+from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
+from flared.data.wire import LIST_MAX
+from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, VolumeFull
+from flared.names import NodeName, PieceName, parse_piece
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
 
 STALL_SECONDS = 10.0
 """As patient as the real connections are."""
+CLOSED = "its links are closed"
 
 
 class MemoryNode:
-    """Is a PieceNode. ``down`` refuses everything, ``full`` refuses puts, ``silent`` takes calls and never answers."""
+    """Is a PieceNode, as ``tests/contract/piece_node.py`` has it.
+
+    ``down`` refuses everything, ``full`` refuses puts, ``silent`` takes calls and never answers.
+    """
 
     def __init__(self, name: str, *, delay: float = 0.001) -> None:
         self.name = NodeName(name)
         self.pieces: dict[str, tuple[Piece, bytes]] = {}
+        self.found_damaged: set[str] = set()
+        """What the node itself knows to be damaged: only this is stored again when it is put again."""
         self.down = False
         self.full = False
         self.silent = False
@@ -44,7 +51,10 @@ class MemoryNode:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def flip(self, name: str, at: int = 0) -> None:
         piece, payload = self.pieces[name]
@@ -56,15 +66,19 @@ class MemoryNode:
         """As a server does with readers that take nothing for long."""
         self.lives += 1
 
-    async def _answer(self) -> None:
+    async def _request(self) -> None:
+        """A call on its way to the node; raises what keeps it from having an effect."""
         if self.silent:
-            await trio.sleep(STALL_SECONDS)
-            raise NodeUnreachable(self.name, "it stalled")
+            await self._stall()
         await trio.sleep(self.delay)
         if self.refusal is not None:
             raise self.refusal
         if self.down:
             raise NodeUnreachable(self.name, "connection refused")
+
+    async def _stall(self) -> NoReturn:
+        await trio.sleep(STALL_SECONDS)
+        raise NodeUnreachable(self.name, "it stalled")
 
     def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Callable[[FlareError | None], None]) -> None:
         async def answer() -> None:
@@ -72,70 +86,90 @@ class MemoryNode:
                 await self.put(piece, [memoryview(payload)])
             except FlareError as error:
                 done(error)
+            except BaseException:
+                done(NodeUnreachable(self.name, CLOSED))
+                raise
             else:
                 done(None)
 
-        assert self._nursery is not None
-        self._nursery.start_soon(answer)
+        assert len(payload) == piece.size < LARGE_SIZE
+        if self._nursery is None:
+            done(NodeUnreachable(self.name, CLOSED))
+        else:
+            self._nursery.start_soon(answer)
 
     async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
-        await self._answer()
-        if self.full:
-            raise VolumeFull(f"node {self.name} is full")
+        await self._request()
+        parse_piece(piece.name)
         body = b"".join(payload)
         if not piece_is_good(piece, body):
-            raise PieceCorrupt("the body does not have its checksum")
+            raise BadDigest(f"the body of {piece.name} does not have its checksum")
+        if piece.name in self.pieces and piece.name not in self.found_damaged:
+            return
+        if self.full:
+            raise VolumeFull(f"node {self.name} is full")
         self.puts += 1
-        self.pieces.setdefault(piece.name, (piece, body))
+        self.found_damaged.discard(piece.name)
+        self.pieces[piece.name] = (piece, body)
 
     async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
-        await self._answer()
-        self._find(name)
-        piece, payload = self.pieces[name]
+        if self._nursery is None:
+            raise NodeUnreachable(self.name, CLOSED)
+        await self._request()
+        piece, payload = self._find(name)
+        if piece.size >= LARGE_SIZE:
+            raise TooLarge(f"{name} has {piece.size} bytes: open it instead")
         if not piece_is_good(piece, payload):
+            self.found_damaged.add(name)
             raise PieceCorrupt(f"{name} on {self.name} is damaged")
         return piece, payload
 
     @asynccontextmanager
     async def open(self, name: PieceName, *, offset: int = 0, length: int | None = None) -> AsyncIterator[PieceStream]:
-        await self._answer()
-        self._find(name)
-        piece, payload = self.pieces[name]
+        await self._request()
+        piece, payload = self._find(name)
+        if offset and offset >= piece.size:
+            raise NodeUnreachable(self.name, f"it has no bytes of {name} from {offset} on")
         end = len(payload) if length is None else offset + length
         yield _MemoryStream(piece, payload[offset:end], self)
 
     async def status(self) -> dict[str, object]:
-        await self._answer()
+        await self._request()
         return {}
 
     async def head(self, name: PieceName) -> Piece:
-        await self._answer()
-        self._find(name)
-        return self.pieces[name][0]
+        await self._request()
+        return self._find(name)[0]
 
-    def _find(self, name: str) -> None:
+    def _find(self, name: str) -> tuple[Piece, bytes]:
+        parse_piece(name)
         if name not in self.pieces:
             if self.failed_volumes:
                 raise NodeUnreachable(self.name, "a volume could not be asked")
             raise NoSuchPiece(f"{name} is not on {self.name}")
+        return self.pieces[name]
 
     async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
-        await self._answer()
+        await self._request()
+        for name in names:
+            parse_piece(name)
         for name in names:
             self.pieces.pop(name, None)
+            self.found_damaged.discard(name)
         return [None] * len(names)
 
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        await self._request()
+        return self._page(after, limit), self.failed_volumes
+
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
-        await self._answer()
+        await self._request()
         if self.failed_volumes:
             raise NodeUnreachable(self.name, "a volume could not be asked")
         return self._page(after, limit)
 
-    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-        await self._answer()
-        return self._page(after, limit), self.failed_volumes
-
     def _page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        limit = min(limit, LIST_MAX)
         return [(name, self.pieces[name][0].size) for name in sorted(self.pieces) if name > after][:limit]
 
 
@@ -148,6 +182,8 @@ class _MemoryStream:
 
     async def receive_into(self, buffer: memoryview) -> int:
         await trio.lowlevel.checkpoint()
+        if self._node.silent and self._rest:
+            await self._node._stall()
         if self._node.down or self._life != self._node.lives:
             raise NodeUnreachable(self._node.name, "connection reset")
         size = min(len(buffer), len(self._rest), 100_000)

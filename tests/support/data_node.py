@@ -1,0 +1,66 @@
+"""The real code of a data node in one process: service, volumes and segments, over a disk and a network handed in.
+
+``RealNode`` serves for the length of ``run``; what the api node holds of it is a ``Remote`` over the same network.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.access.keys import Keyring, data_audience, node_token
+from flared.data.pieces import PIECE_SIZE_MAX
+from flared.data.remote import Remote, RemoteSettings
+from flared.data.service import DataService
+from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.http.server import Server
+from flared.names import NodeName
+from tests.support.threads import InlineThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.data.disk import Disk
+    from tests.support.memory_net import MemoryNetwork
+
+MIB = 1 << 20
+SECRET = b"only for tests"
+PORT = 9000
+
+
+class RealNode:
+    """A data node named ``name`` at ``address``. Its disk outlives it: run it again after a stop or a crash."""
+
+    def __init__(self, name: str, net: MemoryNetwork, disk: Disk, volumes: Sequence[str], *, seed: int = 0) -> None:
+        self.name = NodeName(name)
+        self.address = f"{name}:{PORT}"
+        self.keyring = Keyring([SECRET])
+        self.disk = disk
+        self.volumes: Volumes | None = None
+        self._net = net
+        self._random = random.Random(seed)
+        self._settings = DataSettings(
+            name, tuple(volumes), segment_size=MIB, reserve=MIB, direct=True, buffer_bytes=PIECE_SIZE_MAX
+        )
+
+    def remote(self) -> Remote:
+        """The api node's end; run it."""
+        token = node_token(SECRET, data_audience(self.name))
+        return Remote(self.name, self.address, token, RemoteSettings(), connect=self._net.connect)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started when the volumes are ready."""
+        self.volumes = await open_volumes(
+            self._settings, disk=self.disk, threads=InlineThreads(), random_bits=self._random
+        )
+        service = DataService(self.name, self.volumes, self.keyring)
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.volumes.run)
+                await self.volumes.wait_ready()
+                await nursery.start(Server(service.handler).serve, [self._net.listen(self.address)])
+                task_status.started()
+        finally:
+            self.volumes = None
