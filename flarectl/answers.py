@@ -127,6 +127,25 @@ class Node(NamedTuple):
     removal_waiting: int = 0
     unreachable: str = ""
     """Why the api node, which hears it, cannot call it."""
+    orphans_held: int = 0
+    """Pieces that no record names, too many at once to be deleted without a word."""
+    orphans_held_bytes: int = 0
+
+
+class HeldOrphans(NamedTuple):
+    """What of a node's orphans is held back."""
+
+    held: int
+    bytes: int
+    since: float
+    """Seconds since 1970; 0 if nothing is held."""
+    seconds_left: float
+    """Until they are deleted without a command."""
+    allowed: int
+    """Of these an operator allowed so many to be deleted."""
+    sample: tuple[str, ...]
+    obstacles: tuple[str, ...]
+    """Why no orphan of any node is deleted now."""
 
 
 class RemovalCost(NamedTuple):
@@ -243,6 +262,20 @@ def parse_failure(answer: object) -> FailureCost:
     )
 
 
+def parse_orphans(answer: object) -> HeldOrphans:
+    """Raises Refusal if this is not such an answer."""
+    fields = _fields(answer)
+    return HeldOrphans(
+        _number(fields, "held"),
+        _number(fields, "bytes"),
+        _seconds(fields, "since") or 0.0,
+        _seconds(fields, "seconds_left") or 0.0,
+        _count(fields, "allowed"),
+        tuple(map(str, _items(fields, "sample"))),
+        tuple(map(str, _items(fields, "obstacles"))),
+    )
+
+
 def parse_invite(answer: object) -> Invite:
     """Raises Refusal if this is no such answer."""
     fields = _fields(answer)
@@ -336,6 +369,8 @@ def _parse_node(fields: dict[str, object]) -> Node:
         removal_share=_seconds(removal, "share") or 0.0,
         removal_waiting=_count(removal, "waiting"),
         unreachable=str(fields.get("unreachable") or ""),
+        orphans_held=_count(fields, "orphans_held"),
+        orphans_held_bytes=_count(fields, "orphans_held_bytes"),
     )
 
 

@@ -193,6 +193,21 @@ def check_clocks(cluster: Cluster) -> list[Trouble] | None:
     return troubles if known else None
 
 
+def check_orphans(cluster: Cluster) -> list[Trouble] | None:
+    """Pieces that no record names, so many that they are held back."""
+    troubles = [
+        Trouble(
+            Severity.CRITICAL,
+            f"node {node.name} holds {node.orphans_held:,} pieces that no record names: the metadata may be damaged or "
+            "old. They are kept for some days",
+            f"flarectl node orphans {shlex.quote(node.name)}; does the metadata lack objects? flared restore",
+        )
+        for node in cluster.nodes
+        if node.orphans_held
+    ]
+    return troubles if cluster.nodes else None
+
+
 def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
     """Volumes that share the room of one file system, and its fate."""
     troubles = []
@@ -222,6 +237,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F507", "all nodes run one version", check_versions),
     Check("F508", "the clocks agree", check_clocks),
     Check("F509", "every volume has a file system of its own", check_file_systems),
+    Check("F510", "no node holds more pieces without a record than mishaps leave", check_orphans),
 )
 
 

@@ -18,6 +18,7 @@ from flarectl.answers import (
     ChunkPage,
     Entry,
     FailureCost,
+    HeldOrphans,
     Invite,
     Listing,
     ObjectInfo,
@@ -30,6 +31,7 @@ from flarectl.answers import (
     parse_info,
     parse_invite,
     parse_listing,
+    parse_orphans,
     parse_put,
     parse_removal,
     parse_status,
@@ -195,6 +197,15 @@ class Client:
         params = {"node": node} | ({"force": "1"} if force else {})
         answer = self._checked(self._send("DELETE", "/cluster/node", params)).decode()
         return str(answer.get("state")) if isinstance(answer, dict) else ""
+
+    def held_orphans(self, node: str) -> tuple[HeldOrphans, object]:
+        """What is held back on this data node, and the same as the server wrote it."""
+        answer = self._read("/cluster/orphans", {"node": node})
+        return parse_orphans(answer), answer
+
+    def allow_orphans(self, node: str, pieces: int) -> object:
+        """Let so many held orphans be deleted. Refusal if nothing is held back."""
+        return self._checked(self._send("DELETE", "/cluster/orphans", {"node": node, "pieces": str(pieces)})).decode()
 
     def readmit_node(self, node: str) -> None:
         """Let a removed data node return. Refusal if none of this name was removed."""

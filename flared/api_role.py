@@ -20,6 +20,7 @@ from flared.api.face import Face
 from flared.api.joining import Joining
 from flared.api.metrics import api_metrics
 from flared.api.native import Native
+from flared.api.orphans import OrphanCalls
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.totals import Totals
@@ -234,6 +235,7 @@ def _build_server(
     )
     joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})
     door = Door(keyring, ANONYMOUS[config.anonymous], host_names(config.hosts, config.listen))
-    face = Face(Native(store), admin, joining, door)
+    orphans = OrphanCalls(membership, upkeep.reconcile)
+    face = Face(Native(store), admin, joining, orphans, door)
     server = Server(face.answer, ServerSettings(connections_max=config.connections))
     return server, metrics

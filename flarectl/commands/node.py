@@ -1,4 +1,4 @@
-"""flarectl node ls | show | invite | rm | add"""
+"""flarectl node ls | show | invite | rm | add | orphans"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flarectl import options
-from flarectl.commands import removal
+from flarectl.commands import orphans, removal
 from flarectl.lean import LeanCommand, LeanGroup
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def invite(
 
 app.command("rm", cls=LeanCommand)(removal.rm)
 app.command("add", cls=LeanCommand)(removal.add)
+app.command("orphans", cls=LeanCommand)(orphans.orphans)
 
 
 def _show_invite(made: Invite, token: str, apis: tuple[str, ...]) -> None:

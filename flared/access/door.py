@@ -32,8 +32,9 @@ LOOPBACK = ("127.", "[::1]:")
 UNCHECKED_ORIGIN_PATHS = frozenset({"/healthz", "/cluster/join"})
 """Calls that a foreign page may make: it learns nothing, and changes nothing without a join token."""
 
-NODE = "/cluster/node"
-"""Nodes come and go by the operator's word alone, whatever everybody may do with objects."""
+OPERATOR_PATHS = frozenset({"/cluster/node", "/cluster/orphans"})
+"""Nodes come and go, and what is held back is deleted, by the operator's word alone, whatever everybody may do with
+objects."""
 
 
 SHUT = (
@@ -71,7 +72,7 @@ class Door:
     def _is_open(self, method: str, path: str, peer: str) -> bool:
         if peer.startswith(LOOPBACK) or path in OPEN_PATHS:
             return True
-        return method in self.anonymous and (path != NODE or method in ANONYMOUS["read"])
+        return method in self.anonymous and (path not in OPERATOR_PATHS or method in ANONYMOUS["read"])
 
     def _has_secret(self, fields: Mapping[str, str]) -> bool:
         return bool(self.keyring.secrets) and self.keyring.admits(fields.get("authorization"), API_AUDIENCE)

@@ -236,4 +236,6 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
         "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],
         "advice": advise(member),
         "removal": asdict(removal) if (removal := status.removals.get(member.record.name)) else None,
+        "orphans_held": held.held if (held := status.held.get(member.record.name)) else 0,
+        "orphans_held_bytes": held.held_bytes if held else 0,
     }

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flared.api.admin import Admin
     from flared.api.joining import Joining
     from flared.api.native import Native
+    from flared.api.orphans import OrphanCalls
 
 PlainCall = Callable[[Request, Reply], Awaitable[None]]
 BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
@@ -47,7 +48,7 @@ OTHER_METHODS = "_other"
 class Face:
     """The handler of the api node's HTTP server, with its counters."""
 
-    def __init__(self, native: Native, admin: Admin, joining: Joining, door: Door) -> None:
+    def __init__(self, native: Native, admin: Admin, joining: Joining, orphans: OrphanCalls, door: Door) -> None:
         self._door = door
         self._object_calls: dict[str, ObjectCall] = {
             "GET": native.get,
@@ -71,6 +72,7 @@ class Face:
             "/bucket": {"GET": native.list_buckets, "HEAD": native.list_buckets},
             **admin.calls(),
             **joining.calls(),
+            **orphans.calls(),
         }
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}

@@ -57,6 +57,8 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
     yield number(status.sweep.due, "flare_garbage_stuck", "Garbage that was due at the last look and could not go.")
     yield number(status.reconcile.suspects, "flare_orphans_suspected", "Pieces seen once without a record.")
+    held = [Sample(record.held, (node,)) for node, record in sorted(status.held.items())]
+    yield Metric("flare_orphans_held", "Pieces without a record that are held back: too many at once.", held, ("node",))
 
 
 def _chunk_metrics(chunks: Chunks) -> Iterator[Metric]:

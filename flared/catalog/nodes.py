@@ -71,6 +71,7 @@ def remove_node(tx: Transaction, name: NodeName, at_ms: int) -> None:
     volumes = (*(node.volumes if node else ()), *(before.volumes if before else ()))
     fields = {"t": at_ms, "v": tuple(dict.fromkeys(volumes))[:VOLUMES_MAX]}
     tx.delete(keys.node(name))
+    tx.delete(keys.orphans(name))
     tx.put(keys.removed(name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 

@@ -71,6 +71,10 @@ def removed(name: str) -> bytes:
     return b"removed/" + name.encode()
 
 
+def orphans(node: str) -> bytes:
+    return b"orphans/" + node.encode()
+
+
 def under(prefix: bytes) -> Range:
     """Every key that begins with ``prefix``, which may not be empty nor end in the byte 255 (UTF-8 never does)."""
     return Range(prefix, prefix[:-1] + bytes((prefix[-1] + 1,)))

@@ -6,8 +6,10 @@ deletes it slept through. **An orphan is deleted only after two looks a grace ap
 without a record each time, and never while this process writes its chunk. One whose chunk has a record is deleted only
 after the node that should have the piece said that it has; while it is missing there, the record is pointed to the
 orphan instead (``strays``). Everything a look relies on must have been answered completely; a page that could not be
-read ends the look with nothing deleted. For some days after the metadata came from a backup nothing is deleted either
-(``catalog.restored``); then moved copies are looked for whenever heal has found more missing.
+read ends the look with nothing deleted. Other reasons to keep orphans are rules (``deletion``): for some days after
+the metadata came from a backup nothing is deleted (``catalog.restored``); then moved copies are looked for whenever
+heal has found more missing. Of a node with too many orphans at once nothing is deleted until an operator allows it
+(``brake``).
 
 Why a piece of a put under way cannot be taken for an orphan: it is in ``in_flight`` from before its first byte is sent
 until after its record is committed, and the records of a page are read after its inventory.
@@ -16,16 +18,21 @@ until after its record is committed, and the records of a page are read after it
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from flared.catalog.chunks import ChunkRecord, find_many
+from flared.catalog.orphans import SAMPLE_MAX
 from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
 from flared.errors import BadName, FlareError, ManifestCorrupt, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
+from flared.objects.store import now_ms
+from flared.upkeep.brake import Brake, Found
+from flared.upkeep.deletion import DeletionRules
 from flared.upkeep.missing import mark_missing
 from flared.upkeep.steady_clock import SteadyClock
 from flared.upkeep.strays import adopt, may_go
@@ -65,6 +72,10 @@ class ReconcileStatistics:
     """Orphans seen once, waiting for the second look."""
     adopted: int
     """Missing pieces that were found on another node."""
+    held: int
+    """Orphans that are held back, because a node has too many at once."""
+    obstacles: tuple[str, ...]
+    """Why no orphan is deleted on any node now."""
 
 
 class Reconcile:
@@ -78,6 +89,11 @@ class Reconcile:
         self._due: dict[NodeName, float] = {}
         self._candidates: dict[tuple[NodeName, PieceName], float] = {}
         self._clock = SteadyClock(store)
+        self.rules = DeletionRules()
+        """Reasons to keep orphans; others add theirs."""
+        self.rules.add(self._explain_restored)
+        self.brake = Brake(store)
+        self._loaded = False
         self._kept_until_ms: int | None = None
         self._lacking = 0
         self._rested: dict[NodeName, float] = {}
@@ -92,6 +108,9 @@ class Reconcile:
             self._woken.set()
 
     async def step(self) -> bool:
+        if not self._loaded:
+            await self.brake.load()
+            self._loaded = True
         now = trio.current_time()
         if await self._keeps_orphans():
             self._look_for_moved()
@@ -122,7 +141,16 @@ class Reconcile:
         self._woken = trio.Event()
 
     def statistics(self) -> ReconcileStatistics:
-        return ReconcileStatistics(self._looks, self._missing, self._orphans, len(self._candidates), self._adopted)
+        held = sum(record.held for record in self.brake.held().values())
+        obstacles = tuple(self.rules.obstacles(-math.inf))
+        suspects = len(self._candidates)
+        return ReconcileStatistics(self._looks, self._missing, self._orphans, suspects, self._adopted, held, obstacles)
+
+    async def allow(self, node: NodeName, pieces: int) -> None:
+        """An operator lets so many held orphans of the node be deleted: at its next inventory, which begins at once."""
+        await self.brake.allow(node, pieces)
+        self._due[node] = trio.current_time()
+        self._woken.set()
 
     def _grace(self) -> float:
         return max(1.0, self._store.garbage_grace_seconds)
@@ -134,13 +162,17 @@ class Reconcile:
         keeps = await self._keeps_orphans()
         if keeps:
             log.info("event=orphans_kept node=%s until_ms=%d", node, self._kept_until_ms)
-        confirmed = await self._find_orphans(node, keeps)
+        confirmed, found = await self._find_orphans(node, keeps)
         await self._find_missing(node)
-        await self._delete(node, confirmed)
+        # A stray goes by another rule: the node that should have the piece must say that it has.
+        admitted = await self.brake.admits(node, found, self._now_ms())
+        await self._delete(node, confirmed, admitted=admitted)
         self._looks += 1
-        waiting = [found for (where, _), found in self._candidates.items() if where == node]
+        waiting = [first for (where, _), first in self._candidates.items() if where == node]
         if waiting:
-            self._due[node] = min(self._due[node], min(waiting) + self._grace() + 0.1)
+            # Those that are kept after their second look wait for what changes that, not for their time.
+            ended, soonest = trio.current_time(), min(waiting) + self._grace() + 0.1
+            self._due[node] = min(self._due[node], soonest if soonest > ended else ended + self._grace())
         before = missing_before, orphans_before, adopted_before
         if (self._missing, self._orphans, self._adopted) != before or waiting:
             log.info(
@@ -148,6 +180,17 @@ class Reconcile:
                 node, self._missing - missing_before, self._orphans - orphans_before, len(waiting),
                 self._adopted - adopted_before, trio.current_time() - started,
             )  # fmt: skip
+
+    def _now_ms(self) -> int:
+        """For what is counted by the hour: a clock that jumps forward does not empty the count."""
+        return self._clock.steady_ms() or now_ms(self._store)
+
+    def _explain_restored(self, first_look: float) -> str:
+        if self._kept_until_ms is None:
+            return "it is not known yet whether the metadata came from a backup"
+        if self._clock.steady_ms() < self._kept_until_ms:
+            return "the metadata came from a backup: for seven days after a restore no orphan is deleted"
+        return ""
 
     async def _keeps_orphans(self) -> bool:
         """Records that came from a backup know nothing of what was written since: for a while nothing is an orphan."""
@@ -164,19 +207,23 @@ class Reconcile:
                 self._due[node] = min(self._due.get(node, soon), soon)
         self._lacking = lacking
 
-    async def _find_orphans(self, node: NodeName, keeps: bool) -> list[PieceName]:
+    async def _find_orphans(self, node: NodeName, keeps: bool) -> tuple[list[PieceName], Found]:
         """Orphans of this look that were orphans a grace ago too; the others are remembered. None, if it ``keeps``
         them. What is missing elsewhere is adopted."""
         store = self._remote(node)
         seen: set[PieceName] = set()
         confirmed: list[PieceName] = []
+        pieces = orphans = size = without_record = 0
+        sample: list[str] = []
         after = ""
         while True:
             started = trio.current_time()
             # Of a node with a failed volume too: the others may have what was moved there since the backup.
             page, _ = await store.list_working(after, PAGE)
             now = trio.current_time()
-            for piece, record in await self._unrecorded(node, [name for name, _ in page]):
+            pieces += len(page)
+            sizes = dict(page)
+            for piece, record in await self._unrecorded(node, list(sizes)):
                 chunk, number = piece_parts(piece)
                 if record is not None and number in record.missing:
                     # Even while heal has this chunk in hand: the next look may be a day away.
@@ -184,9 +231,13 @@ class Reconcile:
                     continue
                 if keeps or self._store.chunks.in_flight.writes(chunk):
                     continue
+                if record is None:
+                    orphans, size = orphans + 1, size + sizes[piece]
+                    sample += [piece] if len(sample) < SAMPLE_MAX else []
                 seen.add(piece)
                 first = self._candidates.get((node, piece))
-                if first is not None and now - first >= self._grace():
+                if first is not None and now - first >= self._grace() and not self.rules.obstacles(first):
+                    without_record += record is None
                     confirmed.append(piece)
                 elif first is None and len(self._candidates) < ORPHANS_MAX:
                     self._candidates[node, piece] = now
@@ -195,7 +246,7 @@ class Reconcile:
             after = page[-1][0]
             await trio.sleep(REST * (trio.current_time() - started))
         self._forget(node, keep=seen)
-        return confirmed
+        return confirmed, Found(pieces, orphans, size, tuple(sample), without_record)
 
     def _forget(self, node: NodeName, *, keep: AbstractSet[PieceName]) -> None:
         """Orphans of the node that were seen once, but for these."""
@@ -260,30 +311,41 @@ class Reconcile:
                 return held
             after = page[-1][0]
 
-    async def _delete(self, node: NodeName, confirmed: list[PieceName]) -> None:
-        """Ask the records once more, right before: nothing recorded is ever deleted here."""
+    async def _delete(self, node: NodeName, confirmed: list[PieceName], *, admitted: bool) -> None:
+        """Ask the records once more, right before: nothing recorded is ever deleted here. Only strays unless
+        ``admitted``."""
         for start in range(0, len(confirmed), PAGE):
             found = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
             in_flight = self._store.chunks.in_flight
-            found = [(name, record) for name, record in found if not in_flight.writes(piece_parts(name)[0])]
+            found = [
+                (name, record)
+                for name, record in found
+                if (admitted or record is not None)
+                and not in_flight.writes(piece_parts(name)[0])
+                and not self.rules.obstacles(self._candidates.get((node, name), math.inf))
+            ]
             # No repair may choose this node for one of these chunks while the delete is on its way.
             chunks = {piece_parts(name)[0] for name, _ in found}
             for chunk in chunks:
                 in_flight.begin_write(chunk)
             try:
-                names = [
+                orphans = [name for name, record in found if record is None]
+                strays = [
                     name
                     for name, record in found
-                    if record is None or await may_go(self._store, record, piece_parts(name)[1])
+                    if record is not None and await may_go(self._store, record, piece_parts(name)[1])
                 ]
-                errors = await self._remote(node).delete(names)
+                await self.brake.count(node, len(orphans), self._now_ms())
+                errors = await self._remote(node).delete([*orphans, *strays])
             finally:
                 for chunk in chunks:
                     in_flight.settle_write(chunk)
-            for name, error in zip(names, errors, strict=True):
+            for name, error in zip([*orphans, *strays], errors, strict=True):
                 if error is None:
                     self._orphans += 1
                     self._candidates.pop((node, name), None)
+            refused = sum(error is not None for error in errors[: len(orphans)])
+            await self.brake.count(node, -refused, self._now_ms())  # else each attempt would count
 
     def _remote(self, node: NodeName) -> PieceNode:
         store = self._store.chunks.nodes.store(node)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
+from flared.upkeep.brake import explain_held
 
 if TYPE_CHECKING:
+    from flared.catalog.orphans import OrphanRecord
     from flared.catalog.totals import TotalsNow
     from flared.names import NodeName
     from flared.objects.store import Store
@@ -42,6 +44,8 @@ class ClusterStatus:
     failed_volumes: tuple[FailedVolume, ...]
     removals: dict[NodeName, RemovalProgress]
     """Of nodes that are being taken away."""
+    held: dict[NodeName, OrphanRecord]
+    """Nodes of which orphans are held back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     }
     staying = tuple(member for member in members if member.record.name not in removals)
     refusals = membership.refusals() if writes else []
+    held = upkeep.reconcile.brake.held()
     reasons = [
         *writes,
         *(f"refused: {words}" for words in refusals[:REFUSALS_SHOWN]),
@@ -83,13 +88,17 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         *(_about_removal(name, progress) for name, progress in removals.items()),
         *(repair.sentence for repair in volumes),
         *_about_chunks(heal),
+        *(explain_held(node, record) for node, record in sorted(held.items())),
     ]
     down = obstacle(store, membership)
     health: Health = "down" if down else "degraded" if reasons else "ok"
     return ClusterStatus(
         health,
         tuple(reasons),
-        tuple(_advise(members, heal, lacking=bool(writes), refused=bool(refusals))),
+        (
+            *_advise(members, heal, lacking=bool(writes), refused=bool(refusals)),
+            *(f"flarectl node orphans {node}" for node in sorted(held)),
+        ),
         membership.cluster,
         store.totals.now(),
         members,
@@ -98,6 +107,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         upkeep.reconcile.statistics(),
         tuple(volumes),
         removals,
+        held,
     )
 
 

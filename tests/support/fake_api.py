@@ -61,6 +61,9 @@ class FakeApi:
         self.removal: dict[str, object] = {"waiting": 0, "unreadable": 0, "complete": True}
         """What a removal would cost."""
         self.removals: list[str] = []
+        self.orphans: dict[str, object] = {"held": 0, "bytes": 0, "since": None, "seconds_left": None}
+        """What is held back on each node."""
+        self.allowed: list[str] = []
         """The queries of those asked for."""
         self.lock = threading.RLock()
         self._version = 0
@@ -152,6 +155,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply_json(200, {"chunks": 7, "below_quorum": 3, "unreadable": 1, "complete": True})
         if parts.path == "/cluster/node":
             return self.reply_json(200, {"node": query["node"], **self.api.removal})
+        if parts.path == "/cluster/orphans":
+            return self.reply_json(200, {"node": query["node"], **self.api.orphans})
         if parts.path == "/readyz":
             return self.reply(503, b"node data9 is offline\n")
         if parts.path == "/bucket":
@@ -211,6 +216,9 @@ class Handler(BaseHTTPRequestHandler):
             node = dict(parse_qsl(parts.query))["node"]
             self.api.removals.append(parts.query)
             return self.reply_json(202, {"node": node, "state": "removing"})
+        if parts.path == "/cluster/orphans":
+            self.api.allowed.append(parts.query)
+            return self.reply_json(200, {"node": "data1", **self.api.orphans, "allowed": self.api.orphans["held"]})
         bucket, key = self._names(self.path)
         with self.api.lock:
             if key is not None:

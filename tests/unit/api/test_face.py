@@ -22,13 +22,16 @@ from flared.api.errors import status_of
 from flared.api.face import Face
 from flared.api.joining import Joining
 from flared.api.native import Native
+from flared.api.orphans import OrphanCalls
 from flared.errors import FlareError
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
+from flared.meta import keys
+from flared.upkeep import brake
 from flared.upkeep.failure import find_failure_cost, obstacle_without
 from flared.upkeep.status import obstacle
-from tests.support.cluster import CHUNK, REPAIR_AFTER, Cluster
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
@@ -98,7 +101,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
         metrics=metrics,
     )
     joining = Joining(cluster.store, KEYRING, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    face = Face(Native(cluster.store), admin, joining, door)
+    face = Face(Native(cluster.store), admin, joining, OrphanCalls(cluster.membership, cluster.upkeep.reconcile), door)
     network = MemoryNetwork()
     network.host = host
     server = Server(face.answer)
@@ -628,3 +631,30 @@ def test_every_error_has_a_status() -> None:
 
     for kind in walk(FlareError):
         assert 300 <= status_of(kind.__new__(kind)) < 600
+
+
+async def test_held_orphans_are_shown_and_go_by_the_operators_word_alone(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brake, "PIECES_MIN", 2)
+    cluster = Cluster(1, scheme="replica:1")
+    async with serving(cluster) as call:
+        for number in range(5):
+            await call("PUT", f"/object/{number}", bytes([number]) * 5000)
+        nothing = await call("GET", "/cluster/orphans?node=data1")
+        assert (nothing.status, nothing.json["held"], nothing.json["since"]) == (200, 0, None)
+        assert (await call("DELETE", "/cluster/orphans?node=data1&pieces=5")).code == "Conflict"
+        for table in (b"chunk/", b"object/"):
+            rows = await cluster.kv.scan(*keys.under(table), 100)
+            await cluster.kv.commit({}, {key: None for key, _ in rows})
+        cluster.members["data1"].instance += 1
+        await trio.sleep(5 * GRACE)
+        shown = (await call("GET", "/cluster/orphans?node=data1")).json
+        assert (shown["held"], shown["bytes"], len(shown["sample"])) == (5, 25_000, 5)  # type: ignore[arg-type]
+        node = next(n for n in (await call("GET", "/status")).json["nodes"] if n["role"] == "data")  # type: ignore[attr-defined]
+        assert (node["orphans_held"], node["orphans_held_bytes"]) == (5, 25_000)
+        for query in ("node=data1", "node=data1&pieces=0", "node=data1&pieces=x", "node=data9", "node=data1&all=1"):
+            assert (await call("DELETE", f"/cluster/orphans?{query}")).status == 400
+        assert (await call("DELETE", "/cluster/orphans?node=data1&pieces=5")).json["allowed"] == 5
+        await trio.sleep(2)
+        assert not cluster.piece_count()

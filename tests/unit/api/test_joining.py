@@ -18,6 +18,7 @@ from flared.api.admin import Admin
 from flared.api.face import Face
 from flared.api.joining import Joining
 from flared.api.native import Native
+from flared.api.orphans import OrphanCalls
 from flared.catalog.invites import INVITES_MAX
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
@@ -82,7 +83,13 @@ async def serving(*, host: str = "10.0.0.9", anonymous: str = "none") -> AsyncIt
         metrics=list,
     )
     joining = Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    face = Face(Native(cluster.store), admin, joining, Door(keyring, ANONYMOUS[anonymous], frozenset({"api"})))
+    face = Face(
+        Native(cluster.store),
+        admin,
+        joining,
+        OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
+        Door(keyring, ANONYMOUS[anonymous], frozenset({"api"})),
+    )
     network = MemoryNetwork()
     network.host = host
     async with cluster.running(), trio.open_nursery() as nursery:

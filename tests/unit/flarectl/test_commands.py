@@ -496,6 +496,29 @@ def test_by_force_a_node_goes_after_it_was_said_what_is_lost(api: FakeApi, run: 
     assert api.removals == ["node=data1&force=1"] * 2
 
 
+def test_held_orphans_are_shown_and_deleted_only_on_purpose(api: FakeApi, run: Run) -> None:
+    assert run("node", "orphans", "data1").out == "nothing is held back on node data1\n"
+    refused = run("node", "orphans", "data1", "--delete", "--yes")
+    assert (refused.code, "nothing to delete" in refused.err) == (6, True)
+    api.orphans = {
+        "held": 4000, "bytes": 5 << 20, "since": 1.7e9, "seconds_left": 6 * 86400, "sample": ["ab.cd.0"],
+        "obstacles": ["the metadata came from a backup"],
+    }  # fmt: skip
+    shown = run("node", "orphans", "data1")
+    for part in ("4,000 pieces", "5.0 MiB", "2023-11-14", "in 6 d", "ab.cd.0", "came from a backup"):
+        assert part in shown.out, part
+    for part in ("flared restore", "flarectl node orphans data1 --delete"):
+        assert part in shown.err
+    (record,) = lines(run("node", "orphans", "data1", "--json").out)
+    assert record["held"] == 4000
+    refused = run("node", "orphans", "data1", "--delete")
+    assert (refused.code, "--yes" in refused.err) == (6, True)
+    assert not api.allowed
+    assert run("node", "orphans", "data1", "--delete", "--yes").code == 0
+    assert lines(run("node", "orphans", "data1", "--delete", "--yes", "--json").out)[0]["allowed"] == 4000
+    assert api.allowed == ["node=data1&pieces=4000"] * 2
+
+
 def test_a_removed_node_may_return(api: FakeApi, run: Run) -> None:
     assert "may return" in run("node", "add", "data1").err
     assert lines(run("node", "add", "data1", "--json").out) == [{"welcome": "data1"}]
