@@ -98,6 +98,9 @@ def make_parser() -> argparse.ArgumentParser:
     back = commands.add_parser("restore", help="put a backup in the place of the metadata of a stopped api node")
     back.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
     back.add_argument("path", metavar="SOURCE", type=Path, help="a backup; it is left as it is")
+    back.add_argument(
+        "--cut-log", action="store_true", help="SOURCE has a damaged log: take what stands before the damage"
+    )
     look = commands.add_parser("doctor", help="tell what is wrong with this host, and what to type")
     where = "default: /etc/flare/*.toml"
     look.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
@@ -276,7 +279,7 @@ def copy_metadata(options: argparse.Namespace) -> int:
         return _show_mistakes(error)
     try:
         if options.command == "restore":
-            restore(config, options.path, print)
+            restore(config, options.path, print, cut_log=options.cut_log)
         elif options.keep is not None and options.keep < 1:
             return _fail(f"--keep {options.keep}: at least 1", EXIT_MISTAKES)
         else:

@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from flared.catalog.cluster import FORMAT, read_cluster
 from flared.catalog.restored import mark_backup, mark_restored, read_backup
 from flared.config.settings import ApiConfig, Config
-from flared.errors import ConfigError
+from flared.errors import Busy, ConfigError
 from flared.meta import keys
 from flared.meta.backup import Copy, copy_database, fold_log
+from flared.meta.layout import check_log
 from flared.meta.lockfile import LockFile
 from flared.meta.sqlite_file import sync_directory
 
@@ -67,6 +69,7 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
         raise NotDone(f"{target} is a directory: name a file, or keep several in it with --keep N")
     if target.exists() and (target.samefile(source) or not overwrite):
         raise NotDone(f"{target} is there already" + ("" if target.samefile(source) else ": --overwrite replaces it"))
+    _check_log(source)
     with _partial(directory / f".{stem}.part", source) as part:
         copy_database(source, part, writable=True)
         with Copy(part, source) as copy:
@@ -79,15 +82,17 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
     say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects")
 
 
-def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
+def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log: bool = False) -> None:
     """Put a backup in the place of the metadata; what was there is kept beside it.
+
+    ``cut_log``: take of a source whose log is damaged what stands before the damage. It may be the metadata itself.
 
     Raises NotDone, Busy while a node has the metadata, FlareError, OSError, sqlite3.Error.
     """
     target = _metadata(config)
     if not source.is_file():
         raise NotDone(f"{source} is no file")
-    if target.exists() and target.samefile(source):
+    if target.exists() and target.samefile(source) and not cut_log:
         raise NotDone(f"{source} is the metadata itself")
     if not target.parent.is_dir():
         raise NotDone(f"{target.parent} is no directory: prepare the node first, with flared init or flared prepare")
@@ -96,9 +101,9 @@ def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
     try:
         _give(lock)
         now = time.time()
-        with _partial(target.with_name(f".{target.name}.part"), source) as part:
+        with _partial(target.with_name(f".{target.name}.part"), source) as part, _openable(source, cut_log) as opened:
             with _readable(source):
-                copy_database(source, part, writable=False, pause=0)
+                copy_database(opened, part, writable=cut_log, pause=0)
                 with Copy(part, source) as copy:
                     content = _look(copy, source)
                     taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
@@ -116,6 +121,37 @@ def restore(config: Config, source: Path, say: Callable[[str], None]) -> None:
         + "; objects written since are not in it, their pieces stay on the data nodes for 7 days and are deleted"
         " then, and objects deleted since are listed but cannot be read"
     )
+
+
+def _check_log(source: Path) -> None:
+    """Raise LogCorrupt if SQLite would drop a part of the log. Of a running node it was checked at its start."""
+    try:
+        holder = LockFile(source.with_name(source.name + ".lock"), f"the metadata file {source}")
+    except Busy:
+        return
+    try:
+        _give(source.with_name(source.name + ".lock"))
+        check_log(source)
+    finally:
+        holder.close()
+
+
+@contextmanager
+def _openable(source: Path, cut_log: bool) -> Iterator[Path]:
+    """The source, for SQLite to open. Of one whose log may be cut a copy, because opening it is what cuts it.
+
+    Raises LogCorrupt, NotDone if there is no room for the copy.
+    """
+    if not cut_log:
+        check_log(source)
+        yield source
+        return
+    with TemporaryDirectory(prefix=".flare-", dir=source.parent) as directory:
+        copy = Path(directory, source.name)
+        for suffix in ("", "-wal"):
+            if (file := source.with_name(source.name + suffix)).exists():
+                shutil.copyfile(file, copy.with_name(copy.name + suffix))
+        yield copy
 
 
 @contextmanager

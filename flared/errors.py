@@ -10,7 +10,8 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy
     │    TransactionConflict
     ├─ Damaged       bytes are not what was written; data is at risk
-    │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt RowCorrupt VolumeFailed
+    │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt RowCorrupt LogCorrupt
+    │    VolumeFailed
     ├─ ProtocolError LocalProtocolError (we broke HTTP) RemoteProtocolError (they did)
     │                BodyTruncated (the peer promised more than it sent) ConnectionLost
     └─ ConfigError   every mistake of a file at once
@@ -176,12 +177,16 @@ class ManifestCorrupt(Damaged):
     """A metadata record cannot be decoded."""
 
 
-class RowCorrupt(Damaged):
+class RowCorrupt(ManifestCorrupt):
     """A row of the metadata does not have the checksum that it was stored with."""
 
     def __init__(self, key: bytes) -> None:
         super().__init__(f"the metadata of {key.decode(errors='backslashreplace')} is damaged: its checksum is wrong")
         self.key = key
+
+
+class LogCorrupt(Damaged):
+    """The metadata's write-ahead log is damaged, and acknowledged transactions stand behind the damage."""
 
 
 class VolumeFailed(Damaged):

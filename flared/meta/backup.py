@@ -8,7 +8,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
-from flared.errors import ConfigError
+from flared.errors import ConfigError, LogCorrupt
+from flared.meta.layout import check_log
 from flared.meta.row import checksum
 from flared.meta.sqlite_file import APPLICATION, LAYOUT, verified
 
@@ -135,9 +136,10 @@ class Copy:
 def fold_log(path: Path) -> None:
     """Move the log into the file, if both are sound; only while no node has it. What cannot be read is left alone."""
     try:
+        check_log(path)
         with closing(_open(path, "rw")) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, LogCorrupt):
         return
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from flared.errors import ConfigError
+from flared.errors import ConfigError, LogCorrupt
 from flared.meta import conversion, openings
+from flared.meta.log_check import HEADER, find_damage
 from flared.meta.sqlite_file import LAYOUT, connect, create_tables, sync_directory
 
 if TYPE_CHECKING:
@@ -20,8 +23,9 @@ def open_database(path: Path) -> Opening:
     """Create the file, or check it and convert an older layout; then note one more opening.
 
     The directory is synced, so that a new file is still there after a power cut. Raises ConfigError, and leaves the
-    file alone, if a newer Flare wrote it, or something else did. The caller holds its lock.
+    file alone, if a newer Flare wrote it, or something else did; LogCorrupt (``check_log``). The caller holds its lock.
     """
+    check_log(path)
     layout = read_layout(path)
     if layout and layout < LAYOUT:
         conversion.convert(path)
@@ -33,6 +37,29 @@ def open_database(path: Path) -> Opening:
         connection.execute("COMMIT")
     sync_directory(path.parent)
     return opening
+
+
+def check_log(path: Path) -> None:
+    """Raise LogCorrupt if SQLite would silently drop acknowledged transactions from the log beside the file.
+
+    To be called before SQLite opens the file, which replays the log, and by closing it cuts and removes it. Only while
+    no process writes to it. Takes about a second for 64 MiB.
+    """
+    log = path.with_name(path.name + "-wal")
+    try:
+        with open(log, "rb") as file:
+            if os.fstat(file.fileno()).st_size < HEADER.size:
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                damage = find_damage(content)
+    except FileNotFoundError:
+        return
+    if damage is not None:
+        raise LogCorrupt(
+            f"{log} is damaged at byte {damage.offset}, and at least {damage.transactions} acknowledged transactions "
+            "from there on would be lost: put a backup in the place of the metadata with 'flared restore --config FILE "
+            f"BACKUP', or go on without them with 'flared restore --config FILE --cut-log {path}'; nothing has changed"
+        )
 
 
 def read_layout(path: Path) -> int:

@@ -16,7 +16,7 @@ from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
 from flared.config.load import load_config
 from flared.config.settings import ApiConfig
-from flared.errors import Busy, ConfigError
+from flared.errors import Busy, ConfigError, LogCorrupt
 from flared.meta import keys
 from flared.meta.backup import STEP_SECONDS, Copy
 from flared.meta.open import open_kv
@@ -213,6 +213,47 @@ async def test_a_backup_of_the_first_layout_is_restored_and_converted_at_the_sta
         assert await kv.get(b"object/b/a") is not None
         assert await kv.get(keys.RESTORED) is not None
     assert len(found(tmp_path, "meta.db.before-layout-2-*")) == 1
+
+
+def leave_damaged_log(path: Path) -> None:
+    """As a process leaves it that was killed, and a disk that flipped a bit after the second of three commits."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    for key in (b"object/b/x", b"object/b/y", b"object/b/z"):
+        connection.execute("INSERT INTO kv VALUES (?, x'317b7d', 1, ?)", (key, checksum(key, b"1{}", 1)))
+    files = {file: file.read_bytes() for file in (path, path.with_name(path.name + "-wal"))}
+    connection.close()
+    for file, content in files.items():
+        file.write_bytes(content)
+    log = bytearray(content)
+    log[len(log) // 2] ^= 4
+    file.write_bytes(log)
+
+
+async def test_a_damaged_log_is_refused_by_backup_and_restore_until_it_is_cut(
+    config: ApiConfig, tmp_path: Path
+) -> None:
+    leave_damaged_log(config.metadata)
+    before = {path.name: path.read_bytes() for path in found(tmp_path, "meta.db*") if path.name != "meta.db.lock"}
+    with pytest.raises(LogCorrupt, match=r"--cut-log"):
+        back_up(config, tmp_path / "copy.db", keep=None, overwrite=False, say=silent)
+    with pytest.raises(NotDone, match="is the metadata itself"):
+        restore(config, config.metadata, silent)
+    other = tmp_path / "other.db"
+    for suffix in ("", "-wal"):
+        other.with_name(other.name + suffix).write_bytes(before[f"meta.db{suffix}"])
+    with pytest.raises(LogCorrupt):
+        restore(config, other, silent)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    restore(config, config.metadata, silent, cut_log=True)
+    async with open_kv(str(config.metadata)) as kv:
+        assert await kv.get(b"object/b/a") is not None
+        assert await kv.get(b"object/b/x") is not None
+        assert await kv.get(b"object/b/z") is None
+        assert await kv.get(keys.RESTORED) is not None
+    kept = {path.read_bytes() for path in found(tmp_path, "meta.db.before-*")}
+    assert kept == {before["meta.db"], before["meta.db-wal"]}
+    assert not found(tmp_path, ".flare-*")
 
 
 def newer_cluster() -> str:
