@@ -176,6 +176,11 @@ class Status(NamedTuple):
     advice: tuple[str, ...]
     nodes: tuple[Node, ...]
 
+    @property
+    def refused(self) -> list[str]:
+        """The reasons that speak of nodes which the api node does not take."""
+        return [reason for reason in self.reasons if reason.startswith("refused: ")]
+
 
 def parse_listing(answer: object) -> Listing:
     """Raises Refusal if this is no listing."""

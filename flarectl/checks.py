@@ -46,8 +46,7 @@ class Cluster(NamedTuple):
 def check_nodes(cluster: Cluster) -> list[Trouble]:
     """Nodes that are away, or take nothing."""
     if not cluster.nodes:
-        refused = [reason for reason in cluster.status.reasons if reason.startswith("refused: ")]
-        if refused:
+        if refused := cluster.status.refused:
             return [Trouble(Severity.CRITICAL, f"no data node is taken; {refused[0]}", cluster.status.advice[0])]
         command = "for each data host: flarectl node invite; there: flared init data --join TOKEN"
         return [Trouble(Severity.CRITICAL, "there is no data node: nothing can be stored", command)]
@@ -227,6 +226,12 @@ def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
     return troubles if any(node.volumes for node in cluster.nodes) else None
 
 
+def check_refused(cluster: Cluster) -> list[Trouble] | None:
+    """Nodes and volumes that are there twice: one of each is not taken."""
+    command = "journalctl -u 'flared@*' -g node_refused; on the host of the second one: flared doctor"
+    return [Trouble(Severity.CRITICAL, reason, command) for reason in cluster.status.refused] if cluster.nodes else None
+
+
 CHECKS: Sequence[Check[Cluster]] = (
     Check("F501", "all data nodes are here and take writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
@@ -238,6 +243,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F508", "the clocks agree", check_clocks),
     Check("F509", "every volume has a file system of its own", check_file_systems),
     Check("F510", "no node holds more pieces without a record than mishaps leave", check_orphans),
+    Check("F511", "no node is refused", check_refused),
 )
 
 

@@ -44,14 +44,16 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         )
     )
     keyring = Keyring(config.secrets)
-    service = DataService(config.name, volumes, keyring, hosts=host_names(config.hosts, config.listen))
+    instance = secrets.token_hex(8)
+    hosts = host_names(config.hosts, config.listen)
+    service = DataService(config.name, volumes, keyring, hosts=hosts, instance=instance)
     heartbeat = Heartbeat(
         HeartbeatSettings(
             config.name,
             [str(api) for api in config.api],
             str(config.advertise),
             config.zone,
-            secrets.token_hex(8),
+            instance,
         ),
         volumes,
         keyring,

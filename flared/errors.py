@@ -5,7 +5,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     FlareError
     ├─ Refused       the request cannot be right; do not retry
     │    BadName BadRange BadDigest BadRequest TooLarge NoSuchBucket NoSuchObject NoSuchPiece
-    │    Conflict BucketNotEmpty PreconditionFailed NotModified Unauthenticated Forbidden
+    │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy
     │    TransactionConflict
@@ -85,6 +85,10 @@ class Conflict(Refused):
 
 class BucketNotEmpty(Conflict):
     """The bucket still holds objects."""
+
+
+class DuplicateNode(Conflict):
+    """Another living process has the node's name, or one of its volumes."""
 
 
 class PreconditionFailed(Refused):

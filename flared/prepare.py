@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flared import units
 from flared.config.settings import Config, DataConfig
-from flared.data.identity import Identity, find_cluster, load_identity, require_volume
+from flared.data.identity import Identity, find_cluster, load_identity, refuse_copies, require_volume
 from flared.data.real_disk import RealDisk
 from flared.errors import VolumeFailed
 
@@ -53,6 +53,7 @@ def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[st
             identities.append((str(path), _make_volume(path, config, file, known=missing, say=say)))
         else:
             make_directory(path)
+    refuse_copies(identities)
     find_cluster(identities)
     for path, content in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)

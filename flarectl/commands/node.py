@@ -32,7 +32,10 @@ def list_nodes(ctx: typer.Context, json: bool = options.JSON, endpoint: str = op
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         status, answer = client.status()
         if not json:
-            return screens.show_nodes(status.nodes)
+            screens.show_nodes(status.nodes)
+            for reason in status.refused:
+                render.remark(reason)
+            return
         for record in _records(answer):
             render.say_json(record)
 

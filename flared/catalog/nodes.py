@@ -35,6 +35,11 @@ class NodeRecord:
     """To be removed even if that loses the last copies of something."""
     volumes: tuple[str, ...] = ()
     """Ids of the volumes that it has, and had."""
+    pieces: int = 0
+    """How many it had, to about a tenth: a node that returns with fewer may have lost some."""
+    unchecked: str = ""
+    """The instance that came back with less than the records place on it, or with new volumes, until its inventory has
+    been compared with the records. Recorded, so that a restart of the api node does not forget it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ def put_node(tx: Transaction, node: NodeRecord) -> None:
         fields["f"] = 1
     if node.volumes:
         fields["v"] = node.volumes[:VOLUMES_MAX]
+    if node.pieces:
+        fields["p"] = node.pieces
+    if node.unchecked:
+        fields["u"] = node.unchecked
     tx.put(keys.node(node.name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 
@@ -73,6 +82,13 @@ def remove_node(tx: Transaction, name: NodeName, at_ms: int) -> None:
     tx.delete(keys.node(name))
     tx.delete(keys.orphans(name))
     tx.put(keys.removed(name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
+
+
+def settle_unchecked(tx: Transaction, name: NodeName, instance: str) -> None:
+    """The inventory of this instance of the node was compared with all records."""
+    node = read_node(tx, name)
+    if node is not None and node.unchecked == instance:
+        put_node(tx, replace(node, unchecked=""))
 
 
 def read_removed(look: Snapshot, name: NodeName) -> Removed | None:
@@ -103,6 +119,16 @@ def decode(name: NodeName, value: bytes) -> NodeRecord:
         fields = parse(text_of(value), 1)[0]
         volumes = tuple(map(str, fields.get("v", ())))
         wish = _WISHES[fields["w"]]
-        return NodeRecord(name, fields["a"], fields["z"], fields["c"], wish, bool(fields.get("f")), volumes)
+        return NodeRecord(
+            name,
+            fields["a"],
+            fields["z"],
+            fields["c"],
+            wish,
+            bool(fields.get("f")),
+            volumes,
+            int(fields.get("p", 0)),
+            str(fields.get("u", "")),
+        )
     except UNDECODABLE as error:
         raise corrupt(f"the node {name}", error) from error

@@ -62,6 +62,7 @@ class Nodes:
         self._states: dict[NodeName, NodeState] = {}
         self._failed: dict[NodeName, frozenset[str]] = {}
         self._searched: dict[NodeName, frozenset[str]] = {}
+        self._unchecked: set[NodeName] = set()
         self._policy: Policy = Ring(())
 
     def set_ring(self, nodes: Iterable[RingNode]) -> None:
@@ -84,7 +85,13 @@ class Nodes:
         """What was on these failed volumes is noted as missing now."""
         self._searched[name] = volumes
 
+    def set_unchecked(self, name: NodeName, *, unchecked: bool) -> None:
+        """Whether a node came back with less than it had, so that its pieces do not count until they were compared with
+        the records."""
+        (self._unchecked.add if unchecked else self._unchecked.discard)(name)
+
     def remove(self, name: NodeName) -> None:
+        self._unchecked.discard(name)
         for known in (self._stores, self._states, self._failed, self._searched):
             known.pop(name, None)
 
@@ -100,7 +107,7 @@ class Nodes:
 
     def is_certain(self, name: NodeName | None) -> bool:
         """Whether the node answers and has what the records place on it, as far as anybody knows."""
-        if name is None or not self.is_online(name):
+        if name is None or not self.is_online(name) or name in self._unchecked:
             return False
         return self._failed.get(name, frozenset()) <= self._searched.get(name, frozenset())
 

@@ -73,6 +73,18 @@ def find_cluster(volumes: Iterable[tuple[str, Identity]]) -> str:
     return next(iter(places), "")
 
 
+def refuse_copies(volumes: Iterable[tuple[str, Identity]]) -> None:
+    """Raises ConfigError if two of the directories hold one volume: one is a copy of the other, and deletes and repair
+    would take them for one."""
+    places: dict[str, str] = {}
+    for path, identity in volumes:
+        first = places.setdefault(identity.volume, path)
+        if first != path:
+            raise ConfigError(
+                [f"{first} and {path} hold one volume, {identity.volume}: one is a copy of the other: {_STRANGE}"]
+            )
+
+
 def join_cluster(disk: Disk, path: str, identity: Identity, cluster: str) -> Identity:
     """Note the cluster; raises ConfigError if the volume serves another one."""
     if identity.cluster == cluster:

@@ -107,6 +107,7 @@ class Remote:
 
     def set_token(self, token: str | None) -> None:
         """What the next requests show to the node."""
+        self._token = token
         self._fields = [("authorization", authorization(token))] if token else []
         self._small_fields = encode_fields(self._fields)
 
@@ -183,6 +184,14 @@ class Remote:
         if not isinstance(answer, dict):
             raise NodeUnreachable(self.name, "its status is no JSON object")
         return answer
+
+    async def status_at(self, address: str) -> dict[str, object]:
+        """What a process at another address says of itself that claims to be this node. On a connection of its own."""
+        other = Remote(self.name, address, self._token, self._settings, connect=self._connect)
+        try:
+            return await other.status()
+        finally:
+            other._close_pools()
 
     def statistics(self) -> RemoteStatistics:
         return RemoteStatistics(

@@ -62,9 +62,17 @@ class DataService:
     """
 
     def __init__(
-        self, node: NodeName, volumes: Volumes, keyring: Keyring, *, hosts: frozenset[str] = frozenset()
+        self,
+        node: NodeName,
+        volumes: Volumes,
+        keyring: Keyring,
+        *,
+        hosts: frozenset[str] = frozenset(),
+        instance: str = "",
     ) -> None:
         self._node = node
+        self._instance = instance
+        """The same as in its heartbeats, so that an api node can ask which process answers here."""
         self._volumes = volumes
         self._keyring = keyring
         self._hosts = hosts
@@ -300,7 +308,13 @@ class DataService:
         await _send_json(reply, page)
 
     async def _status(self, request: Request, reply: Reply) -> None:
-        answer = {"name": self._node, "role": "data", "version": __version__, "storage": asdict(self._volumes.status())}
+        answer = {
+            "name": self._node,
+            "role": "data",
+            "version": __version__,
+            "instance": self._instance,
+            "storage": asdict(self._volumes.status()),
+        }
         await _send_json(reply, answer)
 
     async def _healthz(self, request: Request, reply: Reply) -> None:

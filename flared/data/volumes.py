@@ -21,7 +21,7 @@ from flared.background import Threads, WorkerRun, WorkerThreads
 from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.compact import Compactor
 from flared.data.duplicates import Duplicates
-from flared.data.identity import find_cluster, require_volume
+from flared.data.identity import find_cluster, refuse_copies, require_volume
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.reader import Found, OpenPiece, Wanted
 from flared.data.real_disk import RealDisk
@@ -313,8 +313,9 @@ async def open_volumes(
 ) -> Volumes:
     """Lock and identify every volume. A disk that fails is left out (state ``failed``).
 
-    Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node
-    or two of them to different clusters. ``threads`` replaces all threads (for tests on a virtual clock).
+    Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node, two of
+    them to different clusters, or one is a copy of another. ``threads`` replaces all threads (for tests on a virtual
+    clock).
     """
     disk = disk or RealDisk()
     random_bits = random_bits or random.Random(os.urandom(16))
@@ -334,6 +335,7 @@ async def open_volumes(
             except (VolumeFailed, VolumeFull) as error:
                 log.error("event=volume_failed path=%s error=%r", path, str(error))
                 failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error), 0))
+        refuse_copies((volume.path, volume.identity) for volume in volumes)
         cluster = find_cluster((volume.path, volume.identity) for volume in volumes)
         if cluster:
             _join_all(volumes, cluster)

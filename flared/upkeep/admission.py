@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 CAPACITY_CHANGE = 0.1
 """A node's weight follows its capacity when that changed by a tenth: a ring that twitches moves data for nothing."""
+PIECES_CHANGE = 0.1
+"""How many pieces a node has is recorded anew when that changed by a tenth: some ten times until they have doubled."""
+PIECES_FEW = 100
+"""A node that fills from nothing is not recorded for each handful."""
 
 
 def refuse_other_cluster(heartbeat: Heartbeat, cluster: str) -> None:
@@ -26,22 +30,10 @@ def refuse_other_cluster(heartbeat: Heartbeat, cluster: str) -> None:
         )
 
 
-def refuse_double(record: NodeRecord, before: Heartbeat, heartbeat: Heartbeat) -> None:
-    """Two processes under one name would take each other's pieces for lost. Raises Conflict if there are two.
-
-    ``before`` is what the node of this name said last; it is alive.
-    """
-    others = {volume.id for volume in before.volumes} - {volume.id for volume in heartbeat.volumes}
-    if record.address != heartbeat.address and others:
-        raise Conflict(
-            f"a node named {heartbeat.name} is online at {record.address} with other volumes: "
-            f"give the one at {heartbeat.address} another name"
-        )
-
-
-def write_record(tx: Transaction, heartbeat: Heartbeat) -> NodeRecord:
-    """Record what a heartbeat says of its node. Raises Conflict if the node was removed, or is being removed."""
-    name, volumes = heartbeat.name, _volumes_of(heartbeat)
+def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeRecord:
+    """Record what a heartbeat says of its node; with ``lacks``, that its inventory is to be compared first (see
+    ``returns``). Raises Conflict if the node was removed, or is being removed."""
+    name, volumes = heartbeat.name, volumes_of(heartbeat)
     before, removed = read_node(tx, name), read_removed(tx, name)
     if before is not None and before.wish == "remove":
         raise Conflict(being_removed(name))
@@ -54,7 +46,16 @@ def write_record(tx: Transaction, heartbeat: Heartbeat) -> NodeRecord:
         )
     known = before.volumes if before else ()
     ids = (*sorted(volumes - set(known)), *known)[:VOLUMES_MAX]
-    record = NodeRecord(name, heartbeat.address, heartbeat.zone, heartbeat.capacity, volumes=ids)
+    unchecked = heartbeat.instance if before and (lacks or before.unchecked) else ""
+    record = NodeRecord(
+        name,
+        heartbeat.address,
+        heartbeat.zone,
+        heartbeat.capacity,
+        volumes=ids,
+        pieces=pieces_of(heartbeat, before),
+        unchecked=unchecked,
+    )
     put_node(tx, record)
     return record
 
@@ -62,11 +63,18 @@ def write_record(tx: Transaction, heartbeat: Heartbeat) -> NodeRecord:
 def differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
     """Whether a heartbeat tells something of its node that is to be recorded."""
     return (
-        not _volumes_of(heartbeat) <= set(record.volumes)
+        not volumes_of(heartbeat) <= set(record.volumes)
         or record.address != heartbeat.address
         or record.zone != heartbeat.zone
         or abs(record.capacity - heartbeat.capacity) > CAPACITY_CHANGE * max(1, record.capacity)
+        or abs(record.pieces - pieces_of(heartbeat, record)) > PIECES_CHANGE * max(PIECES_FEW, record.pieces)
     )
+
+
+def pieces_of(heartbeat: Heartbeat, record: NodeRecord | None) -> int:
+    """How many pieces to record of it: what was recorded, while some volume does not say what it has."""
+    counted = all(volume.state not in ("replaying", "failed") for volume in heartbeat.volumes)
+    return heartbeat.pieces if counted or record is None else record.pieces
 
 
 def being_removed(name: NodeName) -> str:
@@ -77,6 +85,6 @@ def being_removed(name: NodeName) -> str:
     )
 
 
-def _volumes_of(heartbeat: Heartbeat) -> set[str]:
+def volumes_of(heartbeat: Heartbeat) -> set[str]:
     """The ids of its volumes; one that has failed may tell its path instead."""
     return {volume.id for volume in heartbeat.volumes if volume.id != volume.path}

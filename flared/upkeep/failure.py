@@ -61,6 +61,8 @@ def _trouble(member: Member, upkeep: Upkeep) -> str:
         return ""
     if member.state in AWAY:
         return f"node {member.record.name} is {member.state.value}"
+    if member.unchecked:
+        return f"node {member.record.name} has not been compared with the records: {member.unchecked}"
     volumes = member.heartbeat.volumes if member.heartbeat else ()
     for volume in volumes:
         repair = upkeep.lost_volumes.repair_of(member.record.name, volume.path) if volume.state == "failed" else None
@@ -100,4 +102,4 @@ def pieces_left(store: Store, record: ChunkRecord, node: NodeName) -> int | None
     good = [owner for number, owner in enumerate(record.nodes) if number not in record.missing]
     if node not in good:
         return None
-    return sum(owner != node and store.chunks.nodes.is_online(owner) for owner in good)
+    return sum(owner != node and store.chunks.nodes.is_certain(owner) for owner in good)

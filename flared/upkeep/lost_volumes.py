@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.objects.store import Store
     from flared.upkeep.heal import Heal
-    from flared.upkeep.membership import GivenUp
+    from flared.upkeep.membership import GivenUp, Membership
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class _Search:
     pieces: int = 0
     """Noted as missing so far."""
     rests_until: float = 0.0
+    unchecked: str = ""
+    """The instance that came back with less than it had, when the walk began: this compares it too."""
     passes: int = 0
     """Of heal, when the walk ended."""
 
@@ -71,11 +73,12 @@ class LostVolumes:
         self._store = store
         self._heal = heal
         self._given_up: Callable[[], Mapping[NodeName, GivenUp]] = dict
+        self._membership: Membership | None = None
         self._searches: dict[NodeName, _Search] = {}
 
-    def follow(self, given_up: Callable[[], Mapping[NodeName, GivenUp]]) -> None:
+    def follow(self, membership: Membership) -> None:
         """Ask there which volumes of which living nodes have been failed for long enough."""
-        self._given_up = given_up
+        self._given_up, self._membership = membership.given_up, membership
 
     async def step(self) -> bool:
         """One page of the walk for one node."""
@@ -86,7 +89,8 @@ class LostVolumes:
             search = self._searches.get(node)
             if search is None or search.given_up != volumes:
                 log.warning("event=volume_given_up node=%s volumes=%s", node, ",".join(sorted(volumes.paths)))
-                search = self._searches[node] = _Search(volumes)
+                unchecked = self._membership.unchecked_instance(node) if self._membership else ""
+                search = self._searches[node] = _Search(volumes, unchecked=unchecked)
             if not search.walk.ended and trio.current_time() >= search.rests_until:
                 await self._advance(node, search)
                 return True
@@ -118,6 +122,8 @@ class LostVolumes:
         if search.walk.ended:
             search.passes = self._heal.statistics().passes
             self._store.chunks.nodes.set_searched(node, search.given_up.paths)
+            if self._membership:
+                await self._membership.settle_unchecked(node, search.unchecked)
             log.warning(
                 "event=volume_pieces_missing node=%s volumes=%s pieces=%d",
                 node, ",".join(sorted(search.given_up.paths)), search.pieces,

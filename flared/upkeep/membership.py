@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from flared.catalog.nodes import NodeRecord, list_nodes, put_node, read_node, read_removed, readmit_node, remove_node
+from flared.catalog.nodes import (
+    NodeRecord,
+    list_nodes,
+    put_node,
+    read_node,
+    read_removed,
+    readmit_node,
+    remove_node,
+    settle_unchecked,
+)
 from flared.chunks.nodes import Nodes, PieceNode
 from flared.cluster.ring import RingNode
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState, Sighting, decide_state
-from flared.errors import BadName, Conflict, FlareError, NodeUnreachable, Unauthenticated
+from flared.errors import BadName, Conflict, DuplicateNode, FlareError, NodeUnreachable, Unauthenticated
 from flared.names import NodeName, PieceName, piece_parts
-from flared.upkeep.admission import being_removed, differs, refuse_double, refuse_other_cluster, write_record
+from flared.upkeep.admission import being_removed, differs, refuse_other_cluster, write_record
+from flared.upkeep.claims import ASK_SECONDS, Answer, Holder, refuse_second, refuse_shared_volumes
+from flared.upkeep.returns import RECORDED, holding_of, parse_holding, reason_to_compare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from flared.chunks.damage import DamageList
     from flared.meta.kv import KV, Transaction
@@ -42,6 +53,8 @@ class Remote(PieceNode, Protocol):
 
     async def status(self) -> dict[str, object]: ...
 
+    async def status_at(self, address: str) -> dict[str, object]: ...
+
     def set_address(self, address: str) -> None: ...
 
 
@@ -58,6 +71,8 @@ class Member:
     unreachable: str = ""
     """Why it cannot be called; heartbeats come the other way, which may be open alone."""
     unreachable_seconds: float = 0.0
+    unchecked: str = ""
+    """Why its pieces do not count until its inventory has been compared with the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,13 @@ class GivenUp:
     paths: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    message: str
+    at: float
+    is_duplicate: bool
+
+
 class _Known:
     def __init__(self, record: NodeRecord, remote: Remote) -> None:
         self.record = record
@@ -76,6 +98,15 @@ class _Known:
         self.life = trio.CancelScope()
         """Of its connections."""
         self.heartbeat: Heartbeat | None = None
+        self.instance = ""
+        """Of the process that the name belongs to; empty until one was heard or has answered."""
+        self.claim = trio.Lock()
+        """Held while it is decided whether another process takes over."""
+        self.had_pieces: int | None = None
+        """What the process before this one said last."""
+        self.judged = ""
+        """The instance of which it is known whether it has what the one before it had."""
+        self.unchecked = RECORDED if record.unchecked else ""
         self.last_heard: float | None = None
         self.unreachable = ""
         self.unreachable_since: float | None = None
@@ -105,8 +136,8 @@ class Membership:
         self._started = 0.0
         self._nursery: trio.Nursery | None = None
         self._listeners: list[Callable[[NodeName, NodeState], None]] = []
-        self._refused: dict[tuple[NodeName, str], tuple[str, float]] = {}
-        """By name and address, what was said to nodes that are not wanted, and when last."""
+        self._refused: dict[tuple[NodeName, str, str], _Refusal] = {}
+        """By name, address and instance, what was said to processes that are not wanted."""
 
     def subscribe(self, listener: Callable[[NodeName, NodeState], None]) -> None:
         """Call ``listener`` on every change of state, and with ONLINE when a node comes back with a new instance."""
@@ -134,37 +165,62 @@ class Membership:
         with trio.move_on_after(GREETING_SECONDS):
             try:
                 _, failed = await known.remote.list_working("", 1)
+                said = await known.remote.status()
             except FlareError as error:
                 log.info("event=node_silent node=%s message=%r", known.record.name, str(error))
             else:
                 self._nodes.set_failed(known.record.name, frozenset(failed))
+                self._take_holding(known, said)
                 known.last_heard = trio.current_time()
                 self._review(known)
+
+    def _take_holding(self, known: _Known, said: Mapping[str, object]) -> None:
+        """Which process answers for the node, and whether that has what the records place on it. Its first heartbeat,
+        which says the same, has it recorded."""
+        holding = parse_holding(said)
+        if holding is None:
+            return
+        known.instance = holding.instance
+        reason = reason_to_compare(known.record, None, holding)
+        if reason or not holding.final:
+            self._set_unchecked(known, reason or known.unchecked)
 
     async def heard(self, heartbeat: Heartbeat) -> None:
         """Take a node's word for where it is and what it has.
 
         Raises Conflict when it belongs to another cluster, was removed, or its name is taken by a node that is alive.
         """
+        who = heartbeat.name, heartbeat.address, heartbeat.instance
         try:
             await self._hear(heartbeat)
         except Conflict as error:
-            who = heartbeat.name, heartbeat.address
-            if who not in self._refused or self._refused[who][0] != str(error):
+            if who not in self._refused or self._refused[who].message != str(error):
                 log.warning("event=node_refused node=%s message=%r", heartbeat.name, str(error))
-            if who in self._refused or len(self._refused) < NODES_MAX:
-                self._refused[who] = str(error), trio.current_time()
+            if who not in self._refused and len(self._refused) >= NODES_MAX:
+                del self._refused[next(iter(self._refused))]
+            self._refused[who] = _Refusal(str(error), trio.current_time(), isinstance(error, DuplicateNode))
             raise
-        self._refused.pop((heartbeat.name, heartbeat.address), None)
+        self._refused.pop(who, None)
 
     async def _hear(self, heartbeat: Heartbeat) -> None:
         refuse_other_cluster(heartbeat, self.cluster)
         known = self._known.get(heartbeat.name)
         if known is not None and known.record.wish == "remove":
             raise Conflict(being_removed(heartbeat.name))
-        if known is None or differs(known.record, heartbeat):
-            known = await self._record(heartbeat, known)
-        restarted = known.heartbeat is not None and known.heartbeat.instance != heartbeat.instance
+        if known is None:
+            refuse_shared_volumes(heartbeat, self._living(heartbeat.name))
+            known = await self._record(heartbeat, None)
+            if not known.instance:
+                known.instance = known.judged = heartbeat.instance
+        restarted = known.instance != heartbeat.instance
+        if restarted:
+            async with known.claim:
+                restarted = await self._take_over(known, heartbeat)
+        reason = self._judge(known, heartbeat)
+        if reason or differs(known.record, heartbeat):
+            known = await self._record(heartbeat, known, lacks=bool(reason))
+        if known.judged != heartbeat.instance and holding_of(heartbeat).final:
+            known.judged = heartbeat.instance
         known.heartbeat = heartbeat
         if restarted:  # what failed then may have worked in between
             self._nodes.set_failed(heartbeat.name, frozenset())
@@ -174,8 +230,72 @@ class Membership:
         if not heartbeat.dead:
             known.last_heard = trio.current_time()
         self._take_damage(heartbeat)
-        if not self._review(known) and restarted:
+        if not self._review(known) and (restarted or reason):
             self._tell(known)
+
+    async def _take_over(self, known: _Known, heartbeat: Heartbeat) -> bool:
+        """Let the sender of the heartbeat be the node from now on, if the process before it has gone; whether another
+        one was heard before. Raises DuplicateNode, and then nothing has changed.
+
+        Who answers is asked at both addresses: after a restart only the new process does, however soon it comes.
+        """
+        if known.instance == heartbeat.instance:  # decided while this one waited for its turn
+            return False
+        refuse_shared_volumes(heartbeat, self._living(heartbeat.name))
+        answers: dict[str, Answer] = {}
+        async with trio.open_nursery() as nursery:
+            for address in {known.record.address, heartbeat.address}:
+                nursery.start_soon(_ask_instance, known.remote, address, answers)
+        heard = known.last_heard if known.heartbeat is not None else None
+        holder = Holder(known.record.address, known.instance, None if heard is None else trio.current_time() - heard)
+        refuse_second(holder, heartbeat, answers[known.record.address], answers[heartbeat.address])
+        before, known.instance = known.instance, heartbeat.instance
+        if known.heartbeat is not None and known.judged == known.heartbeat.instance:
+            known.had_pieces = known.heartbeat.pieces
+        return bool(before)
+
+    def _judge(self, known: _Known, heartbeat: Heartbeat) -> str:
+        """Why the node may lack what the records place on it, if this is the first heartbeat that tells; or nothing."""
+        if known.judged == heartbeat.instance:
+            return ""
+        holding = holding_of(heartbeat)
+        reason = reason_to_compare(known.record, known.had_pieces, holding)
+        if holding.final:
+            self._set_unchecked(known, reason or (RECORDED if known.record.unchecked else ""))
+            if reason:
+                log.warning("event=node_unchecked node=%s message=%r", heartbeat.name, reason)
+            return reason
+        self._nodes.set_unchecked(heartbeat.name, unchecked=True)
+        return ""
+
+    def _set_unchecked(self, known: _Known, reason: str) -> None:
+        known.unchecked = reason
+        self._nodes.set_unchecked(known.record.name, unchecked=bool(reason))
+
+    def unchecked_instance(self, name: NodeName) -> str:
+        """The instance of a node whose inventory is to be compared before its pieces count; empty if they do."""
+        known = self._known.get(name)
+        return known.record.unchecked if known is not None else ""
+
+    async def settle_unchecked(self, name: NodeName, instance: str) -> None:
+        """The whole inventory of that instance was compared with the records since it was said: its pieces count."""
+        known = self._known.get(name)
+        if known is None or not instance or known.record.unchecked != instance:
+            return
+        await self._kv.transact(lambda tx: settle_unchecked(tx, name, instance))
+        if known.record.unchecked == instance:
+            known.record = replace(known.record, unchecked="")
+            self._set_unchecked(known, "")
+            log.info("event=node_compared node=%s", name)
+
+    def _living(self, but: NodeName) -> list[Heartbeat]:
+        """What the other nodes that are here said last."""
+        here = (NodeState.ONLINE, NodeState.FULL)
+        return [
+            known.heartbeat
+            for name, known in self._known.items()
+            if name != but and known.heartbeat is not None and known.state in here
+        ]
 
     def members(self) -> list[Member]:
         """Every node, in order of its name."""
@@ -189,14 +309,19 @@ class Membership:
                 known.heartbeat,
                 known.unreachable,
                 0.0 if known.unreachable_since is None else now - known.unreachable_since,
+                known.unchecked,
             )
             for _, known in sorted(self._known.items())
         ]
 
-    def refusals(self) -> list[str]:
-        """What nodes are told that ask to be taken now, and are not."""
+    def refusals(self, *, duplicates: bool = False) -> list[str]:
+        """What nodes are told that ask to be taken now, and are not; or only those that are there twice."""
         recent = trio.current_time() - MISSED_HEARTBEATS * HEARTBEAT_SECONDS
-        return [words for words, last in self._refused.values() if last >= recent]
+        return [
+            refusal.message
+            for refusal in self._refused.values()
+            if refusal.at >= recent and (refusal.is_duplicate or not duplicates)
+        ]
 
     def given_up(self) -> dict[NodeName, GivenUp]:
         """By node, of those that answer, the volumes that they say have been failed for as long as a node may be
@@ -261,23 +386,25 @@ class Membership:
     async def was_removed(self, name: NodeName) -> bool:
         return await self._kv.view(lambda look: read_removed(look, name)) is not None
 
-    async def _record(self, heartbeat: Heartbeat, known: _Known | None) -> _Known:
+    async def _record(self, heartbeat: Heartbeat, known: _Known | None, *, lacks: bool = False) -> _Known:
         if known is None and len(self._known) >= NODES_MAX:
             raise Conflict(f"the cluster has {NODES_MAX} nodes already")
-        if known is not None and known.heartbeat is not None and known.state in (NodeState.ONLINE, NodeState.FULL):
-            refuse_double(known.record, known.heartbeat, heartbeat)
-        record = await self._kv.transact(lambda tx: write_record(tx, heartbeat))
+        record = await self._kv.transact(lambda tx: write_record(tx, heartbeat, lacks=lacks))
         if known is None:
             known = self._known.get(heartbeat.name) or await self._add(record)
         if known.record.wish == "remove":  # since the transaction
             raise Conflict(being_removed(heartbeat.name))
+        is_news = replace(known.record, pieces=record.pieces) != record
         known.record = record
+        if record.unchecked:
+            self._set_unchecked(known, known.unchecked or RECORDED)
         known.remote.set_address(record.address)
         self._set_ring()
-        log.info(
-            "event=node_recorded node=%s address=%s zone=%s capacity=%d",
-            record.name, record.address, record.zone, record.capacity,
-        )  # fmt: skip
+        if is_news:
+            log.info(
+                "event=node_recorded node=%s address=%s zone=%s capacity=%d",
+                record.name, record.address, record.zone, record.capacity,
+            )  # fmt: skip
         return known
 
     async def _add(self, record: NodeRecord) -> _Known:
@@ -286,6 +413,7 @@ class Membership:
         assert self._nursery is not None, "run() must be running"
         await self._nursery.start(_run_remote, known)
         self._nodes.set_node(record.name, remote, known.state)
+        self._nodes.set_unchecked(record.name, unchecked=bool(known.unchecked))
         return known
 
     def _set_ring(self) -> None:
@@ -325,6 +453,17 @@ class Membership:
                 log.warning("event=strange_damage node=%s piece=%r", heartbeat.name, name)
                 continue
             self._damage.add(chunk, number, heartbeat.name, "the data node found it damaged")
+
+
+async def _ask_instance(remote: Remote, address: str, answers: dict[str, Answer]) -> None:
+    """Put into ``answers`` which process answers at the address as this node."""
+    answers[address] = None
+    with trio.move_on_after(ASK_SECONDS):
+        try:
+            instance = (await remote.status_at(address)).get("instance")
+        except FlareError:
+            return
+        answers[address] = instance if isinstance(instance, str) else ""
 
 
 async def _run_remote(known: _Known, *, task_status: trio.TaskStatus[None]) -> None:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from flared.chunks.nodes import PieceNode
     from flared.objects.store import Store
     from flared.upkeep.heal import Heal
+    from flared.upkeep.membership import Membership
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,13 @@ class Reconcile:
         self._kept_until_ms: int | None = None
         self._lacking = 0
         self._rested: dict[NodeName, float] = {}
+        self._membership: Membership | None = None
         self._woken = trio.Event()
         self._looks = self._missing = self._orphans = self._adopted = 0
+
+    def follow(self, membership: Membership) -> None:
+        """Say there which nodes that came back with less than they had have been compared."""
+        self._membership = membership
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
         """Told by membership: at a node's first heartbeat, its return, and its restart."""
@@ -159,11 +165,14 @@ class Reconcile:
         """Walk inventory and records side by side; both are in the order of chunk ids."""
         started = trio.current_time()
         missing_before, orphans_before, adopted_before = self._missing, self._orphans, self._adopted
+        unchecked = self._membership.unchecked_instance(node) if self._membership else ""
         keeps = await self._keeps_orphans()
         if keeps:
             log.info("event=orphans_kept node=%s until_ms=%d", node, self._kept_until_ms)
         confirmed, found = await self._find_orphans(node, keeps)
         await self._find_missing(node)
+        if self._membership:
+            await self._membership.settle_unchecked(node, unchecked)
         # A stray goes by another rule: the node that should have the piece must say that it has.
         admitted = await self.brake.admits(node, found, self._now_ms())
         await self._delete(node, confirmed, admitted=admitted)

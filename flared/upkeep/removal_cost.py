@@ -65,9 +65,9 @@ async def find_removal_cost(store: Store, node: NodeName) -> RemovalCost:
         nonlocal waiting, unreadable
         if not record.references or node not in record.nodes:
             return
-        online = store.chunks.nodes.is_online
+        certain = store.chunks.nodes.is_certain
         good = sum(
-            owner != node and number not in record.missing and online(owner)
+            owner != node and number not in record.missing and certain(owner)
             for number, owner in enumerate(record.nodes)
         )
         if good < parse_scheme(record.scheme).needed:

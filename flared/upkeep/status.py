@@ -79,7 +79,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         if member.record.wish == "remove"
     }
     staying = tuple(member for member in members if member.record.name not in removals)
-    refusals = membership.refusals() if writes else []
+    refusals = membership.refusals(duplicates=not writes)
     held = upkeep.reconcile.brake.held()
     reasons = [
         *writes,
@@ -146,6 +146,11 @@ def _about_nodes(members: tuple[Member, ...], repair_after: float, *, settled: b
             reasons.append(
                 f"node {name} takes no new data: none of its volumes has room or is writable, "
                 f"for {_lasted(member.state_seconds)}"
+            )
+        if member.unchecked and member.state in (NodeState.ONLINE, NodeState.FULL):
+            reasons.append(
+                f"node {name} is being compared with the records, and its pieces do not count until it has been: "
+                f"{member.unchecked}"
             )
         if member.heartbeat is not None:
             reasons += [
@@ -226,7 +231,8 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool,
     gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
     lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if refused:
-        lines.append("journalctl -u 'flared@*' -g node_refused; if this is not those nodes' metadata: flared restore")
+        what = "; if this is not those nodes' metadata: flared restore" if lacking else ""
+        lines.append(f"journalctl -u 'flared@*' -g node_refused{what}")
     elif lacking and not lines:
         lines.append("flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.lost:

@@ -49,7 +49,8 @@ class Upkeep:
     def follow(self, membership: Membership) -> None:
         """Hear of every change of a node's state, of failed volumes, and of what the operator wants."""
         membership.subscribe(self._node_changed)
-        self.lost_volumes.follow(membership.given_up)
+        self.lost_volumes.follow(membership)
+        self.reconcile.follow(membership)
         self.removal.follow(membership)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 import trio.testing
 
 from flared.cluster.states import NodeState
-from flared.errors import Conflict, NodeUnreachable
+from flared.errors import NodeUnreachable
 from flared.upkeep.status import advise
 from tests.support.cluster import REPAIR_AFTER, Cluster
 
 if TYPE_CHECKING:
+    import pytest
+
     from flared.upkeep.membership import Member
 
 Clock = trio.testing.MockClock
@@ -94,17 +94,6 @@ async def test_an_api_node_without_the_metadata_of_its_nodes_says_so(
             member.cluster = None
         await trio.sleep(10)
         assert cluster.status().health == "ok"
-
-
-async def test_a_twin_is_told_of_once(autojump_clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    cluster = Cluster(2, scheme="replica:2")
-    async with cluster.running():
-        twin = replace(cluster.members["data1"].heartbeat(), address="twin:9000", volumes=())
-        for _ in range(5):
-            with pytest.raises(Conflict):
-                await cluster.membership.heard(twin)
-            await trio.sleep(3)
-    assert caplog.text.count("event=node_refused") == 1
 
 
 async def test_a_node_that_answers_slowly_or_refuses_is_there(autojump_clock: Clock) -> None:

@@ -16,7 +16,7 @@ from flared.chunks.damage import DamageList
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
-from flared.errors import Conflict
+from flared.errors import Conflict, NodeUnreachable
 from flared.meta.memory import MemoryKV
 from flared.names import DEFAULT_BUCKET, NodeName, ObjectName, parse_key
 from flared.objects.buckets import ensure_default_bucket
@@ -48,11 +48,14 @@ class SmallNode(MemoryNode):
     volume_id = "first"
     cluster: str | None = None
     """Which it says that its volumes belong to."""
+    doubles: dict[str, SmallNode] = {}  # noqa: RUF012  # replaced by tests that have some
+    """By address, other processes under its name."""
     refused = ""
     """What its last heartbeat was refused with."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.address = f"{name}:9000"
         self.lost: dict[str, tuple[Piece, bytes]] = {}
         """On the failed volume."""
 
@@ -71,6 +74,20 @@ class SmallNode(MemoryNode):
     def set_address(self, address: str) -> None:
         pass
 
+    async def status(self) -> dict[str, object]:
+        await super().status()
+        volumes = [{"id": report.id, "state": report.state} for report in self.heartbeat().volumes]
+        volumes[0] |= {"pieces": len(self.pieces)}  # type: ignore[dict-item]
+        return {"instance": str(self.instance), "storage": {"volumes": volumes}}
+
+    async def status_at(self, address: str) -> dict[str, object]:
+        double = self.doubles.get(address)
+        if address == self.address:
+            return await self.status()
+        if double is None:
+            raise NodeUnreachable(self.name, "connection refused")
+        return await double.status()
+
     def heartbeat(self) -> Heartbeat:
         used = sum(piece.size for piece, _ in self.pieces.values())
         state = "full" if self.full else "ok"
@@ -80,7 +97,7 @@ class SmallNode(MemoryNode):
             volumes.append(VolumeReport(path, path, 0, 0, 0, "failed", "Input/output error", 0, lasted))
         return Heartbeat(
             self.name,
-            f"{self.name}:9000",
+            self.address,
             "z",
             "0",
             self.cluster,

@@ -39,7 +39,7 @@ def settings_for(*volumes: str, segment_size: int = MIB, reserve: int = MIB, buf
 async def running(disk: Disk, settings: DataSettings, *, threads: Threads | None = None) -> AsyncIterator[Volumes]:
     """Volumes that serve; ready when the block begins, stopped in order when it ends."""
     volumes = await open_volumes(
-        settings, disk=disk, threads=threads or InlineThreads(), random_bits=random.Random(len(settings.volumes))
+        settings, disk=disk, threads=threads or InlineThreads(), random_bits=random.Random(" ".join(settings.volumes))
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)

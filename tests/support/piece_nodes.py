@@ -137,6 +137,9 @@ class MemoryNode:
         await self._request()
         return {}
 
+    async def status_at(self, address: str) -> dict[str, object]:
+        return await self.status()
+
     async def head(self, name: PieceName) -> Piece:
         await self._request()
         return self._find(name)[0]

@@ -131,12 +131,22 @@ def test_a_disk_of_another_node_or_cluster_is_refused(etc: Path, capsys: pytest.
     (second / "volume.toml").write_text(mark.replace('"d1"', '"d9"'))
     assert main(["prepare", file]) == 2
     assert f"{second}: this volume belongs to node 'd9', not to 'd1': take what is" in capsys.readouterr().err
+    (second / "volume.toml").write_text(mark)
     for disk, cluster in ((first, "one"), (second, "two")):
-        (disk / "volume.toml").write_text(mark.replace('cluster = ""', f'cluster = "{cluster}"'))
+        content = (disk / "volume.toml").read_text()
+        (disk / "volume.toml").write_text(content.replace('cluster = ""', f'cluster = "{cluster}"'))
     assert main(["prepare", file]) == 2
     assert f"different clusters, {first} to one, {second} to two: take what is" in capsys.readouterr().err
     (second / "volume.toml").write_text(mark)
     assert main(["prepare", file]) == 0
+
+
+def test_a_copy_of_a_volume_beside_it_is_refused(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, file = etc.parent / "disk1", etc.parent / "disk2", str(etc / "data.toml")
+    assert main(["init", "data", "--name", "d1", "--volume", str(first), "--volume", str(second)]) == 0
+    (second / "volume.toml").write_text((first / "volume.toml").read_text())
+    assert main(["prepare", file]) == 2
+    assert f"{first} and {second} hold one volume" in capsys.readouterr().err
 
 
 def test_units_that_say_something_else_are_a_mistake(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:

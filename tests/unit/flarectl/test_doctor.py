@@ -56,6 +56,12 @@ def test_a_sound_cluster_has_every_check_well() -> None:
     [
         ("F501", CRITICAL, "no data node", nodes()),
         (
+            "F511",
+            CRITICAL,
+            "runs twice",
+            WELL._replace(status=STATUS._replace(reasons=("refused: node data1 runs twice, at a:1 and at b:1",))),
+        ),
+        (
             "F501",
             CRITICAL,
             "is taken; refused: node data1 belongs to another",

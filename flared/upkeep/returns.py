@@ -1,0 +1,70 @@
+"""Returns: whether a node that was started again has what the records place on it, as far as its first words tell.
+
+An empty disk in the place of a full one, or an older copy of it, gives a node that lives and lacks what the records say
+it has. ``reconcile`` finds out which pieces those are and has them made again. Until it has, none of the node's pieces
+counts: it may not stand in for another node. Plain functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flared.upkeep.admission import PIECES_CHANGE, PIECES_FEW, volumes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flared.catalog.nodes import NodeRecord
+    from flared.upkeep.heartbeat import Heartbeat
+
+RECORDED = "it came back with other volumes or fewer pieces than it had"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a process says that it has."""
+
+    instance: str
+    volumes: frozenset[str]
+    """Ids of those that it can read."""
+    pieces: int
+    final: bool
+    """Whether the pieces are counted: no volume replays."""
+    failed: bool
+    """Whether a volume has failed; what was on it is another question (``lost_volumes``)."""
+
+
+def holding_of(heartbeat: Heartbeat) -> Holding:
+    states = {volume.state for volume in heartbeat.volumes}
+    ids = frozenset(volumes_of(heartbeat))
+    return Holding(heartbeat.instance, ids, heartbeat.pieces, "replaying" not in states, "failed" in states)
+
+
+def parse_holding(status: Mapping[str, object]) -> Holding | None:
+    """The same from a data node's ``/status``; None from one that does not say."""
+    instance, storage = status.get("instance"), status.get("storage")
+    volumes = storage.get("volumes") if isinstance(storage, dict) else None
+    if not isinstance(instance, str) or not instance or not isinstance(volumes, list):
+        return None
+    known = [volume for volume in volumes if isinstance(volume, dict)]
+    states = {str(volume.get("state")) for volume in known}
+    ids = frozenset(str(volume["id"]) for volume in known if volume.get("id"))
+    pieces = sum(count for volume in known if isinstance(count := volume.get("pieces"), int))
+    return Holding(instance, ids, pieces, "replaying" not in states, "failed" in states)
+
+
+def reason_to_compare(record: NodeRecord, before: int | None, now: Holding) -> str:
+    """Why a process that has just taken over the node may lack pieces; empty if it has what the node had.
+
+    ``before`` is how many pieces the node said last that it had; None if this api node has not heard it before, then
+    what is recorded of it must do, which is right to about a tenth.
+    """
+    if not now.volumes <= set(record.volumes):
+        return "it came back with a volume that it did not have before"
+    if now.failed:
+        return ""
+    had = record.pieces - PIECES_CHANGE * max(PIECES_FEW, record.pieces) if before is None else before
+    if now.pieces < had:
+        return f"it came back with {now.pieces:,} pieces and had {record.pieces if before is None else before:,}"
+    return ""
