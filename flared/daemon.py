@@ -6,8 +6,10 @@ import ctypes
 import errno
 import gc
 import logging
+import resource
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,7 @@ def run_node(config: Config, file: Path) -> int:
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS_MAX)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    raise_file_limit()
     try:
         trio.run(_serve, config, file, strict_exception_groups=True)
     except (FlareError, OSError, ExceptionGroup) as error:
@@ -79,6 +82,13 @@ def run_node(config: Config, file: Path) -> int:
         return EXIT_FAILURE
     log.info("event=node_stopped name=%s", config.name)
     return 0
+
+
+def raise_file_limit() -> None:
+    """As many files and sockets as the host allows at all: a shell starts programs with 1,024, too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a host that does not even allow its own limit keeps the one there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(config: Config, file: Path) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from flared.access.keys import API_AUDIENCE, Keyring
 from flared.access.origin import foreign_reason
 from flared.errors import Forbidden, Unauthenticated
+from flared.http.address import LOOPBACK
+from flared.http.eviction import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +30,6 @@ ANONYMOUS: Mapping[str, frozenset[str]] = {
 OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat", "/cluster/join"})
 """Health tells nothing; a heartbeat and a host that joins have checks of their own."""
 
-LOOPBACK = ("127.", "[::1]:")
 UNCHECKED_ORIGIN_PATHS = frozenset({"/healthz", "/cluster/join"})
 """Calls that a foreign page may make: it learns nothing, and changes nothing without a join token."""
 
@@ -52,27 +53,32 @@ class Door:
     hosts: frozenset[str] = frozenset()
     """The names, in lower case, that callers without the secret may call this node by."""
 
-    def check(self, method: str, path: str, peer: str, fields: Mapping[str, str]) -> None:
-        """Return if this call may be made; ``peer`` is an IP address and port.
+    def check(self, method: str, path: str, peer: str, fields: Mapping[str, str]) -> Standing:
+        """Return what the caller has proved if this call may be made; ``peer`` is an IP address and port.
 
         Raises Unauthenticated for a caller that must prove itself and did not, Forbidden for a foreign web page.
         """
-        if not self._is_open(method, path, peer):
-            authorization = fields.get("authorization")
-            if not self.keyring.admits(authorization, API_AUDIENCE):
-                raise Unauthenticated(SHUT if authorization is None else WRONG_SECRET)
+        if peer.startswith(LOOPBACK):
+            standing = Standing.TRUSTED
+        elif path in OPEN_PATHS:
+            standing = Standing.STRANGER
+        elif method in self.anonymous and (path not in OPERATOR_PATHS or method in ANONYMOUS["read"]):
+            standing = Standing.GUEST
+        else:
+            self._check_secret(fields.get("authorization"))
             if self.keyring.secrets:
-                return
+                return Standing.TRUSTED
+            standing = Standing.GUEST
         if path in UNCHECKED_ORIGIN_PATHS:
-            return
+            return standing
         reason = foreign_reason(method, fields, self.hosts)
         if reason and not self._has_secret(fields):
             raise Forbidden(reason)
+        return standing
 
-    def _is_open(self, method: str, path: str, peer: str) -> bool:
-        if peer.startswith(LOOPBACK) or path in OPEN_PATHS:
-            return True
-        return method in self.anonymous and (path not in OPERATOR_PATHS or method in ANONYMOUS["read"])
+    def _check_secret(self, authorization: str | None) -> None:
+        if not self.keyring.admits(authorization, API_AUDIENCE):
+            raise Unauthenticated(SHUT if authorization is None else WRONG_SECRET)
 
     def _has_secret(self, fields: Mapping[str, str]) -> bool:
         return bool(self.keyring.secrets) and self.keyring.admits(fields.get("authorization"), API_AUDIENCE)

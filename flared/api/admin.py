@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
-from flared.access.door import LOOPBACK
 from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import RETRY_AFTER_SECONDS
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
+from flared.http.address import LOOPBACK
 from flared.http.error_body import JSON
 from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request

@@ -85,7 +85,7 @@ class Face:
         began = perf_counter()
         try:
             path = request.path
-            self._door.check(request.method, path, request.peer, request.fields)
+            reply.prove(self._door.check(request.method, path, request.peer, request.fields))
             if path.startswith(OBJECT) and len(path) > len(OBJECT):
                 await self._answer_object(request, reply, DEFAULT_BUCKET, path[len(OBJECT) :])
             else:

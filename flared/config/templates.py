@@ -32,7 +32,7 @@ role = "api"
 [limits]
 # memory = "96MiB"         # bodies under way, queues and batches, all together
 # cache = "16MiB"          # small objects that are read again and again, beside it; "0B" for none
-# connections = 1024       # open at once; more are answered 503
+# connections = 1024       # open at once; then those at rest are closed, or new ones answered 503
 # object_max = "5TiB"
 
 [defaults]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
-from flared.access.door import LOOPBACK
 from flared.access.keys import CHALLENGE, Keyring, data_audience
 from flared.access.origin import foreign_reason
 from flared.data import wire
@@ -25,7 +24,9 @@ from flared.data.metrics import CallCounts, data_metrics
 from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
 from flared.data.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.http.address import LOOPBACK
 from flared.http.error_body import JSON, pack_error
+from flared.http.eviction import Standing
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
@@ -128,6 +129,7 @@ class DataService:
                     "clients ask the api node"
                 )
             else:
+                reply.prove(Standing.TRUSTED)
                 calls = self._calls_at(path)
             call = calls.get(request.method)
             if call is None:

@@ -12,6 +12,9 @@ from flared.errors import BadRequest
 BACKLOG = 1024
 """Connections the kernel keeps for us while the event loop is busy; it caps this at net.core.somaxconn."""
 
+LOOPBACK = ("127.", "[::1]:")
+"""How an address and port of this machine's loopback begins."""
+
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge
 from flared.http.error_body import JSON, pack_error
+from flared.http.eviction import Standing
 from flared.http.messages import EMPTY_BODY, READ_BYTES, Body, Handler, Reply, Request, open_body
 from flared.http.parsing import HeadLimits, HeadReader, HeadRefused, RequestHead
 from flared.http.stream import RECEIVE_BYTES, REFILL_COST, Link, Stream
@@ -30,17 +32,46 @@ class Tally:
 
 
 class Connection:
-    """Serves one Stream; ``phase``, ``waiting`` and ``progress`` are for the server's sweeper."""
+    """Serves one Stream; ``phase``, ``waiting`` and ``progress`` are for the server's sweeper.
+
+    It is an ``eviction.Occupant``.
+    """
 
     def __init__(self, stream: Stream, number: int, handler: Handler, limits: HeadLimits, tally: Tally) -> None:
         self.stream = stream
         self.number = number
         self.phase: Phase = "idle"
         self.requests = 0
+        self.resting_since = 0.0
+        """When the sweeper last saw it change."""
         self._link = Link(stream)
         self._handler = handler
         self._heads = HeadReader(limits)
         self._tally = tally
+        self._evicted = False
+        self.is_shed = False
+
+    @property
+    def resting(self) -> bool:
+        """Whether no request is being answered, so that nothing is broken off if this connection is closed."""
+        return self.phase != "exchange"
+
+    def watch_proof(self, prove: Callable[[Standing], None] | None) -> None:
+        """``prove`` is called whenever a handler finds that the client has proved more than before.
+
+        Give None when the connection has ended: a callback that holds it would leave it to the garbage collector.
+        """
+        self._link.prove = prove
+
+    def shed(self, handler: Handler) -> None:
+        """There was no room for it: its first request is answered by ``handler``, and no other."""
+        self.is_shed = True
+        self._handler = handler
+
+    def evict(self) -> None:
+        """Close it for somebody else. What was already received is still answered: it may be a whole request."""
+        self._evicted = True
+        self.stream.finish_receiving()
 
     @property
     def waiting(self) -> bool:
@@ -85,9 +116,9 @@ class Connection:
                 link.at = end
             self.phase = "exchange"
             self.requests += 1
-            reply = Reply(link, method == "HEAD", fields.close or tally.stopping)
+            reply = Reply(link, method == "HEAD", fields.close or tally.stopping or self._evicted)
             if not minor:
-                reply.close = not fields.keep_alive or tally.stopping
+                reply.close = not fields.keep_alive or tally.stopping or self._evicted
                 reply.ending = _KEEP_ALIVE
             body: Body = EMPTY_BODY
             if fields.length != 0:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from flared.errors import BodyTruncated, LocalProtocolError, RemoteProtocolError, TooLarge
+from flared.http.eviction import Standing
 from flared.http.parsing import UNTIL_CLOSE, parse_chunk_size
 from flared.http.stream import JOIN_BYTES_MAX, Buffer, Link
 
@@ -254,6 +255,14 @@ class Reply:
         self._mute = mute
         self.close = close
         """Whether the connection ends with this reply; may be set by the handler before the reply starts."""
+
+    def prove(self, standing: Standing) -> None:
+        """The handler found that the client has proved so much, for this connection and as long as it lasts."""
+        link = self._link
+        if standing > link.standing:
+            link.standing = standing
+            if link.prove is not None:
+                link.prove(standing)
 
     async def send(self, status: int, fields: ReplyFields, body: Buffer = b"") -> None:
         """The whole reply, in one send of the socket if it is small. ConnectionLost if the peer is gone."""

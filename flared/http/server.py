@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -22,6 +24,7 @@ from flared.http.address import listening_address as listening_address
 from flared.http.address import open_listeners as open_listeners
 from flared.http.connection import Connection, Phase, Tally
 from flared.http.error_body import pack_error
+from flared.http.eviction import ConnectionTable, is_local
 from flared.http.messages import Handler, Reply, Request
 from flared.http.parsing import HeadLimits
 from flared.http.stream import Stream, TcpStream
@@ -29,7 +32,12 @@ from flared.http.stream import Stream, TcpStream
 log = logging.getLogger(__name__)
 
 SHED_CONNECTIONS_MAX = 64
-"""So many connections beyond the limit are told so; those beyond these are closed without a word."""
+"""So many connections beyond the limit are told so; those beyond these are closed without a word. This machine has as
+many again."""
+SHED_SECONDS = 2.0
+"""How long a connection beyond the limit has for the request that is answered 503."""
+SHORTAGE_SECONDS = 10.0
+"""One line of the log in so many seconds tells that room was short, whatever comes meanwhile."""
 SWEEP_SECONDS = 1.0
 FIRST_REQUEST_SECONDS = 1.0
 """What a connection has for its first request when the server stops: it was accepted, so it is served."""
@@ -56,8 +64,12 @@ class ServerStatistics:
     connections: int
     """Open now."""
     accepted: int
+    strangers: int
+    """Of these, how many have proved nothing (``eviction``)."""
     shed: int
     """Refused because there were too many."""
+    evicted: int
+    """Closed at rest, so that somebody else found room."""
     swept: int
     """Cut because their peer was idle, slow or dead."""
     requests: int
@@ -125,6 +137,8 @@ class Server:
         self._nursery: trio.Nursery | None = None
         self._emptied = trio.Event()
         self._tally = Tally()
+        self._table: ConnectionTable[Connection] = ConnectionTable(self._settings.connections_max)
+        self._shortage = _Shortage()
         self._accepted = self._shed = self._swept = 0
         self._past_requests = self._past_received = self._past_sent = 0
 
@@ -172,14 +186,20 @@ class Server:
     def limit_connections(self, connections_max: int) -> None:
         """From now on accept no more than these; those that are open stay."""
         self._settings = replace(self._settings, connections_max=connections_max)
+        self._table.resize(connections_max)
 
     async def serve_stream(self, stream: Stream) -> None:
         """Serve one connection to its end, in the caller's task."""
         self._accepted += 1
-        shed = len(self._seen) >= self._settings.connections_max
-        self._shed += shed
-        handler = _answer_full if shed else self._handler
-        connection = Connection(stream, self._accepted, handler, self._settings.limits, self._tally)
+        connection = Connection(stream, self._accepted, self._handler, self._settings.limits, self._tally)
+        entry = self._table.enter(connection, stream.peer)
+        if entry.evicted is not None:
+            entry.evicted.evict()
+        if entry.admitted:
+            connection.watch_proof(partial(self._table.prove, connection))
+        else:
+            self._shed += 1
+            connection.shed(_answer_full)
         self._seen[connection] = (None, 0.0)
         try:
             await connection.converse()
@@ -187,6 +207,8 @@ class Server:
             log.debug("event=connection_lost connection=%d message=%r", connection.number, str(error))
         finally:
             stream.close()
+            connection.watch_proof(None)
+            self._table.leave(connection)
             del self._seen[connection]
             self._past_requests += connection.requests
             self._past_received += stream.received
@@ -197,8 +219,10 @@ class Server:
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
             connections=len(self._seen),
+            strangers=self._table.strangers,
             accepted=self._accepted,
             shed=self._shed,
+            evicted=self._table.evictions,
             swept=self._swept,
             requests=self._past_requests + sum(connection.requests for connection in self._seen),
             refused=self._tally.refused,
@@ -214,7 +238,8 @@ class Server:
                 stream = await listener.accept()
             except trio.ClosedResourceError:
                 return
-            if len(self._seen) >= self._settings.connections_max + SHED_CONNECTIONS_MAX:
+            extra = SHED_CONNECTIONS_MAX * (2 if is_local(stream.peer) else 1)
+            if len(self._seen) >= self._settings.connections_max + extra:
                 self._shed += 1
                 stream.close()
             else:
@@ -227,13 +252,15 @@ class Server:
             now = trio.current_time()
             for connection in self._seen:
                 self._look_at(connection, now)
+            self._shortage.report(self._table, self._shed, now)
 
     def _look_at(self, connection: Connection, now: float) -> None:
         progress, since = self._seen[connection]
         busy = connection.phase == "exchange" and not connection.waiting
         if busy or progress != connection.progress():
             self._seen[connection] = (connection.progress(), now)
-        elif now - since >= self._patience[connection.phase]:
+            connection.resting_since = now
+        elif now - since >= (SHED_SECONDS if connection.is_shed else self._patience[connection.phase]):
             self._swept += 1
             log.debug(
                 "event=swept connection=%d phase=%s peer=%s",
@@ -243,6 +270,26 @@ class Server:
                 connection.stream.finish_receiving()
             else:
                 connection.stream.abort()
+
+
+class _Shortage:
+    """Says in the log that room is short: one line in a while, with what happened since the last one."""
+
+    def __init__(self) -> None:
+        self._told = (0, 0)
+        self._due = -math.inf
+
+    def report(self, table: ConnectionTable[Connection], shed: int, now: float) -> None:
+        counts = (table.evictions, shed)
+        if counts == self._told or now < self._due:
+            return
+        source, strangers = table.busiest_source()
+        log.warning(
+            "event=connections_short evicted=%d refused=%d limit=%d open=%d strangers=%d busiest=%s from_there=%d",
+            counts[0] - self._told[0], counts[1] - self._told[1],
+            table.connections_max, len(table), table.strangers, source or "none", strangers,
+        )  # fmt: skip
+        self._told, self._due = counts, now + SHORTAGE_SECONDS
 
 
 async def _answer_full(request: Request, reply: Reply) -> None:

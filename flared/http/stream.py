@@ -17,6 +17,7 @@ import trio
 
 from flared.errors import BodyTruncated, ConnectionLost, RemoteProtocolError
 from flared.http.address import parse_address
+from flared.http.eviction import Standing
 
 Buffer = bytes | bytearray | memoryview
 
@@ -177,7 +178,7 @@ class Link:
     ``stall_seconds`` limits each wait for the peer (a client's watchdog); the server has a sweeper instead.
     """
 
-    __slots__ = ("at", "data", "stall_seconds", "stream", "unblocked", "waiting")
+    __slots__ = ("at", "data", "prove", "stall_seconds", "standing", "stream", "unblocked", "waiting")
 
     def __init__(self, stream: Stream, *, stall_seconds: float = math.inf) -> None:
         self.stream = stream
@@ -185,6 +186,10 @@ class Link:
         self.at = 0
         self.stall_seconds = stall_seconds
         self.unblocked = 0
+        self.standing = Standing.STRANGER
+        """What the peer has proved on this connection; only a server's handler says so."""
+        self.prove: Callable[[Standing], None] | None = None
+        """Called when it rises."""
         self.waiting = False
         """Whether some task waits for the peer just now; the server's sweeper looks at it."""
 

@@ -5,6 +5,7 @@ import pytest
 from flared.access.door import ANONYMOUS, Door
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.errors import Forbidden, Unauthenticated
+from flared.http.eviction import Standing
 
 HERE = "127.0.0.1:5"
 AWAY = "10.0.0.7:4711"
@@ -75,3 +76,13 @@ def test_who_brings_the_secret_may_call_us_by_any_name() -> None:
                 door.check("PUT", "/object/a", peer, fields | {"authorization": authorization("0" * 64)})
     with pytest.raises(Forbidden):  # no secret proves nothing
         Door(Keyring(), ANONYMOUS["none"]).check("PUT", "/object/a", HERE, FOREIGN[0] | {"authorization": "Flare 0"})
+
+
+def test_what_a_call_proves() -> None:
+    door = Door(KEYRING, ANONYMOUS["read"])
+    proof = {"host": "10.0.0.1", "authorization": authorization(TOKEN)}
+    assert door.check("GET", "/object/a", HERE, {}) is Standing.TRUSTED
+    assert door.check("PUT", "/object/a", AWAY, proof) is Standing.TRUSTED
+    assert door.check("GET", "/object/a", AWAY, {}) is Standing.GUEST
+    for path in ("/healthz", "/cluster/join", "/cluster/heartbeat"):
+        assert door.check("POST", path, AWAY, {}) is Standing.STRANGER

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from flared.errors import BodyTruncated, ConnectionLost, LocalProtocolError
+from flared.http.eviction import Standing
 from flared.http.messages import Reply, Request
 from flared.http.server import SHED_CONNECTIONS_MAX, ServerSettings
 from tests.unit.http.bench import ADDRESS, Raw, echo, serve
@@ -407,19 +408,74 @@ async def test_a_handler_may_take_its_time(autojump_clock: MockClock) -> None:
         assert (await raw.receive_all()).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_too_many_connections_are_told_so(autojump_clock: MockClock) -> None:
-    async with serve(echo, ServerSettings(connections_max=2)) as bench:
+async def test_too_many_connections_are_told_so(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    done = trio.Event()
+
+    async def wait(request: Request, reply: Reply) -> None:
+        await done.wait()
+        await echo(request, reply)
+
+    async with serve(wait, ServerSettings(connections_max=2)) as bench:
         kept = [await bench.connect() for _ in range(2)]
+        for raw in kept:
+            await raw.send(GET)
         await trio.testing.wait_all_tasks_blocked()
         said = await bench.say(GET)
         assert said.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in said
-        kept += [await bench.connect() for _ in range(SHED_CONNECTIONS_MAX)]
+        silent = [await bench.connect() for _ in range(SHED_CONNECTIONS_MAX)]
         await trio.testing.wait_all_tasks_blocked()
         assert await bench.say(b"") == b""  # closed without a word
-        for raw in kept[:2]:
-            await raw.send(GET)
+        bench.network.host = "127.0.0.1"
+        assert (await bench.say(GET)).startswith(b"HTTP/1.1 503 ")  # this machine is told even then
+        assert await time_until_cut(silent[0]) <= 4
+        done.set()
+        for raw in kept:
             assert await raw.receive_until(b"GET /  ")
+        assert bench.server.statistics().shed == 3 + SHED_CONNECTIONS_MAX
+    lines = [line for line in caplog.messages if "event=connections_short" in line]
+    assert len(lines) == 1
+    assert "refused=67 " in lines[0]
+
+
+async def test_a_thousand_silent_strangers_keep_nobody_out(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def trust(request: Request, reply: Reply) -> None:
+        reply.prove(Standing.TRUSTED if "x-secret" in request.fields else Standing.STRANGER)
+        await echo(request, reply)
+
+    async with serve(trust, ServerSettings(connections_max=64)) as bench:
+        bench.network.host = "10.0.0.1"
+        proved = await bench.connect()
+        await proved.send(b"GET / HTTP/1.1\r\nHost: h\r\nX-Secret: y\r\n\r\n")
+        await proved.receive_until(b"GET /  ")
+        strangers = []
+        for number in range(300):
+            bench.network.host = f"10.1.{number // 10}.1"
+            strangers.append(await bench.connect())
+            await trio.testing.wait_all_tasks_blocked()
+        for host in ("127.0.0.1", "10.0.0.1", "10.9.9.9"):
+            bench.network.host = host
+            assert (await bench.say(LAST)) == CLOSING
+        await proved.send(LAST)
+        assert await proved.receive_until(b"GET /last  ")
+        assert bench.server.statistics().strangers <= 56
+        assert bench.server.statistics().evicted >= 244
+        assert await strangers[0].receive_all() == b""
+        await trio.sleep(2)
+    assert sum("event=connections_short" in line for line in caplog.messages) == 1
+
+
+async def test_a_request_that_has_arrived_is_answered_before_its_connection_goes(autojump_clock: MockClock) -> None:
+    async with serve(echo, ServerSettings(connections_max=1)) as bench:
+        raw = await bench.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        await raw.send(GET)
+        other = await bench.connect()  # its task runs first or second: either way nothing is lost
+        await other.send(GET)
+        assert (await raw.receive_all()).endswith(b"GET /  ")
+        assert (await other.receive_until(b"GET /  ")).startswith(b"HTTP/1.1 200")
 
 
 # ---- fairness and back-pressure
