@@ -195,7 +195,7 @@ def _split(
     limits: HeadLimits,
 ) -> list[tuple[str, str]]:
     if not _FIELD_LINES.fullmatch(block):
-        raise HeadRefused("a field line is not 'Name: value', is folded, or holds a control character")
+        raise HeadRefused("a field line is not 'Name: value' and CRLF, is folded, or holds a control character")
     if block.count(b"\n") > limits.fields_max + 1:
         raise HeadRefused(f"more than {limits.fields_max} fields", 431)
     sink = _Sink()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
+import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -221,3 +224,117 @@ def test_health(client: Client) -> None:
     assert client.call("GET", "/healthz").status == 200
     assert client.call("GET", "/readyz").status == 200
     assert client.call("GET", "/status").json()["health"] == "ok"
+
+
+HOST = b"Host: 127.0.0.1\r\n"
+PUT_HALF = b"PUT /object/half HTTP/1.1\r\n" + HOST
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "word"),
+    [
+        # where the body ends, said twice or wrongly
+        (PUT_HALF + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "Content-Length"),
+        (PUT_HALF + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "Content-Length"),
+        (PUT_HALF + b"Content-Length: 3, 3\r\n\r\nabc", 400, "Content-Length"),
+        (PUT_HALF + b"Content-Length: -1\r\n\r\n", 400, "Content-Length"),
+        (PUT_HALF + b"Content-Length: 1e3\r\n\r\n", 400, "Content-Length"),
+        (PUT_HALF + b"Content-Length: 99999999999999999\r\n\r\n", 413, "object"),
+        (PUT_HALF + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "'chunked'"),
+        (PUT_HALF + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, "field line"),
+        (b"PUT /object/half HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "HTTP/1.0"),
+        # chunks that are none
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400, "chunk"),
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", 400, "chunk size"),
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", 400, "chunk"),
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\n3;" + b"x" * 5000 + b"\r\nabc\r\n0\r\n\r\n", 400, "chunk"),
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n" + b"T: t\r\n" * 20_000, 400, "trailers"),
+        (PUT_HALF + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n", 400, "CRLF"),
+        # heads
+        (PUT_HALF + b"X: a\r\n folded\r\nContent-Length: 0\r\n\r\n", 400, "folded"),
+        (PUT_HALF + b"X: a\0b\r\nContent-Length: 0\r\n\r\n", 400, "control character"),
+        (PUT_HALF + b"X: a\nContent-Length: 0\r\n\r\n", 400, "CRLF"),
+        (PUT_HALF + b"X: " + b"x" * 40_000 + b"\r\n\r\n", 431, "longer than"),
+        (PUT_HALF + b"X: y\r\n" * 200 + b"\r\n", 431, "more than 100 fields"),
+        (PUT_HALF + HOST + b"Content-Length: 0\r\n\r\n", 400, "more than one Host"),
+        (b"PUT /object/half HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 400, "needs a Host"),
+        (b"PUT /object/" + b"x" * 10_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "request line is longer"),
+        (b"PUT /object/half HTTP/2.0\r\n" + HOST + b"\r\n", 400, "request line"),
+        (b"PUT /object/ha lf HTTP/1.1\r\n" + HOST + b"\r\n", 400, "request line"),
+        (
+            b"PUT http://other.example/object/half HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
+            400,
+            "another host",
+        ),
+        (b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n" + HOST + b"\r\n", 400, "request line"),
+        (b"GET * HTTP/1.1\r\n" + HOST + b"\r\n", 400, "OPTIONS"),
+        (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 404, "no call at"),
+        (b"BREW /object/half HTTP/1.1\r\n" + HOST + b"\r\n", 405, "not possible"),
+        (b"PROPFIND /bucket HTTP/1.1\r\n" + HOST + b"\r\n", 405, "not possible"),
+        # what is expected
+        (PUT_HALF + b"Expect: 200-ok\r\nContent-Length: 3\r\n\r\n", 417, "100-continue"),
+        (PUT_HALF + b"Expect: 100-continue, tea\r\nContent-Length: 3\r\n\r\n", 417, "100-continue"),
+        (PUT_HALF + b"Expect: 100-continue\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\n", 400, "whole"),
+        # paths and queries
+        (b"PUT /object/half%zz HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n", 400, "two hex digits"),
+        (b"PUT /object/half%00 HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n", 400, "NUL"),
+        (b"PUT /bucket/ha%6 HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n", 400, "two hex digits"),
+        (b"GET /bucket/default?prefix=%f HTTP/1.1\r\n" + HOST + b"\r\n", 400, "two hex digits"),
+        (b"GET /bucket/default?prefix=a&prefix=b HTTP/1.1\r\n" + HOST + b"\r\n", 400, "twice"),
+        (b"GET /status?pretty HTTP/1.1\r\n" + HOST + b"\r\n", 400, "unknown query parameter 'pretty'"),
+        # bodies that are JSON
+        (b"PUT /bucket/half HTTP/1.1\r\n" + HOST + b"Content-Length: 4096\r\n\r\n" + b"[" * 4096, 400, "brackets"),
+        (b"POST /cluster/join HTTP/1.1\r\n" + HOST + b'Content-Length: 9\r\n\r\n{"a":NaN}', 400, "NaN"),
+    ],
+    ids=range(42),
+)
+def test_what_is_broken_or_ambiguous_is_refused_in_plain_words(
+    shared: Cluster, client: Client, sent: bytes, status: int, word: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", shared.daemons["api"].port), timeout=20) as raw:
+        with contextlib.suppress(OSError):  # it may be refused before it is sent to its end
+            raw.sendall(sent)
+            raw.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: raw.recv(65536), b""))
+    head, _, content = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), said[:300]
+    error = json.loads(content)["error"]
+    assert word in error["message"]
+    assert error["code"]
+    assert client.get("half").status == 404
+    assert client.call("GET", "/bucket/half").status == 404
+    log = shared.daemons["api"].log.read_text()
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /object/asked HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\nConnection: close\r\n\r\nabc",
+        b"GET /object/asked HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+        b"GET /object/asked HTTP/1.1\r\n" + HOST + b"Connection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"GET http://127.0.0.1/object/asked HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+        b"GET /object/asked HTTP/1.1\r\n" + HOST + b"Expect: 100-Continue\r\nConnection: close\r\n\r\n",
+        b"GET /object/%61sked HTTP/1.0\r\n\r\n",
+        b"GET /object/asked? HTTP/1.0\r\n\r\n",
+    ],
+    ids=range(7),
+)
+def test_what_is_unusual_and_clear_is_answered(shared: Cluster, client: Client, sent: bytes) -> None:
+    client.put("asked", b"answer")
+    with socket.create_connection(("127.0.0.1", shared.daemons["api"].port), timeout=20) as raw:
+        raw.sendall(sent)
+        said = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.endswith(b"\r\n\r\nanswer")
+
+
+def test_what_follows_a_body_on_a_get_is_the_next_request(shared: Cluster, client: Client) -> None:
+    client.put("asked", b"answer")
+    get = b"GET /object/asked HTTP/1.1\r\n" + HOST
+    with socket.create_connection(("127.0.0.1", shared.daemons["api"].port), timeout=20) as raw:
+        raw.sendall(get + b"Content-Length: 42\r\n\r\n" + b"DELETE /object/asked HTTP/1.1\r\nHost: h\r\n\r\n"[:42]
+                    + get + b"Connection: close\r\n\r\n")  # fmt: skip
+        said = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert said.count(b"HTTP/1.1 200 ") == 2
+    assert client.get("asked").body == b"answer"
