@@ -32,7 +32,7 @@ class Tally:
 
 
 class Connection:
-    """Serves one Stream; ``phase``, ``waiting`` and ``progress`` are for the server's sweeper.
+    """Serves one Stream; ``phase``, ``waiting`` and ``count_bytes`` are for the server's sweeper.
 
     It is an ``eviction.Occupant``.
     """
@@ -50,6 +50,7 @@ class Connection:
         self._tally = tally
         self._evicted = False
         self.is_shed = False
+        self._arrived = 0
 
     @property
     def resting(self) -> bool:
@@ -78,10 +79,17 @@ class Connection:
         """Whether a body waits for the peer just now."""
         return self._link.waiting
 
-    def progress(self) -> tuple[int, Phase, int]:
-        """What changes while the connection is alive. In a head only its end counts: it may not trickle in."""
-        moved = self.stream.received + self.stream.sent
-        return self.requests, self.phase, moved >> 10 if self.phase == "exchange" else 0
+    def count_bytes(self) -> tuple[int, int]:
+        """The bytes received, and those sent that have arrived, as far as they show that the peer is alive.
+
+        In a head only its end counts: it may not trickle in. At rest the end of a reply may still be on its way.
+        """
+        if self.phase not in ("exchange", "idle"):
+            return 0, 0
+        stream = self.stream
+        if self._arrived != stream.sent:
+            self._arrived = stream.sent - stream.unacknowledged()
+        return stream.received if self.phase == "exchange" else 0, self._arrived
 
     async def converse(self) -> None:
         """Answer one request after the other. Raises ConnectionLost; the caller closes the stream.

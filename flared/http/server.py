@@ -27,6 +27,7 @@ from flared.http.error_body import pack_error
 from flared.http.eviction import ConnectionTable, is_local
 from flared.http.messages import Handler, Reply, Request
 from flared.http.parsing import HeadLimits
+from flared.http.patience import Watch
 from flared.http.stream import Stream, TcpStream
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class ServerSettings:
     head_seconds: float = 10.0
     """From the first byte of a head to its last."""
     stall_seconds: float = 30.0
-    """Without a KiB of a body moving while we wait for the peer: 1 KiB/s is slow, not dead."""
+    """Without a KiB of a body moving while we wait for the peer: 1 KiB/s is slow, not dead (``patience``)."""
     linger_seconds: float = 5.0
     """How long a refused upload is still taken and thrown away, so that its sender sees why."""
     limits: HeadLimits = field(default_factory=HeadLimits)
@@ -131,8 +132,8 @@ class Server:
             "exchange": self._settings.stall_seconds,
             "linger": self._settings.linger_seconds,
         }
-        self._seen: dict[Connection, tuple[object, float]] = {}
-        """Every open connection: what it looked like to the sweeper, and since when."""
+        self._seen: dict[Connection, Watch] = {}
+        """Every open connection, and what the sweeper makes of it."""
         self._listeners: list[Listener] = []
         self._nursery: trio.Nursery | None = None
         self._emptied = trio.Event()
@@ -200,7 +201,7 @@ class Server:
         else:
             self._shed += 1
             connection.shed(_answer_full)
-        self._seen[connection] = (None, 0.0)
+        self._seen[connection] = Watch(trio.current_time() + self._settings.idle_seconds)
         try:
             await connection.converse()
         except (BodyTruncated, ConnectionLost) as error:
@@ -250,17 +251,22 @@ class Server:
         while True:
             await trio.sleep(SWEEP_SECONDS)
             now = trio.current_time()
-            for connection in self._seen:
-                self._look_at(connection, now)
+            for connection, watch in self._seen.items():
+                self._look_at(connection, watch, now)
             self._shortage.report(self._table, self._shed, now)
 
-    def _look_at(self, connection: Connection, now: float) -> None:
-        progress, since = self._seen[connection]
-        busy = connection.phase == "exchange" and not connection.waiting
-        if busy or progress != connection.progress():
-            self._seen[connection] = (connection.progress(), now)
+    def _look_at(self, connection: Connection, watch: Watch, now: float) -> None:
+        received, acknowledged = connection.count_bytes()
+        if watch.look(
+            now,
+            stage=(connection.requests, connection.phase),
+            patience_seconds=SHED_SECONDS if connection.is_shed else self._patience[connection.phase],
+            busy=connection.phase == "exchange" and not connection.waiting,
+            received=received,
+            acknowledged=acknowledged,
+        ):
             connection.resting_since = now
-        elif now - since >= (SHED_SECONDS if connection.is_shed else self._patience[connection.phase]):
+        elif now >= watch.deadline:
             self._swept += 1
             log.debug(
                 "event=swept connection=%d phase=%s peer=%s",

@@ -7,9 +7,12 @@ SocketStream costs a checkpoint and a lock for each call, about a third of a sma
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -63,6 +66,9 @@ class Stream(Protocol):
 
     def wait_writable(self) -> Awaitable[None]:
         """Await it to go on when a send may take something."""
+
+    def unacknowledged(self) -> int:
+        """How many of the bytes sent have not been acknowledged by the peer's host, as far as that can be known."""
 
     def finish_sending(self) -> None:
         """Tell the peer that nothing more will come."""
@@ -139,6 +145,14 @@ class TcpStream:
 
     def wait_writable(self) -> Awaitable[None]:
         return trio.lowlevel.wait_writable(self._fd)  # noqa: ASYNC105  # the caller awaits it
+
+    def unacknowledged(self) -> int:
+        count = bytearray(4)
+        try:
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, count)  # SIOCOUTQ of tcp(7): what is not sent yet, too
+        except OSError:
+            return 0  # the peer was faster, or this is no socket of the internet
+        return int.from_bytes(count, sys.byteorder)
 
     def finish_sending(self) -> None:
         self._shut(socket.SHUT_WR)

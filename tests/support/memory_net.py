@@ -109,6 +109,9 @@ class MemoryStream:
     def wait_writable(self) -> Awaitable[None]:
         return self._wait_writable()
 
+    def unacknowledged(self) -> int:
+        return len(self._outgoing.data)
+
     def finish_sending(self) -> None:
         self._outgoing.ended = True
         self._outgoing.wake()
