@@ -72,7 +72,7 @@ PREFETCHES = 64
 @asynccontextmanager
 async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     """The api node, running, behind a server that does not serve yet. Raises Busy if another process has its file."""
-    config.metadata.parent.mkdir(parents=True, exist_ok=True)
+    config.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with open_kv(f"sqlite:{config.metadata}") as kv:
         store, upkeep = _build_store(config, kv)
         keyring = Keyring(config.secrets)

@@ -116,7 +116,7 @@ def prepare(
         wanted = None if data_port is None else data_port + number - 1
         _write(file, lambda: data_toml(name, wanted or DATA_PORT + number - 1, config.listen.port))  # noqa: B023  # called at once
         _agree(file, "--data-port", wanted, load_config(file).listen.port)
-        (directory / name).mkdir(exist_ok=True)
+        (directory / name).mkdir(exist_ok=True, mode=0o700)
         found.append(Node(name, file))
     return found
 
@@ -124,7 +124,7 @@ def prepare(
 @contextmanager
 def open_directory(directory: Path) -> Iterator[None]:
     """Make the directory and keep other ``flared local`` out of it. Raises Busy, naming the process that has it."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = LockFile(directory / "local.lock", str(directory))
     try:
         yield

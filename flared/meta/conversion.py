@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from flared.errors import Busy, ConfigError, MetadataFull
 from flared.meta import openings
 from flared.meta.row import checksum
-from flared.meta.sqlite_file import LAYOUT, PAGE_BYTES, PUT, create_tables, sync_directory
+from flared.meta.sqlite_file import LAYOUT, PAGE_BYTES, PRIVATE_MODE, PUT, create_tables, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODE = 0o600
 ROW_BYTES = 16
 """More for each row of the copy than it took before: the checksum, and pages that are less full."""
 SMALLEST_ROW_BYTES = 64
@@ -118,7 +117,7 @@ def _no_room(path: Path, needed: int, free: int) -> MetadataFull:
 def _copy(source: sqlite3.Connection, part: Path, path: Path) -> int:
     """Copy all rows into a file of the new layout, synced; return how many there are."""
     part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)
     try:
         with closing(_connect(part)) as target:
             for pragma in (f"page_size = {PAGE_BYTES}", "journal_mode = OFF", "synchronous = OFF"):

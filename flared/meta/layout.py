@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flared.errors import ConfigError, LogCorrupt
 from flared.meta import conversion, openings
 from flared.meta.log_check import HEADER, find_damage
-from flared.meta.sqlite_file import LAYOUT, connect, create_tables, sync_directory
+from flared.meta.sqlite_file import LAYOUT, connect, create_tables, make_private, sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ def open_database(path: Path) -> Opening:
     The directory is synced, so that a new file is still there after a power cut. Raises ConfigError, and leaves the
     file alone, if a newer Flare wrote it, or something else did; LogCorrupt (``check_log``). The caller holds its lock.
     """
+    make_private(path)
     check_log(path)
     layout = read_layout(path)
     if layout and layout < LAYOUT:

@@ -18,7 +18,7 @@ class LockFile:
     def __init__(self, path: Path, what: str) -> None:
         """Raises Busy, naming the holder's process id, if there is one; ConfigError if there can be no such file."""
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError([f"{what} cannot be opened: {error.strerror}: {path}"]) from error
         try:

@@ -28,8 +28,11 @@ class Reserve:
         if self._free() < 2 * self._size:
             return False
         try:
-            with open(self._path, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self._size)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 log.warning("event=reserve_failed path=%s error=%s", self._path, error)

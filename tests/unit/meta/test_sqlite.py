@@ -289,6 +289,20 @@ async def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
             pass
 
 
+async def test_only_the_owner_can_read_the_metadata_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    path.touch(0o644)
+    path.with_name("meta.db.lock").touch(0o644)
+    umask = os.umask(0)
+    try:
+        async with running(path) as kv:
+            await kv.commit({}, {b"a": b"1"})
+            modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    finally:
+        os.umask(umask)
+    assert modes == dict.fromkeys(["meta.db", "meta.db-wal", "meta.db-shm", "meta.db.lock", "meta.db.reserve"], 0o600)
+
+
 async def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file or directory"):
         await SqliteKV.open(tmp_path / "nowhere" / "meta.db", threads=InlineThreads())
