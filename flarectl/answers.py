@@ -24,6 +24,8 @@ class Entry(NamedTuple):
     modified: float
     version: int = 0
     """0 from an api node that does not say."""
+    damaged: bool = False
+    """Its metadata is damaged: nothing but the name is known, and that may be wrong."""
 
 
 class Listing(NamedTuple):
@@ -340,7 +342,8 @@ def chunk_count(etag: str) -> int:
 def _parse_entry(fields: dict[str, object]) -> Entry:
     modified = parse_time(fields.get("modified", ""))
     size, etag = _number(fields, "size"), quote_etag(_text(fields, "etag"))
-    return Entry(_text(fields, "key"), size, etag, modified, _count(fields, "version"))
+    damaged = fields.get("damaged") is True
+    return Entry(_text(fields, "key"), size, etag, modified, _count(fields, "version"), damaged)
 
 
 def _parse_chunk(fields: dict[str, object]) -> Chunk:

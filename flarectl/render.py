@@ -146,12 +146,15 @@ def entry_record(bucket: str, entry: Entry) -> dict[str, object]:
         "etag": bare_etag(entry.etag),
         "version": entry.version,
         "modified": json_time(entry.modified),
+        **({"damaged": True} if entry.damaged else {}),
     }
 
 
 def _long_row(key: str, entry: Entry | None, *, human: bool) -> str:
     if entry is None:
         return f"{'-':>13}  {'-':<19}  {shown(key)}"
+    if entry.damaged:
+        return f"{'damaged':>13}  {'-':<19}  {shown(key)}"
     size = size_text(entry.size) if human else str(entry.size)
     return f"{size:>13}  {time_text(entry.modified)}  {shown(key)}"
 

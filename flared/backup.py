@@ -75,11 +75,12 @@ def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, 
         with Copy(part, source) as copy:
             mark_backup(copy, int(now * 1000))
             content = _look(copy, source)
+            damaged = copy.count_damaged()
         os.replace(part, target)
         sync_directory(directory)
     if keep:
         _forget(directory, stem, keep)
-    say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects")
+    say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects" + _damaged(damaged))
 
 
 def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log: bool = False) -> None:
@@ -106,6 +107,7 @@ def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log
                 copy_database(opened, part, writable=cut_log, pause=0)
                 with Copy(part, source) as copy:
                     content = _look(copy, source)
+                    damaged = copy.count_damaged()
                     taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
                     mark_restored(copy, taken_ms, int(now * 1000))
             _give(part)
@@ -119,7 +121,7 @@ def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log
         f"restored cluster {content.cluster} with {content.objects} objects as of {age} ago"
         + (f", keeping what was there as {kept}" if kept else "")
         + "; objects written since are not in it, their pieces stay on the data nodes for 7 days and are deleted"
-        " then, and objects deleted since are listed but cannot be read"
+        " then, and objects deleted since are listed but cannot be read" + _damaged(damaged)
     )
 
 
@@ -239,6 +241,10 @@ def _give(path: Path) -> None:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _damaged(rows: int) -> str:
+    return f"; {rows} of its rows are damaged, and it holds them as they are" if rows else ""
 
 
 def _date(now: float) -> str:

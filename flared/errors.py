@@ -185,7 +185,7 @@ class RowCorrupt(ManifestCorrupt):
     """A row of the metadata does not have the checksum that it was stored with."""
 
     def __init__(self, key: bytes) -> None:
-        super().__init__(f"the metadata of {key.decode(errors='backslashreplace')} is damaged: its checksum is wrong")
+        super().__init__(f"the metadata of {key.decode(errors='backslashreplace')!r} is damaged: its checksum is wrong")
         self.key = key
 
 

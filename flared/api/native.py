@@ -124,6 +124,7 @@ class Native:
                 "etag": found.etag,
                 "version": found.version,
                 "modified": format_time(found.modified),
+                **({} if found.is_readable else {"damaged": True}),
             }
             for found in page.objects
         ]

@@ -87,7 +87,7 @@ async def list_repairs(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkI
     start, end = keys.under(b"repair/")
     if after is not None:
         start = keys.after(keys.repair(after))
-    return [chunk_of(key) for key, _ in await kv.scan(start, end, limit)]
+    return await scan_readable(kv, start, end, limit, lambda key, _: chunk_of(key))
 
 
 def read_chunk(look: Snapshot, chunk: ChunkId) -> ChunkRecord | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from flared.catalog import chunks, garbage
 from flared.catalog.garbage import EXTENT, Garbage
 from flared.catalog.manifest import ExtentId, ExtentRef
-from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.records import UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.errors import Conflict, ManifestCorrupt
 from flared.meta import keys
 from flared.names import ChunkId
@@ -67,11 +67,12 @@ async def read_page(kv: KV, extent: ExtentId, page: int) -> list[PageEntry]:
 async def list_open_extents(kv: KV, until_ms: int, limit: int) -> list[tuple[int, ExtentId]]:
     """(expires_ms, extent) of the open extents that expire by ``until_ms``, the longest expired first."""
     start, end = keys.timed("open", until_ms)
-    found = []
-    for key, _ in await kv.scan(start, end, limit):
-        _, expires, extent = key.decode().split("/")
-        found.append((int(expires), ExtentId(extent)))
-    return found
+    return await scan_readable(kv, start, end, limit, lambda key, _: _parse_open(key))
+
+
+def _parse_open(key: bytes) -> tuple[int, ExtentId]:
+    _, expires, extent = key.decode().split("/")
+    return int(expires), ExtentId(extent)
 
 
 # Changes by an upload

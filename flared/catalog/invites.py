@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
+from flared.catalog.records import UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.errors import Conflict, Forbidden
 from flared.meta import keys
 
@@ -36,7 +36,7 @@ class Invite:
 
 async def record_invite(kv: KV, invite: Invite, now_ms: int) -> None:
     """Keep the invite, and forget those that have expired. Raises Conflict if there are too many; one at a time."""
-    known = [decode(key, value) for key, value in await kv.scan(*keys.under(b"invite/"), 2 * INVITES_MAX)]
+    known = await scan_readable(kv, *keys.under(b"invite/"), 2 * INVITES_MAX, decode)
     expired = [old.id for old in known if old.expires_ms <= now_ms]
     if len(known) - len(expired) >= INVITES_MAX:
         raise Conflict(f"there are {INVITES_MAX} invites that have not expired; wait until the first of them has")

@@ -49,6 +49,10 @@ class Manifest:
     """The only chunk of the object; its size is the object's."""
     extents: tuple[ExtentRef, ...] = ()
 
+    @property
+    def is_readable(self) -> bool:
+        return bool(self.etag)
+
     def with_version(self, version: int) -> Manifest:
         """``dataclasses.replace`` takes four times as long, and every put does this."""
         return Manifest(
@@ -62,6 +66,11 @@ class Manifest:
             self.chunk,
             self.extents,
         )
+
+
+def unreadable(name: ObjectName) -> Manifest:
+    """What stands for an object whose row is damaged: it is there, and nothing is known of it. It has no etag."""
+    return Manifest(name, 0, 0, "", 0.0, "", {}, None)
 
 
 def encode(manifest: Manifest, version: int) -> bytes:

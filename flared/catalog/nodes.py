@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.meta import keys
+from flared.meta.kv import DAMAGED
 from flared.names import NodeName
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class Removed:
 
 
 async def list_nodes(kv: KV, limit: int = 10_000) -> list[NodeRecord]:
-    """All nodes, in the order of their names."""
+    """All nodes, in the order of their names. A damaged row is left out."""
     rows = await kv.scan(*keys.under(b"node/"), limit)
-    return [decode(NodeName(key.decode().partition("/")[2]), value) for key, value in rows]
+    return [decode(NodeName(key.decode().partition("/")[2]), value) for key, value in rows if value != DAMAGED]
 
 
 def read_node(look: Snapshot, name: NodeName) -> NodeRecord | None:

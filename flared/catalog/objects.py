@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ import trio
 from flared.catalog import chunks, extents
 from flared.catalog.buckets import read_bucket, writable_bucket
 from flared.catalog.chunks import ChunkRecord, read_chunk
-from flared.catalog.manifest import Manifest, decode, encode
+from flared.catalog.manifest import Manifest, decode, encode, unreadable
 from flared.catalog.totals import NOTHING, Counted
-from flared.errors import NoSuchBucket, NoSuchObject
+from flared.errors import NoSuchBucket, NoSuchObject, RowCorrupt
 from flared.meta import keys
+from flared.meta.kv import DAMAGED
 from flared.names import BucketName, ObjectKey, ObjectName
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ def put_version(
     """
     writable_bucket(tx, manifest.name.bucket, now_ms)
     key = keys.object_(*manifest.name)
-    value = tx.get(key)
-    replaced = None if value is None else decode(manifest.name, value)
+    replaced = _read_replaced(tx, manifest.name)
     conditions(replaced)
     version = now_ms if replaced is None else max(now_ms, replaced.version + 1)
     tx.put(key, encode(manifest, version))
@@ -62,10 +63,9 @@ def delete_version(tx: Transaction, name: ObjectName, conditions: Conditions, du
     Raises NoSuchBucket, and what ``conditions`` raises.
     """
     key = keys.object_(*name)
-    value = tx.get(key)
-    if value is None and read_bucket(tx, name.bucket) is None:
+    manifest = _read_replaced(tx, name)
+    if manifest is None and read_bucket(tx, name.bucket) is None:
         raise NoSuchBucket(f"there is no bucket {name.bucket}")
-    manifest = None if value is None else decode(name, value)
     conditions(manifest)
     if manifest is None:
         return None
@@ -84,11 +84,24 @@ def add_references(tx: Transaction, manifest: Manifest) -> bool:
 
 
 def release(tx: Transaction, manifest: Manifest, due_ms: int) -> None:
-    """Give back the references of a version that is no more."""
+    """Give back the references of a version that is no more.
+
+    A damaged row of a chunk or an extent stays, and so do its pieces: an object can be deleted nevertheless.
+    """
     if manifest.chunk is not None:
-        chunks.release_reference(tx, manifest.chunk, due_ms)
+        with suppress(RowCorrupt):
+            chunks.release_reference(tx, manifest.chunk, due_ms)
     for extent in manifest.extents:
-        extents.release_reference(tx, extent.id, due_ms)
+        with suppress(RowCorrupt):
+            extents.release_reference(tx, extent.id, due_ms)
+
+
+def _read_replaced(tx: Transaction, name: ObjectName) -> Manifest | None:
+    """The version that a put or a delete takes away. A damaged one may go; what it named is not known, and stays."""
+    try:
+        return read_object(tx, name)
+    except RowCorrupt:
+        return unreadable(name)
 
 
 # Readers
@@ -140,6 +153,7 @@ class Listing:
     """One page, of one moment. Objects and prefixes are each in the order of their UTF-8 bytes."""
 
     objects: tuple[Manifest, ...]
+    """A damaged row is listed, as ``manifest.unreadable``: a name may not vanish without a word."""
     prefixes: tuple[str, ...]
     """Keys up to and with the first delimiter after the prefix asked for, each standing for all keys under it."""
     next: str | None
@@ -160,8 +174,8 @@ async def list_page(
         await kv.walk(lister.start, lister.end, lister.page, lister.visit)
     return Listing(
         await _decode_objects(bucket, lister.objects),
-        tuple(prefix.decode() for prefix in lister.prefixes),
-        lister.last.decode() if lister.more else None,
+        tuple(prefix.decode(errors="backslashreplace") for prefix in lister.prefixes),
+        lister.last.decode(errors="backslashreplace") if lister.more else None,
     )
 
 
@@ -223,5 +237,6 @@ async def _decode_objects(bucket: BucketName, rows: list[tuple[bytes, bytes]]) -
     for number, (key, value) in enumerate(rows):
         if number % MANIFESTS_PER_TURN == MANIFESTS_PER_TURN - 1:
             await trio.lowlevel.checkpoint()
-        manifests.append(decode(ObjectName(bucket, ObjectKey(key.decode())), value))
+        name = ObjectName(bucket, ObjectKey(key.decode(errors="backslashreplace")))
+        manifests.append(unreadable(name) if value == DAMAGED else decode(name, value))
     return tuple(manifests)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from flared.errors import ManifestCorrupt
 from flared.meta import keys
+from flared.meta.kv import DAMAGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,8 @@ async def scan_readable(kv: KV, start: bytes, end: bytes, limit: int, read: Call
         wanted = limit - len(found)
         rows = await kv.scan(start, end, wanted)
         for key, value in rows:
+            if value == DAMAGED:  # its key cannot be relied on either; the engine has reported it
+                continue
             try:
                 found.append(read(key, value))
             except ManifestCorrupt as error:

@@ -68,7 +68,7 @@ def _hold_uploads(copy: Copy, until_ms: int) -> None:
         for key, _ in page:
             tx.delete(key)
             try:
-                extents.give_up(tx, ExtentId(key.decode().rpartition("/")[2]), until_ms)
+                extents.give_up(tx, ExtentId(key.decode(errors="replace").rpartition("/")[2]), until_ms)
             except ManifestCorrupt:  # it is told of whenever it is read
                 continue
         _apply(copy, tx)

@@ -8,7 +8,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Self
 
-from flared.errors import ConfigError, LogCorrupt
+from flared.errors import ConfigError, LogCorrupt, RowCorrupt
+from flared.meta.kv import DAMAGED
 from flared.meta.layout import check_log
 from flared.meta.row import checksum
 from flared.meta.sqlite_file import APPLICATION, LAYOUT, verified
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 STEP_PAGES = 256
 STEP_SECONDS = 0.02
 """A rest after each MiB: 50 MB/s at most, so that the commits of a node that runs get their share of the disk."""
+ROWS_PER_READ = 1000
 SYNC_STEPS = 8
 """Synced this often: one sync of everything at the end would hold up the node's."""
 VERSION = 1
@@ -94,7 +96,7 @@ class Copy:
             self._connection.close()
 
     def get(self, key: bytes) -> bytes | None:
-        """Raises RowCorrupt, as ``scan`` does; a row of layout 1 has no checksum that could be wrong."""
+        """Raises RowCorrupt; a row of layout 1 has no checksum that could be wrong."""
         row = self._connection.execute(f"SELECT {self._columns} FROM kv WHERE key = ?", (key,)).fetchone()
         return None if row is None else self._verified(*row)
 
@@ -103,10 +105,29 @@ class Copy:
         return int(count)
 
     def scan(self, span: Range, limit: int) -> list[tuple[bytes, bytes]]:
+        """The first rows of a range; DAMAGED stands for the value of one that is."""
         rows = self._connection.execute(
             f"SELECT {self._columns} FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", (*span, limit)
         )
-        return [(bytes(row[0]), self._verified(*row)) for row in rows]
+        found = []
+        for key, *columns in rows:
+            try:
+                found.append((bytes(key), self._verified(key, *columns)))
+            except RowCorrupt:
+                found.append((bytes(key), DAMAGED))
+        return found
+
+    def count_damaged(self) -> int:
+        """Rows that are not what was written. Reads all of them, a page at a time."""
+        damaged = 0
+        cursor = self._connection.execute(f"SELECT {self._columns} FROM kv NOT INDEXED")
+        while page := cursor.fetchmany(ROWS_PER_READ):
+            for row in page:
+                try:
+                    self._verified(*row)
+                except RowCorrupt:
+                    damaged += 1
+        return damaged
 
     def put(self, key: bytes, value: bytes) -> None:
         row = (key, value, VERSION, checksum(key, value, VERSION))[: len(self._columns.split(", "))]

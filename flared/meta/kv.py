@@ -7,12 +7,17 @@ One suite (``tests/contract/kv.py``) holds for every engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
 ABSENT = 0
 """The version of a key that is not there."""
+
+
+DAMAGED = b"\xffdamaged"
+"""What a scan or a walk shows for the value of a row that is damaged. No record begins like this."""
 
 
 class Entry(NamedTuple):
@@ -27,6 +32,28 @@ class Mark(NamedTuple):
     """32 hex digits, drawn at random at each opening."""
     number: int
     """Commits of that opening."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an engine knows of itself. Nothing is wrong with one that says nothing."""
+
+    failure: str = ""
+    """Why nothing is written any more until the process is restarted."""
+    full: bool = False
+    """Its disk has no room: only what gives room back is written."""
+    damaged_rows: int = 0
+    """Known ones that were neither overwritten nor deleted."""
+    damaged_key: str = ""
+    """The first of them."""
+    problems: tuple[str, ...] = ()
+    """Found by the check in the background: words that go on from "the metadata file: "."""
+    check_passes: int = 0
+    """Whole ones, in this process."""
+    check_rows: int = 0
+    """Looked at by the last whole pass."""
+    check_age_seconds: float | None = None
+    """Since the last whole pass ended."""
 
 
 class Snapshot(Protocol):
@@ -57,6 +84,8 @@ class KV(Protocol):
     """Ordered transactional key-value store.
 
     A 2xx depends on it: when ``transact`` or ``commit`` returns, the writes are on stable storage.
+    A row that is not what was written is an error for its key alone: RowCorrupt from what reads the key, and DAMAGED in
+    a scan or a walk, which go on behind it. It can be overwritten and deleted.
     There is no guard against phantoms: a decision that needs "no key with this prefix" must read a key that
     every writer of such keys reads too, and change it (see ``catalog.buckets``).
     """
@@ -71,7 +100,10 @@ class KV(Protocol):
         """Run ``look``, a plain function without effects that may be run twice, on one committed moment."""
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """At most ``limit`` (key, value) with ``start <= key < end`` in key order, all of one moment."""
+        """At most ``limit`` (key, value) with ``start <= key < end`` in key order, all of one moment.
+
+        The key of a damaged row may be what is damaged. One that is out of order stands right behind its predecessor.
+        """
 
     async def walk(
         self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
@@ -99,6 +131,13 @@ class KV(Protocol):
 
     def listen(self, listener: Callable[[object], None]) -> None:
         """Call ``listener`` with every note of every transaction that this process commits from now on."""
+
+    def health(self) -> Health:
+        """What is wrong with it, as far as is known. Does no I/O."""
+
+    def checked_since(self, moment: float) -> bool:
+        """Report whether all rows are there and findable: a check of everything that began after ``moment``, by trio's
+        clock, found nothing wrong. If not, one is asked for. Does no I/O."""
 
     def mark(self) -> Mark:
         """What is committed and on stable storage right now. Does no I/O."""

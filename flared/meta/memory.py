@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 
 from flared.errors import TransactionConflict
-from flared.meta.kv import ABSENT, Entry, Mark, Snapshot, Transaction
+from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
 from flared.meta.transaction import Draft, transact_optimistically
 
 T = TypeVar("T")
@@ -69,6 +69,12 @@ class MemoryKV:
 
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
+
+    def health(self) -> Health:
+        return Health()
+
+    def checked_since(self, _moment: float) -> bool:
+        return True
 
     def mark(self) -> Mark:
         return Mark(self._opening, self._version)

@@ -28,7 +28,7 @@ async def open_kv(url: str, *, threads: Threads | None = None) -> AsyncIterator[
     if kind == "memory":
         yield MemoryKV()
     elif kind == "sqlite" and rest:
-        async with _open_sqlite(Path(rest), threads or WorkerThreads(2 + SCANS_MAX)) as kv:
+        async with _open_sqlite(Path(rest), threads or WorkerThreads(3 + SCANS_MAX)) as kv:
             yield kv
     else:
         raise ConfigError([f"{url!r} is no metadata URL: use a path, sqlite:PATH or memory:"])

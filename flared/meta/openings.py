@@ -59,6 +59,12 @@ def begin_opening(connection: sqlite3.Connection) -> Opening:
     return Opening(number, identity, {row[1]: row[2] for row in good})
 
 
+def count_damaged(connection: sqlite3.Connection) -> int:
+    """Rows of the table that are not what was written."""
+    rows = connection.execute("SELECT number, id, commits, checksum FROM openings").fetchall()
+    return sum(not _is_intact(*row) for row in rows)
+
+
 def insert_opening(connection: sqlite3.Connection, number: int) -> str:
     """Add an opening that has committed nothing yet, and return its id."""
     identity = secrets.token_hex(16)

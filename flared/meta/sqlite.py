@@ -18,9 +18,11 @@ from typing import TypeVar, cast
 import trio
 
 from flared.background import Threads, WorkerThreads
-from flared.errors import Busy, FlareError, MetadataFull, TransactionConflict, VolumeFailed
+from flared.errors import Busy, FlareError, MetadataFull, RowCorrupt, TransactionConflict, VolumeFailed
 from flared.meta.cache import Cache
-from flared.meta.kv import ABSENT, Entry, Mark, Snapshot, Transaction
+from flared.meta.check import Check
+from flared.meta.damage import DamagedRows
+from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
 from flared.meta.layout import open_database
 from flared.meta.lockfile import LockFile
 from flared.meta.openings import Opening
@@ -102,13 +104,15 @@ class SqliteKV:
             self._lock.close()
             raise
         self._full = not self._reserve.restore()
+        self._damage = DamagedRows()
         self._version = self._opening.version
         self._writer = Writer(path, self._opening)
         self._reader = Reader(path)
         self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._take_failure)
-        self._scanners = [Scanner(path) for _ in range(SCANS_MAX)]
+        self._scanners = [Scanner(path, self._damage.add) for _ in range(SCANS_MAX)]
         self._scans = trio.Semaphore(SCANS_MAX)
         self._threads = threads
+        self._check = Check(path, threads, self._damage.add)
         self._cache = Cache(settings.cache_bytes)
         self._gathering = _Group()
         self._flying: _Group | None = None
@@ -125,7 +129,7 @@ class SqliteKV:
         cls, path: Path, *, threads: Threads | None = None, settings: SqliteSettings | None = None
     ) -> SqliteKV:
         """Open or create the file. Raises Busy if another process has it, ConfigError if it is not ours to read."""
-        threads = threads or WorkerThreads(2 + SCANS_MAX)
+        threads = threads or WorkerThreads(3 + SCANS_MAX)
         return await threads.run(cls, path, threads, settings or SqliteSettings())
 
     def close(self) -> None:
@@ -146,6 +150,7 @@ class SqliteKV:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_groups)
                 nursery.start_soon(self._log.run)
+                nursery.start_soon(self._check.run)
                 task_status.started()
         finally:
             self._stopped = True
@@ -158,7 +163,7 @@ class SqliteKV:
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
         if self._flying is not None and not self._flying.writes.keys().isdisjoint(keys):
-            return [self._reader.get(key) for key in keys]
+            return [self._read(key) for key in keys]
         return [self._committed(key) for key in keys]
 
     async def view(self, look: Callable[[Snapshot], T]) -> T:
@@ -200,7 +205,7 @@ class SqliteKV:
     def _committed(self, key: bytes) -> Entry | None:
         entry = self._cache.get(key)
         if entry is None:
-            entry = self._reader.get(key)
+            entry = self._read(key)
             if entry is not None:
                 self._cache.add(key, entry)
         return entry
@@ -210,8 +215,15 @@ class SqliteKV:
         return None if entry is None else entry.value
 
     def _read_value(self, key: bytes) -> bytes | None:
-        entry = self._reader.get(key)
+        entry = self._read(key)
         return None if entry is None else entry.value
+
+    def _read(self, key: bytes) -> Entry | None:
+        try:
+            return self._reader.get(key)
+        except RowCorrupt:
+            self._damage.add(key)
+            raise
 
     # Decisions
 
@@ -243,6 +255,25 @@ class SqliteKV:
 
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
+
+    def health(self) -> Health:
+        check = self._check.statistics()
+        return Health(
+            self._failure,
+            self._full,
+            len(self._damage),
+            self._damage.first(),
+            check.problems,
+            check.passes,
+            check.rows,
+            None if check.ended is None else trio.current_time() - check.ended,
+        )
+
+    def checked_since(self, moment: float) -> bool:
+        if self._check.clean_since(moment):
+            return True
+        self._check.ask()
+        return False
 
     def mark(self) -> Mark:
         return Mark(self._opening.id, self._committed_groups)
@@ -340,6 +371,7 @@ class SqliteKV:
         written = 0
         for key, entry in group.writes.items():
             self._cache.update(key, entry)
+            self._damage.discard(key)
             if entry is not None:
                 written += len(entry.value)
         self._groups += 1

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from flared.errors import RowCorrupt, VolumeFailed
 from flared.meta import openings
-from flared.meta.kv import Entry
+from flared.meta.kv import DAMAGED, Entry
 from flared.meta.row import checksum
 
 LAYOUT = 2
@@ -176,8 +176,10 @@ class Reader:
 class Scanner:
     """Ranges, for a thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, report: Callable[[bytes], None]) -> None:
+        """``report`` hears in that thread of the key of each damaged row."""
         self._connection = connect(path)
+        self._report = report
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         try:
@@ -187,11 +189,15 @@ class Scanner:
         if text is None:
             return []
         rows = []
+        lowest = start
         for line in text.split("\n"):
             key_hex, value_hex, version, found = line.split(" ")
             key, value = bytes.fromhex(key_hex), bytes.fromhex(value_hex)
-            verified(key, value, int(version), int(found))
+            if key < lowest or checksum(key, value, int(version)) != int(found):
+                self._report(key)
+                key, value = max(key, lowest), DAMAGED  # in order, so that whoever goes on from here gets on
             rows.append((key, value))
+            lowest = key + b"\0"
         return rows
 
     def walk(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from flared.catalog import buckets as catalog
 from flared.catalog.buckets import Bucket
 from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
 from flared.chunks.scheme import parse_scheme
-from flared.errors import BadRequest
+from flared.errors import BadRequest, RowCorrupt
 from flared.names import DEFAULT_BUCKET, BucketName
 from flared.objects.store import Store, now_ms
 
@@ -37,8 +39,9 @@ async def create_bucket(
 
 
 async def ensure_default_bucket(store: Store) -> None:
-    """The bucket ``default`` is there from the first start on."""
-    await create_bucket(store, DEFAULT_BUCKET)
+    """The bucket ``default`` is there from the first start on. If its row is damaged, the others serve nevertheless."""
+    with suppress(RowCorrupt):
+        await create_bucket(store, DEFAULT_BUCKET)
 
 
 async def remove_bucket(store: Store, name: BucketName) -> bool:

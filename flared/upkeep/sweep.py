@@ -171,8 +171,11 @@ class Sweep:
         chunks = self._store.chunks.in_flight.take_abandoned(trio.current_time() - ABANDONED_SECONDS, BATCH)
         due = self._clock.steady_ms()
         for chunk, pieces in chunks:
-            if await find_chunk(self._store.kv, chunk) is None:
-                await self._condemn_pieces(chunk, pieces, due)
+            try:
+                if await find_chunk(self._store.kv, chunk) is None:
+                    await self._condemn_pieces(chunk, pieces, due)
+            except Damaged as error:
+                log.error("event=garbage_stuck id=%s message=%r", chunk, str(error))
         return bool(chunks)
 
     async def _condemn_pieces(self, chunk: ChunkId, pieces: Pieces, due: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.meta.sqlite import SqliteKV, SqliteSettings
+from flared.meta.sqlite_file import PAGE_BYTES
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
@@ -38,3 +39,29 @@ def change(path: Path, *statements: str) -> None:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def root_page(path: Path, tree: str) -> int:
+    """The first page of the rows (``table``) or of their index."""
+    name = {"table": "kv", "index": "sqlite_autoindex_kv_1"}[tree]
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
+    return int(page)
+
+
+def replace_in(path: Path, tree: str, old: bytes, new: bytes) -> None:
+    """Change bytes of a tree that is one page, as a disk does that flips bits."""
+    assert len(old) == len(new)
+    start = (root_page(path, tree) - 1) * PAGE_BYTES
+    content = path.read_bytes()
+    page = content[start : start + PAGE_BYTES]
+    assert page.count(old) == 1
+    path.write_bytes(content[:start] + page.replace(old, new) + content[start + PAGE_BYTES :])
