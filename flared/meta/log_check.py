@@ -147,7 +147,9 @@ def _check_frames(log: bytes | mmap, header: _Header) -> Iterator[_Frame]:
                 # The bad one before it may have had nothing wrong but the checksum that stands in it.
                 good = _add(computed, _words(batch[number * size : (number + 1) * size], header)) == head[4:]
             computed = None if good else total
-            yield _Frame(first + number, good, current and head[1] != 0)
+            # Another generation differs in both salts, a flipped bit only in one.
+            related = head[2] == salts[0] or head[3] == salts[1]
+            yield _Frame(first + number, good, related and head[1] != 0)
         before = heads[-1][4:]
 
 
