@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from itertools import count
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-import trio
+from trio import sleep
 
 from flarectl.answers import (
     MTIME,
@@ -26,9 +25,10 @@ from flarectl.answers import (
     parse_listing,
     parse_put,
 )
-from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_flare, from_reply, unreachable
-from flarectl.profile import proof
+from flarectl.errors import Failure, NotFound, Temporary, from_flare, from_reply
+from flarectl.profile import proof, unreachable
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
+from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
 from flared.errors import ConnectionLost, FlareError
 from flared.http.json_body import parse_json
@@ -41,36 +41,30 @@ T = TypeVar("T")
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 STALL_SECONDS = 30.0
 CHUNK_PAGE = 500
-ATTEMPTS = 5
-"""With rests of 0.5, 1, 2 and 4 seconds: long enough for an api node to start again."""
-FIRST_REST_SECONDS = 0.5
-RETRY_AFTER_SECONDS_MAX = 30.0
 
 
 class Bodies:
     """The body calls of one endpoint, on a few kept connections. Everything raises Failure."""
 
-    def __init__(self, endpoint: str, connections: int) -> None:
+    def __init__(self, endpoint: str, connections: int, retries: Retries) -> None:
         self.endpoint = endpoint
+        self._retries = retries
         url = urlsplit(endpoint)
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         settings = PoolSettings(connections_max=connections, stall_seconds=STALL_SECONDS)
         self._pool = Pool(f"{host}:{url.port or 80}", settings, self._connect)
         self._proof = list(proof().items())
-        self._reached = False
 
     def close(self) -> None:
         self._pool.close()
 
-    async def rest(self, failure: Failure, attempt: int) -> None:
-        """Wait before the next attempt of a call, or raise its failure if there have been enough.
+    def attempts(self) -> Attempts:
+        """Of one call, for ``rest``."""
+        return self._retries.begin()
 
-        An endpoint that was never reached is not waited for.
-        """
-        if attempt >= ATTEMPTS or (isinstance(failure, Unreachable) and not self._reached):
-            raise failure from None
-        wanted = failure.retry_after if isinstance(failure, Temporary) else 0.0
-        await trio.sleep(min(RETRY_AFTER_SECONDS_MAX, max(wanted, FIRST_REST_SECONDS * 2 ** (attempt - 1))))
+    async def rest(self, failure: Failure, attempts: Attempts) -> None:
+        """Wait before the next attempt of a call, or raise its failure if there have been enough."""
+        await sleep(attempts.rest_seconds(failure))
 
     @asynccontextmanager
     async def get(
@@ -85,6 +79,7 @@ class Bodies:
         with self._failures(request):
             async with self._pool.request("GET", path, fields, repeatable=True) as response:
                 await self._check(response)
+                self._retries.succeeded()
                 if span and response.status != 206:
                     raise Temporary(f"{target}: a part was asked for and something else came")
                 yield parse_info(response.fields), response.body
@@ -97,6 +92,7 @@ class Bodies:
             fields, request = self._fields()
             with self._failures(request):
                 async with self._pool.request("HEAD", path, fields, repeatable=True) as response:
+                    self._retries.replied()
                     return parse_info(response.fields) if response.status == 200 else None
             raise AssertionError  # mypy cannot see that the context above raises or returns
 
@@ -124,7 +120,9 @@ class Bodies:
         asked, request = self._fields()
         with self._failures(request):
             async with self._pool.request("PUT", path, [*asked, *fields], body) as response:
-                return parse_put(await self._decode(response))
+                result = parse_put(await self._decode(response))
+                self._retries.succeeded()
+                return result
         raise AssertionError  # as above
 
     async def chunk_page(self, target: Target, *, after: int, etag: str) -> ChunkPage:
@@ -156,6 +154,7 @@ class Bodies:
 
     async def _check(self, response: Response) -> None:
         """Raises what the reply means unless it is a success."""
+        self._retries.replied()
         if response.status < 300:
             return
         body = await response.body.read_all(ANSWER_BYTES_MAX)
@@ -164,12 +163,12 @@ class Bodies:
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What ``ask`` answers, asked again when it fails for now."""
-        for attempt in count(1):
+        attempts = self.attempts()
+        while True:
             try:
                 return await ask()
             except Temporary as failure:
-                await self.rest(failure, attempt)
-        raise AssertionError  # mypy does not know that a count has no end
+                await self.rest(failure, attempts)
 
     def _fields(self) -> tuple[list[tuple[str, str]], str]:
         """The fields of every call, and the id among them."""
@@ -188,7 +187,7 @@ class Bodies:
             stream = await connect_tcp(address)
         except ConnectionLost as error:
             raise unreachable(self.endpoint, _reason(error)) from None
-        self._reached = True
+        self._retries.reached()
         return stream
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import threading
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
@@ -36,9 +37,10 @@ from flarectl.answers import (
     parse_removal,
     parse_status,
 )
-from flarectl.errors import Failure, NotFound, Temporary, Unreachable, from_reply, unreachable
-from flarectl.profile import proof, proof_of
+from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
+from flarectl.profile import proof, proof_of, unreachable
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
+from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
 from flared.http.json_body import parse_json
 
@@ -54,9 +56,7 @@ CHUNK_PAGE = 500
 TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-FIRST_REST_SECONDS = 0.5
-ATTEMPTS = 3
-"""A read that failed for now is asked again, after a rest of 0.5 s and 1 s; a change is not."""
+RETRIED = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,14 @@ class Reply:
 
 
 class Client:
-    """The API of one endpoint. Its methods block and may be called from several threads; all raise Failure."""
+    """The API of one endpoint. Its methods block and may be called from several threads; all raise Failure.
 
-    def __init__(self, endpoint: str) -> None:
+    A read that fails for now is asked again as ``retries`` says; a change only if they are patient.
+    """
+
+    def __init__(self, endpoint: str, retries: Retries | None = None) -> None:
         self.endpoint = endpoint
+        self._retries = retries or Retries()
         self._host = urlsplit(endpoint)
         self._proof = proof()
         self._local = threading.local()
@@ -93,6 +97,18 @@ class Client:
     ) -> None:
         for connection in self._connections:
             connection.close()
+
+    def rest_no_more(self) -> None:
+        """What failed for now is given up; calls that wait for an answer go on."""
+        self._retries.stop()
+
+    def abort(self) -> None:
+        """Break the calls that wait for an answer."""
+        self._retries.stop()
+        for connection in self._connections:
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(SHUT_RDWR)
 
     def list_page(self, target: Target, *, delimiter: str = "", after: str = "", limit: int = PAGE) -> Listing:
         """Keys of the bucket that begin with the target's key; with a delimiter only up to it."""
@@ -145,7 +161,13 @@ class Client:
     def delete(self, target: Target, *, if_match: str = "") -> None:
         """Also for what is not there. Exists if it has another ETag than ``if_match``."""
         fields = {"if-match": if_match} if if_match else {}
-        self._change("DELETE", object_path(target.bucket, target.object_key()), fields)
+        attempts = self._retries.begin()
+        try:
+            self._change("DELETE", object_path(target.bucket, target.object_key()), fields, attempts)
+        except Exists:
+            # Our own delete, whose answer was lost, may have removed it.
+            if attempts.number == 1 or self.find(target):
+                raise
 
     def copy(self, source: Target, target: Target, *, if_not_exists: bool = False) -> PutResult:
         """Copy on the cluster: no body travels. Exists if the target is there and may not be replaced."""
@@ -230,14 +252,30 @@ class Client:
     ) -> object:
         return self._checked(self._send_again("GET", path, params, fields)).decode()
 
-    def _change(self, method: str, path: str, fields: Mapping[str, str] | None = None) -> object:
-        return self._checked(self._send(method, path, None, fields)).decode()
+    def _change(
+        self, method: str, path: str, fields: Mapping[str, str] | None = None, attempts: Attempts | None = None
+    ) -> object:
+        """A change that may be made twice without harm."""
+        attempts = attempts or self._retries.begin()
+        while True:
+            try:
+                answer = self._checked(self._send(method, path, None, fields)).decode()
+            except Temporary as failure:
+                if not self._retries.patient:
+                    raise
+                self._retries.sleep(attempts.rest_seconds(failure), failure)
+            else:
+                self._retries.succeeded()
+                return answer
 
     def _checked(self, reply: Reply) -> Reply:
         if reply.status < 300:
             return reply
+        raise self._failure(reply)
+
+    def _failure(self, reply: Reply) -> Failure:
         retry_after = reply.fields.get("retry-after", "")
-        raise from_reply(self.endpoint, reply.status, reply.content, retry_after=retry_after)
+        return from_reply(self.endpoint, reply.status, reply.content, retry_after=retry_after)
 
     def _send_again(
         self,
@@ -247,18 +285,25 @@ class Client:
         fields: Mapping[str, str] | None = None,
     ) -> Reply:
         """A read: asked again when it fails for now."""
-        for attempt in range(1, ATTEMPTS):
+        attempts = self._retries.begin()
+        while True:
+            reply: Reply | None = None
             try:
                 reply = self._send(method, path, params, fields)
-            except Unreachable:
-                raise
-            except Temporary:
-                pass
-            else:
-                if reply.status not in (429, 502, 503, 504) or path == "/status":
+                if reply.status not in RETRIED or path == "/status":
+                    if not self._retries.patient:  # else a change must succeed before all is well
+                        self._retries.succeeded()
                     return reply
-            time.sleep(FIRST_REST_SECONDS * attempt)
-        return self._send(method, path, params, fields)
+                failure = self._failure(reply)
+            except Temporary as error:
+                failure = error
+            try:
+                seconds = attempts.rest_seconds(failure)
+            except Failure:
+                if reply is not None:  # whoever asked can say more about it
+                    return reply
+                raise
+            self._retries.sleep(seconds, failure)
 
     def _send(
         self,
@@ -279,7 +324,8 @@ class Client:
             raise Unreachable(late, request_id=request) from None
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise Temporary(f"{self.endpoint}: the connection broke: {reason}", request_id=request) from None
+            broke = f"{self.endpoint}: the connection broke: {reason}"
+            raise Temporary(broke, code="ConnectionLost", request_id=request) from None
 
     def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> Reply:
         connection = self._connection()
@@ -287,6 +333,7 @@ class Client:
             connection.request(method, path, content or None, fields)
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}
+            self._retries.replied()
             return Reply(answer.status, names, answer.read(ANSWER_BYTES_MAX))
         except BaseException:
             connection.close()
@@ -305,6 +352,7 @@ class Client:
             except OSError as error:
                 raise unreachable(self.endpoint, error.strerror or "") from None
             connection.sock.settimeout(TIMEOUT_SECONDS)
+            self._retries.reached()
         return connection
 
     @staticmethod

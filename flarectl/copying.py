@@ -22,21 +22,20 @@ class Wish:
     move: bool = False
 
 
-def copy_all(endpoint: str, sources: list[str], target: str, wish: Wish, report: Report) -> ExitCode:
+def copy_all(client: Client, sources: list[str], target: str, wish: Wish, report: Report) -> ExitCode:
     """Copy, or move, each object that ``sources`` name to where ``target`` says."""
     place = parse_target(target)
     froms = [parse_target(source) for source in sources]
     name = name_remote(place, many=are_many(sources))
     for source in froms:
         _check_not_inside(source, place, wish)
-    with Client(endpoint) as client:
 
-        def copy(remote: RemoteObject) -> None:
-            copy_one(client, remote.target, name(remote.landing), wish)
+    def copy(remote: RemoteObject) -> None:
+        copy_one(client, remote.target, name(remote.landing), wish)
 
-        exclusion = Exclusion(wish.exclude)
-        found = find_objects(client, froms, recursive=wish.recursive, exclude=exclusion, trouble=report.trouble)
-        return on_each(found, copy, report)
+    exclusion = Exclusion(wish.exclude)
+    found = find_objects(client, froms, recursive=wish.recursive, exclude=exclusion, trouble=report.trouble)
+    return on_each(client, found, copy, report)
 
 
 def copy_one(client: Client, source: Target, target: Target, wish: Wish) -> None:

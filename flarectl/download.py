@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
 from typing import Protocol
 
 import trio
@@ -184,13 +183,14 @@ class Download:
 
     async def _receive_again(self, part: Part, buffer: Buffer) -> None:
         """Receive and verify; what fails for now, or was damaged on the way, is asked for again."""
-        for attempt in count(1):
+        attempts = self._bodies.attempts()
+        while True:
             received = _Count(self._moved)
             try:
                 return await self._receive(part, buffer, received)
             except (Temporary, Damage) as failure:
                 received.take_back()
-                await self._bodies.rest(failure, attempt)
+                await self._bodies.rest(failure, attempts)
 
     async def _receive(self, part: Part, buffer: Buffer, received: _Count) -> None:
         whole = part.size == self._info.size

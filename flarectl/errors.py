@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from enum import IntEnum
 from typing import ClassVar
 
@@ -144,6 +145,16 @@ _CLASSES: tuple[tuple[type[FlareError], type[Failure]], ...] = (
 
 _STATUSES = {412: Exists, 408: Temporary, 429: Temporary}
 _MISSING = (NoBucket, NotFound)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_MISSING_BUCKET = re.compile(r"there is no bucket ([a-z0-9.-]+)")
+_HINTS = {
+    "NoSuchBucket": ("flarectl bucket ls lists the buckets; flarectl bucket create NAME makes one",),
+    "VolumeFull": ("flarectl node ls shows how full the nodes are; add a disk or a node, or remove objects",),
+    "MetadataFull": ("the disk of the api node's metadata is full: make room there, or remove objects",),
+    "NoPlacement": ("flarectl status says which nodes are away or full",),
+    "ENOSPC": ("make room there, then the same command again with --if-not-exists goes on",),
+    "EDQUOT": ("make room there, then the same command again with --if-not-exists goes on",),
+}
 
 
 def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
@@ -163,10 +174,17 @@ def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = ""
         # Any web server says so of a path it does not know: no reason to tell of an object that it is not there.
         kind, message = Refusal, f"{endpoint} is no api node of Flare; is the endpoint right?"
     message = message[:MESSAGE_CHARS_MAX] or f"{endpoint} answered with HTTP status {status}, not as Flare would"
-    failure = kind(message, code=code, request_id=request_id)
+    failure = kind(message, code=code, request_id=request_id, hints=_hints(code, message))
     if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():
         failure.retry_after = float(retry_after)
     return failure
+
+
+def _hints(code: str, message: str) -> tuple[str, ...]:
+    """What to type after an error of the server."""
+    if code == "NoSuchBucket" and (found := _MISSING_BUCKET.search(message)):
+        return (f"flarectl bucket ls lists the buckets; flarectl bucket create {found[1]} makes this one",)
+    return _HINTS.get(code, ())
 
 
 def from_os(error: OSError, path: str) -> Failure:
@@ -177,13 +195,8 @@ def from_os(error: OSError, path: str) -> Failure:
         kind = NotFound
     elif error.errno in (errno.EIO, errno.EUCLEAN):
         kind = Damage
-    return kind(f"{path}: {reason}")
-
-
-def unreachable(endpoint: str, reason: str) -> Unreachable:
-    """The Failure for an endpoint where nobody answers; ``reason`` is the operating system's word, if there is one."""
-    reason = reason.lower() or "it did not answer"
-    return Unreachable(f"cannot reach {endpoint}: {reason}; is the api node running, and is this its address?")
+    code = errno.errorcode.get(error.errno or 0, "") if error.errno in _NO_ROOM else ""
+    return kind(f"{path}: {reason}", code=code, hints=_HINTS.get(code, ()))
 
 
 def _class_of(kind: type[FlareError]) -> type[Failure]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flarectl.errors import Refusal, Usage
 from flarectl.profile import check_endpoint, find_secret_file, read_secret
+from flarectl.target import parse_duration
 from flared.access.invites import VALID_SECONDS_MAX, JoinToken, format_token, invite_key
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 OUR_SECRET = "/etc/flare/secret"
 """Of the host of an api node with the Debian package; root may read it."""
 APIS_MAX = 16
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,9}) ?(s|min|h|d)")
 _ELSEWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 """Addresses of nobody (RFC 5737, RFC 3849): the way to them is the way out of this host."""
 
@@ -42,8 +40,10 @@ def find_secret() -> bytes:
 
 def parse_valid(text: str) -> int:
     """Seconds; raises Usage."""
-    match = _DURATION.fullmatch(text)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    try:
+        seconds = parse_duration(text)
+    except Usage:
+        seconds = 0
     if not 0 < seconds <= VALID_SECONDS_MAX:
         raise Usage(f"--valid {text}: write a time such as 30min, 12h or 7d, which is the longest")
     return seconds

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
+from flarectl.client import Client
 from flarectl.errors import Existing, ExitCode, Failure, Unreachable
+from flarectl.progress import TICK_SECONDS
 from flarectl.report import Report
 from flarectl.source import RemoteObject
 
+FINISH_SECONDS = 5.0
+"""So long a Ctrl-C waits for the calls that are under way."""
 AT_ONCE = 16
 """Each change waits for a disk, and the server syncs those that come together in one go."""
 
 
-def on_each(objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None], report: Report) -> ExitCode:
-    """``call`` on each object; what fails is reported and the rest goes on, unless the cluster is out of reach."""
+def on_each(
+    client: Client, objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None], report: Report
+) -> ExitCode:
+    """``call`` on each object; what fails is reported and the rest goes on, unless the cluster is out of reach.
+
+    After Ctrl-C what is under way is finished, so that nothing is left half-done; a second one, or a cluster that does
+    not answer for some seconds, breaks it off.
+    """
     executor = ThreadPoolExecutor(AT_ONCE)
     running: dict[Future[None], RemoteObject] = {}
     try:
@@ -25,7 +36,7 @@ def on_each(objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None
         while running:
             _collect(running, report)
     except KeyboardInterrupt:
-        executor.shutdown(cancel_futures=True)
+        _finish_running(client, running, report)
         return report.finish(interrupted="to go on, run the same command again")
     except Failure as failure:
         report.failed("", failure)
@@ -34,9 +45,30 @@ def on_each(objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None
     return report.finish()
 
 
+def _finish_running(client: Client, running: dict[Future[None], RemoteObject], report: Report) -> None:
+    """Count what ends in time, and break off the rest."""
+    for future in list(running):
+        if future.cancel():
+            del running[future]
+    with suppress(KeyboardInterrupt, Failure):
+        client.rest_no_more()
+        wait(running, FINISH_SECONDS)
+        _take(running, {future for future in running if future.done()}, report)
+    client.abort()
+
+
 def _collect(running: dict[Future[None], RemoteObject], report: Report) -> None:
     """Wait for one at least."""
-    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    finished: set[Future[None]] = set()
+    while not finished:
+        # Only what is on a terminal has to be drawn meanwhile.
+        timeout = TICK_SECONDS if report.bars.visible else None
+        finished, _ = wait(running, timeout, return_when=FIRST_COMPLETED)
+        report.bars.tick()
+    _take(running, finished, report)
+
+
+def _take(running: dict[Future[None], RemoteObject], finished: set[Future[None]], report: Report) -> None:
     for future in finished:
         remote = running.pop(future)
         try:

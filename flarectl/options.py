@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
+from flarectl.errors import Usage
 from flarectl.profile import DEFAULT_ENDPOINT, VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flarectl.retry import Retries
 
 COMPLETE_VARIABLE = "_FLARECTL_COMPLETE"
 """With it a shell asks for completions."""
@@ -26,6 +34,13 @@ EXCLUDE = typer.Option(
 )
 DRY_RUN = typer.Option(False, "--dry-run", "-n", help="Only say what would be done.")
 IF_NOT_EXISTS = typer.Option(False, "--if-not-exists", help="Leave alone what is there already.")
+RETRY_FOR = typer.Option(
+    "",
+    "--retry-for",
+    metavar="TIME",
+    show_default=False,
+    help="How long to try again what fails for now: 30s, 10min; on a terminal 2min, else 30s.",
+)
 PARALLEL = typer.Option(4, "--parallel", min=1, max=64, metavar="N", help="Chunks or files on their way at once.")
 
 
@@ -34,6 +49,21 @@ class Globals:
     """What was said before the command's name."""
 
     endpoint: str = ""
+
+
+def retries_of(text: str, notice: Callable[[str], None]) -> Retries:
+    """The rule of ``--retry-for`` for a command that moves or changes many things; raises Usage."""
+    from flarectl.render import is_terminal
+    from flarectl.retry import TERMINAL_SECONDS, UNWATCHED_SECONDS, Retries
+    from flarectl.target import parse_duration
+
+    seconds = TERMINAL_SECONDS if is_terminal(sys.stderr) else UNWATCHED_SECONDS
+    if text:
+        try:
+            seconds = parse_duration(text)
+        except Usage as error:
+            raise Usage(f"--retry-for: {error}") from None
+    return Retries(seconds, patient=True, stubborn=bool(text), notice=notice)
 
 
 def endpoint_of(ctx: typer.Context, flag: str) -> str:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flarectl.errors import Usage, from_os
+from flarectl.errors import Failure, Unreachable, Usage, from_os
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 VARIABLE = "FLARE_ENDPOINT"
@@ -35,6 +35,23 @@ def find_endpoint(flag: str) -> tuple[str, str]:
     if (text := read_settings().get("endpoint")) is not None:
         return check_endpoint(text, str(config_path())), str(config_path())
     return DEFAULT_ENDPOINT, "default"
+
+
+def unreachable(endpoint: str, reason: str) -> Unreachable:
+    """The Failure for an endpoint where no one answers; ``reason`` is the operating system's, if there is one."""
+    try:
+        known, origin = find_endpoint("")
+    except Failure:
+        known, origin = "", ""
+    origin = origin if known == endpoint else "--endpoint"
+    where = "the default address" if origin == "default" else f"the address from {origin}"
+    return Unreachable(
+        f"cannot reach {endpoint}, {where}: {reason.lower() or 'it did not answer'}",
+        hints=[
+            "is the api node running there? Name another with --endpoint URL, with FLARE_ENDPOINT=URL,",
+            "or for good: flarectl config set endpoint URL",
+        ],
+    )
 
 
 def find_secret_file() -> tuple[str, str]:

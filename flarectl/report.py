@@ -20,6 +20,14 @@ class Style:
 
 
 EXISTING = "it is there already"
+SHOWN_MAX = 10
+"""Of failures that are alike but for a name."""
+KINDS_MAX = 50
+SHARED_CAUSES = {
+    "NoSuchBucket", "VolumeFull", "MetadataFull", "NoPlacement", "QuorumNotReached", "Busy", "ConnectionLost",
+    "Unauthenticated", "ENOSPC", "EDQUOT", "EROFS",
+}  # fmt: skip
+"""Codes of failures that are not about one thing: the first one says all there is to say."""
 
 
 class Report:
@@ -36,6 +44,8 @@ class Report:
         self._last_existing = ""
         self._existing_count = 0
         self.failures: list[ExitCode] = []
+        self._alike: dict[tuple[str, str], int] = {}
+        """How many failures of each kind there were."""
 
     @property
     def _words(self) -> str:
@@ -45,6 +55,7 @@ class Report:
     def done(self, name: str, record: dict[str, object]) -> None:
         """One thing is done, or would be."""
         self.done_count += 1
+        self.bars.file_done()
         if self._style.json:
             render.say_json({"done": self._done_word, **record, **({"dry_run": True} if self._dry_run else {})})
         elif self._dry_run:
@@ -53,6 +64,7 @@ class Report:
     def existing(self, name: str) -> None:
         """One thing was left alone because it is there already (--if-not-exists); of many a person hears the number."""
         self._existing_count += 1
+        self.bars.file_done()
         if self._style.json:
             self.skipped(name, EXISTING)
         else:
@@ -75,18 +87,39 @@ class Report:
             self.skipped(name, what)
 
     def failed(self, name: str, failure: Failure) -> None:
-        """One thing failed; the rest goes on."""
+        """One thing failed; the rest goes on. Of many that failed alike, a person sees the first and the number."""
         self.failures.append(failure.exit_code)
+        self.bars.file_done()
         if self._style.json:
             render.say_json(render.error_record(name, failure))
+        if not self._is_news(failure):
+            return
         sentence = failure.sentence()
         text = sentence if name in sentence else f"{name}: {sentence}"
-        self.bars.say(f"flarectl: {render.harmless(text)}")
+        for line in render.complaint(text, failure.hints):
+            self.bars.say(line)
+
+    def _is_news(self, failure: Failure) -> bool:
+        """Whether a failure is to be shown, and not only counted."""
+        shared = failure.code in SHARED_CAUSES
+        # What differs from one to the next are names; a cause that all have in common is said without them.
+        kind = (failure.code, "" if shared else type(failure).__name__)
+        if kind not in self._alike and len(self._alike) >= KINDS_MAX:
+            kind = ("", "")
+        self._alike[kind] = self._alike.get(kind, 0) + 1
+        return self._alike[kind] <= (1 if shared else SHOWN_MAX)
+
+    def _tell_hidden(self) -> None:
+        for (code, _), count in self._alike.items():
+            shown = 1 if code in SHARED_CAUSES else SHOWN_MAX
+            if count > shown:
+                self.bars.say(f"flarectl: {count - shown:,} more failed like this ({code}); --json names each")
 
     def finish(self, *, interrupted: str = "") -> ExitCode:
         """Sum up; the exit code of the command. ``interrupted`` says how to go on."""
         self.bars.close()
         self._tell_existing()
+        self._tell_hidden()
         seconds = time.monotonic() - self.bars.started
         if self._style.json:
             render.say_json({"summary": self._record(seconds)})
@@ -94,7 +127,7 @@ class Report:
             for line in self._lines(seconds):
                 self.bars.say(line)
         elif len(self.failures) > 1:
-            self.bars.say(f"flarectl: {len(self.failures)} failed, {self.done_count} {self._words}")
+            self.bars.say(f"flarectl: {len(self.failures):,} failed, {self.done_count:,} {self._words}")
         if interrupted:
             done = f" after {self.done_count} {self._words}" if self.done_count else ""
             self.bars.say(f"flarectl: interrupted{done}; {interrupted}")
@@ -107,7 +140,7 @@ class Report:
         if self._existing_count == 1:
             self.bars.say(render.harmless(f"skipped: {self._last_existing}: {EXISTING}"))
         else:
-            self.bars.say(f"skipped: {self._existing_count} that are there already")
+            self.bars.say(f"skipped: {self._existing_count:,} that are there already")
 
     def _wants_summary(self) -> bool:
         """On a terminal, when there is something to sum up."""
@@ -132,9 +165,9 @@ class Report:
     def _lines(self, seconds: float) -> list[str]:
         moved = self.bars.bytes
         rate = f", {render.size_text(moved / seconds)}/s" if moved and seconds else ""
-        counts = [f"{self.done_count} {self._words}"]
-        counts += [f"{self.skipped_count} skipped"] if self.skipped_count else []
-        counts += [f"{len(self.failures)} failed"] if self.failures else []
+        counts = [f"{self.done_count:,} {self._words}"]
+        counts += [f"{self.skipped_count:,} skipped"] if self.skipped_count else []
+        counts += [f"{len(self.failures):,} failed"] if self.failures else []
         transferred = [f"Transferred:  {render.size_text(moved)}{rate}"] if moved else []
         return [
             *transferred,

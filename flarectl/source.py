@@ -69,6 +69,19 @@ def find_files(sources: list[str], *, recursive: bool, exclude: Exclusion, troub
                 trouble(path, failure)
 
 
+def count_files(sources: list[str], *, recursive: bool, exclude: Exclusion) -> Iterator[int | None]:
+    """The size of each file that ``find_files`` finds, None if it is not known: what a transfer will be in all."""
+    for file in find_files(sources, recursive=recursive, exclude=exclude, trouble=_ignore):
+        try:
+            yield None if file.path == STDIN else os.stat(file.path).st_size
+        except OSError:
+            yield None
+
+
+def _ignore(name: str, what: Failure | str) -> None:
+    """Whoever takes the file says it."""
+
+
 def _expand_paths(source: str) -> list[str]:
     if os.path.lexists(source) or not has_pattern(source):
         return [source]
@@ -153,6 +166,14 @@ def find_objects(
                     yield found
         except (NoBucket, NotFound, Usage) as failure:
             trouble(str(source), failure)
+
+
+def count_objects(
+    client: Client, sources: list[Target], *, recursive: bool, exclude: Exclusion
+) -> Iterator[int | None]:
+    """The same of the objects that ``find_objects`` finds."""
+    for found in find_objects(client, sources, recursive=recursive, exclude=exclude, trouble=_ignore):
+        yield found.entry.size if found.entry else None
 
 
 def _is_excluded(found: RemoteObject, exclude: Exclusion) -> bool:

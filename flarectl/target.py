@@ -84,6 +84,14 @@ def parse_size(text: str) -> int:
     return int(match[1]) << {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
 
 
+def parse_duration(text: str) -> int:
+    """Seconds from ``30s``, ``10min``, ``12 h`` or ``7d``; raises Usage."""
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(s|min|h|d)\s*", text)
+    if not match:
+        raise Usage(f"{text!r} is not a time: write a number with s, min, h or d, such as 10min")
+    return int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]]
+
+
 def has_pattern(text: str) -> bool:
     """Whether ``text`` holds a wildcard as the shell knows it: ``*``, ``?`` or ``[``."""
     return _WILD.search(text) is not None

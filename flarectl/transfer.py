@@ -13,6 +13,7 @@ from flarectl.bodies import Bodies
 from flarectl.download import Buffers, download
 from flarectl.errors import Exists, ExitCode, Failure, Interrupted, NoBucket, OutputClosed, Refusal, Unreachable
 from flarectl.local import Directory, PartialFile, StandardOutput
+from flarectl.progress import TICK_SECONDS
 from flarectl.source import STDIN, LocalFile, RemoteObject
 from flarectl.tasks import in_stray_thread, in_thread, open_tasks, run_until_signal
 from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
@@ -20,6 +21,7 @@ from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from flarectl.progress import Bars
     from flarectl.report import Report
     from flarectl.target import Target
 
@@ -40,7 +42,7 @@ class Options:
 
 
 def put_all(
-    endpoint: str,
+    bodies: Bodies,
     files: Iterator[LocalFile],
     target_of: Callable[[LocalFile], Target],
     options: Options,
@@ -48,7 +50,7 @@ def put_all(
 ) -> ExitCode:
     """Put each file under the name that ``target_of`` gives it."""
 
-    async def put(bodies: Bodies) -> None:
+    async def put() -> None:
         sizes = ChunkSizes(bodies)
         conditions = PutOptions(options.if_not_exists)
 
@@ -74,11 +76,11 @@ def put_all(
 
         await _for_each(files, put_one, _name, options.parallel, report, fatal=(*FATAL, NoBucket))
 
-    return _run(endpoint, put, options, report, GO_ON)
+    return _run(bodies, put, options, report, GO_ON)
 
 
 def get_all(
-    endpoint: str,
+    bodies: Bodies,
     objects: Iterator[RemoteObject],
     directory: Directory,
     name_of: Callable[[RemoteObject], str],
@@ -87,13 +89,14 @@ def get_all(
 ) -> ExitCode:
     """Get each object into the directory, under the name that ``name_of`` gives it."""
 
-    async def get(bodies: Bodies) -> None:
+    async def get() -> None:
         buffers = Buffers(options.parallel)
 
         async def get_one(found: tuple[RemoteObject, str]) -> None:
             remote, path = found
             record = _record(path, remote.target)
             if options.if_not_exists and await in_thread(os.path.lexists, path):
+                report.bars.pass_over(remote.entry.size if remote.entry else 0)
                 return report.existing(path)
             if options.dry_run:
                 if remote.entry is None:
@@ -106,13 +109,13 @@ def get_all(
         places = _places(objects, directory, name_of, report)
         await _for_each(places, get_one, lambda found: str(found[0].target), options.parallel, report)
 
-    return _run(endpoint, get, options, report, GO_ON)
+    return _run(bodies, get, options, report, GO_ON)
 
 
-def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, report: Report) -> ExitCode:
+def cat_all(bodies: Bodies, objects: Iterator[RemoteObject], options: Options, report: Report) -> ExitCode:
     """Write each object to standard output, one after the other."""
 
-    async def cat(bodies: Bodies) -> None:
+    async def cat() -> None:
         buffers = Buffers(options.parallel)
 
         async def cat_one(remote: RemoteObject) -> None:
@@ -125,7 +128,7 @@ def cat_all(endpoint: str, objects: Iterator[RemoteObject], options: Options, re
 
         await _for_each(objects, cat_one, lambda remote: str(remote.target), 1, report)
 
-    return _run(endpoint, cat, options, report, "the output ends early")
+    return _run(bodies, cat, options, report, "the output ends early")
 
 
 async def _get_file(
@@ -201,15 +204,16 @@ async def _for_each(
             tasks.start_soon(work_on, item)
 
 
-def _run(
-    endpoint: str, work: Callable[[Bodies], Awaitable[None]], options: Options, report: Report, go_on: str
-) -> ExitCode:
+def _run(bodies: Bodies, work: Callable[[], Awaitable[None]], options: Options, report: Report, go_on: str) -> ExitCode:
     """Do the work until it is done or a signal comes; ``go_on`` is what to say then."""
 
     async def main() -> None:
-        bodies = Bodies(endpoint, options.parallel)
         try:
-            await work(bodies)
+            async with open_tasks() as tasks:
+                if report.bars.visible:
+                    tasks.start_soon(_keep_drawn, report.bars)
+                await work()
+                tasks.cancel_scope.cancel()
         finally:
             bodies.close()
 
@@ -221,6 +225,13 @@ def _run(
     except Failure as failure:
         report.failed("", failure)
     return report.finish()
+
+
+async def _keep_drawn(bars: Bars) -> None:
+    """A stall must be seen too, when nothing moves."""
+    while True:
+        await trio.sleep(TICK_SECONDS)
+        bars.tick()
 
 
 def _next(items: Iterator[T]) -> T | None:

@@ -63,9 +63,8 @@ async def put_file(
     A cancel leaves nothing behind: an upload that does not end is never seen.
     """
     expected = ""
-    attempt = 0
+    attempts = bodies.attempts()
     while True:
-        attempt += 1
         upload = await in_thread(FileUpload, path)
         try:
             upload.chunk_size = await _chunk_size(sizes, target, upload.size)
@@ -76,10 +75,10 @@ async def put_file(
         except Temporary as failure:
             moved(-upload.sent)
             expected = upload.etag_if_whole() or expected
-            await bodies.rest(failure, attempt)
+            await bodies.rest(failure, attempts)
         except Exists:
             # Our own put, whose answer was lost, may be what is there.
-            if attempt == 1 or not expected or (info := await bodies.head(target)).etag != expected:
+            if attempts.number == 1 or not expected or (info := await bodies.head(target)).etag != expected:
                 raise
             return PutResult(info.etag, info.size, info.version)
         finally:

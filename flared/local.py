@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,7 +27,6 @@ from flared.systemd import notify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
 NODES_DEFAULT = 3
 NODES_MAX = 50
@@ -147,12 +148,19 @@ async def _run(nodes: list[Node], say: Callable[[str], None]) -> int:
                 await nursery.start(supervisor.run)
                 config = load_config(nodes[0].config)
                 say(f"Flare is up: http://{config.listen}   ({len(nodes) - 1} data nodes; Ctrl-C ends it)")
+                say(f"next, in another terminal: {_flarectl()} --endpoint http://{config.listen} put FILE")
                 notify("READY=1")
         except* NotStarted as group:
             failures = [str(error) for error in leaves(group)]
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _flarectl() -> str:
+    """How to type flarectl here: in a virtual environment that is not active, with its path."""
+    beside = Path(sys.executable).with_name("flarectl")
+    return "flarectl" if shutil.which("flarectl") or not beside.exists() else str(beside)
 
 
 async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ def cat(
     ctx: typer.Context,
     keys: list[str] = KEYS,
     parallel: int = options.PARALLEL,
+    retry_for: str = options.RETRY_FOR,
     quiet: bool = options.QUIET,
     endpoint: str = options.ENDPOINT,
 ) -> int:
@@ -20,6 +21,7 @@ def cat(
 
     One after the other, each with several chunks on their way at once.
     """
+    from flarectl.bodies import Bodies
     from flarectl.client import Client
     from flarectl.report import Report, Style
     from flarectl.source import find_objects
@@ -29,6 +31,7 @@ def cat(
     report = Report("read", Style(quiet=quiet), summary=False)
     url = options.endpoint_of(ctx, endpoint)
     targets = [parse_target(key) for key in keys]
-    with Client(url) as client:
+    retries = options.retries_of(retry_for, report.bars.note)
+    with Client(url, retries) as client:
         objects = find_objects(client, targets, recursive=False, exclude=Exclusion(), trouble=report.trouble)
-        return cat_all(url, objects, Options(parallel), report)
+        return cat_all(Bodies(url, parallel, retries), objects, Options(parallel), report)

@@ -17,6 +17,7 @@ def cp(
     recursive: bool = options.RECURSIVE,
     exclude: list[str] = options.EXCLUDE,
     if_not_exists: bool = options.IF_NOT_EXISTS,
+    retry_for: str = options.RETRY_FOR,
     dry_run: bool = options.DRY_RUN,
     json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -26,9 +27,12 @@ def cp(
 
     SOURCE and TARGET are [BUCKET:]KEY; slashes at their ends mean what they mean to put.
     """
+    from flarectl.client import Client
     from flarectl.copying import Wish, copy_all
     from flarectl.report import Report, Style
 
     report = Report("copied", Style(json, quiet), dry_run=dry_run)
     wish = Wish(recursive, tuple(exclude), if_not_exists, dry_run)
-    return copy_all(options.endpoint_of(ctx, endpoint), sources, target, wish, report)
+    retries = options.retries_of(retry_for, report.bars.note)
+    with Client(options.endpoint_of(ctx, endpoint), retries) as client:
+        return copy_all(client, sources, target, wish, report)

@@ -16,6 +16,7 @@ def put(
     exclude: list[str] = options.EXCLUDE,
     if_not_exists: bool = options.IF_NOT_EXISTS,
     parallel: int = options.PARALLEL,
+    retry_for: str = options.RETRY_FOR,
     dry_run: bool = options.DRY_RUN,
     json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -28,11 +29,12 @@ def put(
     A directory that ends in a slash means what is in it. Without a TARGET: into the default bucket. A last
     argument that is a file here is refused, because it may be meant as a SOURCE: put *.txt : stores them all.
     """
+    from flarectl.bodies import Bodies
     from flarectl.errors import Usage
     from flarectl.last_argument import check_put_target
     from flarectl.naming import are_many, name_remote
     from flarectl.report import Report, Style
-    from flarectl.source import STDIN, find_files
+    from flarectl.source import STDIN, count_files, find_files
     from flarectl.target import Exclusion, Target, parse_target
     from flarectl.transfer import Options, put_all
     from flared.names import DEFAULT_BUCKET
@@ -47,6 +49,9 @@ def put(
     name = name_remote(target, many=are_many(sources))
     report = Report("put", Style(json, quiet), dry_run=dry_run)
     files = find_files(sources, recursive=recursive, exclude=Exclusion(tuple(exclude)), trouble=report.trouble)
+    retries = options.retries_of(retry_for, report.bars.note)
     wanted = Options(parallel, if_not_exists, dry_run)
     url = options.endpoint_of(ctx, endpoint)
-    return put_all(url, files, lambda file: name(file.landing), wanted, report)
+    if recursive or are_many(sources):
+        report.bars.count_with(lambda: count_files(sources, recursive=recursive, exclude=Exclusion(tuple(exclude))))
+    return put_all(Bodies(url, parallel, retries), files, lambda file: name(file.landing), wanted, report)

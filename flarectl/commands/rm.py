@@ -29,6 +29,7 @@ def rm(
     force: bool = FORCE,
     yes: bool = YES,
     exclude: list[str] = options.EXCLUDE,
+    retry_for: str = options.RETRY_FOR,
     dry_run: bool = options.DRY_RUN,
     json: bool = options.JSON,
     quiet: bool = options.QUIET,
@@ -46,7 +47,8 @@ def rm(
 
     targets = [parse_target(key) for key in keys]
     report = Report("removed", Style(json, quiet), dry_run=dry_run)
-    with Client(options.endpoint_of(ctx, endpoint)) as client:
+    retries = options.retries_of(retry_for, report.bars.note)
+    with Client(options.endpoint_of(ctx, endpoint), retries) as client:
 
         def remove(remote: RemoteObject) -> None:
             if remote.entry is None and not force:
@@ -61,7 +63,7 @@ def rm(
         wholes = [target for target in targets if recursive and target.is_whole_bucket]
         if recursive and not yes and not dry_run and (wholes or not force):
             found = _confirm(found, targets, wholes)
-        return on_each(found, remove, report)
+        return on_each(client, found, remove, report)
 
 
 def _confirm(found: Iterator[RemoteObject], targets: list[Target], wholes: list[Target]) -> Iterator[RemoteObject]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trio
 
 from flarectl.app import app
 from tests.support.fake_api import FakeApi
@@ -33,14 +34,18 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeApi]:
         yield fake
 
 
+async def no_rest(_: float) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command line in a directory of its own; nobody waits between attempts."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr("flarectl.bodies.FIRST_REST_SECONDS", 0.0)
-    monkeypatch.setattr("flarectl.client.FIRST_REST_SECONDS", 0.0)
+    monkeypatch.setattr("flarectl.bodies.sleep", no_rest)
+    monkeypatch.setattr("flarectl.retry.Retries.sleep", lambda *_: None)
 
     def run(*arguments: str) -> Outcome:
         try:
