@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from typing import NoReturn
 
 import typer
-from typer.completion import completion_init  # type: ignore[attr-defined]  # in newer versions it passes through
 
 from flarectl import render
 from flarectl.commands import bucket, cat, completion, config, cp, doctor, get, ls, mv, node, put, rm, stat, status
 from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
 from flarectl.lean import LeanCommand, LeanGroup
-from flarectl.options import COMPLETE_VARIABLE, ENDPOINT, Globals
+from flarectl.options import ENDPOINT, Globals
 from flared import __version__
 
 # \b keeps the lines that follow as they are.
@@ -97,6 +95,3 @@ app.command(cls=LeanCommand)(doctor.doctor)
 app.add_typer(node.app, name="node")
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)
-
-if COMPLETE_VARIABLE in os.environ:  # typer does this itself only where it adds options of its own
-    completion_init()

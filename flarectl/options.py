@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from flarectl.retry import Retries
 
-COMPLETE_VARIABLE = "_FLARECTL_COMPLETE"
-"""With it a shell asks for completions."""
-
 ENDPOINT = typer.Option(
     "",
     "--endpoint",

@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+COMPLETE_VARIABLE = "_FLARECTL_COMPLETE"
+"""With it a shell asks for completions."""
+
 
 def run() -> None:
     """Run the app on the process's arguments."""
     _open_closed_streams()
     _print_any_name()
+    shell = os.environ.pop(COMPLETE_VARIABLE, "")
     with without("rich"):  # help pages and mistakes in plain text take a third of the time
         from flarectl.app import app
+    if shell:
+        from flarectl.completing import answer
+
+        return answer(app, shell)
     app(prog_name="flarectl")
 
 

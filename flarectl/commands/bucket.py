@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 from flarectl.lean import LeanCommand, LeanGroup
 
 if TYPE_CHECKING:
@@ -14,9 +14,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Create, list and remove buckets.")
 NAME = typer.Argument(..., metavar="BUCKET", show_default=False)
-SCHEME = typer.Option("", "--scheme", metavar="SCHEME", show_default=False, help="Such as replica:2.")
+KNOWN = typer.Argument(..., metavar="BUCKET", show_default=False, autocompletion=completing.buckets)
+SCHEME = typer.Option(
+    "",
+    "--scheme",
+    metavar="SCHEME",
+    show_default=False,
+    help="Such as replica:2.",
+    autocompletion=lambda: ["replica:1", "replica:2", "replica:3"],
+)
 CHUNK_SIZE = typer.Option("", "--chunk-size", metavar="SIZE", show_default=False, help="Such as 8MiB.")
-COMPRESSION = typer.Option("", "--compression", metavar="CODEC", show_default=False, help="lz4 or plain.")
+COMPRESSION = typer.Option(
+    "",
+    "--compression",
+    metavar="CODEC",
+    show_default=False,
+    help="lz4 or plain.",
+    autocompletion=lambda: ["lz4", "plain"],
+)
 
 
 @app.command(cls=LeanCommand)
@@ -83,7 +98,7 @@ def list_buckets(ctx: typer.Context, json: bool = options.JSON, endpoint: str = 
 
 
 @app.command(cls=LeanCommand)
-def rm(ctx: typer.Context, name: str = NAME, endpoint: str = options.ENDPOINT) -> None:
+def rm(ctx: typer.Context, name: str = KNOWN, endpoint: str = options.ENDPOINT) -> None:
     """Remove an empty bucket."""
     from flarectl import render
     from flarectl.client import Client

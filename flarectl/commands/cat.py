@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
-KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False)
+KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False, autocompletion=completing.keys)
 
 
 def cat(

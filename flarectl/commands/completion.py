@@ -6,8 +6,6 @@ from enum import StrEnum
 
 import typer
 
-from flarectl import options
-
 
 class Shell(StrEnum):
     """The shells that can complete flarectl's words."""
@@ -25,9 +23,7 @@ def completion(shell: Shell = SHELL) -> None:
 
     bash: source <(flarectl completion bash), in ~/.bashrc to keep it.
     """
-    from typer._completion_shared import get_completion_script
-
     from flarectl import render
+    from flarectl.completing import SCRIPTS
 
-    script = get_completion_script(prog_name="flarectl", complete_var=options.COMPLETE_VARIABLE, shell=shell.value)
-    render.say(script)
+    render.say(SCRIPTS[shell.value])

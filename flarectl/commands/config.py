@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 from flarectl.lean import LeanCommand, LeanGroup
 from flarectl.profile import SETTINGS
 
 app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Keep settings in ~/.config/flare/config.toml.")
-NAME = typer.Argument(..., metavar="SETTING", show_default=False, help=f"One of: {', '.join(SETTINGS)}.")
-VALUE = typer.Argument(..., metavar="VALUE", show_default=False)
+NAME = typer.Argument(
+    ...,
+    metavar="SETTING",
+    show_default=False,
+    help=f"One of: {', '.join(SETTINGS)}.",
+    autocompletion=completing.settings,
+)
+VALUE = typer.Argument(..., metavar="VALUE", show_default=False, autocompletion=completing.setting_values)
 
 
 @app.command("set", cls=LeanCommand)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
 if TYPE_CHECKING:
     from flarectl.answers import Listing
     from flarectl.client import Client
     from flarectl.target import Target
 
-TARGETS = typer.Argument(None, metavar="[[BUCKET:]PREFIX]...", show_default=False)
+TARGETS = typer.Argument(None, metavar="[[BUCKET:]PREFIX]...", show_default=False, autocompletion=completing.keys)
 LONG = typer.Option(False, "-l", "--long", help="Size and time of each object.")
 HUMAN = typer.Option(False, "-h", "--human", help="With -l: sizes such as 1.5 MiB.")
 RECURSIVE = typer.Option(False, "--recursive", "-r", help="Everything below, not only up to the next slash.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
-SOURCES = typer.Argument(..., metavar="SOURCE...", show_default=False)
-TARGET = typer.Argument(..., metavar="TARGET", show_default=False)
+SOURCES = typer.Argument(..., metavar="SOURCE...", show_default=False, autocompletion=completing.keys)
+TARGET = typer.Argument(..., metavar="TARGET", show_default=False, autocompletion=completing.keys)
 
 
 def mv(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 from flarectl.commands import orphans, removal
 from flarectl.lean import LeanCommand, LeanGroup
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=LeanGroup, no_args_is_help=True, help="List the nodes, tell about one, let one in, take one away."
 )
-NAME = typer.Argument(..., metavar="NODE", show_default=False)
+NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
 ONLY = typer.Option("", "--name", metavar="NODE", show_default=False, help="Only for the node of this name.")
 VALID = typer.Option("1h", "--valid", metavar="TIME", help="How long the token is good: such as 30min, 12h, 7d.")
 API = typer.Option([], "--api", metavar="URL", show_default=False, help="Where the new host reaches the api node.")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
 if TYPE_CHECKING:
     from flarectl.answers import HeldOrphans
 
-NAME = typer.Argument(..., metavar="NODE", show_default=False)
+NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
 DELETE = typer.Option(False, "--delete", help="Let what is held back be deleted; says first what, and asks.")
 YES = typer.Option(False, "--yes", "-y", help="With --delete: do not ask.")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
-ARGUMENTS = typer.Argument(..., metavar="SOURCE... [TARGET]", show_default=False)
+ARGUMENTS = typer.Argument(..., metavar="SOURCE... [TARGET]", show_default=False, autocompletion=completing.put_words)
 
 
 def put(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
 if TYPE_CHECKING:
     from flarectl.answers import Node, RemovalCost
     from flarectl.client import Client
 
-NAME = typer.Argument(..., metavar="NODE", show_default=False)
+NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
 FORCE = typer.Option(False, "--force", help="Even if something counts on it; says first what, and asks.")
 YES = typer.Option(False, "--yes", "-y", help="With --force: do not ask.")
 NO_WAIT = typer.Option(False, "--no-wait", help="Do not wait until it is done: it goes on by itself.")

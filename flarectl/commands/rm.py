@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
 if TYPE_CHECKING:
     from flarectl.source import RemoteObject
     from flarectl.target import Target
 
-KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False)
+KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False, autocompletion=completing.keys)
 FORCE = typer.Option(False, "--force", "-f", help="Do not ask for a prefix; take what is not there for removed.")
 YES = typer.Option(False, "--yes", "-y", help="Do not ask, not even for a whole bucket.")
 COUNTED_MAX = 1000

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flarectl import options
+from flarectl import completing, options
 
 if TYPE_CHECKING:
     from flarectl.client import Client
     from flarectl.target import Target
 
-KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False)
+KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False, autocompletion=completing.keys)
 CHUNKS = typer.Option(False, "--chunks", help="Also each chunk: its digest, size, codec, scheme and nodes.")
 
 

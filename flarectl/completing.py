@@ -1,0 +1,213 @@
+"""What a shell offers when Tab is pressed: buckets, keys, nodes, settings, and files where files are meant.
+
+The shell's script (``flarectl completion SHELL``) hands over the line up to the cursor in COMP_WORDS. The answer is one
+word a line, and comes soon or not at all; whatever goes wrong, nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flarectl.client import Client
+    from flarectl.target import Target
+
+LIMIT_SECONDS = 1.5
+"""Whoever presses Tab waits; a cluster that answers later is one that does not answer."""
+OFFERED_MAX = 1000
+_SPECIAL = re.compile(r"([^\w@%+=:,./~-])")
+
+
+class Item(Protocol):
+    """What typer or click offers."""
+
+    value: str
+    type: str
+    help: str | None
+
+
+class Finder(Protocol):
+    def get_completions(self, args: list[str], incomplete: str) -> list[Item]: ...
+
+
+SCRIPTS = {
+    "bash": r"""_flarectl_completion() {
+    mapfile -t COMPREPLY < <(COMP_WORDS="${COMP_LINE:0:COMP_POINT}" FLARECTL_WORDBREAKS="$COMP_WORDBREAKS" \
+        _FLARECTL_COMPLETE=complete_bash "$1" 2>/dev/null)
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[/:] ]]; then compopt -o nospace; fi
+}
+complete -F _flarectl_completion flarectl""",
+    "zsh": r"""#compdef flarectl
+_flarectl_completion() {
+    local -a found
+    found=("${(@f)$(COMP_WORDS="${words[1,$CURRENT]}" _FLARECTL_COMPLETE=complete_zsh $words[1] 2>/dev/null)}")
+    compadd -S '' -- ${(M)found:#*[/:]}
+    compadd -- ${found:#*[/:]}
+}
+if [[ $funcstack[1] == _flarectl ]]; then _flarectl_completion "$@"; else compdef _flarectl_completion flarectl; fi""",
+    "fish": r"""complete --command flarectl --no-files --arguments """
+    r"""'(env COMP_WORDS=(commandline -cp) _FLARECTL_COMPLETE=complete_fish flarectl 2>/dev/null)'""",
+}
+
+
+def answer(app: typer.Typer, shell: str) -> None:
+    """Write what may follow the line in COMP_WORDS, for ``complete_bash``, ``complete_zsh`` or ``complete_fish``."""
+    _limit_time()
+    line = os.environ.get("COMP_WORDS", "")
+    words = _split(line)
+    unfinished = words.pop() if words and not line[-1:].isspace() else ""
+    try:
+        found = list(_offer(app, words[1:], unfinished))
+    except (Exception, SystemExit):  # an endpoint that is not there, a file of settings that is broken: no words
+        return
+    raw = line[len(line.rstrip()) :] or line.split()[-1] if line.split() else ""
+    for value, help_text in found[:OFFERED_MAX]:
+        if value.isprintable():
+            print(_for_shell(shell, value, help_text, unfinished, quoted=raw[:1] in ("'", '"')))
+    sys.stdout.flush()
+
+
+def _limit_time() -> None:
+    import threading
+
+    timer = threading.Timer(LIMIT_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _split(line: str) -> list[str]:
+    """The words of a shell's line, of which the last may be unfinished."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[str] = []
+    try:
+        words.extend(lexer)
+    except ValueError:  # a quote that is still open
+        words.append(lexer.token)
+    return words
+
+
+def _offer(app: typer.Typer, words: list[str], unfinished: str) -> Iterator[tuple[str, str]]:
+    from importlib import import_module
+
+    try:
+        module = import_module("typer._click.shell_completion")
+    except ImportError:  # older versions of typer stand on click
+        module = import_module("click.shell_completion")
+    # What shells read and write is ours; of the class only the walk from the words to a parameter is of use.
+    unused = dict.fromkeys(("format_completion", "get_completion_args", "source_vars"))
+    finder: Finder = type("Finder", (module.ShellComplete,), unused)(typer.main.get_command(app), {}, "flarectl", "")
+    for item in finder.get_completions(words, unfinished):
+        if item.type == "plain":
+            yield item.value, item.help or ""
+
+
+def _for_shell(shell: str, value: str, help_text: str, unfinished: str, *, quoted: bool) -> str:
+    if shell == "complete_fish":
+        return f"{value}\t{help_text.splitlines()[0]}" if help_text else value
+    if shell != "complete_bash" or quoted:
+        return value
+    if ":" in os.environ.get("FLARECTL_WORDBREAKS", ""):
+        # Bash takes what follows the last colon for the word that is to be replaced.
+        value = value[unfinished.rfind(":") + 1 :]
+    return _SPECIAL.sub(r"\\\1", value)
+
+
+def keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Objects and prefixes up to the next slash, and buckets."""
+    return _ask(ctx, lambda client: _keys(client, incomplete))
+
+
+def put_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Files; behind a first one also where they may go."""
+    found = local_paths(ctx, incomplete)
+    return [*found, *keys(ctx, incomplete)] if _given(ctx) or ":" in incomplete else found
+
+
+def get_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Objects; behind a first one also the directories where they may go."""
+    found = keys(ctx, incomplete)
+    return [*found, *(path for path in local_paths(ctx, incomplete) if path.endswith("/"))] if _given(ctx) else found
+
+
+def buckets(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _ask(ctx, lambda client: [bucket.name for bucket in client.buckets()])
+
+
+def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _ask(ctx, lambda client: [node.name for node in client.status()[0].nodes])
+
+
+def settings(ctx: typer.Context, incomplete: str) -> list[str]:
+    from flarectl.profile import SETTINGS
+
+    return list(SETTINGS)
+
+
+def setting_values(ctx: typer.Context, incomplete: str) -> list[str]:
+    return local_paths(ctx, incomplete) if ctx.params.get("name") == "secret_file" else []
+
+
+def commands(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The commands of flarectl."""
+    return list(getattr(ctx.find_root().command, "commands", {}))
+
+
+def local_paths(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Files and directories of this machine, these with a slash."""
+    directory, name = os.path.split(incomplete)
+    try:
+        with os.scandir(os.path.expanduser(directory) or ".") as entries:
+            return sorted(
+                os.path.join(directory, entry.name) + "/" * entry.is_dir()
+                for entry in entries
+                if entry.name.startswith(name) and (name or not entry.name.startswith("."))
+            )
+    except OSError:
+        return []
+
+
+def _given(ctx: typer.Context) -> bool:
+    return bool(ctx.params.get("arguments"))
+
+
+def _ask(ctx: typer.Context, question: Callable[[Client], list[str]]) -> list[str]:
+    from flarectl.client import Client
+    from flarectl.errors import Failure
+    from flarectl.profile import find_endpoint
+    from flarectl.retry import Retries
+
+    flag = ctx.params.get("endpoint") or ctx.find_root().params.get("endpoint") or ""
+    try:
+        with Client(find_endpoint(str(flag))[0], Retries(0)) as client:
+            return question(client)
+    except Failure:
+        return []
+
+
+def _keys(client: Client, incomplete: str) -> list[str]:
+    from flarectl.target import parse_target
+
+    bucket, colon, _ = incomplete.partition(":")
+    start = f"{bucket}:" if colon else ""
+    found = [start + name for name in _names_below(client, parse_target(incomplete))]
+    return found if colon else [*found, *(f"{known.name}:" for known in client.buckets())]
+
+
+def _names_below(client: Client, target: Target) -> list[str]:
+    from flarectl.errors import NoBucket
+
+    try:
+        page = client.list_page(target, delimiter="/", limit=OFFERED_MAX)
+    except NoBucket:
+        return []
+    return [entry.key for entry in page.objects] + list(page.prefixes)
