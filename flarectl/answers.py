@@ -177,6 +177,9 @@ class Status(NamedTuple):
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
     nodes: tuple[Node, ...]
+    metadata_reasons: tuple[str, ...] | None = None
+    """What is wrong with the metadata; among ``reasons``, too. None from an api node that does not say."""
+    metadata_advice: tuple[str, ...] = ()
 
     @property
     def refused(self) -> list[str]:
@@ -245,6 +248,7 @@ def parse_buckets(answer: object) -> list[Bucket]:
 def parse_status(answer: object) -> Status:
     """Raises Refusal if this is no status. What an older or newer server leaves out is empty."""
     fields = _fields(answer)
+    metadata = _fields(fields.get("metadata", {}))
     return Status(
         health=_text(fields, "health"),
         version=str(fields.get("version", "")),
@@ -255,6 +259,8 @@ def parse_status(answer: object) -> Status:
         reasons=tuple(map(str, _items(fields, "reasons"))),
         advice=tuple(map(str, _items(fields, "advice"))),
         nodes=tuple(_parse_node(_fields(item)) for item in _items(fields, "nodes")),
+        metadata_reasons=tuple(map(str, _items(metadata, "reasons"))) if metadata else None,
+        metadata_advice=tuple(map(str, _items(metadata, "advice"))),
     )
 
 

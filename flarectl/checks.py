@@ -232,6 +232,14 @@ def check_refused(cluster: Cluster) -> list[Trouble] | None:
     return [Trouble(Severity.CRITICAL, reason, command) for reason in cluster.status.refused] if cluster.nodes else None
 
 
+def check_metadata(cluster: Cluster) -> list[Trouble] | None:
+    status = cluster.status
+    if status.metadata_reasons is None:
+        return None
+    command = "; ".join(status.metadata_advice) or "flarectl status"
+    return [Trouble(Severity.CRITICAL, reason, command) for reason in status.metadata_reasons]
+
+
 CHECKS: Sequence[Check[Cluster]] = (
     Check("F501", "all data nodes are here and take writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
@@ -244,6 +252,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F509", "every volume has a file system of its own", check_file_systems),
     Check("F510", "no node holds more pieces without a record than mishaps leave", check_orphans),
     Check("F511", "no node is refused", check_refused),
+    Check("F512", "the metadata is sound and can be written", check_metadata),
 )
 
 

@@ -23,10 +23,12 @@ from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.metadata import advise_metadata, explain_metadata
 from flared.upkeep.removal_cost import about_cost, obstacle_to_removal
 from flared.upkeep.status import advise, is_only_heard
 
 if TYPE_CHECKING:
+    from flared.meta.kv import Health
     from flared.metrics import Durations, Metric
     from flared.upkeep.failure import FailureCost
     from flared.upkeep.membership import Member, Membership
@@ -205,9 +207,25 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
         "nodes": [ours, *(describe_member(member, status) for member in status.members)],
+        "metadata": describe_metadata(status.metadata),
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),
         "reconcile": asdict(status.reconcile),
+    }
+
+
+def describe_metadata(health: Health) -> dict[str, object]:
+    """What is known of the metadata file, and what to type about it."""
+    age = health.check_age_seconds
+    return {
+        "reasons": explain_metadata(health),
+        "advice": advise_metadata(health),
+        "full": health.full,
+        "failed": bool(health.failure),
+        "damaged_rows": health.damaged_rows,
+        "problems": health.problems,
+        "checks": health.check_passes,
+        "checked_seconds_ago": None if age is None else round(age, 1),
     }
 
 

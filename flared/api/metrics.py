@@ -122,6 +122,14 @@ def _metadata_metrics(kv: KV) -> Iterator[Metric]:
     yield number(meta.checkpoints, "flare_meta_checkpoints_total", "Times the log was moved into the file.")
     yield number(meta.log_bytes, "flare_meta_log_bytes", "Length of the write-ahead log.")
     yield number(meta.full, "flare_meta_full", "1 if the metadata's disk has no room.")
+    health = kv.health()
+    yield number(bool(health.failure), "flare_meta_failed", "1 if the metadata's disk failed a write or a sync.")
+    yield number(health.damaged_rows, "flare_meta_damaged_rows", "Rows of the metadata known to be damaged.")
+    yield number(len(health.problems), "flare_meta_problems", "Kinds of damage that the check of the file found.")
+    yield number(health.check_passes, "flare_meta_checks_total", "Passes of the check over the metadata file.")
+    if health.check_age_seconds is not None:
+        age = "Since the last pass of the check ended."
+        yield number(health.check_age_seconds, "flare_meta_check_age_seconds", age)
 
 
 def _link_metrics(store: Store) -> Iterator[Metric]:

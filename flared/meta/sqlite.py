@@ -37,6 +37,11 @@ log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
 
+ATTEMPTS_MAX = 3
+"""Of what gives room back, on a full disk: as it came; with the reserve given up; with the log begun anew."""
+ROOM_SECONDS = 5.0
+"""How often a full disk is asked whether it has room again, if no write asks it."""
+
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
 """Some other program (an operator's sqlite3, a backup) holds the file: no failure, only a wait."""
@@ -151,6 +156,7 @@ class SqliteKV:
                 nursery.start_soon(self._commit_groups)
                 nursery.start_soon(self._log.run)
                 nursery.start_soon(self._check.run)
+                nursery.start_soon(self._watch_room)
                 task_status.started()
         finally:
             self._stopped = True
@@ -270,7 +276,7 @@ class SqliteKV:
         )
 
     def checked_since(self, moment: float) -> bool:
-        if self._check.clean_since(moment):
+        if self._check.clean_since(moment) and not self._damage and not self._failure:
             return True
         self._check.ask()
         return False
@@ -329,10 +335,9 @@ class SqliteKV:
             raise VolumeFailed(self._failure)
         if not self._full:
             return
-        if not job.failures and self._reserve.restore():
-            log.info("event=metadata_has_room_again")
-            self._full = False
-        elif job.failures > 1 or not (draft.reclaims or self._growth(draft) <= 0):
+        if not job.failures and self._take_room():
+            return
+        if job.failures >= ATTEMPTS_MAX or not (draft.reclaims or self._growth(draft) <= 0):
             raise MetadataFull("the disk of the metadata is full; deletes are still possible")
 
     def _growth(self, draft: Draft) -> int:
@@ -349,7 +354,7 @@ class SqliteKV:
     async def _commit_groups(self) -> None:
         while True:
             await self._work.wait()
-            await self._log.begin_anew_if_long()
+            await self._log.begin_anew_if_long(full=self._full)
             if not self._gathering.jobs:
                 self._work = trio.Event()
                 continue
@@ -364,6 +369,20 @@ class SqliteKV:
             else:
                 self._flying = None
                 self._group_committed(group)
+
+    async def _watch_room(self) -> None:
+        """A disk that has room again is noticed without a write: its health is asked for."""
+        while True:
+            await trio.sleep(ROOM_SECONDS)
+            if self._full:
+                self._take_room()
+
+    def _take_room(self) -> bool:
+        if not self._reserve.restore():
+            return False
+        log.info("event=metadata_has_room_again")
+        self._full = False
+        return True
 
     def _group_committed(self, group: _Group) -> None:
         self._reader.refresh()

@@ -5,6 +5,7 @@ Its length between two checkpoints is an estimate: SQLite tells it only to whoev
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class LogSettings:
     """From 64 MiB on the log is begun anew, for which one group waits until its last pages are moved."""
     gate_pages: int = 512
     """So few pages are left to move when that group waits, some milliseconds' worth, unless the disk is too slow."""
+    tight_bytes: int = 256 * 1024 * 1024
+    """With less room than this on its disk the log is kept short: what it holds may have to go into the file while
+    there is only the reserve left, and a log that is begun anew needs no more room than it has."""
+    tight_pages: int = 1024
+    """Then they are moved from so many pages on, 4 MiB, and the log is begun anew from twice as many on."""
 
 
 class WriteAheadLog:
@@ -48,6 +54,7 @@ class WriteAheadLog:
     ) -> None:
         """Blocks, like ``close``. ``failed`` hears what the disk answered to a checkpoint that did not succeed."""
         self._checkpointer = Checkpointer(path)
+        self._directory = path.parent
         self._reader = reader
         self._threads = threads
         self._settings = settings
@@ -75,7 +82,8 @@ class WriteAheadLog:
     def group_appended(self, rows: int, value_bytes: int) -> None:
         """Count the pages of one more group."""
         self._appended += ROW_PAGES * rows + value_bytes // PAGE_BYTES + GROUP_PAGES
-        if self._appended >= self._settings.checkpoint_pages:
+        tight = self._appended >= self._settings.tight_pages and self._is_tight()
+        if tight or self._appended >= self._settings.checkpoint_pages:
             self._grown.set()
 
     async def run(self) -> None:
@@ -86,27 +94,39 @@ class WriteAheadLog:
             if not await self._checkpoint():
                 await trio.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    async def begin_anew_if_long(self) -> None:
+    async def begin_anew_if_long(self, *, full: bool = False) -> None:
         """Move the rest of a long log while the next group waits.
 
         A log begins anew only with the first group after all of it was moved, and under load there is always one
         more group. So it waits: when there is little left to move, or when a slow disk would let the log grow on.
+        ``full``: the disk is; then a log that cannot be begun anew, because a reader needs it, is tried each time.
         """
+        tight_pages = 2 * self._settings.tight_pages
+        if self.pages >= tight_pages and (full or self._is_tight()):
+            await self._begin_anew()
+            return
         if self.pages < self._limit:
             return
         if self.pages - self._moved.moved > self._settings.gate_pages and self.pages < 2 * self._limit:
             return
+        if not await self._begin_anew():
+            # A disk that fails, or a backup that reads the file and holds on to the log: do not stop the puts for
+            # nothing at every turn.
+            self._limit = self.pages + self._settings.pages_max
+
+    async def _begin_anew(self) -> bool:
         self._reader.refresh()
         moved = await self._checkpoint()
         self._reader.refresh()  # of what was read meanwhile: a reader that still looks into the log keeps it going
-        if not moved:
-            self._limit *= 2
-        elif self._moved.moved < self._moved.pages:
-            # A backup that reads the file holds on to the log: do not stop the puts for nothing at every turn.
-            self._limit = self._moved.pages + self._settings.pages_max
-        else:
-            self._moved = Log(0, 0)
-            self._limit = self._settings.pages_max
+        if not moved or self._moved.moved < self._moved.pages:
+            return False
+        self._moved = Log(0, 0)
+        self._limit = self._settings.pages_max
+        return True
+
+    def _is_tight(self) -> bool:
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize < self._settings.tight_bytes
 
     async def _checkpoint(self) -> bool:
         """Move what can be moved; False if the disk would not have it, and then it is still in the log."""

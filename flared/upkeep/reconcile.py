@@ -93,6 +93,7 @@ class Reconcile:
         self.rules = DeletionRules()
         """Reasons to keep orphans; others add theirs."""
         self.rules.add(self._explain_restored)
+        self.rules.add(self._explain_unchecked)
         self.brake = Brake(store)
         self._loaded = False
         self._kept_until_ms: int | None = None
@@ -193,6 +194,12 @@ class Reconcile:
     def _now_ms(self) -> int:
         """For what is counted by the hour: a clock that jumps forward does not empty the count."""
         return self._clock.steady_ms() or now_ms(self._store)
+
+    def _explain_unchecked(self, first_look: float) -> str:
+        """A row that is there and not found, because the index is damaged, makes its pieces look like orphans."""
+        if self._store.kv.checked_since(first_look):
+            return ""
+        return "the metadata was not checked from end to end, or not found sound, since the first look"
 
     def _explain_restored(self, first_look: float) -> str:
         if self._kept_until_ms is None:

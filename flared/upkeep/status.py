@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
 from flared.upkeep.brake import explain_held
+from flared.upkeep.metadata import advise_metadata, explain_metadata, obstacle_of
 
 if TYPE_CHECKING:
     from flared.catalog.orphans import OrphanRecord
     from flared.catalog.totals import TotalsNow
+    from flared.meta.kv import Health as MetadataHealth
     from flared.names import NodeName
     from flared.objects.store import Store
     from flared.upkeep.heal import HealStatistics
@@ -46,6 +48,7 @@ class ClusterStatus:
     """Of nodes that are being taken away."""
     held: dict[NodeName, OrphanRecord]
     """Nodes of which orphans are held back."""
+    metadata: MetadataHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     staying = tuple(member for member in members if member.record.name not in removals)
     refusals = membership.refusals(duplicates=not writes)
     held = upkeep.reconcile.brake.held()
+    metadata = store.kv.health()
     reasons = [
+        *explain_metadata(metadata),
         *writes,
         *(f"refused: {words}" for words in refusals[:REFUSALS_SHOWN]),
         *_about_nodes(staying, membership.repair_after_seconds, settled=upkeep.lost_nodes.settled),
@@ -96,6 +101,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         health,
         tuple(reasons),
         (
+            *advise_metadata(metadata),
             *_advise(members, heal, lacking=bool(writes), refused=bool(refusals)),
             *(f"flarectl node orphans {node}" for node in sorted(held)),
         ),
@@ -108,11 +114,15 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         tuple(volumes),
         removals,
         held,
+        metadata,
     )
 
 
 def obstacle(store: Store, membership: Membership) -> str:
     """Why this cluster cannot take a put of the default scheme now; empty if it can."""
+    engine = obstacle_of(store.kv.health())
+    if engine:
+        return engine
     scheme = parse_scheme(store.defaults.scheme)
     usable = [member for member in membership.members() if member.state is NodeState.ONLINE]
     if len(usable) >= scheme.quorum:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flared.errors import MetadataFull
+from flared.meta.kv import KV, Transaction
+from flared.meta.open import open_kv
 from tests.support.bodies import body
 from tests.support.client import Client, object_path
 from tests.support.daemons import API, Cluster, Start
@@ -103,6 +108,13 @@ def test_a_full_disk_under_the_metadata_lets_deletes_through(small_disk: Path, s
         if not statuses <= {201}:
             break
     assert statuses & {503, 507}, "the metadata never noticed that its disk is full"
+    status = client.call("GET", "/status").json()
+    assert status["health"] == "down"
+    assert any("the disk of the metadata is full" in reason for reason in status["reasons"])
+    assert any("df -h" in line for line in status["advice"])
+    ready = client.call("GET", "/readyz")
+    assert ready.status == 503
+    assert b"the disk of the metadata is full: make room" in ready.body
 
     for key in keys:
         assert client.get(key).body == b"x"
@@ -112,8 +124,55 @@ def test_a_full_disk_under_the_metadata_lets_deletes_through(small_disk: Path, s
     cluster.check_alive()
 
     filler.unlink()
+    cluster.wait_until(lambda: cluster.health() == "ok", "the health does not notice that there is room")
     cluster.wait_until(lambda: client.put("room again", b"x").status in (200, 201), "puts stay refused")
     cluster.terminate(API)
     cluster.start()
     assert client.get(keys[0]).status == 404
     assert client.call("GET", object_path("room again")).body == b"x"
+
+
+@pytest.mark.parametrize("log_rows", [0, 1500])
+async def test_on_a_full_disk_every_delete_commits(small_disk: Path, log_rows: int) -> None:
+    """Each dirties pages all over the trees, as deletes of chunks do: without begun anew logs some 500 of them fit.
+
+    ``log_rows`` are in the log, and not in the file yet, when somebody else fills the disk.
+    """
+    chance = random.Random(1)
+    keys = [chance.randbytes(32) for _ in range(6000)]
+    path = small_disk / "meta.db"
+    async with open_kv(str(path)) as kv:
+        for start in range(0, len(keys), 100):
+            await kv.commit({}, dict.fromkeys(keys[start : start + 100], bytes(200)))
+    async with open_kv(str(path)) as kv:
+        for _ in range(0, log_rows, 10):
+            await kv.commit({}, {chance.randbytes(32): bytes(200) for _ in range(10)})
+        fill(small_disk / "somebody else's file")
+        with pytest.raises(MetadataFull):
+            await put_until_full(kv, chance)
+        assert kv.health().full
+
+        def delete(key: bytes) -> Callable[[Transaction], None]:
+            def decide(tx: Transaction) -> None:
+                tx.reclaim()
+                tx.delete(key)
+                for number in range(3):  # and the garbage that a delete leaves
+                    tx.put(b"garbage/%b/%d" % (key, number), b"1{}")
+
+            return decide
+
+        for key in keys[:3000]:
+            await kv.transact(delete(key))
+        assert await kv.get(keys[0]) is None
+        assert await kv.get(keys[-1]) is not None
+
+
+async def put_until_full(kv: KV, chance: random.Random) -> None:
+    while True:
+        await kv.commit({}, {chance.randbytes(32): bytes(3000) for _ in range(10)})
+
+
+def fill(path: Path) -> None:
+    with open(path, "wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(MIB)):
+            pass

@@ -27,7 +27,7 @@ NODES = tuple(
     for n in (1, 2, 3)
 )  # fmt: skip
 API = NODES[0]._replace(name="api", role="api", zone="", address="10.0.0.9:8000", volumes=())
-STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES))
+STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES), ())
 WELL = Cluster(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])
 
 

@@ -185,7 +185,7 @@ async def test_on_a_full_disk_the_reserve_is_for_what_leads_to_space(tmp_path: P
         assert not reserve.exists()
         assert await value(kv, b"garbage") is not None
         assert kv.statistics().full
-        threads.errors = [sqlite3.SQLITE_FULL] * 3
+        threads.errors = [sqlite3.SQLITE_FULL] * 4
         with pytest.raises(MetadataFull):
             await kv.transact(sweep)
         assert len(threads.errors) == 1
