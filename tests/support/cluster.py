@@ -31,8 +31,9 @@ from tests.support.piece_nodes import MemoryNode, MemorySource
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from flared.chunks.nodes import PieceNode
     from flared.data.pieces import Piece
 
 CHUNK = 256 * 1024
@@ -113,7 +114,7 @@ class Cluster:
     """One api node over ``nodes`` data nodes. ``restart`` keeps the metadata and the pieces, nothing else."""
 
     def __init__(self, nodes: int = 3, *, scheme: str = "replica:3", budget: int = 64 << 20, cache: int = 0) -> None:
-        self.members = {f"data{number}": SmallNode(f"data{number}") for number in range(1, nodes + 1)}
+        self.members = self._make_members([f"data{number}" for number in range(1, nodes + 1)])
         self.kv = MemoryKV()
         self.random = random.Random(1)
         self.clock_ahead = 0.0
@@ -122,6 +123,13 @@ class Cluster:
         self._budget = budget
         self._cache = cache
         self._build()
+
+    def _make_members(self, names: Sequence[str]) -> dict[str, SmallNode]:
+        return {name: SmallNode(name) for name in names}
+
+    def _connect(self, name: NodeName) -> PieceNode:
+        """What the api node holds of a data node."""
+        return self.members[name]
 
     def _build(self) -> None:
         self.nodes = Nodes()
@@ -154,7 +162,7 @@ class Cluster:
             self.nodes,
             self.damage,
             cluster="c",
-            connect=lambda name, _: self.members[name],
+            connect=lambda name, _: self._connect(name),
             repair_after_seconds=REPAIR_AFTER,
         )
         self.upkeep = Upkeep(self.store)
@@ -166,21 +174,23 @@ class Cluster:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.membership.run)
             await ensure_default_bucket(self.store)
-            for member in self.members.values():
-                if not member.down:
-                    with suppress(Conflict):
-                        await self.membership.heard(member.heartbeat())
-            nursery.start_soon(self._beat)
+            await nursery.start(self._beat)
             await nursery.start(self.upkeep.run)
             yield
             nursery.cancel_scope.cancel()
         self._build()
 
-    async def _beat(self) -> None:
+    async def _beat(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Heartbeats, for as long as the api node serves; started when the first ones were heard."""
+        for member in self.members.values():
+            if not member.down:
+                with suppress(Conflict):
+                    await self.membership.heard(member.heartbeat())
+        task_status.started()
         while True:
             await trio.sleep(3)
             for member in self.members.values():
-                if not member.down and not member.silent:
+                if not member.down and not member.silent and member.link.carries_heartbeats:
                     try:
                         await self.membership.heard(member.heartbeat())
                         member.refused = ""
@@ -211,6 +221,10 @@ class Cluster:
             for number, node in enumerate(record.nodes)
             if node and number not in record.missing
         }
+
+    async def find_held(self) -> set[tuple[str, str]]:
+        """(node, piece) of everything that the nodes hold."""
+        return self.held_pieces()
 
     def held_pieces(self) -> set[tuple[str, str]]:
         return {(node, piece) for node, member in self.members.items() for piece in member.pieces}

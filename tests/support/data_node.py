@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.access.keys import Keyring, data_audience, node_token
+from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.remote import Remote, RemoteSettings
 from flared.data.service import DataService
@@ -33,16 +34,34 @@ PORT = 9000
 class RealNode:
     """A data node named ``name`` at ``address``. Its disk outlives it: run it again after a stop or a crash."""
 
-    def __init__(self, name: str, net: MemoryNetwork, disk: Disk, volumes: Sequence[str], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        net: MemoryNetwork,
+        disk: Disk,
+        volumes: Sequence[str],
+        *,
+        seed: int = 0,
+        api: str = "",
+        scrub_seconds: float = 30 * 86400.0,
+    ) -> None:
         self.name = NodeName(name)
         self.address = f"{name}:{PORT}"
         self.keyring = Keyring([SECRET])
         self.disk = disk
         self.volumes: Volumes | None = None
+        self.starts = 0
+        self._api = api
+        """Where heartbeats go; none are sent if it is empty."""
         self._net = net
         self._random = random.Random(seed)
         self._settings = DataSettings(
-            name, tuple(volumes), segment_size=MIB, reserve=MIB, direct=True, buffer_bytes=PIECE_SIZE_MAX
+            name,
+            tuple(volumes),
+            segment_size=MIB,
+            reserve=MIB,
+            buffer_bytes=PIECE_SIZE_MAX,
+            scrub_period_seconds=scrub_seconds,
         )
 
     def remote(self) -> Remote:
@@ -52,6 +71,7 @@ class RealNode:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started when the volumes are ready."""
+        self.starts += 1
         self.volumes = await open_volumes(
             self._settings, disk=self.disk, threads=InlineThreads(), random_bits=self._random
         )
@@ -61,6 +81,17 @@ class RealNode:
                 await nursery.start(self.volumes.run)
                 await self.volumes.wait_ready()
                 await nursery.start(Server(service.handler).serve, [self._net.listen(self.address)])
+                if self._api:
+                    nursery.start_soon(self._heartbeat(self.volumes).run)
                 task_status.started()
         finally:
             self.volumes = None
+
+    def _heartbeat(self, volumes: Volumes) -> Heartbeat:
+        settings = HeartbeatSettings(self.name, [self._api], self.address, "z", str(self.starts))
+        return Heartbeat(settings, volumes, self.keyring, connect=self._net.connect, clock=wall_clock)
+
+
+def wall_clock() -> float:
+    """Of everything that runs on the virtual clock."""
+    return 1_700_000_000.0 + trio.current_time()

@@ -1,9 +1,10 @@
 """A network in memory with the contract of ``flared.http.stream.Stream``, and with faults, for virtual clocks.
 
 ``MemoryNetwork.listen`` gives a Listener for ``Server.serve``; ``MemoryNetwork.connect`` is what ``Pool`` wants.
-Faults are set per address: ``cut`` breaks its connections and refuses new ones, ``freeze`` lets bytes vanish into a
-queue that nobody serves until ``heal``, ``delay`` holds each batch of bytes back, and ``fragment`` hands the bytes over
-in pieces of random size, drawn from the network's seed.
+Faults are set per address: ``cut`` breaks its connections and refuses new ones, ``freeze`` holds all bytes back until
+``heal``, or those of one direction, ``delay`` holds each batch of bytes back, ``slow`` lets so many pass in a second,
+``lose_reply`` breaks a connection when its server answers, and ``fragment`` hands the bytes over in pieces of random
+size, drawn from the network's seed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import trio
 from flared.errors import ConnectionLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flared.http.stream import Buffer, Stream
 
@@ -24,11 +25,22 @@ WINDOW_BYTES = 256 * 1024
 """What one direction holds before its sender must wait: about what the kernel's socket buffers hold."""
 
 
+TO = "to"
+FROM = "from"
+"""The directions of a connection, as seen from the address: what it is sent, and what it answers."""
+
+RATE_STEP_SECONDS = 0.05
+"""Bytes of a slow link arrive in steps of so much time."""
+
+
 class _Pipe:
     """One direction of a connection."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, direction: str) -> None:
         self.place = place
+        self.direction = direction
+        self.reset: Callable[[], None] = lambda: None
+        """Breaks the connection that this is one half of."""
         self.data = bytearray()
         self.ready_at = 0.0
         self.ended = False
@@ -42,7 +54,11 @@ class _Pipe:
     def put(self, data: Buffer) -> int:
         room = WINDOW_BYTES - len(self.data)
         taken = bytes(memoryview(data)[: max(room, 0)])
-        if taken:
+        if taken and self.direction == FROM and self.place.replies_to_lose:
+            self.place.replies_to_lose -= 1
+            self.place.replies_lost += 1
+            self.reset()
+        elif taken:
             if not self.data:
                 self.ready_at = trio.current_time() + self.place.delay_seconds
             self.data += taken
@@ -53,14 +69,22 @@ class _Pipe:
         """Whether a receive would bring something, be it the end or the news of a cut."""
         if self.cut:
             return True
-        return not self.place.frozen and (bool(self.data) or self.ended) and trio.current_time() >= self.ready_at
+        return not self.frozen and (bool(self.data) or self.ended) and trio.current_time() >= self.ready_at
+
+    @property
+    def frozen(self) -> bool:
+        return self.direction in self.place.frozen
 
     def take(self, size: int) -> bytes | None:
         if not self.arrived():
             return None
         if self.place.fragments is not None and size > 1:
             size = self.place.fragments.randint(1, min(size, 64))
+        if self.place.bytes_per_second:
+            size = min(size, max(1, int(self.place.bytes_per_second * RATE_STEP_SECONDS)))
         taken = bytes(self.data[:size])
+        if self.place.bytes_per_second:
+            self.ready_at = trio.current_time() + len(taken) / self.place.bytes_per_second
         del self.data[:size]
         self.wake()
         return taken
@@ -77,7 +101,7 @@ class MemoryStream:
         self._outgoing = outgoing
         self._closed = False
         self._place = incoming.place
-        self._place.streams.add(self)
+        self._place.streams[self] = None
 
     def receive_nowait(self, size: int) -> bytes | None:
         self._check(self._incoming)
@@ -139,7 +163,7 @@ class MemoryStream:
             self.finish_sending()
             self._incoming.cut = True
             self._incoming.wake()
-            self._place.streams.discard(self)
+            self._place.streams.pop(self, None)
 
     def _check(self, pipe: _Pipe) -> None:
         if self._closed:
@@ -152,7 +176,7 @@ class MemoryStream:
         pipe = self._incoming
         while not pipe.arrived():
             changed = pipe.changed
-            if pipe.data and not pipe.place.frozen:
+            if (pipe.data or pipe.ended) and not pipe.frozen:
                 await trio.sleep_until(pipe.ready_at)
             else:
                 await changed.wait()
@@ -168,11 +192,17 @@ class Place:
     """One address of the network, and what is wrong with it."""
 
     def __init__(self) -> None:
-        self.frozen = False
+        self.frozen: set[str] = set()
+        """Directions in which nothing moves."""
         self.delay_seconds = 0.0
+        self.bytes_per_second = 0.0
+        """Of each direction of a connection; 0: as many as there are."""
+        self.replies_to_lose = 0
+        self.replies_lost = 0
         self.fragments: random.Random | None = None
         self.listener: MemoryListener | None = None
-        self.streams: set[MemoryStream] = set()
+        self.streams: dict[MemoryStream, None] = {}
+        """In the order in which they were made, so that a seed always does the same."""
         self.reachable = True
         self.healed = trio.Event()
 
@@ -225,8 +255,9 @@ class MemoryNetwork:
         if place.listener is None or not place.reachable:
             raise ConnectionLost(f"{address}: connection refused")
         self._connections += 1
-        up, down = _Pipe(place), _Pipe(place)
+        up, down = _Pipe(place, TO), _Pipe(place, FROM)
         client = MemoryStream(address, down, up)
+        down.reset = client.abort
         server = MemoryStream(f"{self.host}:{self._connections}", up, down)
         place.listener.offer(server)
         return client
@@ -240,12 +271,24 @@ class MemoryNetwork:
     def reset(self, address: str) -> None:
         """Every connection to the address breaks; others can be made."""
         place = self._place(address)
-        for stream in place.streams:
+        for stream in list(place.streams):
             stream.abort()
 
-    def freeze(self, address: str) -> None:
-        """Nothing moves any more, and nobody is told."""
-        self._place(address).frozen = True
+    def freeze(self, address: str, *directions: str) -> None:
+        """Nothing moves any more, or not in this direction (``TO``, ``FROM``), and no end is notified."""
+        self._place(address).frozen.update(directions or (TO, FROM))
+
+    def slow(self, address: str, bytes_per_second: float) -> None:
+        """So many bytes arrive in a second, in each direction of each connection."""
+        self._place(address).bytes_per_second = bytes_per_second
+
+    def lose_reply(self, address: str) -> None:
+        """The next time that a server here answers, its connection breaks instead: what was asked has been done."""
+        self._place(address).replies_to_lose += 1
+
+    def replies_lost(self, address: str) -> int:
+        """How many were, so far."""
+        return self._place(address).replies_lost
 
     def delay(self, address: str, seconds: float) -> None:
         """Bytes take so long to arrive, in either direction."""
@@ -258,7 +301,9 @@ class MemoryNetwork:
     def heal(self, address: str) -> None:
         """No fault is left; broken connections stay broken."""
         place = self._place(address)
-        place.reachable, place.frozen, place.delay_seconds, place.fragments = True, False, 0.0, None
+        place.reachable, place.delay_seconds, place.fragments = True, 0.0, None
+        place.bytes_per_second, place.replies_to_lose = 0.0, 0
+        place.frozen.clear()
         place.healed.set()
         place.healed = trio.Event()
         for stream in place.streams:

@@ -11,6 +11,7 @@ from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
 from flared.data.wire import LIST_MAX
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, VolumeFull
 from flared.names import NodeName, PieceName, parse_piece
+from tests.support.links import FakeLink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -42,6 +43,7 @@ class MemoryNode:
         self.failed_volumes: tuple[str, ...] = ()
         """Nobody can say what these hold; ``pieces`` are those of the others."""
         self.delay = delay
+        self.link = FakeLink()
         self.puts = 0
         self.lives = 0
         """Streams of an earlier life are cut."""
@@ -66,15 +68,30 @@ class MemoryNode:
         """As a server does with readers that take nothing for long."""
         self.lives += 1
 
-    async def _request(self) -> None:
-        """A call on its way to the node; raises what keeps it from having an effect."""
-        if self.silent:
+    async def _request(self, size: int = 0) -> None:
+        """A call on its way to the node, with so many bytes; raises what keeps it from having an effect."""
+        link, resets = self.link, self.link.resets
+        if self.silent or link.cut_off_to:
             await self._stall()
-        await trio.sleep(self.delay)
+        await trio.sleep(self.delay + link.seconds_for(size))
+        if link.refusing or resets != link.resets:
+            raise NodeUnreachable(self.name, "connection reset")
         if self.refusal is not None:
             raise self.refusal
         if self.down:
             raise NodeUnreachable(self.name, "connection refused")
+
+    async def _reply(self, size: int = 0) -> None:
+        """The answer on its way back: what was asked has been done."""
+        link = self.link
+        if link.replies_to_lose:
+            link.replies_to_lose -= 1
+            link.replies_lost += 1
+            raise NodeUnreachable(self.name, "connection reset")
+        if link.cut_off_from:
+            await self._stall()
+        if link.is_slow:
+            await trio.sleep(link.seconds_for(size))
 
     async def _stall(self) -> NoReturn:
         await trio.sleep(STALL_SECONDS)
@@ -99,9 +116,13 @@ class MemoryNode:
             self._nursery.start_soon(answer)
 
     async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
-        await self._request()
-        parse_piece(piece.name)
         body = b"".join(payload)
+        await self._request(len(body))
+        self._store(piece, body)
+        await self._reply()
+
+    def _store(self, piece: Piece, body: bytes) -> None:
+        parse_piece(piece.name)
         if not piece_is_good(piece, body):
             raise BadDigest(f"the body of {piece.name} does not have its checksum")
         if piece.name in self.pieces and piece.name not in self.found_damaged:
@@ -122,6 +143,7 @@ class MemoryNode:
         if not piece_is_good(piece, payload):
             self.found_damaged.add(name)
             raise PieceCorrupt(f"{name} on {self.name} is damaged")
+        await self._reply(len(payload))
         return piece, payload
 
     @asynccontextmanager
@@ -131,10 +153,12 @@ class MemoryNode:
         if offset and offset >= piece.size:
             raise NodeUnreachable(self.name, f"it has no bytes of {name} from {offset} on")
         end = len(payload) if length is None else offset + length
+        await self._reply()
         yield _MemoryStream(piece, payload[offset:end], self)
 
     async def status(self) -> dict[str, object]:
         await self._request()
+        await self._reply()
         return {}
 
     async def status_at(self, address: str) -> dict[str, object]:
@@ -142,7 +166,9 @@ class MemoryNode:
 
     async def head(self, name: PieceName) -> Piece:
         await self._request()
-        return self._find(name)[0]
+        piece, _ = self._find(name)
+        await self._reply()
+        return piece
 
     def _find(self, name: str) -> tuple[Piece, bytes]:
         parse_piece(name)
@@ -159,17 +185,22 @@ class MemoryNode:
         for name in names:
             self.pieces.pop(name, None)
             self.found_damaged.discard(name)
+        await self._reply()
         return [None] * len(names)
 
     async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
         await self._request()
-        return self._page(after, limit), self.failed_volumes
+        page, failed = self._page(after, limit), self.failed_volumes
+        await self._reply()
+        return page, failed
 
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
         await self._request()
         if self.failed_volumes:
             raise NodeUnreachable(self.name, "a volume could not be asked")
-        return self._page(after, limit)
+        page = self._page(after, limit)
+        await self._reply()
+        return page
 
     def _page(self, after: str, limit: int) -> list[tuple[str, int]]:
         limit = min(limit, LIST_MAX)
@@ -181,13 +212,16 @@ class _MemoryStream:
         self.piece = piece
         self._rest = memoryview(payload)
         self._node = node
-        self._life = node.lives
+        self._life = node.lives, node.link.resets
 
     async def receive_into(self, buffer: memoryview) -> int:
+        node, link = self._node, self._node.link
         await trio.lowlevel.checkpoint()
-        if self._node.silent and self._rest:
-            await self._node._stall()
-        if self._node.down or self._life != self._node.lives:
+        if link.is_slow:
+            await trio.sleep(link.seconds_for(min(len(buffer), len(self._rest))))
+        if (node.silent or link.cut_off_to or link.cut_off_from) and self._rest:
+            await node._stall()
+        if node.down or link.refusing or self._life != (node.lives, link.resets):
             raise NodeUnreachable(self._node.name, "connection reset")
         size = min(len(buffer), len(self._rest), 100_000)
         buffer[:size] = self._rest[:size]

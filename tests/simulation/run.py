@@ -1,0 +1,127 @@
+"""One simulated run: random clients under random faults, held against three checkers:
+
+nothing acknowledged is ever lost, nothing read is ever wrong, nothing unreferenced stays.
+
+Everything follows from the seed and the variant (and, as Python's sets of texts do, from ``PYTHONHASHSEED``).
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import trio
+
+from flared.errors import Damaged, NoSuchObject
+from flared.names import DEFAULT_BUCKET
+from flared.objects.listing import list_objects
+from tests.simulation.faults import FAKE_FAULTS, NETWORK_FAULTS, REAL_FAULTS, Counts, break_fakes, break_real, disturb
+from tests.simulation.workload import ABSENT, CLIENTS, KEYS, Ledger, client
+from tests.support.checkers import recount
+from tests.support.cluster import GRACE, Cluster
+from tests.support.real_cluster import RealCluster
+
+SETTLE_ROUNDS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What runs, and what goes wrong."""
+
+    lives: int = 1
+    """Of the api node; all but the last end with a crash."""
+    real: bool = False
+    """Whether the data nodes are the real code over disks and a network in memory, or fakes."""
+    network: bool = False
+    pause_seconds: float = 1.0
+    """At most so long between two things that a client does: the longer, the more faults fall into a life."""
+
+    @property
+    def faults(self) -> list[str]:
+        """The kinds that must have happened over a number of seeds."""
+        return (REAL_FAULTS if self.real else FAKE_FAULTS) + (NETWORK_FAULTS if self.network else [])
+
+
+VARIANTS = {
+    "steady": Variant(),
+    "crashing": Variant(lives=3),
+    "network": Variant(lives=2, network=True),
+    "real": Variant(lives=2, real=True, pause_seconds=4.0),
+    "real-network": Variant(lives=2, real=True, network=True, pause_seconds=4.0),
+}
+
+
+async def simulate(variant: Variant, seed: int, counts: Counts) -> None:
+    """One run; AssertionError if a promise was broken. ``counts`` says how often each kind of fault happened."""
+    cluster = RealCluster(seed) if variant.real else Cluster()
+    cluster.random.seed(seed)
+    ledger = Ledger()
+    async with AsyncExitStack() as stack:
+        if isinstance(cluster, RealCluster):
+            await stack.enter_async_context(cluster.data_running())
+        for life in range(variant.lives):
+            last = life == variant.lives - 1
+            async with cluster.running():
+                seconds = 1000 if last else random.Random(seed * 31 + life).uniform(5, 30) * variant.pause_seconds
+                with trio.move_on_after(seconds):
+                    await live(cluster, ledger, variant, seed, life, counts)
+                if last:
+                    await settle(cluster)
+                    await check_everything(cluster, ledger)
+                # Leaving the block is the crash.
+
+
+async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, life: int, counts: Counts) -> None:
+    """Clients at work under faults, until the clients have done all."""
+    async with trio.open_nursery() as nursery:
+        if isinstance(cluster, RealCluster):
+            for member in cluster.real.values():
+                await member.recover()
+            nursery.start_soon(break_real, cluster, seed * 7 + life, seed + 3 * life, counts)
+        else:
+            nursery.start_soon(break_fakes, cluster, seed * 7 + life, seed + 3 * life, counts)
+        if variant.network:
+            links = [member.link for member in cluster.members.values()]
+            nursery.start_soon(disturb, links, seed * 13 + life, counts)
+        async with trio.open_nursery() as clients:
+            for number in range(CLIENTS):
+                clients.start_soon(client, cluster, ledger, seed * 1000 + life * 100 + number, variant.pause_seconds)
+        nursery.cancel_scope.cancel()
+
+
+async def settle(cluster: Cluster) -> None:
+    """Undo every fault, and give upkeep the time to do its work: nobody else helps."""
+    if isinstance(cluster, RealCluster):
+        for real in cluster.real.values():
+            await real.recover()
+    else:
+        for member in cluster.members.values():
+            member.down = member.silent = member.full = False
+            member.link.heal()
+            member.return_volume()
+    for _ in range(SETTLE_ROUNDS):
+        await trio.sleep(2 * GRACE)
+        settled = cluster.status().health == "ok" and await cluster.find_held() == await cluster.recorded_pieces()
+        if settled and not (isinstance(cluster, RealCluster) and await cluster.find_bad()):
+            return
+
+
+async def check_everything(cluster: Cluster, ledger: Ledger) -> None:
+    for key in KEYS:
+        try:
+            got: bytes | None = await cluster.get(key)
+        except NoSuchObject:
+            got = ABSENT
+        except Damaged as error:
+            raise AssertionError(f"{key} is lost: {error}") from error
+        assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that nobody put there last"
+    listed = {manifest.name.key for manifest in (await list_objects(cluster.store, DEFAULT_BUCKET)).objects}
+    assert all((key in listed) or ABSENT in ledger.possible(key) for key in KEYS)
+    status = cluster.status()
+    assert status.health == "ok", status.reasons
+    held, recorded = await cluster.find_held(), await cluster.recorded_pieces()
+    assert held == recorded, f"not recorded: {sorted(held - recorded)}; not held: {sorted(recorded - held)}"
+    if isinstance(cluster, RealCluster):
+        assert await cluster.find_bad() == set()
+    assert await recount(cluster.kv, cluster.store.totals) == []

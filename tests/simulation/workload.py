@@ -1,0 +1,105 @@
+"""Random clients: they put, get, delete and copy a few objects, and note what each of these may hold."""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from flared.errors import NoSuchObject, Unavailable
+from flared.objects.copy import copy_object
+from flared.objects.delete import delete_object
+from tests.support.cluster import CHUNK, Cluster, name
+
+KEYS = [f"key{number}" for number in range(12)]
+SIZES = [0, 1, 4096, 100_000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]
+CLIENTS = 4
+STEPS = 40
+ABSENT = None
+
+
+class Ledger:
+    """What each key may hold: the values that an acknowledged or an unfinished write can have left there."""
+
+    def __init__(self) -> None:
+        self._possible: dict[str, set[bytes | None]] = {key: {ABSENT} for key in KEYS}
+        self._busy: set[str] = set()
+
+    def claim(self, rng: random.Random) -> str | None:
+        """A key that no other client works on, so that the order of its writes is known."""
+        free = [key for key in KEYS if key not in self._busy]
+        if not free:
+            return None
+        key = rng.choice(free)
+        self._busy.add(key)
+        return key
+
+    def release(self, key: str) -> None:
+        self._busy.discard(key)
+
+    def attempt(self, key: str, value: bytes | None) -> None:
+        self._possible[key].add(value)
+
+    def acknowledge(self, key: str, value: bytes | None) -> None:
+        self._possible[key] = {value}
+
+    def possible(self, key: str) -> set[bytes | None]:
+        return self._possible[key]
+
+    def certain(self, key: str) -> bytes | None:
+        """The value to copy, if there is only one that it can be."""
+        values = self._possible[key]
+        return next(iter(values)) if len(values) == 1 else None
+
+
+async def client(cluster: Cluster, ledger: Ledger, seed: int, pause_seconds: float) -> None:
+    rng = random.Random(seed)
+    for _ in range(STEPS):
+        await trio.sleep(rng.random() * pause_seconds)
+        key = ledger.claim(rng)
+        if key is None:
+            continue
+        try:
+            await rng.choice([write, write, read, read, erase, duplicate])(cluster, ledger, key, rng)
+        except* Unavailable:  # of a large object it comes out of a nursery
+            pass
+        finally:
+            ledger.release(key)
+
+
+async def write(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    # Few different bodies, so that chunks are shared, released and put again all the time.
+    value = random.Random(rng.randrange(6)).randbytes(rng.choice(SIZES))
+    ledger.attempt(key, value)
+    with trio.move_on_after(rng.choice([0.005, 60, 60, 60])) as scope:
+        await cluster.put(key, value, known=rng.random() < 0.8)
+    if not scope.cancelled_caught:
+        ledger.acknowledge(key, value)
+
+
+async def read(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    try:
+        got: bytes | None = await cluster.get(key)
+    except NoSuchObject:
+        got = ABSENT
+    assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that nobody put there last"
+
+
+async def erase(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    ledger.attempt(key, ABSENT)
+    await delete_object(cluster.store, name(key))
+    ledger.acknowledge(key, ABSENT)
+
+
+async def duplicate(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    source = ledger.claim(rng)
+    if source is None:
+        return
+    try:
+        value = ledger.certain(source)
+        if value is not None:
+            ledger.attempt(key, value)
+            await copy_object(cluster.store, name(source), name(key))
+            ledger.acknowledge(key, value)
+    finally:
+        ledger.release(source)
