@@ -9,7 +9,23 @@ from typing import NoReturn
 import typer
 
 from flarectl import render
-from flarectl.commands import bucket, cat, completion, config, cp, doctor, get, ls, mv, node, put, rm, stat, status
+from flarectl.commands import (
+    bucket,
+    cat,
+    completion,
+    config,
+    cp,
+    doctor,
+    get,
+    ls,
+    manual,
+    mv,
+    node,
+    put,
+    rm,
+    stat,
+    status,
+)
 from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
 from flarectl.lean import LeanCommand, LeanGroup
 from flarectl.options import ENDPOINT, Globals
@@ -95,3 +111,4 @@ app.command(cls=LeanCommand)(doctor.doctor)
 app.add_typer(node.app, name="node")
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)
+app.command("help", cls=LeanCommand)(manual.help_page)

@@ -1,12 +1,31 @@
 #!/bin/sh
 # packaging/deb/build.sh OUTDIR: builds python3-flare, flared and flarectl from this source into OUTDIR.
 #
-# Needs, on Debian 12 or newer: apt-get install dpkg-dev fakeroot and what packaging/deb/debian/control names as
-# Build-Depends. FLARE_VERSION=1.2.3 builds the same source under another version, to try an upgrade.
+# On Debian 12 or newer. What the build needs and is not there, root gets installed; others are told the command.
+# FLARE_VERSION=1.2.3 builds the same source under another version, to try an upgrade.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] && [ -n "$1" ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 source=$(cd "$(dirname "$0")/../.." && pwd)
+
+die() { echo "packaging/deb/build.sh: $*" >&2; exit 1; }
+
+# dpkg-checkbuilddeps names what is missing; it comes with dpkg-dev, which apt's build-dep installs as well.
+has_build_dependencies() {
+    command -v dpkg-buildpackage >/dev/null && dpkg-checkbuilddeps "$source/packaging/deb/debian/control" 2>/dev/null
+}
+
+need_build_dependencies() {
+    command -v apt-get >/dev/null || die "packages are built on Debian 12 or newer: there is no apt-get here"
+    install="apt-get build-dep --yes --no-install-recommends '$source/packaging/deb'"
+    [ "$(id -u)" = 0 ] || die "build dependencies are missing. Type this, then run me again: sudo $install"
+    echo "installing the build dependencies: $install" >&2
+    apt-get update --quiet >&2
+    DEBIAN_FRONTEND=noninteractive apt-get build-dep --yes --no-install-recommends "$source/packaging/deb" >&2 ||
+        die "this failed: $install"
+}
+
+has_build_dependencies || need_build_dependencies
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 stage=$(mktemp -d "${TMPDIR:-/var/tmp}/flare-deb.XXXXXX")
