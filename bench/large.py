@@ -27,7 +27,7 @@ def put(port: int, path: str, size: int, *, policy: int = os.SCHED_OTHER) -> Lar
     def send() -> None:
         noise = bytearray(os.urandom(BUFFER_SIZE))
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(f"PUT {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode())
+            connection.sendall(f"PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n".encode())
             for start in range(0, size, BUFFER_SIZE):
                 for unit in range(0, BUFFER_SIZE, UNIT_SIZE):
                     noise[unit : unit + 8] = (start + unit).to_bytes(8, "big")
@@ -43,7 +43,7 @@ def get(port: int, path: str, size: int, *, clients: int = 1, policy: int = os.S
 
     def receive() -> None:
         with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
             left = size - len(_read_head(connection, size))
             sink = bytearray(1024 * 1024)
             while left:

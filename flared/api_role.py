@@ -21,12 +21,14 @@ from flared.api.joining import Joining
 from flared.api.metrics import api_metrics
 from flared.api.native import Native
 from flared.api.orphans import OrphanCalls
+from flared.api.quick import Quick
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
 from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
+from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
@@ -35,7 +37,8 @@ from flared.config.settings import ApiConfig
 from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.address import host_names
-from flared.http.server import Server, ServerSettings
+from flared.http.server import InTurns, Server, ServerSettings
+from flared.http.turns import Turns
 from flared.meta.open import open_kv
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
@@ -65,6 +68,8 @@ BLOCKS = 8
 """Blocks fetched at once for readers that got no unit."""
 LARGE_CONNECTIONS = 256
 """To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
+GATHERING = 16 * 1024 * 1024
+"""Small bodies that are still on their way in; a task takes those that find no room here."""
 PREFETCHES = 64
 """Chunks asked for ahead of their turn, over all readers."""
 
@@ -74,9 +79,10 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     """The api node, running, behind a server that does not serve yet. Raises Busy if another process has its file."""
     config.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with open_kv(f"sqlite:{config.metadata}") as kv:
-        store, upkeep = _build_store(config, kv)
+        turns = Turns()
+        store, upkeep = _build_store(config, kv, turns)
         keyring = Keyring(config.secrets)
-        connector = _Connector(keyring)
+        connector = _Connector(keyring, turns)
         cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
         membership = Membership(
             kv,
@@ -90,6 +96,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         await ensure_default_bucket(store)
         server, metrics = _build_server(config, store, membership, upkeep, keyring)
         async with trio.open_nursery() as nursery:
+            await nursery.start(turns.run)
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
 
@@ -130,7 +137,7 @@ def _role(
     return Role(server, trio.lowlevel.checkpoint, describe, metrics, reload)
 
 
-def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
+def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep]:
     bits = random.Random().getrandbits  # seeded by the operating system
     leases, stages, units = _shares(config.memory)
     chunks = Chunks(
@@ -142,6 +149,9 @@ def _build_store(config: ApiConfig, kv: KV) -> tuple[Store, Upkeep]:
         damage=DamageList(),
         in_flight=InFlight(),
         recent=RecentChunks(config.cache),
+        turns=turns,
+        stragglers=Delay(turns, STRAGGLER_SECONDS),
+        hedges=Delay(turns, HEDGE_SECONDS),
         prefetches=trio.Semaphore(PREFETCHES),
         threads=WorkerThreads(CODEC_THREADS),
         random_bits=bits,
@@ -180,13 +190,14 @@ def _limit_memory(store: Store, memory: int) -> None:
 class _Connector:
     """Makes the api node's end of each data node, and has them all show the secret that signs now."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, turns: Turns) -> None:
         self._keyring = keyring
+        self._turns = turns
         self._made: weakref.WeakSet[Remote] = weakref.WeakSet()
 
     def __call__(self, name: NodeName, address: str) -> Remote:
         token = self._keyring.token(data_audience(name))
-        remote = Remote(name, address, token, RemoteSettings(connections_max=LARGE_CONNECTIONS))
+        remote = Remote(name, address, token, self._turns, RemoteSettings(connections_max=LARGE_CONNECTIONS))
         self._made.add(remote)
         return remote
 
@@ -237,5 +248,7 @@ def _build_server(
     door = Door(keyring, ANONYMOUS[config.anonymous], host_names(config.hosts, config.listen))
     orphans = OrphanCalls(membership, upkeep.reconcile)
     face = Face(Native(store), admin, joining, orphans, door)
-    server = Server(face.answer, ServerSettings(connections_max=config.connections))
+    quick = Quick(store, door, face.count_quick)
+    in_turns = InTurns(store.chunks.turns, quick, MemoryBudget(GATHERING))
+    server = Server(face.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
     return server, metrics

@@ -28,11 +28,12 @@ from flared.errors import (
     VolumeFull,
 )
 from flared.http.error_body import JSON, pack_error
-from flared.log import request_id
+from flared.log import current_request, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
 
 log = logging.getLogger(__name__)
@@ -76,13 +77,21 @@ async def answer_error(request: Request, reply: Reply, error: FlareError) -> Non
     status = status_of(error)
     if reply.started:
         reply.close = True
-    if status >= 500 or reply.started:
-        level = logging.ERROR if error.data_at_risk else logging.WARNING
-        _log(level, "request_failed", request, error, status, cut=reply.started)
-    elif status >= 400 and log.isEnabledFor(logging.DEBUG):
-        _log(logging.DEBUG, "request_refused", request, error, status, cut=False)
+    _log_error(request, error, status, cut=reply.started)
     if not reply.started:
         await send_error(reply, status, error.code, str(error), _fields(error, status))
+
+
+def answer_error_in_turn(exchange: Exchange, error: FlareError) -> None:
+    """The same for a request that is answered in turns."""
+    status = status_of(error)
+    token = current_request.set(exchange.request_id)  # for the log, and for the client
+    try:
+        _log_error(exchange, error, status, cut=False)
+        body = pack_error(error.code, str(error), request_id())
+    finally:
+        current_request.reset(token)
+    exchange.send(status, JSON + _fields(error, status), body)
 
 
 async def send_error(reply: Reply, status: int, code: str, message: str, fields: bytes = b"") -> None:
@@ -90,11 +99,16 @@ async def send_error(reply: Reply, status: int, code: str, message: str, fields:
     await reply.send(status, JSON + fields, pack_error(code, message, request_id()))
 
 
-def _log(level: int, event: str, request: Request, error: FlareError, status: int, *, cut: bool) -> None:
-    log.log(
-        level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r",
-        event, request.method, request.path, status, cut, error.code, str(error),
-    )  # fmt: skip
+def _log_error(request: Request | Exchange, error: FlareError, status: int, *, cut: bool) -> None:
+    if status >= 500 or cut:
+        level, event = logging.ERROR if error.data_at_risk else logging.WARNING, "request_failed"
+    else:
+        level, event = logging.DEBUG, "request_refused"
+    if status >= 400 and log.isEnabledFor(level):
+        log.log(
+            level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r",
+            event, request.method, request.path, status, cut, error.code, str(error),
+        )  # fmt: skip
 
 
 def _fields(error: FlareError, status: int) -> bytes:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flared.api.joining import Joining
     from flared.api.native import Native
     from flared.api.orphans import OrphanCalls
+    from flared.http.exchange import Exchange
 
 PlainCall = Callable[[Request, Reply], Awaitable[None]]
 BucketCall = Callable[[Request, Reply, BucketName], Awaitable[None]]
@@ -142,6 +143,12 @@ class Face:
         else:
             await call(request, reply, bucket)
             self._count_in_bucket(bucket, request.method)
+
+    def count_quick(self, exchange: Exchange, status: int) -> None:
+        """Count a reply that ``quick`` gave, as if it had come this way."""
+        self._count(exchange.method, status, perf_counter() - exchange.began)
+        if exchange.bucket:
+            self._count_in_bucket(exchange.bucket, exchange.method)
 
     def _count(self, method: str, status: int, seconds: float) -> None:
         if method not in METHOD_NAMES:

@@ -12,9 +12,9 @@ from functools import lru_cache
 
 from flared.catalog.manifest import Manifest
 from flared.errors import BadRequest, TooLarge
+from flared.objects.commit import ObjectHeaders
 from flared.objects.conditions import ALWAYS, ANY, UNCONDITIONAL, Conditions, ReadConditions
 from flared.objects.digests import NO_DIGESTS, Digests
-from flared.objects.put import ObjectHeaders
 from flared.objects.ranges import RangeRequest
 
 USER_PREFIX = "x-flare-meta-"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flared.background import WorkerStatistics
     from flared.chunks.chunk import Chunks
     from flared.data.links import LinkStatistics
+    from flared.http.pool import PoolStatistics
     from flared.http.server import Server
     from flared.meta.kv import KV
     from flared.objects.store import Store
@@ -136,21 +137,30 @@ def _link_metrics(store: Store) -> Iterator[Metric]:
     """Records by batches is how many small pieces travelled together."""
     nodes = store.chunks.nodes
     remotes = [remote for name in nodes.names() if isinstance(remote := nodes.store(name), Remote)]
-    links: list[tuple[str, str, LinkStatistics]] = []
+    links: list[tuple[str, str, LinkStatistics, PoolStatistics]] = []
     for remote in remotes:
         statistics = remote.statistics()
-        links += [(remote.name, "put", statistics.puts), (remote.name, "get", statistics.gets)]
+        links.append((remote.name, "put", statistics.puts, statistics.put_links))
+        links.append((remote.name, "get", statistics.gets, statistics.get_links))
 
     def metric(name: str, text: str, values: Iterator[int]) -> Metric:
-        samples = [Sample(value, (node, kind)) for (node, kind, _), value in zip(links, values, strict=True)]
+        samples = [Sample(value, (node, kind)) for (node, kind, _, _), value in zip(links, values, strict=True)]
         return Metric(name, text, samples, ("node", "direction"))
 
-    each = [link for _, _, link in links]
+    each = [link for _, _, link, _ in links]
     yield metric(
         "flare_link_batches_total", "Batches of small pieces sent to each node.", (link.batches for link in each)
     )
     yield metric("flare_link_records_total", "Small pieces in these batches.", (link.records for link in each))
     yield metric(
         "flare_link_failed_batches_total", "Batches that failed as a whole.", (link.failed_batches for link in each)
+    )
+    yield metric(
+        "flare_link_connects_total", "Connections made for these batches.", (pool.connects for _, _, _, pool in links)
+    )
+    yield metric(
+        "flare_link_repeats_total",
+        "Batches sent again because their connection had been closed while it was idle.",
+        (pool.repeats for _, _, _, pool in links),
     )
     yield metric("flare_link_waiting", "Small pieces that wait for a link now.", (link.waiting for link in each))

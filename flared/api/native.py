@@ -26,12 +26,13 @@ from flared.http.percent import decode, encode_key, parse_query
 from flared.log import format_time
 from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, parse_key
 from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
+from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.get import find_object, open_object
 from flared.objects.listing import list_chunks, list_objects
-from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.put import put_object
 from flared.objects.store import Store
 
 LIST_LIMIT_MAX = 1000
@@ -250,7 +251,11 @@ def parse_copy_source(path: str) -> ObjectName:
 
 
 async def _answer_put(reply: Reply, result: PutResult, named: ObjectName | None = None) -> None:
-    """``named`` if the client may not know what its object is called."""
+    await reply.send(*put_reply(result, named))
+
+
+def put_reply(result: PutResult, named: ObjectName | None = None) -> tuple[int, bytes, bytes]:
+    """Status, field lines and body; ``named`` if the client may not know what its object is called."""
     manifest = result.manifest
     etag, version = manifest.etag, manifest.version
     head = f'content-type: application/json\r\netag: "{etag}"\r\nx-flare-version: {version}\r\n'
@@ -258,7 +263,7 @@ async def _answer_put(reply: Reply, result: PutResult, named: ObjectName | None 
     if named is not None:
         head += f"location: {BUCKET}{named.bucket}{OBJECT}{encode_key(named.key)}\r\n"
         body = f'"bucket":{json.dumps(named.bucket)},"key":{json.dumps(named.key, ensure_ascii=False)},{body}'
-    await reply.send(201 if result.created else 200, head.encode(), f"{{{body}".encode())
+    return 201 if result.created else 200, head.encode(), f"{{{body}".encode()
 
 
 async def _send_json(reply: Reply, status: int, answer: Mapping[str, object]) -> None:

@@ -43,7 +43,12 @@ class Bucket:
 
 async def find_bucket(kv: KV, name: BucketName) -> Bucket:
     """Raises NoSuchBucket."""
-    entry = await kv.get(keys.bucket(name))
+    return find_bucket_nowait(kv, name)
+
+
+def find_bucket_nowait(kv: KV, name: BucketName) -> Bucket:
+    """The same in a turn."""
+    (entry,) = kv.get_many_nowait([keys.bucket(name)])
     if entry is None:
         raise NoSuchBucket(f"there is no bucket {name}")
     return decode(name, entry.value)

@@ -109,10 +109,21 @@ def _read_replaced(tx: Transaction, name: ObjectName) -> Manifest | None:
 
 async def find_object(kv: KV, name: ObjectName) -> Manifest:
     """Raises NoSuchBucket or NoSuchObject."""
-    entry = await kv.get(keys.object_(*name))
-    if entry is None:
-        raise await _missing(kv, name)
-    return decode(name, entry.value)
+    return find_object_nowait(kv, name)
+
+
+def find_object_nowait(kv: KV, name: ObjectName) -> Manifest:
+    """The same in a turn."""
+    manifest = find_current(kv, name)
+    if manifest is None:
+        raise missing_error(kv, name)
+    return manifest
+
+
+def find_current(kv: KV, name: ObjectName) -> Manifest | None:
+    """The newest version, if there is one, in a turn."""
+    (entry,) = kv.get_many_nowait([keys.object_(*name)])
+    return None if entry is None else decode(name, entry.value)
 
 
 async def find_object_and_chunk(kv: KV, name: ObjectName) -> tuple[Manifest, ChunkRecord | None]:
@@ -122,7 +133,7 @@ async def find_object_and_chunk(kv: KV, name: ObjectName) -> tuple[Manifest, Chu
     """
     found = await kv.view(lambda look: _read_object_and_chunk(look, name))
     if found is None:
-        raise await _missing(kv, name)
+        raise missing_error(kv, name)
     return found
 
 
@@ -139,8 +150,9 @@ def _read_object_and_chunk(look: Snapshot, name: ObjectName) -> tuple[Manifest, 
     return manifest, None if manifest.chunk is None else read_chunk(look, manifest.chunk)
 
 
-async def _missing(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
-    if await kv.get(keys.bucket(name.bucket)) is None:
+def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
+    """What to say of an object that is not there."""
+    if kv.get_many_nowait([keys.bucket(name.bucket)]) == [None]:
         return NoSuchBucket(f"there is no bucket {name.bucket}")
     return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}")
 

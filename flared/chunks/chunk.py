@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from flared.background import Threads
     from flared.chunks.budget import MemoryBudget
     from flared.chunks.damage import DamageList
+    from flared.chunks.delays import Delay
     from flared.chunks.inflight import InFlight
     from flared.chunks.nodes import Nodes
     from flared.chunks.recent import RecentChunks
+    from flared.http.turns import Turns
     from flared.names import ChunkId, NodeName
 
 CHUNK_SIZE_DEFAULT = 8 * 1024 * 1024
@@ -75,6 +77,12 @@ class Chunks:
     damage: DamageList
     in_flight: InFlight
     recent: RecentChunks
+    turns: Turns
+    """Where what waits for nodes goes on."""
+    stragglers: Delay
+    """Puts whose quorum is durable, and whose last pieces have a little time left."""
+    hedges: Delay
+    """Small reads whose node has a little time left before another one is asked."""
     prefetches: trio.Semaphore
     """How many streams may be asked for ahead of their turn, over all readers: tried, never waited for, because the
     holder keeps another connection meanwhile."""

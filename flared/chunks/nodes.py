@@ -33,10 +33,21 @@ class PieceNode(Protocol):
     """One data node to ask. ``data.remote.Remote`` is one; it documents what each call promises."""
 
     def put_nowait(
-        self, piece: Piece, payload: bytes | memoryview, done: Callable[[FlareError | None], None]
+        self,
+        piece: Piece,
+        payload: bytes | memoryview,
+        done: Callable[[FlareError | None], None],
+        request: int | str | None = None,
     ) -> None: ...
 
     async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None: ...
+
+    def get_nowait(
+        self,
+        name: PieceName,
+        heard: Callable[[tuple[Piece, bytes] | FlareError], None],
+        request: int | str | None = None,
+    ) -> object: ...
 
     async def get_small(self, name: PieceName) -> tuple[Piece, bytes]: ...
 

@@ -13,6 +13,7 @@ import trio
 
 from flared.chunks.chunk import INLINE_DIGEST_MAX
 from flared.chunks.codec import decode
+from flared.chunks.delays import HEDGE_SECONDS
 from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE, Piece, block_is_good
 from flared.errors import (
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
     from flared.chunks.chunk import Chunks, PlacedChunk
     from flared.chunks.nodes import PieceNode, PieceStream
-
-HEDGE_SECONDS = 1.0
-"""A node that has not begun to answer after this long is passed over while another one has the piece."""
 
 _TRUST = {NodeState.ONLINE: 0, NodeState.FULL: 0, NodeState.SUSPECT: 1, NodeState.OFFLINE: 2}
 
@@ -86,31 +84,6 @@ class Search:
         self._sources.remove(source)
 
 
-async def read_small(chunks: Chunks, chunk: PlacedChunk) -> bytes | memoryview:
-    """``read_whole`` of a small piece, by the ways that nearly always work: it was read just now, or ask the first
-    node. If anything is wrong with that, everything is looked at, the first node again too."""
-    known = chunks.recent.find(chunk.id)
-    if known is not None:
-        return known
-    plain = await _read_small(chunks, chunk)
-    chunks.recent.add(chunk.id, plain)
-    return plain
-
-
-async def _read_small(chunks: Chunks, chunk: PlacedChunk) -> bytes | memoryview:
-    node = chunk.nodes[0]
-    store = chunks.nodes.store(node) if node is not None and chunks.nodes.is_online(node) else None
-    if store is None or chunk.missing or chunk.size > INLINE_DIGEST_MAX or chunks.damage.holds(chunk.id, 0):
-        return await read_whole(chunks, chunk)
-    assert node is not None
-    name = piece_name(chunk.id, 0)
-    try:
-        piece, stored = await _ask_small(chunk, Source(name, 0, node, store), len(chunk.nodes) > 1)
-        return _decode_whole(chunk, piece, stored)
-    except FlareError:
-        return await read_whole(chunks, chunk)
-
-
 async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
     """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
     ``stored`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
@@ -128,8 +101,8 @@ async def read_both(
             if chunk.stored < LARGE_SIZE:
                 piece, stored = await _ask_small(chunk, source, search.has_spare)
                 if chunk.size <= INLINE_DIGEST_MAX:
-                    return piece, stored, _decode_whole(chunk, piece, stored)
-                return piece, stored, await chunks.threads.run(_decode_whole, chunk, piece, stored)
+                    return piece, stored, decode_whole(chunk, piece, stored)
+                return piece, stored, await chunks.threads.run(decode_whole, chunk, piece, stored)
             assert buffer is not None, "a large piece needs a buffer"
             piece, view = await _gather(chunk, source, buffer[: chunk.stored])
             if piece.codec == CODEC_PLAIN:
@@ -150,7 +123,7 @@ async def verify_piece(chunks: Chunks, chunk: PlacedChunk, number: int, buffer: 
     try:
         if chunk.stored < LARGE_SIZE:
             piece, stored = await _ask_small(chunk, source, hedged=False)
-            await chunks.threads.run(_decode_whole, chunk, piece, stored)
+            await chunks.threads.run(decode_whole, chunk, piece, stored)
         else:
             await _gather(chunk, source, buffer[: chunk.stored])
     except FlareError:
@@ -166,11 +139,11 @@ async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[
             piece, stored = await source.store.get_small(source.name)
         if scope.cancelled_caught:
             raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
-    _compare(chunk, source.name, piece)
+    compare(chunk, source.name, piece)
     return piece, stored
 
 
-def _decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | memoryview:
+def decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | memoryview:
     """One block: the digest of the plain bytes says more than any checksum that came along."""
     plain = decode(piece.codec, stored, chunk.size)
     if hashlib.sha256(plain).digest() != chunk_digest(chunk.id):
@@ -180,7 +153,7 @@ def _decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | me
 
 async def _gather(chunk: PlacedChunk, source: Source, buffer: memoryview) -> tuple[Piece, memoryview]:
     async with source.store.open(source.name) as stream:
-        _compare(chunk, source.name, stream.piece)
+        compare(chunk, source.name, stream.piece)
         await _fill(stream, source, buffer)
         _verify(stream.piece, source, 0, buffer)
         return stream.piece, buffer
@@ -283,7 +256,7 @@ class PlainStream:
         else:
             stream = await context.__aenter__()
         self._context, self._stream, self._stream_at = context, stream, begin
-        _compare(self._chunk, source.name, stream.piece)
+        compare(self._chunk, source.name, stream.piece)
 
 
 def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
@@ -307,7 +280,7 @@ def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
     return found
 
 
-def _compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
+def compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
     """A data node is trusted against malice, not against error: is this what was asked for?"""
     if piece.name != asked or piece.size != chunk.stored or piece.codec != chunk.codec:
         raise PieceCorrupt(f"asked for {asked} with {chunk.stored} bytes, got {piece.name} with {piece.size}")

@@ -1,14 +1,15 @@
-"""Links: whatever small calls wait for one data node travel together, one batch a request, on two links.
+"""Links: the small calls that wait for one data node travel together, one batch a request, on two links.
 
-A free link takes everything that waits, at once: no timer, no added delay. While both are under way the next batch
-gathers. Puts and gets have links of their own, so that a slow sync does not delay reads. Each caller hears exactly
-once, whatever becomes of the batch it was in.
+Everything queued in one turn leaves at its end, if a link is free: no timer, no added delay. While both are under way
+the next batch gathers. Puts and gets have links of their own, so that a slow sync does not delay reads. Each caller
+hears exactly once, in a turn, whatever becomes of the batch it was in; no task waits here.
 """
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,15 +22,21 @@ from flared.errors import Busy, FlareError, NodeUnreachable, PieceCorrupt, Proto
 from flared.log import current_request, name_requests
 
 if TYPE_CHECKING:
+    from flared.http.turns import Turns
     from flared.names import NodeName
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Done = Callable[[FlareError | None], None]
-Put = tuple[Piece, bytes | memoryview, Done, int | str]
-"""The last is the request that it is for, as ``log.current_request`` has it."""
-Post = Callable[[str, bytes, int], Awaitable[bytes]]
-"""Send a body to a path of the node; the body of its 200, at most so long. Raises FlareError for anything else."""
+Heard = Callable[["tuple[Piece, bytes] | FlareError"], None]
+RequestId = int | str
+"""As ``log.current_request`` has it."""
+Put = tuple[Piece, bytes | memoryview, Done, RequestId]
+Post = Callable[[str, bytes, str, Callable[["bytes | FlareError"], None]], None]
+"""Send a body to a path of the node, for the requests named; the callback gets the body of its 200, or what went
+wrong, once, in a turn."""
 
 LINKS = 2
 """One is under way while the node works on the other; a third only makes batches smaller."""
@@ -49,56 +56,64 @@ class LinkStatistics:
 
 
 class _Links(ABC):
-    """What puts and gets share: link tasks that sleep while nothing waits."""
+    """What puts and gets share: at most ``LINKS`` batches under way, the next one sent at the end of a turn."""
 
-    def __init__(self, node: NodeName, post: Post) -> None:
+    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
         self._node = node
         self._post = post
-        self._idle = trio.lowlevel.ParkingLot()
-        self._woken = False
+        self._turns = turns
+        self._under_way = 0
+        self._flush_planned = False
         self._open = False
         self._batches = self._records = self._failed_batches = 0
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Carry what is queued until cancelled; then everything still waiting is refused."""
+    def open(self) -> None:
+        """Carry what is queued from now on."""
         self._open = True
-        try:
-            async with trio.open_nursery() as nursery:
-                for _ in range(LINKS):
-                    nursery.start_soon(self._carry_on)
-                task_status.started()
-        finally:
-            self._open = False
-            self._refuse_waiting()
 
-    async def _carry_on(self) -> None:
-        while True:
-            while not self._count_waiting():
-                await self._idle.park()
-                self._woken = False
-            await self._carry_next()
+    def close(self) -> None:
+        """Carry nothing more; everything still waiting is refused. What is under way hears from ``post``."""
+        self._open = False
+        self._refuse_waiting()
 
-    def _wake(self) -> None:
-        """Wake one link, once: it takes all that is queued until it runs."""
-        if self._idle and not self._woken:
-            self._woken = True
-            self._idle.unpark()
+    def statistics(self) -> LinkStatistics:
+        return LinkStatistics(self._batches, self._records, self._failed_batches, self._count_waiting())
+
+    def _plan_flush(self) -> None:
+        if not self._flush_planned and self._under_way < LINKS:
+            self._flush_planned = True
+            self._turns.at_end(self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits, as long as a link is free for it."""
+        self._flush_planned = False
+        while self._under_way < LINKS and self._count_waiting():
+            self._under_way += 1
+            self._batches += 1
+            self._send_batch()
+
+    def _came_back(self, failed: bool) -> None:
+        """A batch was answered: its link is free."""
+        self._under_way -= 1
+        self._failed_batches += failed
+        if self._count_waiting():
+            self._plan_flush()
 
     def _stopped(self) -> NodeUnreachable:
         return NodeUnreachable(self._node, "its links are closed")
 
     def _blame(self, error: FlareError) -> FlareError:
-        return NodeUnreachable(self._node, str(error)) if isinstance(error, ProtocolError) else error
-
-    def statistics(self) -> LinkStatistics:
-        return LinkStatistics(self._batches, self._records, self._failed_batches, self._count_waiting())
+        """What a failed batch means for each of its callers: an error of their own, since each is raised elsewhere."""
+        if isinstance(error, NodeUnreachable):
+            return NodeUnreachable(error.node, error.reason)
+        return NodeUnreachable(self._node, str(error)) if isinstance(error, ProtocolError) else type(error)(str(error))
 
     @abstractmethod
     def _count_waiting(self) -> int: ...
 
     @abstractmethod
-    async def _carry_next(self) -> None:
-        """Take a batch, send it, and tell each who waits for it."""
+    def _send_batch(self) -> None:
+        """Take a batch and post it."""
 
     @abstractmethod
     def _refuse_waiting(self) -> None: ...
@@ -107,15 +122,18 @@ class _Links(ABC):
 class PutLinks(_Links):
     """Small puts on their way to one node."""
 
-    def __init__(self, node: NodeName, post: Post) -> None:
-        super().__init__(node, post)
+    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
+        super().__init__(node, post, turns)
         self._waiting: list[Put] = []
         self._waiting_bytes = 0
 
-    def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Done) -> None:
+    def put_nowait(
+        self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
+    ) -> None:
         """Queue a piece smaller than LARGE_SIZE. ``payload`` is not copied: it must stay as it is until ``done``.
 
-        ``done`` is called once, from a link's task; or at once, if the links are closed or far too much waits.
+        ``done`` is called once, in a turn; or at once, if the links are closed or far too much waits. ``request`` is
+        the one it is for; the task's own if it is not given.
         """
         assert len(payload) == piece.size < LARGE_SIZE
         if not self._open:
@@ -123,191 +141,203 @@ class PutLinks(_Links):
         elif len(self._waiting) >= WAITING_RECORDS_MAX or self._waiting_bytes >= WAITING_BYTES_MAX:
             done(Busy(f"too much waits for node {self._node}"))
         else:
-            self._waiting.append((piece, payload, done, current_request.get()))
+            self._waiting.append((piece, payload, done, current_request.get() if request is None else request))
             self._waiting_bytes += piece.size
-            self._wake()
+            self._plan_flush()
 
     def _count_waiting(self) -> int:
         return len(self._waiting)
 
-    async def _carry_next(self) -> None:
+    def _send_batch(self) -> None:
         batch = self._take()
-        try:
-            current_request.set(name_requests(put[3] for put in batch))
-            body = wire.pack_pieces([put[0] for put in batch], [put[1] for put in batch])
-            answer = await self._post(wire.PATH_PUT, body, 2 * len(batch))
-            statuses = wire.parse_statuses(answer, len(batch))
-        except FlareError as error:
-            self._failed_batches += 1
-            _settle_all(batch, self._blame(error))
-        except BaseException:
-            _settle_all(batch, self._stopped())
-            raise
-        else:
-            self._settle(batch, statuses)
+        self._records += len(batch)
+        body = wire.pack_pieces([put[0] for put in batch], [put[1] for put in batch])
+
+        def answered(answer: bytes | FlareError) -> None:
+            self._answered(batch, answer)
+
+        self._post(wire.PATH_PUT, body, name_requests(put[3] for put in batch), answered)
 
     def _take(self) -> list[Put]:
         """As much of what waits as fits into one batch."""
         batch = self._waiting
         if len(batch) <= wire.RECORDS_MAX and self._waiting_bytes <= wire.BATCH_BYTES_MAX:
             self._waiting, self._waiting_bytes = [], 0
-        else:
-            count, size = 0, 0
-            for piece, _, _, _ in batch[: wire.RECORDS_MAX]:
-                if size + piece.size > wire.BATCH_BYTES_MAX:
-                    break
-                count += 1
-                size += piece.size
-            self._waiting = batch[count:]
-            self._waiting_bytes -= size
-            del batch[count:]
-            self._wake()
-        self._batches += 1
-        self._records += len(batch)
-        return batch
+            return batch
+        count, size = 0, 0
+        for piece, _, _, _ in batch[: wire.RECORDS_MAX]:
+            if size + piece.size > wire.BATCH_BYTES_MAX:
+                break
+            count += 1
+            size += piece.size
+        self._waiting = batch[count:]
+        self._waiting_bytes -= size
+        return batch[:count]
 
-    def _settle(self, batch: Sequence[Put], statuses: Sequence[int]) -> None:
-        for (piece, _, done, _), status in zip(batch, statuses, strict=True):
-            done(None if status == wire.STORED else wire.put_error(self._node, piece.name, status))
+    def _answered(self, batch: Sequence[Put], answer: bytes | FlareError) -> None:
+        statuses: Sequence[int] = ()
+        error = answer if isinstance(answer, FlareError) else None
+        if isinstance(answer, bytes):
+            try:
+                statuses = wire.parse_statuses(answer, len(batch))
+            except ProtocolError as broken:
+                error = broken
+        self._came_back(error is not None)
+        if error is not None:
+            self._settle(batch, [self._blame(error) for _ in batch])
+        else:
+            self._settle(
+                batch,
+                [
+                    None if status == wire.STORED else wire.put_error(self._node, put[0].name, status)
+                    for put, status in zip(batch, statuses, strict=True)
+                ],
+            )
+
+    def _settle(self, batch: Sequence[Put], answers: Sequence[FlareError | None]) -> None:
+        for (_, _, done, _), answer in zip(batch, answers, strict=True):
+            try:
+                done(answer)
+            except Exception:  # a bug of one caller's is not the others'
+                log.exception("event=callback_failed node=%s", self._node)
 
     def _refuse_waiting(self) -> None:
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        _settle_all(batch, self._stopped())
+        self._settle(batch, [self._stopped() for _ in batch])
 
 
-def _settle_all(batch: Sequence[Put], error: FlareError) -> None:
-    for _, _, done, _ in batch:
-        done(error)
+class Interest:
+    """One caller that waits for a small piece; ``drop`` if it no longer does."""
 
+    __slots__ = ("heard", "request")
 
-class _Asked:
-    """One name that somebody waits for; several may wait for the same."""
+    def __init__(self, heard: Heard | None, request: RequestId) -> None:
+        self.heard = heard
+        self.request = request
 
-    __slots__ = ("tasks",)
-
-    def __init__(self) -> None:
-        self.tasks: list[trio.lowlevel.Task] = []
-
-    def answer(self, answer: tuple[Piece, bytes]) -> None:
-        tasks, self.tasks = self.tasks, []
-        for task in tasks:
-            trio.lowlevel.reschedule(task, outcome.Value(answer))
-
-    def refuse(self, make_error: Callable[[], FlareError]) -> None:
-        tasks, self.tasks = self.tasks, []
-        for task in tasks:
-            # Each gets an error of its own: raising one in several tasks would mix up their tracebacks.
-            trio.lowlevel.reschedule(task, outcome.Error(make_error()))
+    def drop(self) -> None:
+        self.heard = None
 
 
 class GetLinks(_Links):
     """Small gets on their way to one node."""
 
-    def __init__(self, node: NodeName, post: Post) -> None:
-        super().__init__(node, post)
-        self._waiting: dict[str, _Asked] = {}
+    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
+        super().__init__(node, post, turns)
+        self._waiting: dict[str, list[Interest]] = {}
+        """Several may wait for the same name."""
+
+    def get_nowait(self, name: str, heard: Heard, request: RequestId | None = None) -> Interest:
+        """Ask for a piece. ``heard`` is called once, in a turn, unless the interest is dropped before; or at once if
+        the links are closed. It gets the piece, verified (its name, its length, its checksum), or NoSuchPiece,
+        PieceCorrupt, TooLarge (get it alone), NodeUnreachable.
+        """
+        interest = Interest(heard, current_request.get() if request is None else request)
+        if not self._open:
+            heard(self._stopped())
+            return interest
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            self._waiting[name] = [interest]
+            self._plan_flush()
+        else:
+            waiting.append(interest)
+        return interest
 
     async def get(self, name: str) -> tuple[Piece, bytes]:
-        """The piece of this name, verified: its name, its length, its checksum.
-
-        Raises NoSuchPiece, PieceCorrupt, TooLarge (get it alone), NodeUnreachable. Cancelling only drops the interest.
-        """
+        """The same for a task: returns the piece or raises the error. Cancelling only drops the interest."""
         if not self._open:
             raise self._stopped()
-        asked = self._waiting.get(name)
-        if asked is None:
-            asked = self._waiting[name] = _Asked()
-            self._wake()
         task = trio.lowlevel.current_task()
-        asked.tasks.append(task)
+
+        def heard(answer: tuple[Piece, bytes] | FlareError) -> None:
+            trio.lowlevel.reschedule(
+                task, outcome.Error(answer) if isinstance(answer, FlareError) else outcome.Value(answer)
+            )
+
+        interest = self.get_nowait(name, heard)
 
         def drop(_: object) -> trio.lowlevel.Abort:
-            asked.tasks.remove(task)
+            interest.drop()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        answer: tuple[Piece, bytes] = await trio.lowlevel.wait_task_rescheduled(drop)
-        return answer
+        piece: tuple[Piece, bytes] = await trio.lowlevel.wait_task_rescheduled(drop)
+        return piece
 
     def _count_waiting(self) -> int:
         return len(self._waiting)
 
-    async def _carry_next(self) -> None:
+    def _send_batch(self) -> None:
         batch = self._take()
-        names = list(batch)
-        if not names:
+        if not batch:
+            self._under_way -= 1
+            self._batches -= 1
             return
-        asking = (task for asked in batch.values() for task in asked.tasks)
-        current_request.set(name_requests(task.context.get(current_request, 0) for task in asking))
-        try:
-            answer = await self._post(wire.PATH_GET, wire.pack_names(names), wire.GET_BODY_BYTES_MAX)
-            answers = wire.parse_answers(answer, names)
-        except FlareError as error:
-            self._failed_batches += 1
-            blamed = self._blame(error)
-            _refuse_all(batch, lambda: _like(blamed))
-        except BaseException:
-            _refuse_all(batch, self._stopped)
-            raise
-        else:
-            self._settle(batch, answers)
+        self._records += len(batch)
+        names = list(batch)
+        requests = name_requests(interest.request for interests in batch.values() for interest in interests)
 
-    def _take(self) -> dict[str, _Asked]:
-        batch = {name: asked for name, asked in self._waiting.items() if asked.tasks}
-        self._waiting = {}
+        def answered(answer: bytes | FlareError) -> None:
+            self._answered(batch, names, answer)
+
+        self._post(wire.PATH_GET, wire.pack_names(names), requests, answered)
+
+    def _take(self) -> dict[str, list[Interest]]:
+        waiting, self._waiting = self._waiting, {}
+        batch = {name: kept for name, interests in waiting.items() if (kept := [one for one in interests if one.heard])}
         if len(batch) > wire.RECORDS_MAX:
             items = list(batch.items())
-            batch = dict(items[: wire.RECORDS_MAX])
-            self._waiting = dict(items[wire.RECORDS_MAX :])
-            self._wake()
-        if batch:
-            self._batches += 1
-            self._records += len(batch)
+            batch, self._waiting = dict(items[: wire.RECORDS_MAX]), dict(items[wire.RECORDS_MAX :])
         return batch
 
-    def _settle(self, batch: dict[str, _Asked], answers: Sequence[tuple[Piece, bytes] | int]) -> None:
-        again: dict[str, _Asked] = {}
-        first = True
-        for (name, asked), answer in zip(batch.items(), answers, strict=True):
-            if isinstance(answer, int):
-                if answer == wire.ASK_AGAIN and not first:
-                    again[name] = asked
-                else:
-                    self._refuse(asked, name, answer)
-            elif piece_is_good(*answer):
-                asked.answer(answer)
-            else:
-                self._refuse_corrupt(asked, name)
-            first = False
-        if again:
-            self._queue_again(again)
-
-    def _refuse(self, asked: _Asked, name: str, status: int) -> None:
-        asked.refuse(lambda: wire.get_error(self._node, name, status))
-
-    def _refuse_corrupt(self, asked: _Asked, name: str) -> None:
-        asked.refuse(lambda: PieceCorrupt(f"node {self._node} sent {name} with a wrong checksum"))
-
-    def _queue_again(self, again: dict[str, _Asked]) -> None:
-        """What did not fit goes to the front; those who asked for it since join it."""
-        for name, asked in self._waiting.items():
-            early = again.setdefault(name, asked)
-            if early is not asked:
-                early.tasks.extend(asked.tasks)
-                asked.tasks = early.tasks  # one list now: whoever gives up is found in it
+    def _answered(self, batch: dict[str, list[Interest]], names: Sequence[str], answer: bytes | FlareError) -> None:
+        answers: Sequence[tuple[Piece, bytes] | int] = ()
+        error = answer if isinstance(answer, FlareError) else None
+        if isinstance(answer, bytes):
+            try:
+                answers = wire.parse_answers(answer, names)
+            except ProtocolError as broken:
+                error = broken
+        if error is not None:
+            blamed = error
+            self._came_back(True)
+            for interests in batch.values():
+                self._refuse(interests, lambda: self._blame(blamed))
+            return
+        # What did not fit goes to the front; those who asked for it since join it.
+        again = {
+            name: batch[name] for name, found in zip(names[1:], answers[1:], strict=True) if found == wire.ASK_AGAIN
+        }
+        for name, interests in self._waiting.items():
+            again.setdefault(name, []).extend(interests)
         self._waiting = again
-        self._wake()
+        self._came_back(False)
+        for number, (name, found) in enumerate(zip(names, answers, strict=True)):
+            if found != wire.ASK_AGAIN or number == 0:
+                self._settle(name, batch[name], found)
+
+    def _settle(self, name: str, interests: Sequence[Interest], answer: tuple[Piece, bytes] | int) -> None:
+        if isinstance(answer, int):
+            self._refuse(interests, lambda: wire.get_error(self._node, name, answer))
+        elif piece_is_good(*answer):
+            self._tell((interest, answer) for interest in interests)
+        else:
+            self._refuse(interests, lambda: PieceCorrupt(f"node {self._node} sent {name} with a wrong checksum"))
+
+    def _refuse(self, interests: Iterable[Interest], make_error: Callable[[], FlareError]) -> None:
+        # Each gets an error of its own: raising one in several tasks would mix up their tracebacks.
+        self._tell((interest, make_error()) for interest in interests)
+
+    def _tell(self, answers: Iterable[tuple[Interest, tuple[Piece, bytes] | FlareError]]) -> None:
+        for interest, answer in answers:
+            heard, interest.heard = interest.heard, None
+            if heard is not None:
+                try:
+                    heard(answer)
+                except Exception:  # a bug of one caller's is not the others'
+                    log.exception("event=callback_failed node=%s", self._node)
 
     def _refuse_waiting(self) -> None:
-        batch, self._waiting = self._waiting, {}
-        _refuse_all(batch, self._stopped)
-
-
-def _refuse_all(batch: dict[str, _Asked], make_error: Callable[[], FlareError]) -> None:
-    for asked in batch.values():
-        asked.refuse(make_error)
-
-
-def _like(error: FlareError) -> FlareError:
-    if isinstance(error, NodeUnreachable):
-        return NodeUnreachable(error.node, error.reason)
-    return type(error)(str(error))
+        waiting, self._waiting = self._waiting, {}
+        for interests in waiting.values():
+            self._refuse(interests, self._stopped)

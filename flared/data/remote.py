@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,13 +17,15 @@ import trio
 
 from flared.access.keys import authorization
 from flared.data import wire
-from flared.data.links import LINKS, Done, GetLinks, LinkStatistics, PutLinks
+from flared.data.links import LINKS, Done, GetLinks, Heard, Interest, LinkStatistics, PutLinks, RequestId
 from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
 from flared.http.messages import Body, encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
+from flared.http.turn_client import TurnReply
+from flared.http.turn_pool import TurnPool
 from flared.log import current_request, request_id
 from flared.names import REQUEST_FIELD, NodeName, PieceName
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flared.data.pieces import Piece
+    from flared.http.turns import Turns
 
 Connect = Callable[[str], Awaitable[Stream]]
 
@@ -53,6 +57,8 @@ class RemoteSettings:
 class RemoteStatistics:
     puts: LinkStatistics
     gets: LinkStatistics
+    put_links: PoolStatistics
+    get_links: PoolStatistics
     small: PoolStatistics
     large: PoolStatistics
 
@@ -83,16 +89,24 @@ class Remote:
         name: NodeName,
         address: str,
         token: str | None,
+        turns: Turns,
         settings: RemoteSettings | None = None,
         *,
         connect: Connect = connect_tcp,
     ) -> None:
         self.name = name
+        self._turns = turns
         self._settings = settings or RemoteSettings()
         self._connect = connect
         self.set_token(token)
-        self._puts = PutLinks(name, self._post)
-        self._gets = GetLinks(name, self._post)
+        self._put_pool, self._get_pool = [
+            TurnPool(
+                address, turns, self._pool_settings(LINKS), body_bytes_max=wire.GET_BODY_BYTES_MAX, connect=connect
+            )
+            for _ in range(2)
+        ]
+        self._puts = PutLinks(name, partial(self._post_batch, self._put_pool), turns)
+        self._gets = GetLinks(name, partial(self._post_batch, self._get_pool), turns)
         self._make_pools(address)
 
     @property
@@ -104,6 +118,8 @@ class Remote:
         if address != self.address:
             self._close_pools()
             self._make_pools(address)
+            self._put_pool.move(address)
+            self._get_pool.move(address)
 
     def set_token(self, token: str | None) -> None:
         """What the next requests show to the node."""
@@ -112,22 +128,34 @@ class Remote:
         self._small_fields = encode_fields(self._fields)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Drive the links, for as long as the node is known. Small calls are refused before and after."""
+        """Keep the links open, for as long as the node is known. Small calls are refused before and after."""
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self._puts.run)
-                await nursery.start(self._gets.run)
+                await nursery.start(self._put_pool.run)
+                await nursery.start(self._get_pool.run)
+                self._puts.open()
+                self._gets.open()
                 task_status.started()
         finally:
+            self._puts.close()
+            self._gets.close()
             self._close_pools()
 
-    def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Done) -> None:
+    def put_nowait(
+        self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
+    ) -> None:
         """Queue a small piece for the next batch. ``payload`` must stay as it is until ``done``.
 
         ``done`` is called once: with None when the piece is durable at the node, else with the error. It is called
-        from a link's task; or at once if the links are not running or far too much waits.
+        in a turn; or at once if the links are not open or far too much waits.
         """
-        self._puts.put_nowait(piece, payload, done)
+        self._puts.put_nowait(piece, payload, done, request)
+
+    def get_nowait(self, name: PieceName, heard: Heard, request: RequestId | None = None) -> Interest:
+        """Ask for a small piece out of the next batch. ``heard`` gets it, verified, or the error, once, in a turn, or
+        at once if the links are not open; unless the interest is dropped before. TooLarge if it has to be fetched with
+        ``open``."""
+        return self._gets.get_nowait(name, heard, request)
 
     async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
         """A small piece, verified, out of the next batch. TooLarge if it has to be fetched with ``open``."""
@@ -187,7 +215,7 @@ class Remote:
 
     async def status_at(self, address: str) -> dict[str, object]:
         """What a process at another address says of itself that claims to be this node. On a connection of its own."""
-        other = Remote(self.name, address, self._token, self._settings, connect=self._connect)
+        other = Remote(self.name, address, self._token, self._turns, self._settings, connect=self._connect)
         try:
             return await other.status()
         finally:
@@ -195,7 +223,12 @@ class Remote:
 
     def statistics(self) -> RemoteStatistics:
         return RemoteStatistics(
-            self._puts.statistics(), self._gets.statistics(), self._small.statistics(), self._large.statistics()
+            self._puts.statistics(),
+            self._gets.statistics(),
+            self._put_pool.statistics(),
+            self._get_pool.statistics(),
+            self._small.statistics(),
+            self._large.statistics(),
         )
 
     async def _post(self, path: str, body: bytes, limit: int) -> bytes:
@@ -204,6 +237,22 @@ class Remote:
             async with self._small.request("POST", path, fields, (body,), repeatable=True) as response:
                 await self._check(response, (200,))
                 return await self._read(response, limit)
+
+    def _post_batch(
+        self, pool: TurnPool, path: str, body: bytes, requests: str, answered: Callable[[bytes | FlareError], None]
+    ) -> None:
+        fields = self._small_fields + (encode_fields([(REQUEST_FIELD, requests)]) if requests else b"")
+        pool.post(path, fields, (body,), lambda reply: answered(self._read_batch(reply)))
+
+    def _read_batch(self, reply: TurnReply | ProtocolError) -> bytes | FlareError:
+        """The body of a 200, or what the reply means."""
+        if isinstance(reply, ProtocolError):
+            return NodeUnreachable(self.name, str(reply))
+        if reply.status == 200:
+            return reply.body
+        return wire.request_error(
+            self.name, reply.status, reply.fields.get(wire.ERROR_FIELD, ""), parse_error(reply.body).message
+        )
 
     async def _get_json(self, target: str, limit: int) -> object:
         with self._reachable():
@@ -245,19 +294,18 @@ class Remote:
             raise NodeUnreachable(self.name, str(error)) from error
 
     def _make_pools(self, address: str) -> None:
-        settings = self._settings
         self._small, self._large = [
-            Pool(
-                address,
-                PoolSettings(
-                    connections_max=connections,
-                    connect_seconds=settings.connect_seconds,
-                    stall_seconds=settings.stall_seconds,
-                ),
-                self._connect,
-            )
-            for connections in (2 * LINKS + CONTROL_CONNECTIONS, settings.connections_max)
+            Pool(address, self._pool_settings(connections), self._connect)
+            for connections in (CONTROL_CONNECTIONS, self._settings.connections_max)
         ]
+
+    def _pool_settings(self, connections: int) -> PoolSettings:
+        settings = self._settings
+        return PoolSettings(
+            connections_max=connections,
+            connect_seconds=settings.connect_seconds,
+            stall_seconds=settings.stall_seconds,
+        )
 
     def _close_pools(self) -> None:
         self._small.close()

@@ -14,6 +14,10 @@ JSON = b"content-type: application/json\r\n"
 """The line of the head that goes with it, and with every other JSON."""
 
 
+FAILED = "the server failed at this request; its log says why"
+"""What a client is told of a bug."""
+
+
 class ErrorBody(NamedTuple):
     """What is not said is empty: all of it in an answer that some other program gave."""
 

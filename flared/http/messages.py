@@ -258,11 +258,7 @@ class Reply:
 
     def prove(self, standing: Standing) -> None:
         """The handler found that the client has proved so much, for this connection and as long as it lasts."""
-        link = self._link
-        if standing > link.standing:
-            link.standing = standing
-            if link.prove is not None:
-                link.prove(standing)
+        self._link.raise_standing(standing)
 
     async def send(self, status: int, fields: ReplyFields, body: Buffer = b"") -> None:
         """The whole reply, in one send of the socket if it is small. ConnectionLost if the peer is gone."""
@@ -324,14 +320,18 @@ class Reply:
             left = self.body.left
             if left is None or left > DRAIN_BYTES_MAX:
                 self.close = True
-        ending = _CLOSE if self.close else self.ending
-        if status in _WITHOUT_BODY:
-            return b"%b%b%b\r\n" % (status_line(status), lines, ending)
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), lines, ending, length)
+        return pack_head(status, lines, _CLOSE if self.close else self.ending, length)
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
 """Answers one request. What it raises before the reply started becomes a 500; afterwards the connection is cut."""
+
+
+def pack_head(status: int, lines: bytes, ending: bytes, length: int) -> bytes:
+    """The head of a reply whose body has ``length`` bytes. ``ending``: a field line about the connection, or empty."""
+    if status in _WITHOUT_BODY:
+        return b"%b%b%b\r\n" % (status_line(status), lines, ending)
+    return b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), lines, ending, length)
 
 
 def status_line(status: int) -> bytes:

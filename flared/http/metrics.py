@@ -44,5 +44,10 @@ def connection_metrics(http: ServerStatistics) -> Iterator[Metric]:
     yield number(http.strangers, "flare_connections_strangers", "Open connections on which nothing was proved yet.")
     yield number(http.evicted, "flare_connections_evicted_total", "Connections closed at rest: others found no room.")
     yield number(http.swept, "flare_connections_swept_total", "Connections cut: their client was idle or too slow.")
+    if http.turns is not None:
+        yield number(http.handed_over, "flare_requests_handed_over_total", "Requests that took a task: large or rare.")
+        yield number(http.turns.turns, "flare_turns_total", "Turns of the event loop that answered small requests.")
+        yield number(http.turns.events, "flare_turn_events_total", "Sockets handled in these turns.")
+        yield number(http.turns.failures, "flare_turn_failures_total", "Bugs met in these turns; the log has them.")
     yield number(http.bytes_received, "flare_received_bytes_total", "Bytes received, with heads and bodies.")
     yield number(http.bytes_sent, "flare_sent_bytes_total", "Bytes sent, with heads and bodies.")

@@ -64,6 +64,9 @@ class Fields:
     close: bool
     keep_alive: bool
     expects_continue: bool
+    needs_task: bool
+    """Whether answering takes a task in any case: a body of unknown length, one that waits for 100 Continue, or the
+    end of the connection."""
 
 
 RequestHead = tuple[str, str, str, int, Fields, int]
@@ -218,7 +221,9 @@ def _join(pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 def _fields(values: dict[str, str], unsaid: int, *, expects_continue: bool) -> Fields:
     options = {option.strip(" \t") for option in values.get("connection", "").lower().split(",")}
-    return Fields(values, _length(values, unsaid), "close" in options, "keep-alive" in options, expects_continue)
+    length, close = _length(values, unsaid), "close" in options
+    needs_task = length is None or close or expects_continue
+    return Fields(values, length, close, "keep-alive" in options, expects_continue, needs_task)
 
 
 def _length(values: dict[str, str], unsaid: int) -> int | None:

@@ -10,10 +10,10 @@ import errno
 import logging
 import math
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -29,6 +29,11 @@ from flared.http.messages import Handler, Reply, Request
 from flared.http.parsing import HeadLimits
 from flared.http.patience import Watch
 from flared.http.stream import Stream, TcpStream
+from flared.http.turn_connection import BodyBudget, TurnConnection
+
+if TYPE_CHECKING:
+    from flared.http.exchange import QuickHandler
+    from flared.http.turns import Turns, TurnStatistics
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +83,10 @@ class ServerStatistics:
     """Requests whose head or body was not HTTP as we accept it, or broke off."""
     failures: int
     """Handlers that ended in an error of ours."""
+    handed_over: int
+    """Requests that a task answered, of a server that answers in turns."""
+    turns: TurnStatistics | None
+    """Of those turns."""
     bytes_received: int
     bytes_sent: int
 
@@ -120,12 +129,25 @@ class TcpListener:
             self._socket.close()
 
 
-class Server:
-    """Serves HTTP/1.1 with one handler: one task a connection."""
+@dataclass(frozen=True, slots=True)
+class InTurns:
+    """What a server needs to answer small requests without a task each."""
 
-    def __init__(self, handler: Handler, settings: ServerSettings | None = None) -> None:
+    turns: Turns
+    quick: QuickHandler
+    bodies: BodyBudget
+    """Pays for bodies that do not come in one piece with their head."""
+
+
+class Server:
+    """Serves HTTP/1.1: small requests in turns, if it is given what that takes; else one task a connection."""
+
+    def __init__(
+        self, handler: Handler, settings: ServerSettings | None = None, *, in_turns: InTurns | None = None
+    ) -> None:
         self._handler = handler
         self._settings = settings or ServerSettings()
+        self._in_turns = in_turns
         self._patience: dict[Phase, float] = {
             "idle": self._settings.idle_seconds,
             "head": self._settings.head_seconds,
@@ -161,6 +183,8 @@ class Server:
         finally:
             for listener in self._listeners:
                 listener.close()
+            for connection in [one for one in self._seen if isinstance(one, TurnConnection)]:
+                connection.close()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no more connections, close idle ones, give the rest ``grace_seconds`` to finish, cut what is left."""
@@ -193,7 +217,24 @@ class Server:
         """Serve one connection to its end, in the caller's task."""
         self._accepted += 1
         connection = Connection(stream, self._accepted, self._handler, self._settings.limits, self._tally)
-        entry = self._table.enter(connection, stream.peer)
+        self._enter(connection)
+        try:
+            await self._contain(connection, connection.converse)
+        finally:
+            stream.close()
+            self.connection_closed(connection)
+
+    def _serve_in_turns(self, stream: Stream, in_turns: InTurns) -> None:
+        self._accepted += 1
+        connection = TurnConnection(
+            stream, self._accepted, self._handler, in_turns.quick, self._settings.limits, self._tally, self
+        )
+        self._enter(connection)
+        connection.begin()
+
+    def _enter(self, connection: Connection) -> None:
+        """Take the connection into the table; where there is no room, for one that is at rest or for one answer."""
+        entry = self._table.enter(connection, connection.stream.peer)
         if entry.evicted is not None:
             entry.evicted.evict()
         if entry.admitted:
@@ -202,20 +243,47 @@ class Server:
             self._shed += 1
             connection.shed(_answer_full)
         self._seen[connection] = Watch(trio.current_time() + self._settings.idle_seconds)
+
+    def start_task(self, connection: TurnConnection) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._continue_in_task, connection)
+
+    async def _continue_in_task(self, connection: TurnConnection) -> None:
+        ended = True
         try:
-            await connection.converse()
+            ended = not await self._contain(connection, connection.continue_in_task)
+        finally:
+            if ended:
+                connection.close()
+
+    async def _contain(self, connection: Connection, serve: Callable[[], Awaitable[None]]) -> bool:
+        """Whether ``serve`` ended without the connection being lost."""
+        try:
+            await serve()
         except (BodyTruncated, ConnectionLost) as error:
             log.debug("event=connection_lost connection=%d message=%r", connection.number, str(error))
-        finally:
-            stream.close()
-            connection.watch_proof(None)
-            self._table.leave(connection)
-            del self._seen[connection]
-            self._past_requests += connection.requests
-            self._past_received += stream.received
-            self._past_sent += stream.sent
-            if self._tally.stopping and not self._seen:
-                self._emptied.set()
+            return False
+        return True
+
+    def connection_closed(self, connection: Connection) -> None:
+        connection.watch_proof(None)
+        self._table.leave(connection)
+        del self._seen[connection]
+        self._past_requests += connection.requests
+        self._past_received += connection.stream.received
+        self._past_sent += connection.stream.sent
+        if self._tally.stopping and not self._seen:
+            self._emptied.set()
+
+    @property
+    def turns(self) -> Turns:
+        assert self._in_turns is not None
+        return self._in_turns.turns
+
+    @property
+    def bodies(self) -> BodyBudget:
+        assert self._in_turns is not None
+        return self._in_turns.bodies
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
@@ -228,6 +296,8 @@ class Server:
             requests=self._past_requests + sum(connection.requests for connection in self._seen),
             refused=self._tally.refused,
             failures=self._tally.failures,
+            handed_over=self._tally.handed_over,
+            turns=self._in_turns.turns.statistics() if self._in_turns is not None else None,
             bytes_received=self._past_received + sum(connection.stream.received for connection in self._seen),
             bytes_sent=self._past_sent + sum(connection.stream.sent for connection in self._seen),
         )
@@ -243,15 +313,17 @@ class Server:
             if len(self._seen) >= self._settings.connections_max + extra:
                 self._shed += 1
                 stream.close()
-            else:
+            elif self._in_turns is None:
                 self._nursery.start_soon(self.serve_stream, stream)
+            else:
+                self._serve_in_turns(stream, self._in_turns)
             await trio.lowlevel.checkpoint()  # a flood of connections never makes accept wait
 
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_SECONDS)
             now = trio.current_time()
-            for connection, watch in self._seen.items():
+            for connection, watch in list(self._seen.items()):  # one that is in turns may end here
                 self._look_at(connection, watch, now)
             self._shortage.report(self._table, self._shed, now)
 

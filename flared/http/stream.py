@@ -21,6 +21,7 @@ import trio
 from flared.errors import BodyTruncated, ConnectionLost, RemoteProtocolError
 from flared.http.address import parse_address
 from flared.http.eviction import Standing
+from flared.http.turns import Ready, Turns
 
 Buffer = bytes | bytearray | memoryview
 
@@ -69,6 +70,12 @@ class Stream(Protocol):
 
     def unacknowledged(self) -> int:
         """How many of the bytes sent have not been acknowledged by the peer's host, as far as that can be known."""
+
+    def watch(self, turns: Turns, ready: Ready) -> None:
+        """Have ``ready`` called in a turn when a receive or a send that would have blocked may bring something."""
+
+    def forget(self, turns: Turns) -> None:
+        """Call it no more; before ``close``."""
 
     def finish_sending(self) -> None:
         """Tell the peer that nothing more will come."""
@@ -154,6 +161,12 @@ class TcpStream:
             return 0  # the peer was faster, or this is no socket of the internet
         return int.from_bytes(count, sys.byteorder)
 
+    def watch(self, turns: Turns, ready: Ready) -> None:
+        turns.watch(self._fd, ready)
+
+    def forget(self, turns: Turns) -> None:
+        turns.forget(self._fd)
+
     def finish_sending(self) -> None:
         self._shut(socket.SHUT_WR)
 
@@ -206,6 +219,13 @@ class Link:
         """Called when it rises."""
         self.waiting = False
         """Whether some task waits for the peer just now; the server's sweeper looks at it."""
+
+    def raise_standing(self, standing: Standing) -> None:
+        """The peer has proved so much; it keeps the most it ever proved."""
+        if standing > self.standing:
+            self.standing = standing
+            if self.prove is not None:
+                self.prove(standing)
 
     async def refill(self) -> bool:
         """Receive some more bytes behind those that are here; False at the end."""

@@ -129,6 +129,16 @@ class KV(Protocol):
         Cancelling may or may not apply the writes, all or none.
         """
 
+    def get_many_nowait(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """As ``get_many``, without waiting: for decisions in turns. On an engine that must ask elsewhere, of what it
+        knows to be committed."""
+
+    def transact_nowait(
+        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+    ) -> None:
+        """As ``transact``, for decisions in turns: ``done`` is called once, with the result or with what was raised;
+        before this returns only if the engine is not running."""
+
     def listen(self, listener: Callable[[object], None]) -> None:
         """Call ``listener`` with every note of every transaction that this process commits from now on."""
 

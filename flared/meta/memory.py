@@ -67,6 +67,23 @@ class MemoryKV:
     async def transact(self, decide: Callable[[Transaction], T]) -> T:
         return await transact_optimistically(self, decide, self._tell)
 
+    def get_many_nowait(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        return [self._entries.get(key) for key in keys]
+
+    def transact_nowait(
+        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+    ) -> None:
+        async def transact() -> None:
+            result: T | None = None
+            error: Exception | None = None
+            try:
+                result = await self.transact(decide)
+            except Exception as raised:
+                error = raised
+            done(result, error)
+
+        trio.lowlevel.spawn_system_task(transact)
+
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
 

@@ -66,10 +66,13 @@ class SqliteStatistics:
 class _Job:
     """One ``transact`` on its way: decided again if the group under it fails."""
 
-    __slots__ = ("decide", "error", "failures", "notes", "result", "task")
+    __slots__ = ("decide", "done", "error", "failures", "notes", "result", "task")
 
-    def __init__(self, decide: Callable[[Transaction], object]) -> None:
+    def __init__(
+        self, decide: Callable[[Transaction], object], done: Callable[[object, Exception | None], None] | None = None
+    ) -> None:
         self.decide = decide
+        self.done = done
         self.result: object = None
         self.error: Exception | None = None
         self.notes: Sequence[object] = ()
@@ -81,7 +84,13 @@ class _Job:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def answer(self) -> None:
-        if self.task is not None:
+        if self.done is not None:
+            error, self.error = self.error, None
+            try:
+                self.done(self.result if error is None else None, error)
+            except Exception:  # a bug of one caller's is not the others'
+                log.exception("event=transaction_callback_failed")
+        elif self.task is not None:
             trio.lowlevel.reschedule(self.task)
             self.task = None
 
@@ -168,6 +177,9 @@ class SqliteKV:
         return self._committed(key)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        return self.get_many_nowait(keys)
+
+    def get_many_nowait(self, keys: Sequence[bytes]) -> list[Entry | None]:
         if self._flying is not None and not self._flying.writes.keys().isdisjoint(keys):
             return [self._read(key) for key in keys]
         return [self._committed(key) for key in keys]
@@ -244,6 +256,14 @@ class SqliteKV:
             error, job.error = job.error, None
             raise error
         return cast("T", job.result)
+
+    def transact_nowait(
+        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+    ) -> None:
+        if self._stopped:
+            done(None, Busy("the metadata engine is not running"))
+        else:
+            self._decide(_Job(decide, cast("Callable[[object, Exception | None], None]", done)))
 
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         def decide(tx: Transaction) -> None:

@@ -13,9 +13,10 @@ from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
 from flared.chunks.budget import MemoryBudget
 from flared.errors import Busy
+from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.get import Reading, open_object
-from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.put import put_object
 from flared.objects.store import Store, due_ms, now_ms
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.store import Store, due_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flared.catalog.manifest import Manifest
     from flared.meta.kv import Transaction
     from flared.names import ObjectName
@@ -19,6 +21,17 @@ async def delete_object(store: Store, name: ObjectName, when: Conditions = UNCON
 
     Raises NoSuchBucket, and PreconditionFailed if ``when`` does not hold at that moment.
     """
+    return await store.kv.transact(_deleting(store, name, when))
+
+
+def begin_delete(
+    store: Store, name: ObjectName, when: Conditions, done: Callable[[bool | None, Exception | None], None]
+) -> None:
+    """The same in turns: ``done`` is called once, with what ``delete_object`` returns or raises."""
+    store.kv.transact_nowait(_deleting(store, name, when), done)
+
+
+def _deleting(store: Store, name: ObjectName, when: Conditions) -> Callable[[Transaction], bool]:
     due = due_ms(store)
 
     def check(current: Manifest | None) -> None:
@@ -27,4 +40,4 @@ async def delete_object(store: Store, name: ObjectName, when: Conditions = UNCON
     def decide(tx: Transaction) -> bool:
         return delete_version(tx, name, check, due) is not None
 
-    return await store.kv.transact(decide)
+    return decide

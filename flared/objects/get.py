@@ -16,7 +16,8 @@ import trio
 from flared.catalog import objects as catalog
 from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
-from flared.chunks.read import PlainStream, read_small, read_whole
+from flared.chunks.read import PlainStream, read_whole
+from flared.chunks.small_read import read_small
 from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read

@@ -11,29 +11,39 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from flared.background import first_of
-from flared.catalog.buckets import Bucket, find_bucket
-from flared.catalog.chunks import ChunkRecord, add_reference, create_chunk, create_shared_chunk, find_shared, read_chunk
+from flared.catalog.buckets import find_bucket
+from flared.catalog.chunks import ChunkRecord, add_reference, find_shared, read_chunk
 from flared.catalog.extents import append_chunk, give_up, open_extent, seal
-from flared.catalog.manifest import ExtentId, ExtentRef, Manifest
-from flared.catalog.objects import put_version, read_object
-from flared.chunks.chunk import Chunk, Chunks, digest_of
+from flared.catalog.manifest import ExtentId
+from flared.catalog.objects import read_object
+from flared.chunks.chunk import Chunks, digest_of
 from flared.chunks.codec import looks_compressible
 from flared.chunks.cutter import STAGE_SIZE, BodySource, Cut, Cutter
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import placed_pieces, write_chunk
 from flared.data.pieces import LARGE_SIZE
-from flared.errors import FlareError, TooLarge
+from flared.errors import FlareError
 from flared.meta.kv import Transaction
 from flared.names import ChunkId, ObjectName
+from flared.objects.commit import (
+    Attach,
+    ObjectHeaders,
+    PutResult,
+    Target,
+    check_size,
+    committing,
+    make_etag,
+    record_chunk,
+)
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.digests import NO_DIGESTS, BodyDigests, Digests
+from flared.objects.small_put import put_small
 from flared.objects.store import Store, due_ms, now_ms
 
 if TYPE_CHECKING:
@@ -45,36 +55,7 @@ SMALL_SIZE = STAGE_SIZE
 CHUNKS_IN_FLIGHT = 4
 """One fills, one is digested, one is sent, one is being synced."""
 
-Attach = Callable[[Transaction], ChunkId]
-"""References a stored chunk inside a transaction, and says which one: the winner's, if another creator was faster."""
-
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectHeaders:
-    """What a user says of an object beside its bytes."""
-
-    content_type: str = "application/octet-stream"
-    user: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    manifest: Manifest
-    created: bool
-    """False: it replaced an older version."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where a body goes and under which conditions."""
-
-    store: Store
-    bucket: Bucket
-    name: ObjectName
-    headers: ObjectHeaders
-    when: Conditions
 
 
 async def put_object(
@@ -96,15 +77,15 @@ async def put_object(
     if not when.empty:
         current = await store.kv.view(lambda look: read_object(look, name))
         check_write(when, current.etag if current else None)
-    _check_size(store, body.length or 0)
-    target = _Target(store, bucket, name, headers, when)
+    check_size(store, body.length or 0)
+    target = Target(store, bucket, name, headers, when)
     passing = BodyDigests(digests)
     if body.length is not None and body.length <= min(SMALL_SIZE, bucket.chunk_size):
         return await _put_small(target, body, body.length, passing)
     return await _put_large(target, body, passing)
 
 
-async def _put_small(target: _Target, body: BodySource, length: int, passing: BodyDigests) -> PutResult:
+async def _put_small(target: Target, body: BodySource, length: int, passing: BodyDigests) -> PutResult:
     stages = target.store.chunks.stages
     if not stages.reserve_nowait(length):
         # Many small bodies are on their way, perhaps slowly: as part of a lease, which a slow one is made to give up.
@@ -116,48 +97,30 @@ async def _put_small(target: _Target, body: BodySource, length: int, passing: Bo
             passing.check()
         if not length:
             return await _put_empty(target)
-        return await (_put_one_chunk(target, data) if length >= LARGE_SIZE else _put_unshared(target, data))
+        return await (_put_one_chunk(target, data) if length >= LARGE_SIZE else put_small(target, data))
     finally:
         stages.give_back(length)
 
 
-async def _put_unshared(target: _Target, plain: bytes) -> PutResult:
-    """A body too small to be shared: one chunk of a fresh generation, nothing to look up. The way of most puts, hence
-    without the detours of ``_store_chunk``."""
-    store, bucket, chunks = target.store, target.bucket, target.store.chunks
-    digest = await digest_of(chunks.threads, plain)
-    chunk = await write_chunk(chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress)
-    try:
-        attach = partial(_create, chunk, False, None, 0)
-        result = await store.kv.transact(_committing(target, len(plain), _etag(hashlib.sha256(digest), 1), attach))
-    except BaseException:
-        chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
-        raise
-    chunks.in_flight.settle_write(chunk.id)
-    if chunk.missing:
-        store.degraded()
-    return result
-
-
-async def _put_empty(target: _Target) -> PutResult:
-    decide = _committing(target, 0, _etag(hashlib.sha256(), 0), lambda tx: None)
+async def _put_empty(target: Target) -> PutResult:
+    decide = committing(target, 0, make_etag(hashlib.sha256(), 0), lambda tx: None)
     return await target.store.kv.transact(decide)
 
 
-async def _put_one_chunk(target: _Target, plain: bytes | memoryview) -> PutResult:
+async def _put_one_chunk(target: Target, plain: bytes | memoryview) -> PutResult:
     """A body of a single chunk: its record and the manifest change in one transaction."""
     digest = await digest_of(target.store.chunks.threads, plain)
-    etag = _etag(hashlib.sha256(digest), 1)
+    etag = make_etag(hashlib.sha256(digest), 1)
 
     async def record(attach: Attach) -> tuple[PutResult, ChunkId]:
-        result = await target.store.kv.transact(_committing(target, len(plain), etag, attach))
+        result = await target.store.kv.transact(committing(target, len(plain), etag, attach))
         assert result.manifest.chunk is not None
         return result, result.manifest.chunk
 
     return await _store_chunk(target, plain, digest, record)
 
 
-async def _put_large(target: _Target, body: BodySource, passing: BodyDigests) -> PutResult:
+async def _put_large(target: Target, body: BodySource, passing: BodyDigests) -> PutResult:
     """A body of unknown length, or of more than one chunk."""
     writer = _ExtentWriter(target, body)
     first = await writer.cutter.next()
@@ -167,7 +130,7 @@ async def _put_large(target: _Target, body: BodySource, passing: BodyDigests) ->
     if not first.last:
         return await writer.write(first, passing)
     try:
-        _check_size(target.store, len(first.view))
+        check_size(target.store, len(first.view))
         if passing.wanted:
             await target.store.chunks.threads.run(passing.update, first.view)
         passing.check()
@@ -181,7 +144,7 @@ class _Gone(Exception):  # a signal inside this file, never an error
 
 
 async def _store_chunk(
-    target: _Target,
+    target: Target,
     plain: bytes | memoryview,
     digest: bytes,
     record: Callable[[Attach], Awaitable[tuple[R, ChunkId]]],
@@ -199,7 +162,7 @@ async def _store_chunk(
     scheme = parse_scheme(bucket.scheme)
     chunk = await write_chunk(chunks, plain, digest, scheme=scheme, compress=bucket.compress)
     try:
-        create = partial(_create, chunk, shared, known.id if known else None, due_ms(store))
+        create = partial(record_chunk, chunk, shared, known.id if known else None, due_ms(store))
         result, used = await record(create)
     except BaseException:
         chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
@@ -218,14 +181,6 @@ def _share(known: ChunkRecord, tx: Transaction) -> ChunkId:
     return known.id
 
 
-def _create(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
-    record = ChunkRecord(chunk.id, chunk.size, chunk.stored, chunk.codec, chunk.scheme, 1, chunk.nodes, chunk.missing)
-    if shared:
-        return create_shared_chunk(tx, record, due_ms, unfit=unfit).id
-    create_chunk(tx, record)
-    return chunk.id
-
-
 def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
     """Whether pieces up to the write quorum lie on nodes that answer, none of those is known to be damaged, and none
     may have been on a volume that has failed."""
@@ -240,7 +195,7 @@ def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
 class _ExtentWriter:
     """Stores the chunks of one body, a few at a time, and appends them to an open extent in their order."""
 
-    def __init__(self, target: _Target, body: BodySource) -> None:
+    def __init__(self, target: Target, body: BodySource) -> None:
         self._target = target
         self._store = target.store
         chunks = target.store.chunks
@@ -272,8 +227,8 @@ class _ExtentWriter:
             try:
                 await self._store_all(cut, passing)
                 passing.check()
-                etag = _etag(self._etag, self._count)
-                decide = _committing(self._target, self._size, etag, lambda tx: seal(tx, extent))
+                etag = make_etag(self._etag, self._count)
+                decide = committing(self._target, self._size, etag, lambda tx: seal(tx, extent))
                 return await store.kv.transact(decide)
             except BaseException:
                 await _give_up(store, extent)
@@ -289,7 +244,7 @@ class _ExtentWriter:
                 while cut is not None:
                     self._size += len(cut.view)
                     self._count += 1
-                    _check_size(self._store, self._size)
+                    check_size(self._store, self._size)
                     if passing.wanted:
                         await self._store.chunks.threads.run(passing.update, cut.view)
                     appended = trio.Event()
@@ -352,39 +307,3 @@ async def _give_up(store: Store, extent: ExtentId) -> None:
         scope.shield = True
         due = now_ms(store)
         await store.kv.transact(lambda tx: give_up(tx, extent, due))
-
-
-def _committing(
-    target: _Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ExtentRef | None]
-) -> Callable[[Transaction], PutResult]:
-    """The decision that writes the manifest, together with what it references, if the conditions still hold."""
-    store, headers, when = target.store, target.headers, target.when
-    now = store.now()
-    moment = int(now * 1000)
-    due = moment + int(store.garbage_grace_seconds * 1000)
-
-    def check(current: Manifest | None) -> None:
-        if not when.empty:
-            check_write(when, current.etag if current else None)
-
-    def decide(tx: Transaction) -> PutResult:
-        held = attach(tx)
-        assert not isinstance(held, ExtentRef) or held.size == size, "the extent is not the body that was counted"
-        extents = (held,) if isinstance(held, ExtentRef) else ()
-        chunk = None if isinstance(held, ExtentRef) else held
-        draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents)
-        manifest, replaced = put_version(tx, draft, check, moment, due)
-        return PutResult(manifest, replaced is None)
-
-    return decide
-
-
-def _etag(digests: hashlib._Hash, count: int) -> str:
-    """The first half of the SHA-256 over the chunks' digests, and how many there are. The dash keeps S3 tools from
-    reading it as an MD5."""
-    return f"{digests.hexdigest()[:32]}-{count}"
-
-
-def _check_size(store: Store, size: int) -> None:
-    if size > store.limits.object_size_max:
-        raise TooLarge(f"the object has more than the {store.limits.object_size_max} bytes that are allowed")

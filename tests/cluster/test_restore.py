@@ -15,9 +15,10 @@ from flared.catalog.restored import mark_restored
 from flared.errors import FlareError
 from flared.meta import keys
 from flared.names import PieceName, piece_parts
+from flared.objects.commit import ObjectHeaders
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.objects.put import ObjectHeaders, put_object
+from flared.objects.put import put_object
 from flared.upkeep.strays import adopt
 from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name

@@ -28,13 +28,14 @@ from flared.errors import (
 from flared.meta import keys
 from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, chunk_digest, piece_name
 from flared.objects.buckets import create_bucket
+from flared.objects.commit import ObjectHeaders
 from flared.objects.conditions import Conditions
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.digests import Digests
 from flared.objects.get import open_object
 from flared.objects.listing import list_chunks, list_objects
-from flared.objects.put import ObjectHeaders, put_object
+from flared.objects.put import put_object
 from flared.objects.ranges import RangeRequest
 from flared.upkeep import reconcile
 from flared.upkeep.failure import obstacle_without

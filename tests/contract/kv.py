@@ -131,6 +131,32 @@ class KVContract:
         assert await kv.transact(decide) == 7
         assert await kv.scan(b"", b"\xff", 9) == [(b"b", b"2")]
 
+    async def test_transactions_without_waiting_tell_what_came_of_each(self, kv: KV) -> None:
+        heard: list[tuple[object, Exception | None]] = []
+        answered = trio.Event()
+
+        def done(result: object, error: Exception | None) -> None:
+            heard.append((result, error))
+            if len(heard) == 3:
+                answered.set()
+
+        def count(tx: Transaction) -> int:
+            number = int(tx.get(b"n") or b"0") + 1
+            tx.put(b"n", str(number).encode())
+            return number
+
+        def refuse(tx: Transaction) -> int:
+            tx.put(b"n", b"never")
+            raise NoSuchObject("refused")
+
+        kv.transact_nowait(count, done)
+        kv.transact_nowait(refuse, done)
+        kv.transact_nowait(count, done)
+        await answered.wait()
+        assert sorted(result for result, error in heard if error is None) == [1, 2]  # type: ignore[type-var]
+        assert [type(error) for _, error in heard if error is not None] == [NoSuchObject]
+        assert [entry.value if entry else None for entry in kv.get_many_nowait([b"n", b"m"])] == [b"2", None]
+
     async def test_a_decision_that_raises_applies_nothing(self, kv: KV) -> None:
         def decide(tx: Transaction) -> None:
             tx.put(b"a", b"1")

@@ -9,6 +9,7 @@ import trio
 from flared.data.disk import Space
 from flared.data.real_disk import RealDisk
 from flared.errors import VolumeFailed
+from flared.http.turns import Turns
 from tests.contract.piece_node import PieceNodeContract, Subject
 from tests.support.data_node import RealNode
 from tests.support.memory_disk import MemoryDisk
@@ -63,7 +64,8 @@ class RealSubject:
         self.net = MemoryNetwork()
         self.root = root
         self.data = RealNode("data1", self.net, disk, [f"{root}/v1", f"{root}/v2"])
-        self.node = self.data.remote()
+        self._turns = Turns()
+        self.node = self.data.remote(self._turns)
         self._scope = trio.CancelScope()
 
     def stop(self) -> None:
@@ -84,6 +86,7 @@ class RealSubject:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._turns.run)
             await nursery.start(self.data.run)
             await nursery.start(self._run_node)
             assert self.data.volumes is not None

@@ -143,7 +143,7 @@ def mixed_work_seconds(cluster: Cluster, name: str) -> float:
 def slow_uploads(cluster: Cluster, count: int) -> Iterator[None]:
     """``count`` uploads that send 1 KiB a second each while the block runs, of bodies that take far longer."""
     port = cluster.daemons["api"].port
-    head = f"PUT {object_path('slow/%d')} HTTP/1.1\r\nhost: x\r\ncontent-length: {64 * MIB}\r\n\r\n"
+    head = f"PUT {object_path('slow/%d')} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {64 * MIB}\r\n\r\n"
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
     stop = threading.Event()
 

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 def begin_upload(cluster: Cluster, key: str, *, promised: int, sent: bytes) -> socket.socket:
     """A PUT of ``promised`` bytes of which only ``sent`` have gone out."""
     connection = socket.create_connection(("127.0.0.1", cluster.daemons[API].port), timeout=30)
-    head = f"PUT {object_path(key)} HTTP/1.1\r\nhost: x\r\ncontent-length: {promised}\r\n\r\n"
+    head = f"PUT {object_path(key)} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {promised}\r\n\r\n"
     connection.sendall(head.encode() + sent)
     return connection
 
@@ -99,7 +99,7 @@ def test_downloads_that_stand_still_do_not_stop_others(start: Start, count: int)
 def begin_download(cluster: Cluster, key: str) -> socket.socket:
     """A GET whose body nobody reads."""
     connection = socket.create_connection(("127.0.0.1", cluster.daemons[API].port), timeout=30)
-    connection.sendall(f"GET {object_path(key)} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    connection.sendall(f"GET {object_path(key)} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
     return connection
 
 

@@ -13,15 +13,18 @@ from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
 from flared.chunks.chunk import Chunks
 from flared.chunks.damage import DamageList
+from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
 from flared.errors import Conflict, NodeUnreachable
+from flared.http.turns import Turns
 from flared.meta.memory import MemoryKV
 from flared.names import DEFAULT_BUCKET, NodeName, ObjectName, parse_key
 from flared.objects.buckets import ensure_default_bucket
+from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.get import open_object
-from flared.objects.put import ObjectHeaders, PutResult, put_object
+from flared.objects.put import put_object
 from flared.objects.store import Defaults, Store
 from flared.upkeep.heartbeat import Heartbeat, VolumeReport
 from flared.upkeep.membership import Membership
@@ -134,6 +137,7 @@ class Cluster:
     def _build(self) -> None:
         self.nodes = Nodes()
         self.damage = DamageList()
+        self.turns = Turns()
         chunks = Chunks(
             nodes=self.nodes,
             budget=MemoryBudget(self._budget),
@@ -143,6 +147,9 @@ class Cluster:
             damage=self.damage,
             in_flight=InFlight(),
             recent=RecentChunks(self._cache),
+            turns=self.turns,
+            stragglers=Delay(self.turns, STRAGGLER_SECONDS),
+            hedges=Delay(self.turns, HEDGE_SECONDS),
             prefetches=trio.Semaphore(4),
             threads=InlineThreads(),
             random_bits=self.random.getrandbits,
@@ -172,12 +179,15 @@ class Cluster:
     async def running(self) -> AsyncIterator[None]:
         """The api node serves inside the block; leaving it is a crash."""
         async with trio.open_nursery() as nursery:
+            await nursery.start(self.turns.run)
             await nursery.start(self.membership.run)
             await ensure_default_bucket(self.store)
             await nursery.start(self._beat)
             await nursery.start(self.upkeep.run)
             yield
             nursery.cancel_scope.cancel()
+        assert self.turns.statistics().failures == 0
+        self.turns.close()
         self._build()
 
     async def _beat(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flared.data.disk import Disk
+    from flared.http.turns import Turns
     from tests.support.memory_net import MemoryNetwork
 
 MIB = 1 << 20
@@ -64,10 +65,10 @@ class RealNode:
             scrub_period_seconds=scrub_seconds,
         )
 
-    def remote(self) -> Remote:
-        """The api node's end; run it."""
+    def remote(self, turns: Turns) -> Remote:
+        """The api node's end; run it, and the turns in which its small calls go on."""
         token = node_token(SECRET, data_audience(self.name))
-        return Remote(self.name, self.address, token, RemoteSettings(), connect=self._net.connect)
+        return Remote(self.name, self.address, token, turns, RemoteSettings(), connect=self._net.connect)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started when the volumes are ready."""

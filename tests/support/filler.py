@@ -19,7 +19,7 @@ def put_requests(bucket: str, keys: Iterable[str], payload: bytes) -> Iterator[b
     """A PUT of ``payload`` for every key, made unique by the key in front of it."""
     for key in keys:
         body = key.encode() + payload
-        head = f"PUT {object_path(key, bucket)} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"PUT {object_path(key, bucket)} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         yield head.encode() + body
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.errors import ConnectionLost
+from flared.http.turns import ENDED, WRITABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flared.http.stream import Buffer, Stream
+    from flared.http.turns import Ready, Turns
 
 WINDOW_BYTES = 256 * 1024
 """What one direction holds before its sender must wait: about what the kernel's socket buffers hold."""
@@ -46,10 +48,13 @@ class _Pipe:
         self.ended = False
         self.cut = False
         self.changed = trio.Event()
+        self.watchers: list[Callable[[], None]] = []
 
     def wake(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+        for watcher in self.watchers:
+            watcher()
 
     def put(self, data: Buffer) -> int:
         room = WINDOW_BYTES - len(self.data)
@@ -61,9 +66,15 @@ class _Pipe:
         elif taken:
             if not self.data:
                 self.ready_at = trio.current_time() + self.place.delay_seconds
+                if self.place.delay_seconds and self.watchers:
+                    trio.lowlevel.spawn_system_task(self._wake_when_ready)
             self.data += taken
             self.wake()
         return len(taken)
+
+    async def _wake_when_ready(self) -> None:
+        await trio.sleep_until(self.ready_at)
+        self.wake()
 
     def arrived(self) -> bool:
         """Whether a receive would bring something, be it the end or the news of a cut."""
@@ -100,6 +111,7 @@ class MemoryStream:
         self._incoming = incoming
         self._outgoing = outgoing
         self._closed = False
+        self._watcher: Callable[[], None] = self.wake
         self._place = incoming.place
         self._place.streams[self] = None
 
@@ -135,6 +147,27 @@ class MemoryStream:
 
     def unacknowledged(self) -> int:
         return len(self._outgoing.data)
+
+    def watch(self, turns: Turns, ready: Ready) -> None:
+        """Edges as the kernel raises them, and some more: each change of either direction is one."""
+
+        def call() -> None:
+            if not self._closed:
+                ended = self._incoming.ended or self._incoming.cut
+                ready(WRITABLE | (ENDED if ended else 0))
+
+        def changed() -> None:
+            turns.soon(call)
+
+        self._watcher = changed
+        self._incoming.watchers.append(changed)
+        self._outgoing.watchers.append(changed)
+        changed()
+
+    def forget(self, turns: Turns) -> None:
+        for pipe in (self._incoming, self._outgoing):
+            if self._watcher in pipe.watchers:
+                pipe.watchers.remove(self._watcher)
 
     def finish_sending(self) -> None:
         self._outgoing.ended = True

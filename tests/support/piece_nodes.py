@@ -97,7 +97,13 @@ class MemoryNode:
         await trio.sleep(STALL_SECONDS)
         raise NodeUnreachable(self.name, "it stalled")
 
-    def put_nowait(self, piece: Piece, payload: bytes | memoryview, done: Callable[[FlareError | None], None]) -> None:
+    def put_nowait(
+        self,
+        piece: Piece,
+        payload: bytes | memoryview,
+        done: Callable[[FlareError | None], None],
+        request: int | str | None = None,
+    ) -> None:
         async def answer() -> None:
             try:
                 await self.put(piece, [memoryview(payload)])
@@ -132,6 +138,28 @@ class MemoryNode:
         self.puts += 1
         self.found_damaged.discard(piece.name)
         self.pieces[piece.name] = (piece, body)
+
+    def get_nowait(
+        self,
+        name: PieceName,
+        heard: Callable[[tuple[Piece, bytes] | FlareError], None],
+        request: int | str | None = None,
+    ) -> None:
+        async def answer() -> None:
+            try:
+                answer = await self.get_small(name)
+            except FlareError as error:
+                heard(error)
+            except BaseException:
+                heard(NodeUnreachable(self.name, CLOSED))
+                raise
+            else:
+                heard(answer)
+
+        if self._nursery is None:
+            heard(NodeUnreachable(self.name, CLOSED))
+        else:
+            self._nursery.start_soon(answer)
 
     async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
         if self._nursery is None:

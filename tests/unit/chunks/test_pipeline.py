@@ -15,6 +15,7 @@ from flared.chunks.budget import Lease, MemoryBudget
 from flared.chunks.chunk import Chunk, Chunks
 from flared.chunks.cutter import BodySource, Cutter
 from flared.chunks.damage import DamageList
+from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.read import PlainStream, read_whole
@@ -25,6 +26,7 @@ from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE
 from flared.errors import ChunkLost, NoPlacement, PiecesUnreachable, QuorumNotReached, VolumeFull
+from flared.http.turns import Turns
 from tests.support.piece_nodes import MemoryNode, MemorySource
 from tests.support.threads import InlineThreads
 
@@ -39,7 +41,9 @@ Clock = trio.testing.MockClock
 async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator[tuple[Chunks, list[MemoryNode]]]:
     members = [MemoryNode(f"data{number}") for number in range(1, count + 1)]
     nodes = Nodes()
+    turns = Turns()
     async with trio.open_nursery() as nursery:
+        await nursery.start(turns.run)
         for member in members:
             await nursery.start(member.run)
             nodes.set_node(member.name, member, NodeState.ONLINE)
@@ -55,6 +59,9 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 damage=DamageList(),
                 in_flight=InFlight(),
                 recent=RecentChunks(0),
+                turns=turns,
+                stragglers=Delay(turns, STRAGGLER_SECONDS),
+                hedges=Delay(turns, HEDGE_SECONDS),
                 prefetches=trio.Semaphore(8),
                 threads=InlineThreads(),
                 random_bits=bits,
@@ -63,6 +70,8 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
             members,
         )
         nursery.cancel_scope.cancel()
+    assert turns.statistics().failures == 0
+    turns.close()
 
 
 async def store(chunks: Chunks, plain: bytes, scheme: str = "replica:3", *, compress: bool = False) -> Chunk:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
@@ -11,10 +11,11 @@ from flared.data import wire
 from flared.data.links import LINKS, GetLinks, PutLinks
 from flared.data.pieces import Piece, describe_piece
 from flared.errors import Busy, ConnectionLost, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, VolumeFull
+from flared.http.turns import Turns
 from flared.names import NodeName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 NODE = NodeName("data1")
 Outcome = FlareError | None
@@ -35,7 +36,7 @@ class Node:
         self.failure: Exception | None = None
         self.status = 201
 
-    async def post(self, path: str, body: bytes, limit: int) -> bytes:
+    async def post(self, path: str, body: bytes) -> bytes:
         names = self._names(path, body)
         self.batches.append(names)
         await self.gate.wait()
@@ -57,12 +58,37 @@ class Node:
         return [self.pieces.get(name, 404) for name in names]
 
 
+L = TypeVar("L", PutLinks, GetLinks)
+
+
 @asynccontextmanager
-async def running(links: PutLinks | GetLinks) -> AsyncIterator[trio.Nursery]:
+async def running(
+    kind: type[L], post: Callable[[str, bytes], Awaitable[bytes]]
+) -> AsyncIterator[tuple[L, trio.Nursery]]:
+    """Links over a node whose ``post`` takes its time."""
+
+    def begin(path: str, body: bytes, requests: str, answered: Callable[[bytes | FlareError], None]) -> None:
+        async def answer() -> None:
+            try:
+                answered(await post(path, body))
+            except FlareError as error:
+                answered(error)
+            except trio.Cancelled:
+                answered(ConnectionLost("the pool is being closed"))
+                raise
+
+        nursery.start_soon(answer)
+
+    turns = Turns()
+    links = kind(NODE, begin, turns)
     async with trio.open_nursery() as nursery:
-        await nursery.start(links.run)
-        yield nursery
+        await nursery.start(turns.run)
+        links.open()
+        yield links, nursery
+        links.close()
         nursery.cancel_scope.cancel()
+    assert turns.statistics().failures == 0
+    turns.close()
 
 
 def put(links: PutLinks, *names: str, payload: bytes = b"x") -> dict[str, list[Outcome]]:
@@ -74,8 +100,7 @@ def put(links: PutLinks, *names: str, payload: bytes = b"x") -> dict[str, list[O
 
 async def test_what_is_queued_in_one_turn_travels_together() -> None:
     node = Node()
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         heard = put(links, "a", "b", "c")
         await trio.testing.wait_all_tasks_blocked()
     assert node.batches == [["a", "b", "c"]]
@@ -85,8 +110,7 @@ async def test_what_is_queued_in_one_turn_travels_together() -> None:
 
 async def test_the_next_batch_gathers_while_both_links_are_under_way() -> None:
     node = Node()
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         node.gate = trio.Event()
         for name in "abcdef":
             put(links, name)
@@ -102,8 +126,7 @@ async def test_the_next_batch_gathers_while_both_links_are_under_way() -> None:
 
 async def test_a_batch_has_bounds_in_records_and_bytes() -> None:
     node = Node()
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         small = put(links, *[f"r{i}" for i in range(wire.RECORDS_MAX + 1)])
         await trio.testing.wait_all_tasks_blocked()
         large = put(links, *[f"b{i}" for i in range(41)], payload=bytes(100 * 1024))
@@ -115,8 +138,7 @@ async def test_a_batch_has_bounds_in_records_and_bytes() -> None:
 async def test_each_put_hears_its_own_status() -> None:
     node = Node()
     node.status = 507
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         heard = put(links, "a")
         await trio.testing.wait_all_tasks_blocked()
     assert [type(error) for error in heard["a"]] == [VolumeFull]
@@ -125,8 +147,7 @@ async def test_each_put_hears_its_own_status() -> None:
 @pytest.mark.parametrize("failure", [ConnectionLost("cut"), NodeUnreachable(NODE, "503")])
 async def test_a_lost_batch_is_heard_by_all_and_the_next_is_tried(failure: FlareError) -> None:
     node = Node()
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         node.failure = failure
         lost = put(links, "a", "b")
         await trio.testing.wait_all_tasks_blocked()
@@ -139,12 +160,11 @@ async def test_a_lost_batch_is_heard_by_all_and_the_next_is_tried(failure: Flare
 
 
 async def test_an_answer_of_the_wrong_length_counts_for_nobody() -> None:
-    async def post(path: str, body: bytes, limit: int) -> bytes:
+    async def post(path: str, body: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         return wire.pack_statuses([201])
 
-    links = PutLinks(NODE, post)
-    async with running(links):
+    async with running(PutLinks, post) as (links, _):
         heard = put(links, "a", "b")
         await trio.testing.wait_all_tasks_blocked()
     assert [type(error) for outcomes in heard.values() for error in outcomes] == [NodeUnreachable] * 2
@@ -153,8 +173,7 @@ async def test_an_answer_of_the_wrong_length_counts_for_nobody() -> None:
 async def test_cancelled_links_tell_everybody_once() -> None:
     node = Node()
     node.gate = trio.Event()
-    links = PutLinks(NODE, node.post)
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         first = put(links, "a")
         await trio.testing.wait_all_tasks_blocked()
         second = put(links, "b")
@@ -167,14 +186,13 @@ async def test_cancelled_links_tell_everybody_once() -> None:
 
 async def test_a_callback_may_queue_again() -> None:
     node = Node()
-    links = PutLinks(NODE, node.post)
     heard: list[Outcome] = []
 
     def again(error: Outcome) -> None:
         node.status = 201
         links.put_nowait(*piece("b"), heard.append)
 
-    async with running(links):
+    async with running(PutLinks, node.post) as (links, _):
         node.status = 503
         links.put_nowait(*piece("a"), again)
         await trio.testing.wait_all_tasks_blocked()
@@ -183,8 +201,7 @@ async def test_a_callback_may_queue_again() -> None:
 
 async def test_a_queue_that_is_far_too_long_refuses_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flared.data.links.WAITING_RECORDS_MAX", 1)
-    links = PutLinks(NODE, Node().post)
-    async with running(links):
+    async with running(PutLinks, Node().post) as (links, _):
         heard = put(links, "a", "b")
         assert heard["a"] == []
         assert [type(error) for error in heard["b"]] == [Busy]
@@ -195,7 +212,6 @@ async def test_a_queue_that_is_far_too_long_refuses_at_once(monkeypatch: pytest.
 async def test_gets_travel_together_and_hear_their_own_answers() -> None:
     node = Node()
     node.pieces = {"a": piece("a", b"aa"), "b": piece("b", b"")}
-    links = GetLinks(NODE, node.post)
     got: dict[str, object] = {}
 
     async def get(name: str) -> None:
@@ -204,7 +220,7 @@ async def test_gets_travel_together_and_hear_their_own_answers() -> None:
         except FlareError as error:
             got[name] = type(error)
 
-    async with running(links), trio.open_nursery() as nursery:
+    async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         for name in ("a", "b", "c"):
             nursery.start_soon(get, name)
     assert got == {"a": piece("a", b"aa"), "b": piece("b", b""), "c": NoSuchPiece}
@@ -214,13 +230,12 @@ async def test_gets_travel_together_and_hear_their_own_answers() -> None:
 async def test_those_who_want_the_same_piece_share_it() -> None:
     node = Node()
     node.pieces = {"a": piece("a")}
-    links = GetLinks(NODE, node.post)
     got: list[tuple[Piece, bytes]] = []
 
     async def get() -> None:
         got.append(await links.get("a"))
 
-    async with running(links), trio.open_nursery() as nursery:
+    async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(get)
     assert got == [piece("a")] * 5
@@ -230,8 +245,7 @@ async def test_those_who_want_the_same_piece_share_it() -> None:
 async def test_a_piece_that_is_not_what_it_says_is_refused() -> None:
     node = Node()
     node.pieces = {"a": (piece("a", b"good")[0], b"evil")}
-    links = GetLinks(NODE, node.post)
-    async with running(links):
+    async with running(GetLinks, node.post) as (links, _):
         with pytest.raises(PieceCorrupt):
             await links.get("a")
 
@@ -246,13 +260,12 @@ class SmallAnswers(Node):
 async def test_what_did_not_fit_is_asked_again() -> None:
     node = SmallAnswers()
     node.pieces = {name: piece(name) for name in "abc"}
-    links = GetLinks(NODE, node.post)
     got: list[str] = []
 
     async def get(name: str) -> None:
         got.append((await links.get(name))[0].name)
 
-    async with running(links), trio.open_nursery() as nursery:
+    async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         for name in "abcab":
             nursery.start_soon(get, name)
     assert sorted(got) == ["a", "a", "b", "b", "c"]
@@ -264,13 +277,11 @@ async def test_who_joins_a_piece_asked_again_may_still_give_up() -> None:
     gates = [trio.Event() for _ in range(4)]
     got: list[str] = []
 
-    async def post(path: str, body: bytes, limit: int) -> bytes:
+    async def post(path: str, body: bytes) -> bytes:
         names = wire.parse_names(body)
         node.batches.append(names)
         await gates[len(node.batches) - 1].wait()
         return wire.pack_answers(names, node.read(names))
-
-    links = GetLinks(NODE, post)
 
     async def get(name: str) -> None:
         got.append((await links.get(name))[0].name)
@@ -280,7 +291,7 @@ async def test_who_joins_a_piece_asked_again_may_still_give_up() -> None:
             await get(name)
 
     interest = trio.CancelScope()
-    async with running(links) as nursery:
+    async with running(GetLinks, post) as (links, nursery):
         for names in ("ab", "c"):  # both links are under way now
             for name in names:
                 nursery.start_soon(get, name)
@@ -300,13 +311,12 @@ async def test_who_joins_a_piece_asked_again_may_still_give_up() -> None:
 
 
 async def test_an_answer_that_only_says_ask_again_is_an_error() -> None:
-    async def post(path: str, body: bytes, limit: int) -> bytes:
+    async def post(path: str, body: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         names = wire.parse_names(body)
         return wire.pack_answers(names, [wire.ASK_AGAIN] * len(names))
 
-    links = GetLinks(NODE, post)
-    async with running(links):
+    async with running(GetLinks, post) as (links, _):
         with pytest.raises(NodeUnreachable):
             await links.get("a")
 
@@ -314,13 +324,12 @@ async def test_an_answer_that_only_says_ask_again_is_an_error() -> None:
 async def test_a_cancelled_getter_leaves_the_others_in_peace() -> None:
     node = Node()
     node.pieces = {name: piece(name) for name in "abcd"}
-    links = GetLinks(NODE, node.post)
     got: list[str] = []
 
     async def get(name: str) -> None:
         got.append((await links.get(name))[0].name)
 
-    async with running(links):
+    async with running(GetLinks, node.post) as (links, _):
         node.gate = trio.Event()
         async with trio.open_nursery() as kept, trio.open_nursery() as dropped:
             for name in "abcd":
@@ -335,8 +344,7 @@ async def test_a_cancelled_getter_leaves_the_others_in_peace() -> None:
 async def test_a_name_nobody_waits_for_any_more_is_not_asked() -> None:
     node = Node()
     node.pieces = {name: piece(name) for name in "abc"}
-    links = GetLinks(NODE, node.post)
-    async with running(links) as nursery:
+    async with running(GetLinks, node.post) as (links, nursery):
         node.gate = trio.Event()
         for name in "ab":
             nursery.start_soon(links.get, name)
@@ -351,7 +359,6 @@ async def test_a_name_nobody_waits_for_any_more_is_not_asked() -> None:
 async def test_lost_gets_hear_it_each_with_an_error_of_its_own() -> None:
     node = Node()
     node.failure = ConnectionLost("cut")
-    links = GetLinks(NODE, node.post)
     errors: list[NodeUnreachable] = []
 
     async def get() -> None:
@@ -359,7 +366,7 @@ async def test_lost_gets_hear_it_each_with_an_error_of_its_own() -> None:
             await links.get("a")
         errors.append(caught.value)
 
-    async with running(links), trio.open_nursery() as nursery:
+    async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         nursery.start_soon(get)
         nursery.start_soon(get)
     assert len(errors) == 2
@@ -369,14 +376,13 @@ async def test_lost_gets_hear_it_each_with_an_error_of_its_own() -> None:
 async def test_closed_links_refuse_gets() -> None:
     node = Node()
     node.gate = trio.Event()
-    links = GetLinks(NODE, node.post)
     async with trio.open_nursery() as nursery:
 
         async def get(name: str) -> None:
             with pytest.raises(NodeUnreachable):
                 await links.get(name)
 
-        async with running(links):
+        async with running(GetLinks, node.post) as (links, _):
             for name in "abc":
                 nursery.start_soon(get, name)
                 await trio.testing.wait_all_tasks_blocked()

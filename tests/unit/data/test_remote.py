@@ -23,6 +23,7 @@ from flared.errors import (
 )
 from flared.http.messages import Reply, Request
 from flared.http.server import Server
+from flared.http.turns import Turns
 from flared.names import NodeName, PieceName
 from tests.support.memory_net import MemoryNetwork
 
@@ -44,9 +45,11 @@ def piece(payload: bytes, name: str = NAME) -> Piece:
 async def node(script: Callable[[Request, Reply], Awaitable[None]]) -> AsyncIterator[tuple[Remote, MemoryNetwork]]:
     """A Remote whose node answers as the script says."""
     net = MemoryNetwork()
-    remote = Remote(NODE, PLACE, "token", RemoteSettings(), connect=net.connect)
+    turns = Turns()
+    remote = Remote(NODE, PLACE, "token", turns, RemoteSettings(), connect=net.connect)
     async with trio.open_nursery() as nursery:
         await nursery.start(Server(script).serve, [net.listen(PLACE)])
+        await nursery.start(turns.run)
         await nursery.start(remote.run)
         yield remote, net
         nursery.cancel_scope.cancel()
@@ -230,7 +233,7 @@ async def test_a_node_that_moved() -> None:
 
 
 async def test_a_remote_that_does_not_run_refuses_at_once() -> None:
-    remote = Remote(NODE, PLACE, None, connect=MemoryNetwork().connect)
+    remote = Remote(NODE, PLACE, None, Turns(), connect=MemoryNetwork().connect)
     assert type(await put_small(remote)) is NodeUnreachable
     with pytest.raises(NodeUnreachable):
         await remote.get_small(NAME)

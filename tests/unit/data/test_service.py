@@ -20,6 +20,7 @@ from flared.data.volumes import DataSettings, Volumes, VolumeStatus, open_volume
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated
 from flared.http.pool import Pool
 from flared.http.server import Server
+from flared.http.turns import Turns
 from flared.names import NodeName, PieceName
 from tests.support.memory_net import MemoryNetwork
 
@@ -97,13 +98,15 @@ async def put_small(remote: Remote, piece: Piece, payload: bytes) -> FlareError 
 @asynccontextmanager
 async def data_node(directory: Path, token: str | None = TOKEN) -> AsyncIterator[Node]:
     net = MemoryNetwork()
-    remote = Remote(NODE, PLACE, token, connect=net.connect)
+    turns = Turns()
+    remote = Remote(NODE, PLACE, token, turns, connect=net.connect)
     volumes = await open_volumes(DataSettings(NODE, (str(directory),)))
     service = DataService(NODE, volumes, KEYRING if token else Keyring(), hosts=frozenset({NODE}))
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         await volumes.wait_ready()
         await nursery.start(Server(service.handler).serve, [net.listen(PLACE)])
+        await nursery.start(turns.run)
         await nursery.start(remote.run)
         yield Node(remote, volumes, Pool(PLACE, connect=net.connect), net, directory)
         nursery.cancel_scope.cancel()
@@ -407,9 +410,11 @@ async def test_without_a_secret_a_foreign_web_page_may_do_nothing(tmp_path: Path
 async def test_a_node_whose_volumes_are_closed_is_not_ready_and_says_503(tmp_path: Path) -> None:
     net = MemoryNetwork()
     volumes = await open_volumes(DataSettings(NODE, (str(tmp_path),)))
-    remote = Remote(NODE, PLACE, TOKEN, connect=net.connect)
+    turns = Turns()
+    remote = Remote(NODE, PLACE, TOKEN, turns, connect=net.connect)
     async with trio.open_nursery() as nursery:
         await nursery.start(Server(DataService(NODE, volumes, KEYRING).handler).serve, [net.listen(PLACE)])
+        await nursery.start(turns.run)
         await nursery.start(remote.run)
         with pytest.raises(NodeUnreachable, match="503"):
             await remote.head(NAME)

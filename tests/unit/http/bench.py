@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import trio
 
 from flared.errors import ConnectionLost
+from flared.http.exchange import Exchange
 from flared.http.messages import Handler, Reply, Request
-from flared.http.server import Server, ServerSettings
+from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.stream import Stream
+from flared.http.turns import Turns
 from tests.support.memory_net import MemoryNetwork
 
 ADDRESS = "server:80"
@@ -75,14 +78,75 @@ class Bench:
         return answer
 
 
+Way = Literal["tasks", "turns", "later turns", "handed over"]
+"""How requests are answered: each in its connection's task; at once in a turn; in a later turn; or by a task that a
+turn asked for after having begun."""
+
+
+class QuickEcho:
+    """Answers as ``echo`` does, without a task; leaves the requests for all other handlers to their tasks."""
+
+    body_bytes_max = 1 << 17
+
+    def __init__(self, turns: Turns, handler: Handler, way: Way) -> None:
+        self._turns = turns
+        self._handler = handler
+        self._way = way
+        self.answers = 0
+
+    def begin(self, exchange: Exchange) -> bool:
+        if self._handler is not echo:
+            return False
+        text = f"{exchange.method} {exchange.path} {exchange.query} ".encode() + exchange.body
+        if self._way == "turns":
+            exchange.send(200, b"", text)
+        elif self._way == "later turns":
+            self._turns.soon(lambda: exchange.send(200, b"", text))
+        else:
+            self._turns.at_end(exchange.hand_over)
+        return True
+
+    def answered(self, exchange: Exchange, status: int) -> None:
+        self.answers += 1
+
+
+class Room:
+    """A BodyBudget that says yes while there is room."""
+
+    def __init__(self, left: int = 1 << 30) -> None:
+        self.left = left
+
+    def reserve_nowait(self, amount: int) -> bool:
+        self.left -= amount
+        if self.left < 0:
+            self.left += amount
+            return False
+        return True
+
+    def give_back(self, amount: int) -> None:
+        self.left += amount
+
+
 @asynccontextmanager
-async def serve(handler: Handler, settings: ServerSettings | None = None) -> AsyncIterator[Bench]:
+async def serve(
+    handler: Handler, settings: ServerSettings | None = None, *, way: Way = "tasks", room: Room | None = None
+) -> AsyncIterator[Bench]:
     network = MemoryNetwork()
-    server = Server(handler, settings)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve, [network.listen(ADDRESS)])
-        yield Bench(network, server, nursery)
-        nursery.cancel_scope.cancel()
+    turns = Turns()
+    room = room or Room()
+    before = room.left
+    in_turns = InTurns(turns, QuickEcho(turns, handler, way), room) if way != "tasks" else None
+    server = Server(handler, settings, in_turns=in_turns)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(turns.run)
+            await nursery.start(server.serve, [network.listen(ADDRESS)])
+            yield Bench(network, server, nursery)
+            nursery.cancel_scope.cancel()
+    finally:
+        assert turns.statistics().failures == 0
+        turns.close()
+    assert room.left == before, "a body's room was not given back"
 
 
 async def echo(request: Request, reply: Reply) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +16,26 @@ from flared.errors import BodyTruncated, ConnectionLost, LocalProtocolError
 from flared.http.eviction import Standing
 from flared.http.messages import Reply, Request
 from flared.http.server import SHED_CONNECTIONS_MAX, ServerSettings
-from tests.unit.http.bench import ADDRESS, Raw, echo, serve
+from tests.unit.http.bench import ADDRESS, Bench, Raw, Way, echo
+from tests.unit.http.bench import serve as serve_one_way
 from tests.unit.http.test_parsing import CORPUS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
     from trio.testing import MockClock
+
+    Serve = Callable[..., AbstractAsyncContextManager[Bench]]
+
+WAYS: tuple[Way, ...] = ("tasks", "turns", "later turns", "handed over")
+
+
+@pytest.fixture(params=WAYS)
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """A server that answers in each of the ways: no client can tell them apart."""
+    return partial(serve_one_way, way=request.param)
+
 
 HOST = b"Host: h\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -60,14 +76,14 @@ CLOSING = answer(b"GET /last  ", fields=b"connection: close\r\n")
     ],
     ids=range(10),
 )
-async def test_conversations(sent: bytes, answered: bytes, autojump_clock: MockClock) -> None:
+async def test_conversations(sent: bytes, answered: bytes, autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo) as bench:
         assert await bench.say(sent) == answered
         bench.network.fragment(ADDRESS)
         assert await bench.say(sent) == answered
 
 
-async def test_a_request_may_come_byte_by_byte(autojump_clock: MockClock) -> None:
+async def test_a_request_may_come_byte_by_byte(autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo) as bench:
         raw = await bench.connect()
         for byte in put(b"abc") + chunked(b"3\r\nabc\r\n0\r\n\r\n") + LAST:
@@ -77,7 +93,9 @@ async def test_a_request_may_come_byte_by_byte(autojump_clock: MockClock) -> Non
 
 
 @pytest.mark.parametrize("head", CORPUS, ids=repr)
-async def test_dubious_heads_are_refused_and_end_the_connection(head: bytes, autojump_clock: MockClock) -> None:
+async def test_dubious_heads_are_refused_and_end_the_connection(
+    head: bytes, autojump_clock: MockClock, serve: Serve
+) -> None:
     async with serve(echo) as bench:
         said = await bench.say(head + GET)
         assert said.split(b" ", 2)[1] in (b"400", b"417")
@@ -105,14 +123,14 @@ async def test_dubious_heads_are_refused_and_end_the_connection(head: bytes, aut
     ],
     ids=range(12),
 )
-async def test_broken_chunks_are_refused(body: bytes, autojump_clock: MockClock) -> None:
+async def test_broken_chunks_are_refused(body: bytes, autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo) as bench:
         said = await bench.say(chunked(body) + GET)
         assert said.startswith(b"HTTP/1.1 400 ")
         assert len(re.findall(rb"HTTP/1\.1 [0-9]", said)) == 1
 
 
-async def test_head_gets_the_fields_and_no_body(autojump_clock: MockClock) -> None:
+async def test_head_gets_the_fields_and_no_body(autojump_clock: MockClock, serve: Serve) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         if request.path == "/send":
             await reply.send(200, [("x", "y")], b"body")
@@ -126,7 +144,7 @@ async def test_head_gets_the_fields_and_no_body(autojump_clock: MockClock) -> No
             assert await bench.say(sent) == b"HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 4\r\n\r\n"
 
 
-async def test_statuses_without_a_body(autojump_clock: MockClock) -> None:
+async def test_statuses_without_a_body(autojump_clock: MockClock, serve: Serve) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         await reply.send(int(request.path[1:]), [])
 
@@ -138,7 +156,7 @@ async def test_statuses_without_a_body(autojump_clock: MockClock) -> None:
             )
 
 
-async def test_continue_is_sent_when_the_body_is_wanted(autojump_clock: MockClock) -> None:
+async def test_continue_is_sent_when_the_body_is_wanted(autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo) as bench:
         raw = await bench.connect()
         await raw.send(put(b"abc", fields=b"Expect: 100-continue\r\n")[:-3])
@@ -147,7 +165,7 @@ async def test_continue_is_sent_when_the_body_is_wanted(autojump_clock: MockCloc
         assert await raw.receive_until(b"GET /  ") == answer(b"PUT /p  abc") + answer(b"GET /  ")
 
 
-async def test_no_continue_when_the_body_is_not_wanted(autojump_clock: MockClock) -> None:
+async def test_no_continue_when_the_body_is_not_wanted(autojump_clock: MockClock, serve: Serve) -> None:
     async def refuse(request: Request, reply: Reply) -> None:
         await reply.send(412, [])
 
@@ -156,7 +174,7 @@ async def test_no_continue_when_the_body_is_not_wanted(autojump_clock: MockClock
         assert said == b"HTTP/1.1 412 Precondition Failed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-async def test_an_unread_body_is_skipped_if_small(autojump_clock: MockClock) -> None:
+async def test_an_unread_body_is_skipped_if_small(autojump_clock: MockClock, serve: Serve) -> None:
     async def ignore(request: Request, reply: Reply) -> None:
         await reply.send(200, [])
 
@@ -167,7 +185,7 @@ async def test_an_unread_body_is_skipped_if_small(autojump_clock: MockClock) -> 
         assert await raw.receive_all() == answer(b"", fields=b"connection: close\r\n")
 
 
-async def test_a_refused_upload_reads_why(autojump_clock: MockClock) -> None:
+async def test_a_refused_upload_reads_why(autojump_clock: MockClock, serve: Serve) -> None:
     """The sender is not reset while it still sends, or it would never see the reply."""
 
     async def refuse(request: Request, reply: Reply) -> None:
@@ -181,7 +199,7 @@ async def test_a_refused_upload_reads_why(autojump_clock: MockClock) -> None:
 
 
 async def test_a_handler_that_fails_is_answered_for(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     async def fail(request: Request, reply: Reply) -> None:
         async with trio.open_nursery():
@@ -198,7 +216,7 @@ async def test_a_handler_that_fails_is_answered_for(
 
 @pytest.mark.parametrize("written", [0, 1, 3])
 async def test_an_unfinished_reply_is_cut(
-    written: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    written: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     async def stop_early(request: Request, reply: Reply) -> None:
         await reply.start(200, [], 4)
@@ -215,7 +233,7 @@ async def test_an_unfinished_reply_is_cut(
 
 
 async def test_a_reply_cancelled_half_way_is_never_continued(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     """Whatever came next would be taken for its missing bytes."""
 
@@ -240,7 +258,9 @@ async def test_a_reply_cancelled_half_way_is_never_continued(
             assert len(said) < 1 << 20
 
 
-async def test_before_the_first_byte_an_error_replaces_the_announced_reply(autojump_clock: MockClock) -> None:
+async def test_before_the_first_byte_an_error_replaces_the_announced_reply(
+    autojump_clock: MockClock, serve: Serve
+) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         await reply.start(200, [], 4)
         assert not reply.started
@@ -251,7 +271,7 @@ async def test_before_the_first_byte_an_error_replaces_the_announced_reply(autoj
         assert (await bench.say(GET)).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_a_handler_cannot_break_http(autojump_clock: MockClock) -> None:
+async def test_a_handler_cannot_break_http(autojump_clock: MockClock, serve: Serve) -> None:
     broken: list[str] = []
 
     async def check(what: object) -> None:
@@ -274,7 +294,7 @@ async def test_a_handler_cannot_break_http(autojump_clock: MockClock) -> None:
     assert len(broken) == 5
 
 
-async def test_a_truncated_body_is_an_error_to_the_handler(autojump_clock: MockClock) -> None:
+async def test_a_truncated_body_is_an_error_to_the_handler(autojump_clock: MockClock, serve: Serve) -> None:
     seen: list[type[Exception]] = []
 
     async def handler(request: Request, reply: Reply) -> None:
@@ -295,10 +315,11 @@ async def test_a_truncated_body_is_an_error_to_the_handler(autojump_clock: MockC
         await trio.testing.wait_all_tasks_blocked()
         raw.stream.abort()
         await trio.testing.wait_all_tasks_blocked()
-    assert seen == [BodyTruncated, BodyTruncated, BodyTruncated, ConnectionLost]
+    assert seen[:3] == [BodyTruncated] * 3
+    assert seen[3:] in ([ConnectionLost], [])  # a handler in turns is not asked before the body is there
 
 
-async def test_too_large_a_body_is_413(autojump_clock: MockClock) -> None:
+async def test_too_large_a_body_is_413(autojump_clock: MockClock, serve: Serve) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         await request.body.read_all(10)
 
@@ -307,7 +328,7 @@ async def test_too_large_a_body_is_413(autojump_clock: MockClock) -> None:
         assert (await bench.say(chunked(b"b\r\n" + b"x" * 11 + b"\r\n0\r\n\r\n"))).startswith(b"HTTP/1.1 413 ")
 
 
-async def test_bodies_go_into_the_buffers_given(autojump_clock: MockClock) -> None:
+async def test_bodies_go_into_the_buffers_given(autojump_clock: MockClock, serve: Serve) -> None:
     body = bytes(range(256)) * 4000
 
     async def handler(request: Request, reply: Reply) -> None:
@@ -336,7 +357,7 @@ async def time_until_cut(raw: Raw) -> float:
     return trio.current_time() - started
 
 
-async def test_an_idle_connection_is_closed(autojump_clock: MockClock) -> None:
+async def test_an_idle_connection_is_closed(autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo, ServerSettings(idle_seconds=75)) as bench:
         raw = await bench.connect()
         await raw.send(GET)
@@ -345,7 +366,7 @@ async def test_an_idle_connection_is_closed(autojump_clock: MockClock) -> None:
         assert bench.server.statistics().swept == 1
 
 
-async def test_a_head_that_trickles_in_is_cut(autojump_clock: MockClock) -> None:
+async def test_a_head_that_trickles_in_is_cut(autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo, ServerSettings(head_seconds=10)) as bench:
         raw = await bench.connect()
 
@@ -362,7 +383,7 @@ async def test_a_head_that_trickles_in_is_cut(autojump_clock: MockClock) -> None
             assert 10 <= await time_until_cut(raw) <= 13
 
 
-async def test_a_dead_upload_is_cut_and_a_slow_one_is_not(autojump_clock: MockClock) -> None:
+async def test_a_dead_upload_is_cut_and_a_slow_one_is_not(autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo, ServerSettings(stall_seconds=30)) as bench:
         dead = await bench.connect()
         await dead.send(put(b"x" * 1000)[:-1])
@@ -377,7 +398,7 @@ async def test_a_dead_upload_is_cut_and_a_slow_one_is_not(autojump_clock: MockCl
         assert len(await slow.receive_all()) > 100 * 1024
 
 
-async def test_a_reader_that_takes_nothing_is_cut(autojump_clock: MockClock) -> None:
+async def test_a_reader_that_takes_nothing_is_cut(autojump_clock: MockClock, serve: Serve) -> None:
     ended: list[float] = []
 
     async def flood(request: Request, reply: Reply) -> None:
@@ -397,7 +418,7 @@ async def test_a_reader_that_takes_nothing_is_cut(autojump_clock: MockClock) -> 
         assert 30 <= ended[0] - started <= 33
 
 
-async def test_a_handler_may_take_its_time(autojump_clock: MockClock) -> None:
+async def test_a_handler_may_take_its_time(autojump_clock: MockClock, serve: Serve) -> None:
     async def ponder(request: Request, reply: Reply) -> None:
         await trio.sleep(1000)
         await reply.send(200, [])
@@ -408,7 +429,9 @@ async def test_a_handler_may_take_its_time(autojump_clock: MockClock) -> None:
         assert (await raw.receive_all()).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_too_many_connections_are_told_so(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_too_many_connections_are_told_so(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
+) -> None:
     done = trio.Event()
 
     async def wait(request: Request, reply: Reply) -> None:
@@ -439,7 +462,7 @@ async def test_too_many_connections_are_told_so(autojump_clock: MockClock, caplo
 
 
 async def test_a_thousand_silent_strangers_keep_nobody_out(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     async def trust(request: Request, reply: Reply) -> None:
         reply.prove(Standing.TRUSTED if "x-secret" in request.fields else Standing.STRANGER)
@@ -467,7 +490,9 @@ async def test_a_thousand_silent_strangers_keep_nobody_out(
     assert sum("event=connections_short" in line for line in caplog.messages) == 1
 
 
-async def test_a_request_that_has_arrived_is_answered_before_its_connection_goes(autojump_clock: MockClock) -> None:
+async def test_a_request_that_has_arrived_is_answered_before_its_connection_goes(
+    autojump_clock: MockClock, serve: Serve
+) -> None:
     async with serve(echo, ServerSettings(connections_max=1)) as bench:
         raw = await bench.connect()
         await trio.testing.wait_all_tasks_blocked()
@@ -481,7 +506,7 @@ async def test_a_request_that_has_arrived_is_answered_before_its_connection_goes
 # ---- fairness and back-pressure
 
 
-async def test_a_client_that_never_waits_does_not_stop_the_others(autojump_clock: MockClock) -> None:
+async def test_a_client_that_never_waits_does_not_stop_the_others(autojump_clock: MockClock, serve: Serve) -> None:
     turns = 0
     turns_at_end: list[int] = []
 
@@ -507,7 +532,7 @@ async def test_a_client_that_never_waits_does_not_stop_the_others(autojump_clock
         assert turns > 20
 
 
-async def test_a_slow_reader_slows_the_writer(autojump_clock: MockClock) -> None:
+async def test_a_slow_reader_slows_the_writer(autojump_clock: MockClock, serve: Serve) -> None:
     written = 0
 
     async def flood(request: Request, reply: Reply) -> None:
@@ -528,7 +553,7 @@ async def test_a_slow_reader_slows_the_writer(autojump_clock: MockClock) -> None
 # ---- stopping
 
 
-async def test_stopping_finishes_what_runs(autojump_clock: MockClock) -> None:
+async def test_stopping_finishes_what_runs(autojump_clock: MockClock, serve: Serve) -> None:
     async def slow(request: Request, reply: Reply) -> None:
         await trio.sleep(20)
         await reply.send(200, [], b"done")
@@ -549,7 +574,9 @@ async def test_stopping_finishes_what_runs(autojump_clock: MockClock) -> None:
         assert bench.server.statistics().connections == 0
 
 
-async def test_who_has_just_connected_is_served_though_the_server_stops(autojump_clock: MockClock) -> None:
+async def test_who_has_just_connected_is_served_though_the_server_stops(
+    autojump_clock: MockClock, serve: Serve
+) -> None:
     async with serve(echo) as bench:
         early, late, silent = [await bench.connect() for _ in range(3)]
         await early.send(GET)
@@ -563,7 +590,7 @@ async def test_who_has_just_connected_is_served_though_the_server_stops(autojump
         assert trio.current_time() - started == pytest.approx(1)
 
 
-async def test_stopping_cuts_what_does_not_end(autojump_clock: MockClock) -> None:
+async def test_stopping_cuts_what_does_not_end(autojump_clock: MockClock, serve: Serve) -> None:
     async def endless(request: Request, reply: Reply) -> None:
         await trio.sleep_forever()
 
@@ -577,7 +604,9 @@ async def test_stopping_cuts_what_does_not_end(autojump_clock: MockClock) -> Non
         assert trio.current_time() - started == pytest.approx(30)
 
 
-async def test_lost_clients_are_no_news(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lost_clients_are_no_news(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
+) -> None:
     caplog.set_level(logging.WARNING)
     async with serve(echo) as bench:
         for _ in range(3):

@@ -1,0 +1,200 @@
+"""FanOut: the pieces of one chunk on their way to their nodes; the only way by which pieces go out.
+
+A scheme says what they carry: equal copies, or shards that differ. A node that fails is replaced by the ring's next
+one. The fan is **decided** when every piece was answered for, or when the quorum is durable and the stragglers have had
+their time, or when the quorum is out of reach; what is answered later changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.chunks.delays import STRAGGLER_SECONDS
+from flared.cluster.quorum import Tally
+from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull
+
+if TYPE_CHECKING:
+    from flared.chunks.chunk import Chunks
+    from flared.chunks.scheme import Scheme
+    from flared.data.pieces import Piece
+    from flared.names import ChunkId, NodeName
+
+Payload = bytes | memoryview
+Outgoing = Sequence[tuple["Piece", Payload]]
+"""What goes out, by piece number."""
+
+
+class FanOut:
+    """Made with its nodes chosen; then ``start`` (small pieces, in turns) or ``send_large`` (a task)."""
+
+    __slots__ = (
+        "_chunk",
+        "_chunks",
+        "_decided",
+        "_full",
+        "_outgoing",
+        "_request",
+        "_spares",
+        "complete",
+        "nodes",
+        "tally",
+    )
+
+    def __init__(
+        self, chunks: Chunks, chunk: ChunkId, outgoing: Outgoing, scheme: Scheme, *, request: int | str
+    ) -> None:
+        """Raises NoPlacement or VolumeFull if the quorum cannot be reached from the start; nothing has been sent then.
+
+        ``request`` is what the nodes' logs will name.
+        """
+        self._chunks = chunks
+        self._chunk = chunk
+        self._outgoing = outgoing
+        self._request = request
+        self._full = 0
+        self._spares: list[NodeName] | None = None
+        self._decided: Callable[[], None] | None = None
+        self.tally = Tally(scheme.pieces, scheme.quorum)
+        self.complete = False
+        """No answer that comes after it counts."""
+        targets = chunks.nodes.choose(chunk, scheme.pieces)
+        if len(targets) < scheme.quorum:
+            _refuse(chunks, chunk, scheme)
+        self.nodes: list[NodeName | None] = [*targets]
+        if len(targets) < scheme.pieces:
+            self._note_absent(scheme.pieces)
+
+    def error(self) -> FlareError | None:
+        """Why the quorum was not reached; None if it was. Once it is decided."""
+        if self.tally.won:
+            return None
+        if self._full and self._full >= len(self.tally.failed):
+            return VolumeFull("no data node has room left for this")
+        return QuorumNotReached(wanted=self.tally.quorum, got=len(self.tally.stored), failures=self.tally.failures)
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: what still fails takes no spare node, of which nobody would know."""
+        self.complete = True
+        self._decided = None
+
+    # Small pieces, in turns
+
+    def start(self, decided: Callable[[], None]) -> None:
+        """Queue small pieces at their nodes. ``decided`` is called once, in a turn; or before this returns, if nothing
+        could be queued. Payloads must stay as they are until every node has answered, also after that."""
+        self._decided = decided
+        for number in range(self.tally.wanted - len(self.tally.failed)):
+            self._queue(number)
+
+    def give_up_stragglers(self) -> None:
+        """What was not answered by now counts as missing, and heal will look after it."""
+        if not self.complete:
+            self.complete = True
+            self._tell()
+
+    def _queue(self, number: int) -> None:
+        node = self.nodes[number]
+        store = self._chunks.nodes.store(node) if node else None
+        if store is None:
+            self._answered(number, NoPlacement(f"node {node} has gone"))
+            return
+        piece, payload = self._outgoing[number]
+        store.put_nowait(piece, payload, partial(self._answered, number), self._request)
+
+    def _answered(self, number: int, error: FlareError | None) -> None:
+        # After the put was answered a straggler may still end well; heal finds its piece already there.
+        if self.complete:
+            return
+        if error is not None and self._take_spare(number, error):
+            self._queue(number)
+            return
+        if self._count(number, error) and not self.complete:
+            self._chunks.stragglers.add(self.give_up_stragglers)
+        if self.complete:
+            self._tell()
+
+    def _tell(self) -> None:
+        decided, self._decided = self._decided, None
+        if decided is not None:
+            decided()
+
+    # Large pieces, in a task
+
+    async def send_large(self) -> None:
+        """Send pieces that travel alone; returns once it is decided. Cancelled, no payload is read any more."""
+        started = trio.current_time()
+        enough, all_answered = trio.Event(), trio.Event()
+        async with trio.open_nursery() as nursery:
+            for number in range(self.tally.wanted - len(self.tally.failed)):
+                nursery.start_soon(self._send_one, number, enough, all_answered)
+            await enough.wait()
+            with trio.move_on_after(max(STRAGGLER_SECONDS, trio.current_time() - started)):
+                await all_answered.wait()
+            self.complete = True
+            nursery.cancel_scope.cancel()
+
+    async def _send_one(self, number: int, enough: trio.Event, all_answered: trio.Event) -> None:
+        """Send one piece, to one node after the other until one takes it or there is none left."""
+        error: FlareError | None = None
+        while True:
+            node = self.nodes[number]
+            store = self._chunks.nodes.store(node) if node else None
+            try:
+                if store is None:
+                    raise NoPlacement(f"node {node} has gone")
+                piece, payload = self._outgoing[number]
+                await store.put(piece, [memoryview(payload)])
+                error = None
+            except FlareError as refusal:
+                error = refusal
+            if error is None or not self._take_spare(number, error):
+                break
+        if self._count(number, error) or self.complete:
+            enough.set()
+        if self.complete:
+            all_answered.set()
+
+    # Both
+
+    def _count(self, number: int, error: FlareError | None) -> bool:
+        """Count an answer; True if it is the one that makes the quorum."""
+        tally = self.tally
+        if error is None:
+            tally.store(number)
+        else:
+            self._full += isinstance(error, VolumeFull)
+            tally.fail(number, str(error))
+        self.complete = tally.complete
+        return error is None and len(tally.stored) == tally.quorum
+
+    def _note_absent(self, pieces: int) -> None:
+        """Pieces that no node can take now belong to the next nodes of the ring, and are missing there."""
+        absent = [node for node in self._chunks.nodes.order(self._chunk) if node not in self.nodes]
+        for number in range(len(self.nodes), pieces):
+            self.nodes.append(absent.pop(0) if absent else None)
+            self.tally.fail(number, "no node could take it")
+
+    def _take_spare(self, number: int, error: FlareError) -> bool:
+        """Give piece ``number`` the next node of the ring that holds none of this chunk; False if there is none."""
+        if self._spares is None:
+            taken = [node for node in self.nodes if node]
+            self._spares = self._chunks.nodes.choose(self._chunk, len(self._chunks.nodes.names()), taken=taken)
+        if not self._spares:
+            return False
+        self._full += isinstance(error, VolumeFull)
+        self.nodes[number] = self._spares.pop(0)
+        return True
+
+
+def _refuse(chunks: Chunks, chunk: ChunkId, scheme: Scheme) -> None:
+    order: Sequence[NodeName] = chunks.nodes.order(chunk)
+    states = ", ".join(f"{node} is {chunks.nodes.state(node).value}" for node in order) or "no data node is known yet"
+    usable = sum(map(chunks.nodes.takes_pieces, order))
+    answering = sum(map(chunks.nodes.is_online, order))
+    if usable < scheme.quorum <= answering:
+        raise VolumeFull(f"{scheme.text} needs {scheme.quorum} nodes with room: {states}")
+    raise NoPlacement(f"{scheme.text} needs {scheme.quorum} reachable nodes, {usable} can be used: {states}")

@@ -1,0 +1,110 @@
+"""Small puts: a body of one chunk that is never shared, from its bytes to its manifest without a task.
+
+    begin -> pieces queued at their nodes -> the fan is decided -> one transaction -> ``done``
+
+Each arrow is a callback in a turn, so whatever is ready together travels together: one batch to each node, one group
+commit. Nothing is looked up before the transaction but what a refusal needs, and the transaction decides anew.
+The order, and what a crash leaves, is that of ``objects.put``.
+
+A put that was begun ends by itself, whether anybody still waits for it or not; its client may have left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import outcome
+import trio
+
+from flared.chunks.chunk import digest_of
+from flared.chunks.scheme import parse_scheme
+from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
+from flared.errors import FlareError
+from flared.log import current_request
+from flared.objects.commit import PutResult, Target, committing, make_etag, record_chunk
+
+if TYPE_CHECKING:
+    from flared.chunks.chunk import Chunk
+
+Done = Callable[[PutResult | None, Exception | None], None]
+
+
+async def put_small(target: Target, plain: bytes) -> PutResult:
+    """The same for a task that waits. Cancelled, it may still be stored, whole."""
+    digest = await digest_of(target.store.chunks.threads, plain)
+    task = trio.lowlevel.current_task()
+    waiting = True
+
+    def done(result: PutResult | None, error: Exception | None) -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            trio.lowlevel.reschedule(task, outcome.Value(result) if error is None else outcome.Error(error))
+
+    def leave(_: object) -> trio.lowlevel.Abort:
+        nonlocal waiting
+        waiting = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    begin_put(target, plain, digest, done, request=current_request.get())
+    result: PutResult = await trio.lowlevel.wait_task_rescheduled(leave)
+    return result
+
+
+def digest_of_small(plain: bytes | bytearray) -> bytes:
+    """The digest of a body of at most INLINE_DIGEST_MAX bytes, computed in the turn."""
+    return hashlib.sha256(plain).digest()
+
+
+def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, request: int | str) -> None:
+    """Begin to store ``plain``, smaller than LARGE_SIZE and not empty, whose SHA-256 is ``digest``.
+
+    ``done`` is called once, in a later turn: with the result when pieces and manifest are on stable storage, else with
+    what ``put_object`` would raise. Raises NoPlacement or VolumeFull if the nodes cannot take it now; then nothing has
+    happened and ``done`` is not called. ``plain`` must stay as it is for good.
+    """
+    bucket, chunks = target.bucket, target.store.chunks
+    write = begin_small(
+        chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress, request=request
+    )
+    put = _SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
+    write.fan.start(partial(chunks.turns.at_end, put.commit))
+
+
+class _SmallPut:
+    """One put on its way."""
+
+    __slots__ = ("_chunk", "_done", "_etag", "_target", "_write")
+
+    def __init__(self, target: Target, write: ChunkWrite, etag: str, done: Done) -> None:
+        self._target = target
+        self._write = write
+        self._etag = etag
+        self._done = done
+        self._chunk: Chunk | None = None
+
+    def commit(self) -> None:
+        """The fan is decided: record what it stored, if that is enough."""
+        target, write = self._target, self._write
+        store = target.store
+        try:
+            chunk = self._chunk = write.finish(store.chunks)
+        except FlareError as error:
+            self._done(None, error)
+            return
+        attach = partial(record_chunk, chunk, False, None, 0)
+        store.kv.transact_nowait(committing(target, write.size, self._etag, attach), self._committed)
+
+    def _committed(self, result: PutResult | None, error: Exception | None) -> None:
+        chunk, store = self._chunk, self._target.store
+        assert chunk is not None
+        if error is not None:
+            store.chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+        else:
+            store.chunks.in_flight.settle_write(chunk.id)
+            if chunk.missing:
+                store.degraded()
+        self._done(result, error)
