@@ -44,6 +44,7 @@ class Report:
         self._last_existing = ""
         self._existing_count = 0
         self.failures: list[ExitCode] = []
+        self._passed_count = 0
         self._alike: dict[tuple[str, str], int] = {}
         """How many failures of each kind there were."""
 
@@ -77,7 +78,9 @@ class Report:
         if self._style.json:
             render.say_json({"skipped": name, "reason": why})
         elif not self._style.quiet:
-            self.bars.say(render.harmless(f"skipped: {name}: {why}"))
+            self._passed_count += 1
+            if self._passed_count <= SHOWN_MAX:
+                self.bars.say(render.harmless(f"skipped: {name}: {why}"))
 
     def trouble(self, name: str, what: Failure | str) -> None:
         """A name that cannot be taken: a failure, or as a text why it is passed over."""
@@ -120,6 +123,8 @@ class Report:
         self.bars.close()
         self._tell_existing()
         self._tell_hidden()
+        if self._passed_count > SHOWN_MAX:
+            self.bars.say(f"skipped: {self._passed_count - SHOWN_MAX:,} more; --json names each")
         seconds = time.monotonic() - self.bars.started
         if self._style.json:
             render.say_json({"summary": self._record(seconds)})

@@ -147,3 +147,19 @@ def test_a_version_is_the_same_number_wherever_it_is_shown(shell: Shell) -> None
     versions = [json.loads(shell.flarectl(*line, "--json").out.splitlines()[0])["version"] for line in words]
     assert isinstance(versions[0], int)
     assert versions == versions[:1] * 4
+
+
+def test_many_failures_with_one_cause_are_one_line_and_a_number(shell: Shell) -> None:
+    (shell.directory / "many").mkdir()
+    for number in range(200):
+        (shell.directory / f"many/{number}").write_text("x")
+    assert shell.flarectl("put", "-r", "many", ":").code == 0
+    done = shell.flarectl("cp", "-r", "many", "nope:")
+    lines = done.err.splitlines()
+    assert (done.code, len(lines)) == (3, 4)
+    assert "flarectl bucket create nope makes this one" in lines[1]
+    assert "199 more failed like this" in lines[2]
+    away = shell.flarectl("put", "-r", "many", ":", FLARE_ENDPOINT="http://127.0.0.1:1")
+    assert (away.code, len(away.err.splitlines())) == (5, 3)
+    for part in ("the address from FLARE_ENDPOINT", "--endpoint URL", "flarectl config set endpoint URL"):
+        assert part in away.err

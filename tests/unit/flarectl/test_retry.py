@@ -143,6 +143,15 @@ def test_many_names_that_are_not_there_are_named_up_to_a_number(api: FakeApi, ru
     assert "30 more failed like this (NoSuchObject)" in done.err
 
 
+def test_many_that_are_skipped_are_named_up_to_a_number(api: FakeApi, run: Run) -> None:
+    Path("tree").mkdir()
+    for number in range(30):
+        Path(f"tree/{number}").symlink_to("nowhere")
+    done = run("put", "-r", "tree", ":")
+    assert (done.code, len(done.err.splitlines())) == (0, 11)
+    assert done.err.endswith("skipped: 20 more; --json names each\n")
+
+
 def test_an_endpoint_that_is_not_there_is_said_with_all_ways_to_name_another(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
