@@ -108,6 +108,9 @@ class NodeVolume(NamedTuple):
     """The same for volumes of one node that share one; 0 if nobody knows."""
     free: int | None = None
     """What new pieces may take; None if the node does not say."""
+    quarantined_pieces: int = 0
+    """Hidden pieces that no record names; they are deleted after days."""
+    quarantined_bytes: int = 0
 
 
 class Node(NamedTuple):
@@ -401,6 +404,8 @@ def _parse_volume(fields: dict[str, object]) -> NodeVolume:
         fields.get("repaired") is True,
         _count(fields, "file_system"),
         _count(fields, "free") if "free" in fields else None,
+        _count(fields, "quarantined_pieces"),
+        _count(fields, "quarantined_bytes"),
     )
 
 

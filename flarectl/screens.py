@@ -101,7 +101,7 @@ def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
         Row("space", space_text(node.used, node.capacity)),
     ]
     if node.role == "data":
-        rows += [Row("pieces", f"{node.pieces:,}"), *_volume_rows(node), *_block("failure", failure_lines(cost))]
+        rows += [Row("pieces", _pieces_text(node)), *_volume_rows(node), *_block("failure", failure_lines(cost))]
         rows.append(Row("stop it", f"not now: {obstacle}" if obstacle else "it may go down now"))
     rows += _block("next", node.advice, whole=True)
     console = make_console()
@@ -268,6 +268,17 @@ def _padded(cell: Text, width: int) -> Text:
     cell = cell.copy()
     cell.pad_right(width - len(cell))
     return cell
+
+
+def _pieces_text(node: Node) -> str:
+    """How many, and how many of them only wait to be deleted."""
+    text = f"{node.pieces:,}"
+    if hidden := sum(volume.quarantined_pieces for volume in node.volumes):
+        size = size_text(sum(volume.quarantined_bytes for volume in node.volumes))
+        text += f", of these in quarantine {hidden:,}, {size}: no record names them, and they are deleted after days"
+    if node.orphans_held:
+        text += f"; held back {node.orphans_held:,}: flarectl node orphans {node.name}"
+    return text
 
 
 def _volume_rows(node: Node) -> list[Row]:

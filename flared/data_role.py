@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.access.keys import Keyring
+from flared.config.settings import DataConfig
 from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.service import DataService
 from flared.data.volumes import DataSettings, Volumes, open_volumes
@@ -20,7 +21,7 @@ from flared.systemd import NOT_HEARD
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.config.settings import Config, DataConfig
+    from flared.config.settings import Config
 
 CONNECTIONS_MAX = 1024
 GIB = 1024**3
@@ -41,6 +42,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
             direct=config.direct,
             new_volumes=config.new_volumes,
             scrub_period_seconds=config.scrub_period,
+            quarantine_seconds=config.quarantine,
         )
     )
     keyring = Keyring(config.secrets)
@@ -81,6 +83,8 @@ def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: 
         return f"{status.pieces} pieces, {rate.look():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
 
     def reload(config: Config) -> None:
+        assert isinstance(config, DataConfig)
+        volumes.keep_quarantined(config.quarantine)
         keyring.change(config.secrets)
 
     return Role(server, volumes.wait_ready, describe, service.metrics, reload)

@@ -135,6 +135,10 @@ class NodeUnreachable(Unavailable):
         self.reason = reason
 
 
+class NodeOutdated(Unavailable):
+    """A data node runs a version that does not know this call. It is asked again after its upgrade."""
+
+
 class NoPlacement(Unavailable):
     """The cluster has fewer usable nodes than the scheme needs."""
 

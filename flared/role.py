@@ -29,7 +29,7 @@ class Role:
     """Take over what is in force now: only what ``RELOADED`` names has changed."""
 
 
-RELOADED = frozenset({"log", "secrets", "secret_file", "memory", "cache", "connections", "object_max"})
+RELOADED = frozenset({"log", "secrets", "secret_file", "memory", "cache", "connections", "object_max", "quarantine"})
 """What may change while a node runs; all else wants a restart."""
 
 

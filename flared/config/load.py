@@ -130,6 +130,7 @@ def _read_data(reader: Reader) -> DataConfig:
         reserve=reader.read("storage.reserve", 256 * MIB, size(MIB, TIB)),
         direct=reader.read("storage.direct", True, boolean),
         new_volumes=reader.read("storage.new_volumes", True, boolean),
+        quarantine=reader.read("storage.quarantine", 7 * 86400.0, duration(0, 365 * 86400)),
         scrub_period=reader.read("scrub.period", 30 * 86400.0, duration(60, 10 * 365 * 86400)),
     )
 

@@ -65,6 +65,7 @@ class DataConfig(NodeConfig):
     direct: bool
     new_volumes: bool
     scrub_period: float
+    quarantine: float
 
 
 Config = ApiConfig | DataConfig

@@ -89,6 +89,7 @@ volumes = ["/srv/flare"]
 # reserve = "256MiB"       # held back on each volume, so that deletes go on when it is full
 # new_volumes = true       # false: a directory without a volume is refused, its disk is not mounted (flared prepare)
 # direct = true            # large pieces bypass the page cache (O_DIRECT) where the file system can
+# quarantine = "7d"        # pieces that no record names are hidden for so long before they are deleted
 
 [scrub]
 # period = "30d"           # everything is read again and verified in this time

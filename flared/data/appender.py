@@ -16,10 +16,20 @@ import trio
 
 from flared.background import Threads
 from flared.data.buffers import PieceBuffer
-from flared.data.changes import Change, Put
+from flared.data.changes import Change, Hide, Put
 from flared.data.disk import Buffer, File
 from flared.data.index import Mark, Place
-from flared.data.record import ALIGNED, BLOCK, LARGE, Head, pack_piece, pack_tombstone, padding, record_length
+from flared.data.record import (
+    ALIGNED,
+    BLOCK,
+    LARGE,
+    Head,
+    pack_piece,
+    pack_quarantine,
+    pack_tombstone,
+    padding,
+    record_length,
+)
 from flared.data.segment import GROUP_BYTES_MAX, Segment, Segments
 from flared.errors import Busy, Damaged, FlareError, VolumeFull
 
@@ -240,7 +250,10 @@ class Appender:
                         buffers.append(padding(size))
                 places.append(Place(segment, offset, size, length, sequence))
             else:
-                record = pack_tombstone(change.name, segment, offset, sequence, salt)
+                if isinstance(change, Hide):
+                    record = pack_quarantine(change.name, segment, offset, sequence, salt, change.since_ms)
+                else:
+                    record = pack_tombstone(change.name, segment, offset, sequence, salt)
                 length = len(record)
                 buffers.append(record)
                 places.append(Place(segment, offset, 0, length, sequence))

@@ -72,4 +72,14 @@ class Delete(NamedTuple):
     victim: Place
 
 
-Change = Put | Delete
+class Hide(NamedTuple):
+    """A quarantine record to append, for the piece at ``place``; with ``since_ms`` 0 the piece is shown again."""
+
+    batch: Batch
+    number: int
+    name: str
+    place: Place
+    since_ms: int
+
+
+Change = Put | Delete | Hide

@@ -3,12 +3,14 @@
 The order: copy living records (with their sequence numbers) into a fresh segment that names its sources, sync it,
 switch the index in one durable transaction, unlink the sources. A crash before the switch leaves a segment all of
 whose sources are there: the next start removes it. A tombstone is copied while any other segment holds what it kills,
-even one that goes with it: of two names unlinked together a power cut may bring back either.
+even one that goes with it: of two names unlinked together a power cut may bring back either. The payload of a piece in
+quarantine lives, and its newest quarantine record is copied for as long as the piece is there.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -19,16 +21,19 @@ import trio
 from flared.data.buffers import PieceBuffer
 from flared.data.index import Index, Mark, SegmentRow
 from flared.data.index_compact import find_living, find_needed, forget_segments, move_pieces, tombstone_bytes
+from flared.data.index_quarantine import find_current, move_quarantined, quarantine_bytes
 from flared.data.record import (
     ALIGNED,
     BLOCK,
     KIND_NAMES,
     LARGE,
     PIECE,
+    QUARANTINE,
     TOMBSTONE,
     Head,
     Record,
     pack_piece,
+    pack_quarantine,
     pack_tombstone,
     record_length,
 )
@@ -65,6 +70,8 @@ class _Target:
     file: File
     end: int = BLOCK
     moved: list[tuple[str, int, int, int, int]] = field(default_factory=list)
+    hidden: list[tuple[str, int]] = field(default_factory=list)
+    """Names and sequences of the quarantine records among what was copied."""
 
 
 class Compactor:
@@ -75,6 +82,7 @@ class Compactor:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._seen = -1
+        self._woken = trio.Event()
         self._broken: set[int] = set()
         """Segments that could not be read to their end: left alone, so that nothing in them is thrown away."""
 
@@ -84,7 +92,7 @@ class Compactor:
         if self._volume.state not in ("ok", "full"):
             return False
         await self._roll_dead()
-        tombstones = await self._volume.shadow.ask(tombstone_bytes)
+        tombstones = await self._volume.shadow.ask(_marker_bytes)
         rows = await self._volume.shadow.change(Index.segments)
         group = self._choose(rows, tombstones)
         if not group:
@@ -95,9 +103,15 @@ class Compactor:
 
     async def wait(self) -> None:
         while True:
-            await trio.sleep(_PAUSE_SECONDS)
+            with trio.move_on_after(_PAUSE_SECONDS):
+                await self._woken.wait()
+            self._woken = trio.Event()
             if self._volume.deletes != self._seen:
                 return
+
+    def wake(self) -> None:
+        """Room is wanted: look for work now."""
+        self._woken.set()
 
     async def _roll_dead(self) -> None:
         """Seal an active segment that is mostly garbage: only sealed ones can be compacted."""
@@ -230,7 +244,15 @@ def _keep(source: int, batch: list[Record], index: Index) -> list[Record]:
     tombstones = [record for record in batch if record.kind == TOMBSTONE]
     living = find_living(index, source, pieces) if pieces else []
     needed = find_needed(index, source, tombstones) if tombstones else []
-    return [record for record, lives in zip(pieces + tombstones, living + needed, strict=True) if lives]
+    hiding = [record for record in batch if record.kind == QUARANTINE]
+    current = find_current(index, hiding) if hiding else []
+    found = zip(pieces + tombstones + hiding, living + needed + current, strict=True)
+    return [record for record, lives in found if lives]
+
+
+def _marker_bytes(index: Index) -> dict[int, int]:
+    """By segment: about how many bytes of tombstones and quarantine records are still needed there."""
+    return dict(Counter(tombstone_bytes(index)) + Counter(quarantine_bytes(index)))
 
 
 def _copy(file: File, source: Segment, target: _Target, records: list[Record]) -> None:
@@ -258,6 +280,12 @@ def _repack(file: File, source: Segment, target: _Target, record: Record, offset
         packed = pack_tombstone(record.name, head.id, offset, record.sequence, head.salt)
         room[: len(packed)] = packed
         return len(packed)
+    if record.kind == QUARANTINE:
+        since_ms = record.plain_size
+        packed = pack_quarantine(record.name, head.id, offset, record.sequence, head.salt, since_ms)
+        room[: len(packed)] = packed
+        target.hidden.append((record.name, record.sequence))
+        return len(packed)
     flags = ALIGNED if head.kind == LARGE else 0
     header = pack_piece(record.piece(), head.id, offset, record.sequence, head.salt, flags)
     start = BLOCK if flags else len(header)
@@ -274,6 +302,7 @@ def _switch(group: list[int], target: _Target | None, index: Index) -> None:
             head = target.head
             index.mark([Mark(head.id, head.kind, head.salt, target.end, sealed=True)])
             move_pieces(index, head.id, target.moved)
+            move_quarantined(index, head.id, target.hidden)
         forget_segments(index, group, target.head.id if target else 0)
 
 

@@ -149,6 +149,8 @@ class Heartbeat:
                     "pieces": volume.pieces,
                     "state_seconds": volume.state_seconds,
                     "file_system": volume.file_system,
+                    "quarantined_pieces": volume.quarantined_pieces,
+                    "quarantined_bytes": volume.quarantined_bytes,
                 }
                 for volume in status.volumes
             ],

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from flared.data.disk import Disk
 
-FORMAT = 1
+FORMAT_FIRST = 1
+"""What a new volume has, so that the version before this one can still open it."""
+FORMAT = 2
+"""The newest: the volume may have quarantine records. Raised right before the first one is written."""
 _FILE = "volume.toml"
 _STRANGE = "take what is another's out of `volumes`, or empty it"
 
@@ -28,6 +31,7 @@ class Identity:
     volume: str
     node: str
     cluster: str = ""
+    format: int = FORMAT_FIRST
 
 
 def identity_path(path: str) -> str:
@@ -53,12 +57,14 @@ def load_identity(disk: Disk, path: str, node: str, fresh: uuid.UUID) -> Identit
         return identity
     try:
         fields = tomllib.loads(content.decode())
-        found = Identity(str(uuid.UUID(fields["volume"])), str(fields["node"]), str(fields["cluster"]))
-        form = fields["format"]
-    except (ValueError, KeyError) as error:
+        form = int(fields["format"])
+        found = Identity(str(uuid.UUID(fields["volume"])), str(fields["node"]), str(fields["cluster"]), form)
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}/{_FILE}: not readable: {error}"]) from error
-    if form != FORMAT:
-        raise ConfigError([f"{path}/{_FILE}: format {form} is not known to this version"])
+    if not FORMAT_FIRST <= form <= FORMAT:
+        raise ConfigError(
+            [f"{path}/{_FILE}: format {form} is not known to this version: install the one that wrote it"]
+        )
     if found.node != node:
         raise ConfigError([f"{path}: this volume belongs to node {found.node!r}, not to {node!r}: {_STRANGE}"])
     return found
@@ -96,6 +102,13 @@ def join_cluster(disk: Disk, path: str, identity: Identity, cluster: str) -> Ide
     return joined
 
 
+def raise_format(disk: Disk, path: str, identity: Identity) -> Identity:
+    """Have the volume say, durably, that older versions cannot read all of it. They refuse it from then on."""
+    raised = replace(identity, format=FORMAT)
+    _save(disk, path, raised)
+    return raised
+
+
 def _save(disk: Disk, path: str, identity: Identity) -> None:
-    fields = {"format": FORMAT, "volume": identity.volume, "node": identity.node, "cluster": identity.cluster}
+    fields = {"format": identity.format, "volume": identity.volume, "node": identity.node, "cluster": identity.cluster}
     disk.replace(identity_path(path), tomli_w.dumps(fields).encode())

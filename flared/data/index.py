@@ -47,6 +47,13 @@ CREATE TABLE dead (
     PRIMARY KEY (name, segment)
 ) WITHOUT ROWID;
 """
+_QUARANTINE_SCHEMA = """
+-- The newest quarantine record of each piece that has one; since 0: the piece is shown again. Added to older indexes.
+CREATE TABLE IF NOT EXISTS quarantine (
+    name TEXT PRIMARY KEY, segment INTEGER NOT NULL, sequence INTEGER NOT NULL, since INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS quarantine_since ON quarantine (since);
+"""
 
 
 class Place(NamedTuple):
@@ -68,6 +75,15 @@ class Deletion(NamedTuple):
     sequence: int
     victim: int
     victim_sequence: int
+
+
+class Quarantined(NamedTuple):
+    """A quarantine record in a segment: the piece of this name is hidden since then; 0: it is shown again."""
+
+    name: str
+    segment: int
+    sequence: int
+    since_ms: int
 
 
 class Mark(NamedTuple):
@@ -145,6 +161,7 @@ class Index:
         elif version != FORMAT:
             raise sqlite3.DatabaseError(f"format {version} is not known to this version")
         writer.execute("SELECT count(*) FROM segments").fetchone()
+        writer.executescript(f"BEGIN; {_QUARANTINE_SCHEMA} COMMIT")
 
     def close(self) -> None:
         for connection in (self._checker, self._reader, self.writer):
@@ -182,11 +199,22 @@ class Index:
             ]
 
     def page(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """(name, size) of the next pieces in name order."""
+        """(name, size) of the next pieces in name order, but for those that are hidden."""
         with mapped():
             return self._reader.execute(
-                "SELECT name, size FROM pieces WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+                "SELECT name, size FROM pieces WHERE name > ? AND NOT EXISTS"
+                " (SELECT 1 FROM quarantine AS q WHERE q.name = pieces.name AND since > 0) ORDER BY name LIMIT ?",
+                (after, limit),
             ).fetchall()
+
+    def hidden(self, names: Sequence[str]) -> dict[str, int]:
+        """On the event loop: those of the names that are in quarantine, with the sequences of the records."""
+        with mapped():
+            rows = self._reader.execute(
+                "SELECT name, sequence FROM json_each(?) JOIN quarantine ON name = value WHERE since > 0",
+                (json.dumps(names),),
+            ).fetchall()
+        return dict(rows)
 
     def places(self, after: str, limit: int) -> list[tuple[str, Place]]:
         """The next pieces in name order, with their places."""
@@ -242,8 +270,10 @@ class Index:
         deletions: Sequence[Deletion],
         marks: Iterable[Mark],
         facts: Mapping[str, int | str],
+        quarantined: Sequence[Quarantined] = (),
     ) -> None:
-        """What happened since the last time, in one transaction: deletions, then the pieces that are there now."""
+        """What happened since the last time, in one transaction: deletions, then the pieces that are there now, then
+        which of them are hidden."""
         with self.transaction():
             self.mark(marks)
             self.note(facts)
@@ -258,6 +288,8 @@ class Index:
                     bytes_added[place.segment] += place.length
             for segment, pieces in added.items():
                 self.account(segment, pieces, bytes_added[segment])
+            for records in _slices(quarantined):
+                self._quarantine(json.dumps(records))
 
     def mark(self, marks: Iterable[Mark]) -> None:
         self.writer.executemany(
@@ -298,6 +330,15 @@ class Index:
             (rows,),
         )
         run("DELETE FROM pieces WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
+        run("DELETE FROM quarantine WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
+
+    def _quarantine(self, rows: str) -> None:
+        """Only for pieces that are there and older: one that was deleted, or put again, since is not meant."""
+        self.writer.execute(
+            "INSERT OR REPLACE INTO quarantine SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3"
+            " FROM json_each(?) JOIN pieces ON name = value ->> 0 WHERE sequence < value ->> 2",
+            (rows,),
+        )
 
     def account(self, segment: int, pieces: int, live: int) -> None:
         """Within a transaction: so many living pieces and bytes more in a segment."""

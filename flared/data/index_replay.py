@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flared.data.index import Index, Place, mapped
-from flared.data.record import PIECE, TOMBSTONE, TORN, Record
+from flared.data import index_quarantine
+from flared.data.index import Index, Place, Quarantined, mapped
+from flared.data.record import PIECE, QUARANTINE, TOMBSTONE, TORN, Record
 
 
 def begin_replay(index: Index) -> None:
@@ -15,6 +16,7 @@ def begin_replay(index: Index) -> None:
             "DROP TABLE IF EXISTS temp.graves;"
             "CREATE TEMP TABLE graves (name TEXT PRIMARY KEY, sequence INTEGER, killer INTEGER) WITHOUT ROWID"
         )
+    index_quarantine.begin(index)
 
 
 def end_replay(index: Index) -> None:
@@ -29,6 +31,9 @@ def replay_records(index: Index, records: Iterable[Record]) -> None:
             _replay_piece(index, record)
         elif record.kind == TOMBSTONE:
             _replay_tombstone(index, record)
+        elif record.kind == QUARANTINE:
+            met = Quarantined(record.name, record.segment, record.sequence, record.plain_size)
+            index_quarantine.meet(index, met)
         elif record.kind == TORN:
             _bury(index, record.name, record.segment, record.sequence, 0)
 
@@ -53,6 +58,7 @@ def _replay_piece(index: Index, record: Record) -> None:
         "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?)",
         (name, record.segment, record.offset, record.size, record.length, sequence),
     )
+    index_quarantine.forget_older(index, name, sequence)
     index.account(record.segment, 1, record.length)
 
 
@@ -64,6 +70,7 @@ def _replay_tombstone(index: Index, record: Record) -> None:
         " SET sequence = excluded.sequence, killer = excluded.killer WHERE excluded.sequence > sequence",
         (name, sequence, record.segment),
     )
+    index_quarantine.forget_older(index, name, sequence)
     run("UPDATE dead SET killer = ? WHERE name = ? AND sequence < ?", (record.segment, name, sequence))
     row = run(
         "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ? AND sequence < ?",

@@ -53,6 +53,8 @@ def data_metrics(
     yield _of_volumes("used_bytes", volumes, [volume.used for volume in volumes])
     yield _of_volumes("free_bytes", volumes, [volume.free for volume in volumes])
     yield _of_volumes("pieces", volumes, [volume.pieces for volume in volumes])
+    yield _of_volumes("quarantined_pieces", volumes, [volume.quarantined_pieces for volume in volumes])
+    yield _of_volumes("quarantined_bytes", volumes, [volume.quarantined_bytes for volume in volumes])
     yield _of_volumes("usable", volumes, [volume.state == "ok" for volume in volumes])
     yield _of_volumes("syncs_total", volumes, [volume.syncs for volume in volumes])
     yield _of_volumes("records_total", volumes, [volume.records for volume in volumes])

@@ -18,6 +18,8 @@
               | 2 tombstone  every record of this name with a smaller sequence is dead
               | 3 skip       size bytes mean nothing
               | 4 journal    reserved; stepped over
+              | 5 quarantine the piece of this name with a smaller sequence is hidden since plain_size, in ms since
+                           1970; 0: it is not hidden any more. Of all records of a name the highest sequence counts
     flags    := bit 0: header and payload are aligned to 4096 (segments of kind large)
     checksum := xxh3-128 of the payload, big-endian
     scheme   := ASCII, zero-filled
@@ -51,6 +53,7 @@ PIECE = 1
 TOMBSTONE = 2
 SKIP = 3
 JOURNAL = 4
+QUARANTINE = 5
 TORN = 0
 """Never written: how a replay calls a piece whose payload did not all reach the disk, or was punched out."""
 
@@ -159,6 +162,16 @@ def pack_tombstone(name: str, segment: int, offset: int, sequence: int, salt: in
     encoded = name.encode()
     body = _BODY.pack(
         FORMAT, TOMBSTONE, 0, 0, len(encoded), 0, segment, offset, sequence, 0, 0, _NO_CHECKSUM, b""
+    ) + encoded  # fmt: skip
+    body += _ZEROS[-len(body) & 7]
+    return _PREFIX.pack(MAGIC, len(body) + 16, xxhash.xxh3_64_intdigest(body, salt)) + body
+
+
+def pack_quarantine(name: str, segment: int, offset: int, sequence: int, salt: int, since_ms: int) -> bytes:
+    """The whole record that hides a piece from ``since_ms`` on, or with 0 shows it again (of a small segment)."""
+    encoded = name.encode()
+    body = _BODY.pack(
+        FORMAT, QUARANTINE, 0, 0, len(encoded), 0, segment, offset, sequence, since_ms, 0, _NO_CHECKSUM, b""
     ) + encoded  # fmt: skip
     body += _ZEROS[-len(body) & 7]
     return _PREFIX.pack(MAGIC, len(body) + 16, xxhash.xxh3_64_intdigest(body, salt)) + body

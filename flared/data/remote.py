@@ -182,13 +182,23 @@ class Remote:
 
     async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
         """Delete the pieces; one that is not there counts as deleted. In the order asked, None or what went wrong."""
+        return await self._ask_each(wire.PATH_DELETE, names, wire.delete_error)
+
+    async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        """Hide the pieces and have them deleted after days; as ``delete`` answers. A put or a read of one of these
+        names shows it again. Raises NodeOutdated if the node does not know quarantine."""
+        return await self._ask_each(wire.PATH_QUARANTINE, names, wire.quarantine_error)
+
+    async def _ask_each(
+        self, path: str, names: Sequence[PieceName], explain: Callable[[str, str, int], FlareError | None]
+    ) -> list[FlareError | None]:
         errors: list[FlareError | None] = []
         for start in range(0, len(names), wire.RECORDS_MAX):
             some = names[start : start + wire.RECORDS_MAX]
-            answer = await self._post(wire.PATH_DELETE, wire.pack_names(some), 2 * len(some))
+            answer = await self._post(path, wire.pack_names(some), 2 * len(some))
             with self._reachable():
                 statuses = wire.parse_statuses(answer, len(some))
-            errors += [wire.delete_error(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
+            errors += [explain(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
         return errors
 
     async def _list(self, query: str) -> tuple[list[tuple[str, int]], tuple[str, ...]]:

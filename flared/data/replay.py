@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from itertools import islice
 
+from flared.data import index_quarantine
 from flared.data.disk import Disk
 from flared.data.index import Index, IndexCorrupt, Mark, SegmentRow
 from flared.data.index_replay import begin_replay, end_replay, forget_gone, gone_segments, replay_records
@@ -63,6 +64,7 @@ class Replay:
             yield from self._read(segment, start)
             marks.append(mark._replace(watermark=segment.size, sealed=True))
         with index.transaction():
+            index_quarantine.settle(index)
             index.mark(marks)
             index.note({_REBUILDING: 0, **facts(segments.next_id, self.sequence)})
         end_replay(index)

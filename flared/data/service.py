@@ -88,6 +88,7 @@ class DataService:
             wire.PATH_PUT: {"POST": self._put_batch},
             wire.PATH_GET: {"POST": self._get_batch},
             wire.PATH_DELETE: {"POST": self._delete_batch},
+            wire.PATH_QUARANTINE: {"POST": self._quarantine_batch},
             wire.PATH_LIST: {"GET": self._list, "HEAD": self._list},
             "/status": {"GET": self._status, "HEAD": self._status},
             "/metrics": {"GET": self._metrics, "HEAD": self._metrics},
@@ -293,21 +294,35 @@ class DataService:
         self._counts.seconds["delete"].observe(trio.current_time() - started)
         await reply.send(200, _BINARY, wire.pack_statuses(statuses))
 
+    async def _quarantine_batch(self, request: Request, reply: Reply) -> None:
+        names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+        results = await self._volumes.quarantine_many(names)
+        _log_failures("quarantine_batch", results)
+        gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if self._volumes.left_out else (wire.DELETED, wire.ABSENT)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
+            for result in results
+        ]
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
     async def _list(self, request: Request, reply: Reply) -> None:
-        query = parse_query(request.query, "after", "limit", wire.WORKING_QUERY)
+        query = parse_query(request.query, "after", "limit", wire.WORKING_QUERY, wire.QUARANTINED_QUERY)
         try:
             limit = min(int(query.get("limit", LIST_DEFAULT)), wire.LIST_MAX)
         except ValueError:
             limit = 0
         if limit < 1:
             raise BadRequest("limit is not a number from 1 on")
+        if wire.QUARANTINED_QUERY in query:
+            hidden = await self._volumes.list_quarantined(query.get("after", ""), limit)
+            return await _send_json(reply, {"pieces": hidden, "next": hidden[-1][0] if len(hidden) == limit else None})
         rows, left_out = await self._volumes.list_working(query.get("after", ""), limit)
         if left_out and wire.WORKING_QUERY not in query:
             raise Busy(f"volume {left_out[0]} could not be asked")
         page: dict[str, object] = {"pieces": rows, "next": rows[-1][0] if len(rows) == limit else None}
         if wire.WORKING_QUERY in query:
             page["left_out"] = left_out
-        await _send_json(reply, page)
+        return await _send_json(reply, page)
 
     async def _status(self, request: Request, reply: Reply) -> None:
         answer = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
-from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place
+from flared.data.index import Deletion, Index, IndexCorrupt, Mark, Place, Quarantined
 from flared.errors import Busy, FlareError, VolumeFailed
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ class Shadow:
         self._overlay: dict[str, Place | None] = {}
         self._flushing: dict[str, Place | None] = {}
         self._deletions: list[Deletion] = []
+        self._quarantined: dict[str, Quarantined] = {}
+        """Quarantine records that are durable, but not yet in the index."""
+        self._flushing_quarantined: dict[str, Quarantined] = {}
         self._marks: dict[int, Mark] = {}
         self._waiting.unpark_all()
 
@@ -175,8 +178,30 @@ class Shadow:
     def delete(self, name: str, tombstone: Place, victim: Place) -> None:
         """The tombstone is durable."""
         self._overlay[name] = None
+        self._quarantined.pop(name, None)
         self._deletions.append(Deletion(name, tombstone.segment, tombstone.sequence, victim.segment, victim.sequence))
         self._changed()
+
+    def hide(self, name: str, record: Place, since_ms: int) -> None:
+        """The quarantine record is durable: the piece is hidden since then, or with 0 shown again."""
+        self._quarantined[name] = Quarantined(name, record.segment, record.sequence, since_ms)
+        self._flusher.unpark()
+
+    def hidden(self, names: Sequence[str]) -> set[str]:
+        """Which of these pieces are in quarantine. Busy if that cannot be known now."""
+        found = self._ask(Index.hidden, names)
+        for unsaved in (self._flushing_quarantined, self._quarantined):
+            for record in (unsaved[name] for name in names if name in unsaved) if unsaved else ():
+                if record.since_ms:
+                    found[record.name] = record.sequence
+                else:
+                    found.pop(record.name, None)
+        return {name for name, sequence in found.items() if self._precedes(name, sequence)}
+
+    def _precedes(self, name: str, sequence: int) -> bool:
+        """Whether the piece is older than a quarantine record: else it was deleted or put again since."""
+        place = self.recent(name)
+        return isinstance(place, Unknown) or (place is not None and place.sequence < sequence)
 
     def _changed(self) -> None:
         count = len(self._overlay)
@@ -215,7 +240,7 @@ class Shadow:
     async def run(self) -> None:
         """Flush when there is much, or half a second after there was something; until cancelled."""
         while True:
-            while not self._overlay:
+            while not self._overlay and not self._quarantined:
                 await self._flusher.park()
             with trio.move_on_after(FLUSH_SECONDS):
                 while len(self._overlay) < FLUSH_ENTRIES:
@@ -239,16 +264,18 @@ class Shadow:
     async def _flush(self) -> None:
         fresh, facts = self._collect()
         marks = {**self._marks, **{mark.id: mark for mark in fresh}}
-        if not (self._overlay or self._deletions or any(mark.sealed for mark in marks.values())):
+        if not (self._overlay or self._deletions or self._quarantined or any(mark.sealed for mark in marks.values())):
             return
         self._marks = {}
         entries, self._overlay = self._overlay, {}
         deletions, self._deletions = self._deletions, []
+        quarantined, self._quarantined = self._quarantined, {}
+        self._flushing_quarantined = quarantined
         self._flushing = entries
 
         def apply(index: Index) -> None:
             puts = [(name, place) for name, place in entries.items() if place is not None]
-            index.apply(puts, deletions, marks.values(), facts)
+            index.apply(puts, deletions, marks.values(), facts, list(quarantined.values()))
             self._unsaved += len(entries)
             if self._unsaved >= _CHECKPOINT_ENTRIES or len(entries) < FLUSH_ENTRIES:
                 self._unsaved = 0
@@ -259,8 +286,9 @@ class Shadow:
         except BaseException:
             self._overlay = {**entries, **self._overlay}
             self._deletions = deletions + self._deletions
+            self._quarantined = {**quarantined, **self._quarantined}
             self._marks = {**marks, **self._marks}
             raise
         finally:
-            self._flushing = {}
+            self._flushing, self._flushing_quarantined = {}, {}
             self._waiting.unpark_all()

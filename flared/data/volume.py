@@ -16,9 +16,10 @@ import xxhash
 
 from flared.background import Threads, Worker, WorkerRun, first_of
 from flared.data.appender import Appender
-from flared.data.changes import Answer, Batch, Change, Delete, Put
-from flared.data.identity import Identity, identity_path, join_cluster, load_identity
+from flared.data.changes import Answer, Batch, Change, Delete, Hide, Put
+from flared.data.identity import FORMAT, Identity, identity_path, join_cluster, load_identity, raise_format
 from flared.data.index import IndexCorrupt, Mark, Place
+from flared.data.index_quarantine import count_hidden
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
 from flared.data.probe import Probe
 from flared.data.punch import Puncher
@@ -33,7 +34,7 @@ from flared.names import PIECE_NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from flared.data.buffers import PieceBuffer
     from flared.data.disk import Buffer, Disk
@@ -80,6 +81,10 @@ class VolumeStatus:
     """How long it has been in this state."""
     file_system: int = 0
     """The same for volumes that share one, and its capacity; 0 if nobody knows."""
+    quarantined_pieces: int = 0
+    """Of the pieces, those that are hidden and will be deleted; ``free`` counts their room, because it is given up for
+    puts."""
+    quarantined_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,13 @@ class Volume:
         self.workers: list[Worker] = []
         """What else is to run while the volume serves; set by whoever opens it."""
         self.deletes = 0
+        self.hidden_pieces = self.hidden_bytes = self.hidden_changes = 0
+        """In quarantine; a hidden piece that is deleted still counts until the next recount."""
+        self.make_room: Callable[[int], Awaitable[None]] | None = None
+        """Have the oldest of what is hidden deleted for a put of so many bytes; set, as ``compact_now``, with the
+        workers."""
+        self.compact_now: Callable[[], None] = lambda: None
+        """Have compaction look for work at once."""
         self._pending: dict[str, Batch] = {}
         self._sequence = 0
         self._small = self._appender(SMALL)
@@ -175,13 +187,14 @@ class Volume:
         self.shadow.clear()
         run = self.threads.background.run
         started = trio.current_time()
-        await self._measure()
+        await self.measure()
         await run(self.segments.discover)
         replay = await self._bring_up()
         self._sequence = max(self._sequence, replay.sequence)
         self.pieces = replay.pieces
         self.shadow.complete = True
-        await self._measure()
+        self.hidden_pieces, self.hidden_bytes = await self.shadow.ask(count_hidden)
+        await self.measure()
         log.info(
             "event=volume_open path=%s pieces=%d replayed=%d seconds=%.2f",
             self.path, self.pieces, replay.records, trio.current_time() - started,
@@ -247,6 +260,8 @@ class Volume:
             return [refusal] * len(items)
         if self.shadow.crowded:
             await self.shadow.wait_for_room()
+        if self.hidden_pieces:
+            await self._prefer_puts(sum(record_length(SMALL, len(piece.name), piece.size) for piece, _ in items))
         batch = Batch(len(items))
         answers, pending, append = batch.answers, self._pending, self._small.append
         recent, damaged = self.shadow.recent, self.damaged
@@ -287,6 +302,8 @@ class Volume:
             if piece.name not in self._pending and piece.name not in self.damaged:
                 break
             await self._make_way(piece.name)
+        if self.hidden_pieces:
+            await self._prefer_puts(record_length(LARGE, 0, piece.size))
         if self.shadow.look(piece.name):
             return False
         if not self._admit(record_length(LARGE, 0, piece.size)):
@@ -333,6 +350,64 @@ class Volume:
                 await self._wait_for(names[number])
             (batch.answers[number],) = await self.delete_many([names[number]])
         return batch.answers
+
+    async def hide_many(self, names: Sequence[str], since_ms: int) -> list[Answer]:
+        """Put pieces in quarantine, or with 0 take them out of it: True done and durable, False not there or so
+        already; else what went wrong with that one. Order: the volume's format is raised before the first record.
+        """
+        refusal = self._refusal()
+        if refusal:
+            return [refusal] * len(names)
+        if self.shadow.crowded:
+            await self.shadow.wait_for_room()
+        try:
+            self._raise_format()
+            hidden = self.shadow.hidden(names)
+        except FlareError as error:
+            return [error] * len(names)
+        batch = Batch(len(names))
+        mine: list[str] = []
+        later: list[int] = []
+        places = self.shadow.look_many(names)
+        for number, name in enumerate(names):
+            if name in self._pending:
+                later.append(number)
+            elif name not in places or (name in hidden) == bool(since_ms):
+                batch.answers[number] = False
+            else:
+                self._pending[name] = batch
+                mine.append(name)
+                self._small.append(Hide(batch, number, name, places[name], since_ms))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            while names[number] in self._pending:
+                await self._wait_for(names[number])
+            (batch.answers[number],) = await self.hide_many([names[number]], since_ms)
+        return batch.answers
+
+    async def show(self, names: Sequence[str]) -> None:
+        """Take those of the names that are in quarantine out of it, durably: somebody wants them."""
+        if not self.hidden_pieces:
+            return
+        hidden = self.shadow.hidden(names)
+        if hidden:
+            answers = await self.hide_many(sorted(hidden), 0)
+            log.info("event=quarantine_lifted path=%s pieces=%d", self.path, answers.count(True))
+            for answer in answers:
+                if isinstance(answer, FlareError):
+                    raise answer
+
+    def _raise_format(self) -> None:
+        """Blocks for a sync, once in a volume's life."""
+        if self.identity.format < FORMAT:
+            self.identity = raise_format(self.disk, self.path, self.identity)
+            log.info("event=format_raised path=%s format=%d", self.path, FORMAT)
+
+    async def _prefer_puts(self, length: int) -> None:
+        """What is only kept in case gives way to what is put."""
+        if self.free < length and self.make_room is not None:
+            await self.make_room(length)
 
     async def _finish(self, batch: Batch, names: list[str], appender: Appender) -> None:
         """Wait for the answers, come what may: until then the disk may read from the caller's buffers."""
@@ -384,6 +459,12 @@ class Volume:
         if isinstance(change, Put):
             self.shadow.put(change.name, place)
             self.pieces += 1
+        elif isinstance(change, Hide):
+            self.shadow.hide(change.name, place, change.since_ms)
+            sign = 1 if change.since_ms else -1
+            self.hidden_changes += 1
+            self.hidden_pieces = max(0, self.hidden_pieces + sign)
+            self.hidden_bytes = max(0, self.hidden_bytes + sign * change.place.length)
         else:
             self.shadow.delete(change.name, place, change.victim)
             self.pieces -= 1
@@ -413,11 +494,12 @@ class Volume:
     # Space and health
 
     def status(self) -> VolumeStatus:
-        free = 0 if self.state == "failed" else max(0, self.free)
+        free = 0 if self.state == "failed" else max(0, self.free + self.hidden_bytes)
         return VolumeStatus(
             self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason,
             self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
             round(trio.current_time() - self._state_since, 1), self.file_system,
+            self.hidden_pieces, self.hidden_bytes,
         )  # fmt: skip
 
     def _enter(self, state: str, reason: str = "") -> None:
@@ -436,7 +518,7 @@ class Volume:
                 self.damaged[name] = place
                 self.new_damage.append(name)
 
-    async def _measure(self) -> None:
+    async def measure(self) -> None:
         """Ask the disk how much room there is."""
         space = await self.threads.look.run(self.disk.space, self.path)
         if self.file_system and space.file_system != self.file_system:
@@ -450,7 +532,7 @@ class Volume:
         self._judge_space()
 
     def _judge_space(self) -> None:
-        low = is_low(self.free, self.capacity)
+        low = is_low(self.free + self.hidden_bytes, self.capacity)  # what is hidden gives way to puts
         if self.state == "ok" and low:
             self._enter("full", "no room left for pieces")
         elif self.state == "full" and not low:
@@ -465,7 +547,7 @@ class Volume:
             self._looking_since = trio.current_time()
             trouble = ""
             try:
-                await self._measure()
+                await self.measure()
             except FlareError as error:
                 trouble = str(error)
                 if trouble != self._measuring_failed:

@@ -11,6 +11,8 @@ import heapq
 import logging
 import os
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,7 +24,9 @@ from flared.data.buffers import BufferPool, PieceBuffer
 from flared.data.compact import Compactor
 from flared.data.duplicates import Duplicates
 from flared.data.identity import find_cluster, refuse_copies, require_volume
+from flared.data.index_quarantine import page_hidden
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.data.quarantine import KEEP_SECONDS, Quarantine
 from flared.data.reader import Found, OpenPiece, Wanted
 from flared.data.real_disk import RealDisk
 from flared.data.scrub import Scrubber
@@ -73,6 +77,10 @@ class DataSettings:
     """Whether an empty directory becomes a volume. Where not, it is the mount point of a disk that is not there."""
     buffer_bytes: int = PIECE_SIZE_MAX
     scrub_period_seconds: float = 30 * 86400.0
+    quarantine_seconds: float = KEEP_SECONDS
+    """How long orphans are kept, hidden, before they are deleted for good."""
+    clock: Callable[[], float] = time.time
+    """The wall clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +103,14 @@ class Volumes:
         self._opened = trio.current_time()
         self._locks = list(locks)
         self.duplicates = Duplicates(self._volumes) if len(volumes) > 1 else None
+        self._clock = settings.clock
+        self._quarantines: list[Quarantine] = []
         for volume in volumes:
-            volume.workers = [Compactor(volume), Scrubber(volume, settings.scrub_period_seconds)]
+            compactor = Compactor(volume)
+            quarantine = Quarantine(volume, settings.quarantine_seconds, settings.clock)
+            self._quarantines.append(quarantine)
+            volume.make_room, volume.compact_now = quarantine.make_room, compactor.wake
+            volume.workers = [compactor, Scrubber(volume, settings.scrub_period_seconds), quarantine]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled: group commits, index, scrub, compaction. Started at once; see ``wait_ready``."""
@@ -125,10 +139,11 @@ class Volumes:
         The buffers are read until this returns, also when cancelled.
         """
         if len(self._volumes) == 1 and not self._failed:
-            return await self._volumes[0].put_many(items)
+            answers = await self._volumes[0].put_many(items)
+            return await self._show_existing([piece.name for piece, _ in items], answers)
         elsewhere = self._look_many([piece.name for piece, _ in items])
         rest = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
-        answers: list[Answer] = [False] * len(items)
+        answers = [False] * len(items)
         if rest:
             try:
                 volume = self._roomiest()
@@ -138,7 +153,7 @@ class Volumes:
                 stored = await volume.put_many([items[number] for number in rest])
             for number, answer in zip(rest, stored, strict=True):
                 answers[number] = answer
-        return answers
+        return await self._show_existing([piece.name for piece, _ in items], answers)
 
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
         """Store a piece that lies in ``buffer.payload[:piece.size]``: True stored now, False already there.
@@ -146,8 +161,54 @@ class Volumes:
         Raises BadDigest, VolumeFull, VolumeFailed, Busy. The buffer is used until this returns, also when cancelled.
         """
         if len(self._volumes) > 1 and self._look_many([piece.name]):
-            return False
-        return await self._roomiest().put_large(piece, buffer)
+            stored = False
+        else:
+            stored = await self._roomiest().put_large(piece, buffer)
+        if not stored:
+            await self.show([piece.name])
+        return stored
+
+    async def quarantine_many(self, names: Sequence[str]) -> list[Answer]:
+        """Hide pieces that reconcile took for orphans: True hidden, False was not there or hidden already; both
+        durable. Else what went wrong with that one. A failed volume is left out, as in ``delete_many``."""
+        answers: list[Answer] = [False] * len(names)
+        working = self._working()
+        if not working:
+            return [_unasked(self.left_out[0])] * len(names)
+        for volume in working:
+            try:
+                hidden = await volume.hide_many(names, int(self._clock() * 1000))
+            except FlareError as error:
+                hidden = [error] * len(names)
+            answers = [_worse(one, other) for one, other in zip(answers, hidden, strict=True)]
+        return answers
+
+    async def show(self, names: Sequence[str]) -> None:
+        """Take these pieces out of quarantine where they are in it: they are wanted. Durable when it returns."""
+        for volume in self._working():
+            await volume.show(names)
+
+    async def list_quarantined(self, after: str, limit: int) -> list[tuple[str, int, int]]:
+        """(name, size, hidden since, ms) of the next hidden pieces in name order."""
+        pages = [
+            await volume.shadow.change(lambda index: page_hidden(index, after, limit)) for volume in self._working()
+        ]
+        return list(islice(heapq.merge(*pages), limit))
+
+    def keep_quarantined(self, seconds: float) -> None:
+        """How long hidden pieces are kept, from now on."""
+        for quarantine in self._quarantines:
+            quarantine.keep_seconds = seconds
+
+    async def _show_existing(self, names: Sequence[str], answers: list[Answer]) -> list[Answer]:
+        """What was put again is wanted again, although it is there already."""
+        existing = [name for name, answer in zip(names, answers, strict=True) if answer is False]
+        try:
+            if existing:
+                await self.show(existing)
+        except FlareError as error:
+            return [error if answer is False else answer for answer in answers]
+        return answers
 
     async def delete_many(self, names: Sequence[str]) -> list[Answer]:
         """True deleted, False was not there; both durable. Busy where a volume could not be asked.
@@ -199,7 +260,15 @@ class Volumes:
             left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
             if not left:
                 break
+        await self._show_read([name for name, answer in answers.items() if isinstance(answer, tuple)])
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]
+
+    async def _show_read(self, names: Sequence[str]) -> None:
+        """What is read by its name is wanted again. A disk that takes no record of that can be read all the same."""
+        try:
+            await self.show(names)
+        except FlareError as error:
+            log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
 
     async def open(self, name: str) -> OpenPiece:
         """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
@@ -207,13 +276,20 @@ class Volumes:
         damaged: PieceCorrupt | None = None
         for volume in sorted(self._working(), key=lambda volume: name in volume.damaged):
             try:
-                return await volume.reader.open(name)
+                opened = await volume.reader.open(name)
             except NoSuchPiece:
                 continue
             except PieceCorrupt as error:
                 damaged = error
             except (Busy, VolumeFailed) as error:
                 unsure = error
+            else:
+                try:
+                    await self._show_read([name])
+                except BaseException:
+                    opened.close()
+                    raise
+                return opened
         raise damaged or _missing(name, unsure)
 
     async def head(self, name: str) -> Piece:

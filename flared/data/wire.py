@@ -2,7 +2,7 @@
 
 Many small pieces travel in one body. ``POST /chunks/put`` sends a batch and is answered with statuses;
 ``POST /chunks/get`` sends names and is answered with a batch; ``POST /chunks/delete`` sends names and is answered with
-statuses. Answers are in the order asked. Integers are little-endian::
+statuses, and so is ``POST /chunks/quarantine``. Answers are in the order asked. Integers are little-endian::
 
     batch    := count:4 names_size:4 head{count} names payloads
     head     := status:2 codec:1 zero:1 plain_size:4 size:4 checksum:16 block:8 scheme:16
@@ -34,6 +34,7 @@ from flared.errors import (
     Damaged,
     FlareError,
     Forbidden,
+    NodeOutdated,
     NodeUnreachable,
     NoSuchPiece,
     PieceCorrupt,
@@ -57,6 +58,9 @@ WORKING_QUERY = "working"
 PATH_PUT = "/chunks/put"
 PATH_GET = "/chunks/get"
 PATH_DELETE = "/chunks/delete"
+PATH_QUARANTINE = "/chunks/quarantine"
+QUARANTINED_QUERY = "quarantined"
+"""Asks for the inventory of what is in quarantine, which is in no other: [name, size, hidden since in ms]."""
 
 RECORDS_MAX = 512
 """Records of one batch: their answer is one line of statuses, their sync one sync."""
@@ -298,7 +302,7 @@ _GET_ERRORS: Mapping[int, type[FlareError]] = {404: NoSuchPiece, 413: TooLarge, 
 _CODES: Mapping[str, type[FlareError]] = {
     kind.__name__: kind
     for kind in (BadDigest, BadName, BadRequest, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated, VolumeFull)
-} | {"Forbidden": Unauthenticated}
+} | {"Forbidden": Unauthenticated, "NoSuchPath": NodeOutdated}
 
 
 def put_error(node: str, name: str, status: int) -> FlareError | None:
@@ -319,6 +323,13 @@ def delete_error(node: str, name: str, status: int) -> FlareError | None:
     if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
         return None
     return NodeUnreachable(node, f"answered {status} to the delete of {name}")
+
+
+def quarantine_error(node: str, name: str, status: int) -> FlareError | None:
+    """What the status of one record that was to be hidden means; as for a delete."""
+    if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
+        return None
+    return NodeUnreachable(node, f"answered {status} to the quarantine of {name}")
 
 
 def request_error(node: str, status: int, code: str, message: str) -> FlareError:

@@ -34,6 +34,9 @@ class VolumeReport:
     """How long it has been in that state, by its own node's clock; from the start of the node at most."""
     file_system: int = 0
     """The same for volumes that share one, and its capacity; 0 if the node does not say."""
+    quarantined_pieces: int = 0
+    """Of the pieces, those that are hidden and will be deleted."""
+    quarantined_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def _volume(fields: Mapping[str, object]) -> VolumeReport:
         pieces=_count(fields, "pieces") if "pieces" in fields else 0,
         state_seconds=float(lasted) if isinstance(lasted := fields.get("state_seconds"), int | float) else 0.0,
         file_system=_count(fields, "file_system") if "file_system" in fields else 0,
+        quarantined_pieces=_count(fields, "quarantined_pieces") if "quarantined_pieces" in fields else 0,
+        quarantined_bytes=_count(fields, "quarantined_bytes") if "quarantined_bytes" in fields else 0,
     )
 
 

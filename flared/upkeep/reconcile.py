@@ -6,7 +6,8 @@ deletes it slept through. **An orphan is deleted only after two looks a grace ap
 without a record each time, and never while this process writes its chunk. One whose chunk has a record is deleted only
 after the node that should have the piece said that it has; while it is missing there, the record is pointed to the
 orphan instead (``strays``). Everything a look relies on must have been answered completely; a page that could not be
-read ends the look with nothing deleted. Other reasons to keep orphans are rules (``deletion``): for some days after
+read ends the look with nothing deleted. **What is deleted goes to quarantine first**:
+the node hides it and keeps it for days. Other reasons to keep orphans are rules (``deletion``): for some days after
 the metadata came from a backup nothing is deleted (``catalog.restored``); then moved copies are looked for whenever
 heal has found more missing. Of a node with too many orphans at once nothing is deleted until an operator allows it
 (``brake``).
@@ -28,7 +29,7 @@ from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.orphans import SAMPLE_MAX
 from flared.catalog.restored import orphans_kept_until
 from flared.cluster.states import NodeState
-from flared.errors import BadName, FlareError, ManifestCorrupt, NodeUnreachable, NoSuchPiece
+from flared.errors import BadName, FlareError, ManifestCorrupt, NodeOutdated, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import now_ms
 from flared.upkeep.brake import Brake, Found
@@ -130,6 +131,9 @@ class Reconcile:
             self._due[node] = now + INTERVAL_SECONDS
             try:
                 await self._look(node)
+            except NodeOutdated as error:
+                log.warning("event=orphans_kept node=%s message=%r; it must be upgraded first", node, str(error))
+                self._due[node] = now + INTERVAL_SECONDS  # and when it starts again, with another version
             except FlareError as error:
                 log.info("event=reconcile_broken_off node=%s error=%s message=%r", node, error.code, str(error))
                 self._due[node] = now + self._grace()
@@ -333,6 +337,7 @@ class Reconcile:
         for start in range(0, len(confirmed), PAGE):
             found = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
             in_flight = self._store.chunks.in_flight
+            orphans: list[PieceName] = []
             found = [
                 (name, record)
                 for name, record in found
@@ -352,7 +357,10 @@ class Reconcile:
                     if record is not None and await may_go(self._store, record, piece_parts(name)[1])
                 ]
                 await self.brake.count(node, len(orphans), self._now_ms())
-                errors = await self._remote(node).delete([*orphans, *strays])
+                errors = await self._remote(node).quarantine([*orphans, *strays])
+            except NodeOutdated:
+                await self.brake.count(node, -len(orphans), self._now_ms())  # it has done nothing, for certain
+                raise
             finally:
                 for chunk in chunks:
                     in_flight.settle_write(chunk)

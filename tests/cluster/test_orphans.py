@@ -190,3 +190,39 @@ def test_the_first_confirmed_orphans_do_not_go_before_the_others_are_counted() -
     assert not held(3, OrphanRecord(allowed=13))
     assert not held(3, OrphanRecord(allowed=8))
     assert held(3, OrphanRecord(allowed=7))
+
+
+async def test_what_was_deleted_as_an_orphan_is_there_when_its_record_comes_back(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await fill(cluster, 20)
+    rows = await forget_records(cluster, keep=17)
+    async with cluster.running():
+        await trio.sleep(20 * GRACE)
+        assert cluster.piece_count() == 51
+        assert sum(len(member.quarantined) for member in cluster.members.values()) == 9
+    await cluster.kv.commit({}, dict(rows))
+    async with cluster.running():
+        await trio.sleep(5 * GRACE)
+        assert cluster.piece_count() == 60, "reconcile asks for what the records name, and nothing of it is missing"
+        assert cluster.status().health == "ok"
+        assert cluster.upkeep.heal.statistics().repaired == 0
+        for seed in range(20):
+            assert await cluster.get(f"k{seed}") == noise(4096, seed)
+
+
+async def test_a_node_without_quarantine_keeps_its_orphans_until_it_is_upgraded(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    old = cluster.members["data1"]
+    old.outdated = True
+    async with cluster.running():
+        await fill(cluster, 4)
+    await forget_records(cluster)
+    async with cluster.running():
+        await trio.sleep(20 * GRACE)
+        assert len(old.pieces) == 4
+        assert cluster.piece_count() == 4
+        old.outdated, old.instance = False, 2
+        await trio.sleep(20 * GRACE)
+        assert cluster.piece_count() == 0
+        assert len(old.quarantined) == 4

@@ -303,6 +303,33 @@ class PieceNodeContract:
         await put(node, "new", payload)
         assert await node.list("", 10) == [("a", size), ("new", size)]
 
+    @EITHER_SIZE
+    async def test_what_is_in_quarantine_is_hidden_until_somebody_wants_it(
+        self, subject: Subject, autojump_clock: object, size: int
+    ) -> None:
+        node = subject.node
+        names = [PieceName(name) for name in ("a", "b", "c", "d", "e")]
+        for name in names:
+            await put(node, name, payload_of(name, size))
+        assert await node.quarantine([*names, PieceName("none"), names[0]]) == [None] * 7
+        assert await node.list("", 10) == await node.list("", 10) == []
+        assert (await node.list_working("", 10))[0] == []
+        assert await node.quarantine(names[:1]) == [None]
+        assert (await node.head(names[0])).size == size
+        assert (await read(node, "b"))[1] == payload_of("b", size)
+        await put(node, "c", payload_of("c", size))
+        assert await node.list("", 10) == [("a", size), ("b", size), ("c", size)]
+        assert await node.delete(names[3:4]) == [None]
+        with pytest.raises(NoSuchPiece):
+            await node.head(names[3])
+        if size < LARGE_SIZE:
+            assert (await node.get_small(names[4]))[1] == payload_of("e", size)
+        else:
+            assert (await read(node, "e"))[1] == payload_of("e", size)
+        assert [name for name, _ in await node.list("", 10)] == ["a", "b", "c", "e"]
+        with pytest.raises((BadName, BadRequest)):
+            await node.quarantine([PieceName("../x")])
+
     async def test_with_a_failed_volume_absence_cannot_be_said(self, subject: Subject, autojump_clock: object) -> None:
         node = subject.node
         for name in ("a", "b", "c"):
@@ -382,6 +409,7 @@ async def _refuses_everything(node: PieceNode) -> None:
         lambda: node.head(name),
         lambda: read(node, name),
         lambda: node.delete([PieceName("none")]),
+        lambda: node.quarantine([PieceName("none")]),
         lambda: node.list("", 10),
         lambda: node.list_working("", 10),
     ]

@@ -9,7 +9,16 @@ import trio
 
 from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
 from flared.data.wire import LIST_MAX
-from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, VolumeFull
+from flared.errors import (
+    BadDigest,
+    FlareError,
+    NodeOutdated,
+    NodeUnreachable,
+    NoSuchPiece,
+    PieceCorrupt,
+    TooLarge,
+    VolumeFull,
+)
 from flared.names import NodeName, PieceName, parse_piece
 from tests.support.links import FakeLink
 
@@ -33,6 +42,10 @@ class MemoryNode:
     def __init__(self, name: str, *, delay: float = 0.001) -> None:
         self.name = NodeName(name)
         self.pieces: dict[str, tuple[Piece, bytes]] = {}
+        self.quarantined: dict[str, tuple[Piece, bytes]] = {}
+        """Hidden; a put or a read by name shows one again."""
+        self.outdated = False
+        """It is of a version that does not know quarantine."""
         self.found_damaged: set[str] = set()
         """What the node itself knows to be damaged: only this is stored again when it is put again."""
         self.down = False
@@ -131,6 +144,7 @@ class MemoryNode:
         parse_piece(piece.name)
         if not piece_is_good(piece, body):
             raise BadDigest(f"the body of {piece.name} does not have its checksum")
+        self._show(piece.name)
         if piece.name in self.pieces and piece.name not in self.found_damaged:
             return
         if self.full:
@@ -200,6 +214,7 @@ class MemoryNode:
 
     def _find(self, name: str) -> tuple[Piece, bytes]:
         parse_piece(name)
+        self._show(name)
         if name not in self.pieces:
             if self.failed_volumes:
                 raise NodeUnreachable(self.name, "a volume could not be asked")
@@ -212,9 +227,25 @@ class MemoryNode:
             parse_piece(name)
         for name in names:
             self.pieces.pop(name, None)
+            self.quarantined.pop(name, None)
             self.found_damaged.discard(name)
         await self._reply()
         return [None] * len(names)
+
+    async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        await self._request()
+        if self.outdated:
+            raise NodeOutdated(f"node {self.name}: there is no such call")
+        for name in names:
+            parse_piece(name)
+        for name in names:
+            if name in self.pieces:
+                self.quarantined[name] = self.pieces.pop(name)
+        return [None] * len(names)
+
+    def _show(self, name: str) -> None:
+        if name in self.quarantined:
+            self.pieces.setdefault(name, self.quarantined.pop(name))
 
     async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
         await self._request()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def test_a_volume_of_a_newer_format(tmp_path: Path) -> None:
     load_identity(RealDisk(), str(tmp_path), "a", uuid.UUID(int=1))
     file = tmp_path / "volume.toml"
-    file.write_text(file.read_text().replace("format = 1", "format = 2"))
-    with pytest.raises(ConfigError, match="format 2 is not known to this version"):
+    file.write_text(file.read_text().replace("format = 1", "format = 3"))
+    with pytest.raises(ConfigError, match="format 3 is not known to this version"):
         load_identity(RealDisk(), str(tmp_path), "a", uuid.UUID(int=1))
 
 

@@ -36,6 +36,8 @@ class VolumeStatus:
     pieces: int = 7
     state_seconds: float = 5.0
     file_system: int = 0
+    quarantined_pieces: int = 0
+    quarantined_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
     assert len(api.reports) == 10
     assert api.authorizations == {authorization(TOKEN)}
     details = {"reason": "", "pieces": 7, "state_seconds": 5.0, "file_system": 0}
+    details |= {"quarantined_pieces": 0, "quarantined_bytes": 0}
     assert api.reports[0] == {
         "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
         "cluster": None, "instance": "i1", "time": 1000.0, "pieces": 7, "damage": [],
