@@ -137,6 +137,18 @@ class Node(NamedTuple):
     orphans_held_bytes: int = 0
 
 
+class MetadataAge(NamedTuple):
+    """Whether data nodes have seen newer metadata than the api node has."""
+
+    older: bool
+    objects: int
+    """That the api node knows."""
+    seen: tuple[tuple[str, float], ...]
+    """(node, seconds since 1970 when it was told last)"""
+    orphans_kept_seconds: float
+    """After it was accepted."""
+
+
 class HeldOrphans(NamedTuple):
     """What of a node's orphans is held back."""
 
@@ -276,6 +288,16 @@ def parse_failure(answer: object) -> FailureCost:
         _number(fields, "unreadable"),
         complete=fields.get("complete") is True,
     )
+
+
+def parse_metadata(answer: object) -> MetadataAge:
+    """Raises Refusal if this is not such an answer."""
+    fields = _fields(answer)
+    seen = tuple(
+        (str(item.get("node")), _seconds(item, "time") or 0.0) for item in map(_fields, _items(fields, "seen"))
+    )
+    kept = _seconds(fields, "orphans_kept_seconds") or 0.0
+    return MetadataAge(fields.get("older") is True, _count(fields, "objects"), seen, kept)
 
 
 def parse_orphans(answer: object) -> HeldOrphans:

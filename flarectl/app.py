@@ -19,6 +19,7 @@ from flarectl.commands import (
     get,
     ls,
     manual,
+    metadata,
     mv,
     node,
     put,
@@ -109,6 +110,7 @@ app.add_typer(bucket.app, name="bucket")
 app.command(cls=LeanCommand)(status.status)
 app.command(cls=LeanCommand)(doctor.doctor)
 app.add_typer(node.app, name="node")
+app.add_typer(metadata.app, name="metadata")
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)
 app.command("help", cls=LeanCommand)(manual.help_page)

@@ -252,7 +252,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F509", "every volume has a file system of its own", check_file_systems),
     Check("F510", "no node holds more pieces without a record than mishaps leave", check_orphans),
     Check("F511", "no node is refused", check_refused),
-    Check("F512", "the metadata is sound and can be written", check_metadata),
+    Check("F512", "the metadata is sound, new enough, and can be written", check_metadata),
 )
 
 

@@ -22,6 +22,7 @@ from flarectl.answers import (
     HeldOrphans,
     Invite,
     Listing,
+    MetadataAge,
     ObjectInfo,
     PutResult,
     RemovalCost,
@@ -32,6 +33,7 @@ from flarectl.answers import (
     parse_info,
     parse_invite,
     parse_listing,
+    parse_metadata,
     parse_orphans,
     parse_put,
     parse_removal,
@@ -228,6 +230,14 @@ class Client:
     def allow_orphans(self, node: str, pieces: int) -> object:
         """Let so many held orphans be deleted. Refusal if nothing is held back."""
         return self._checked(self._send("DELETE", "/cluster/orphans", {"node": node, "pieces": str(pieces)})).decode()
+
+    def metadata_age(self) -> MetadataAge:
+        """Whether data nodes have seen newer metadata than this api node has."""
+        return parse_metadata(self._read("/cluster/metadata", {}))
+
+    def accept_metadata(self) -> object:
+        """Have the api node go on with metadata that is older than it should be. Refusal if it is not."""
+        return self._checked(self._send("PUT", "/cluster/metadata", {})).decode()
 
     def readmit_node(self, node: str) -> None:
         """Let a removed data node return. Refusal if none of this name was removed."""

@@ -18,6 +18,7 @@ from flared.access.keys import Keyring, data_audience
 from flared.api.admin import Admin, describe_status
 from flared.api.face import Face
 from flared.api.joining import Joining
+from flared.api.metadata import MetadataCalls
 from flared.api.metrics import api_metrics
 from flared.api.native import Native
 from flared.api.orphans import OrphanCalls
@@ -247,7 +248,8 @@ def _build_server(
     joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})
     door = Door(keyring, ANONYMOUS[config.anonymous], host_names(config.hosts, config.listen))
     orphans = OrphanCalls(membership, upkeep.reconcile)
-    face = Face(Native(store), admin, joining, orphans, door)
+    metadata = MetadataCalls(store, membership)
+    face = Face(Native(store), admin, joining, orphans, metadata, door)
     quick = Quick(store, door, face.count_quick)
     in_turns = InTurns(store.chunks.turns, quick, MemoryBudget(GATHERING))
     server = Server(face.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)

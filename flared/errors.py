@@ -7,8 +7,8 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     │    BadName BadRange BadDigest BadRequest TooLarge NoSuchBucket NoSuchObject NoSuchPiece
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
-    │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull SlowDown Busy
-    │    TransactionConflict
+    │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
+    │    SlowDown Busy TransactionConflict
     ├─ Damaged       bytes are not what was written; data is at risk
     │    PieceCorrupt SegmentCorrupt ChunkLost ManifestCorrupt RowCorrupt LogCorrupt
     │    VolumeFailed
@@ -149,6 +149,12 @@ class VolumeFull(Unavailable):
 
 class MetadataFull(Unavailable):
     """The api node's own disk has no room for new metadata; deletes still commit."""
+
+
+class MetadataOlder(Unavailable):
+    """Data nodes have seen newer metadata than this: nothing is written until that is put right, or accepted."""
+
+    data_at_risk = True
 
 
 class SlowDown(Unavailable):

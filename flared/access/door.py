@@ -33,9 +33,9 @@ OPEN_PATHS = frozenset({"/healthz", "/cluster/heartbeat", "/cluster/join"})
 UNCHECKED_ORIGIN_PATHS = frozenset({"/healthz", "/cluster/join"})
 """Calls that a foreign page may make: it learns nothing, and changes nothing without a join token."""
 
-OPERATOR_PATHS = frozenset({"/cluster/node", "/cluster/orphans"})
-"""Nodes come and go, and what is held back is deleted, by the operator's word alone, whatever everybody may do with
-objects."""
+OPERATOR_PATHS = frozenset({"/cluster/node", "/cluster/orphans", "/cluster/metadata"})
+"""Nodes come and go, what is held back is deleted, and old metadata is accepted by the operator's word alone, whatever
+everybody may do with objects."""
 
 
 SHUT = (

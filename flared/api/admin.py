@@ -14,6 +14,7 @@ import trio
 from flared import __version__
 from flared.access.keys import API_AUDIENCE, Keyring
 from flared.api.errors import RETRY_AFTER_SECONDS
+from flared.data.mark import mark_fields
 from flared.errors import BadRequest, Busy, Conflict, Unauthenticated
 from flared.http.address import LOOPBACK
 from flared.http.error_body import JSON
@@ -24,6 +25,7 @@ from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.heartbeat import parse_heartbeat
 from flared.upkeep.metadata import advise_metadata, explain_metadata
+from flared.upkeep.metadata_age import ADVICE
 from flared.upkeep.removal_cost import about_cost, obstacle_to_removal
 from flared.upkeep.status import advise, is_only_heard
 
@@ -176,8 +178,13 @@ class Admin:
             raise Unauthenticated("the heartbeat does not carry the secret of this cluster, as it is on the api host")
         parse_query(request.query)
         data = parse_json_object(await request.body.read_all(HEARTBEAT_BYTES_MAX), "the heartbeat")
-        await self._membership.heard(parse_heartbeat(data, time.time()))
-        await reply.send(200, JSON, json.dumps({"cluster": self._membership.cluster}).encode() + b"\n")
+        heartbeat = parse_heartbeat(data, time.time())
+        await self._membership.heard(heartbeat)
+        answer: dict[str, object] = {"cluster": self._membership.cluster}
+        mark = self._membership.age.mark_for(heartbeat.name, int(time.time() * 1000))
+        if mark is not None:
+            answer["mark"] = mark_fields(mark)
+        await reply.send(200, JSON, json.dumps(answer).encode() + b"\n")
 
 
 def _node(request: Request) -> NodeName:
@@ -207,19 +214,21 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
         "nodes": [ours, *(describe_member(member, status) for member in status.members)],
-        "metadata": describe_metadata(status.metadata),
+        "metadata": describe_metadata(status.metadata, status.metadata_older),
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),
         "reconcile": asdict(status.reconcile),
     }
 
 
-def describe_metadata(health: Health) -> dict[str, object]:
-    """What is known of the metadata file, and what to type about it."""
+def describe_metadata(health: Health, older: str) -> dict[str, object]:
+    """What is known of the metadata file, and what to type about it; ``older`` is why nothing is written, if data nodes
+    have seen newer metadata."""
     age = health.check_age_seconds
     return {
-        "reasons": explain_metadata(health),
-        "advice": advise_metadata(health),
+        "reasons": [*([older] if older else []), *explain_metadata(health)],
+        "advice": [*([ADVICE] if older else []), *advise_metadata(health)],
+        "older": bool(older),
         "full": health.full,
         "failed": bool(health.failure),
         "damaged_rows": health.damaged_rows,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flared.access.door import Door
     from flared.api.admin import Admin
     from flared.api.joining import Joining
+    from flared.api.metadata import MetadataCalls
     from flared.api.native import Native
     from flared.api.orphans import OrphanCalls
     from flared.http.exchange import Exchange
@@ -49,7 +50,15 @@ OTHER_METHODS = "_other"
 class Face:
     """The handler of the api node's HTTP server, with its counters."""
 
-    def __init__(self, native: Native, admin: Admin, joining: Joining, orphans: OrphanCalls, door: Door) -> None:
+    def __init__(
+        self,
+        native: Native,
+        admin: Admin,
+        joining: Joining,
+        orphans: OrphanCalls,
+        metadata: MetadataCalls,
+        door: Door,
+    ) -> None:
         self._door = door
         self._object_calls: dict[str, ObjectCall] = {
             "GET": native.get,
@@ -74,6 +83,7 @@ class Face:
             **admin.calls(),
             **joining.calls(),
             **orphans.calls(),
+            **metadata.calls(),
         }
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}

@@ -46,6 +46,8 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(status.health == "ok", "flare_healthy", "1 if the cluster's health is ok.")
     writable = status.health != "down"
     yield number(writable, "flare_writable", "1 if a put of the default scheme would be taken.")
+    older = bool(status.metadata_older)
+    yield number(older, "flare_metadata_older", "1 if data nodes have seen newer metadata than this: no writes.")
     yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
     away = sum(member.state in AWAY for member in status.members)
     yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")

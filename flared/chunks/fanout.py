@@ -192,9 +192,16 @@ class FanOut:
 
 def _refuse(chunks: Chunks, chunk: ChunkId, scheme: Scheme) -> None:
     order: Sequence[NodeName] = chunks.nodes.order(chunk)
-    states = ", ".join(f"{node} is {chunks.nodes.state(node).value}" for node in order) or "no data node is known yet"
+    chunks.nodes.refuse_while_halted()
+    states = ", ".join(f"{node} is {_state(chunks, node)}" for node in order) or "no data node is known yet"
     usable = sum(map(chunks.nodes.takes_pieces, order))
-    answering = sum(map(chunks.nodes.is_online, order))
+    answering = sum(chunks.nodes.is_online(node) and chunks.nodes.is_compared(node) for node in order)
     if usable < scheme.quorum <= answering:
         raise VolumeFull(f"{scheme.text} needs {scheme.quorum} nodes with room: {states}")
     raise NoPlacement(f"{scheme.text} needs {scheme.quorum} reachable nodes, {usable} can be used: {states}")
+
+
+def _state(chunks: Chunks, node: NodeName) -> str:
+    """In words, and why a node that is here takes nothing yet."""
+    new = "" if chunks.nodes.is_compared(node) else " and has not said yet how new the metadata was that it has seen"
+    return f"{chunks.nodes.state(node).value}{new}"

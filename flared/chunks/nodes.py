@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from flared.cluster.placement import Policy, RoundRobin, choose
 from flared.cluster.ring import Ring, RingNode
 from flared.cluster.states import NodeState
+from flared.errors import Busy, MetadataOlder, NodeUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,6 +77,8 @@ class Nodes:
         self._failed: dict[NodeName, frozenset[str]] = {}
         self._searched: dict[NodeName, frozenset[str]] = {}
         self._unchecked: set[NodeName] = set()
+        self._uncompared: set[NodeName] = set()
+        self._halted = ""
         self._policy: Policy = Ring(())
 
     def set_ring(self, nodes: Iterable[RingNode]) -> None:
@@ -103,7 +106,55 @@ class Nodes:
         the records."""
         (self._unchecked.add if unchecked else self._unchecked.discard)(name)
 
+    def set_uncompared(self, name: NodeName) -> None:
+        """The node has not said yet how new the metadata was that it has seen; until then it takes nothing."""
+        self._uncompared.add(name)
+
+    def set_compared(self, name: NodeName) -> None:
+        self._uncompared.discard(name)
+
+    def is_compared(self, name: NodeName) -> bool:
+        return name not in self._uncompared
+
+    def uncompared(self) -> list[NodeName]:
+        """The nodes that have not said it and may do so soon: a node that is offline is waited for no longer."""
+        return sorted(name for name in self._uncompared if self.state(name) is not NodeState.OFFLINE)
+
+    def halt(self, reason: str) -> None:
+        """From now on nothing is written or deleted, because of ``reason``; go on if it is empty."""
+        self._halted = reason
+
+    @property
+    def halted(self) -> str:
+        return self._halted
+
+    def refuse_while_halted(self) -> None:
+        """Raises MetadataOlder while nothing may be written. Every change of what users see asks it, when it begins and
+        in its transaction."""
+        if self._halted:
+            raise MetadataOlder(self._halted)
+
+    def refuse_deletes(self, *, repair: bool) -> None:
+        """Raises MetadataOlder while nothing may be deleted. ``repair`` is for a piece that is written again at once;
+        for any other delete Busy while a node has not said how new the metadata was that it has seen.
+
+        **Everything that deletes asks this right before it does.**
+        """
+        self.refuse_while_halted()
+        waiting = [] if repair else self.uncompared()
+        if waiting:
+            raise Busy(f"nothing is deleted before node {waiting[0]} was heard, or is offline")
+
+    async def delete(self, name: NodeName, pieces: Sequence[PieceName], *, repair: bool) -> list[FlareError | None]:
+        """Have the node delete pieces, if that is allowed now; in their order None or what went wrong."""
+        self.refuse_deletes(repair=repair)
+        store = self._stores.get(name)
+        if store is None:
+            raise NodeUnreachable(name, "it is not known")
+        return await store.delete(pieces)
+
     def remove(self, name: NodeName) -> None:
+        self._uncompared.discard(name)
         self._unchecked.discard(name)
         for known in (self._stores, self._states, self._failed, self._searched):
             known.pop(name, None)
@@ -125,7 +176,7 @@ class Nodes:
         return self._failed.get(name, frozenset()) <= self._searched.get(name, frozenset())
 
     def takes_pieces(self, name: NodeName) -> bool:
-        return self._states.get(name) is NodeState.ONLINE
+        return self._states.get(name) is NodeState.ONLINE and name not in self._uncompared and not self._halted
 
     def names(self) -> list[NodeName]:
         return list(self._stores)

@@ -16,6 +16,7 @@ import trio
 
 from flared import __version__
 from flared.access.keys import API_AUDIENCE, Keyring, authorization
+from flared.data.mark import mark_fields, parse_mark
 from flared.errors import FlareError, NodeUnreachable
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
@@ -26,6 +27,7 @@ from flared.http.stream import Stream, connect_tcp
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from flared.data.mark import SeenMark
     from flared.data.volumes import DataStatus
     from flared.names import NodeName
 
@@ -54,6 +56,14 @@ class HeartbeatSettings:
     """Drawn anew at each start, so that an api node sees two processes that claim one name."""
 
 
+class MarkKeeper(Protocol):
+    """Keeps what api nodes say of their metadata; ``Marks`` is one."""
+
+    def keep(self, mark: SeenMark) -> None: ...
+
+    def seen(self) -> list[SeenMark]: ...
+
+
 class Reporter(Protocol):
     """What is reported; ``Volumes`` is one."""
 
@@ -65,6 +75,9 @@ class Reporter(Protocol):
     def status(self) -> DataStatus: ...
 
     def take_damage(self) -> list[str]: ...
+
+    @property
+    def marks(self) -> MarkKeeper: ...
 
 
 class Heartbeat:
@@ -114,7 +127,7 @@ class Heartbeat:
             if response.status != 200:
                 said = parse_error(answer).message or repr(answer[:200])
                 raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {said}")
-        self._join(beat, answer)
+        self._take_answer(beat, answer)
         del beat.damage[: len(damage)]
 
     def _fields(self) -> bytes:
@@ -155,17 +168,22 @@ class Heartbeat:
                 for volume in status.volumes
             ],
             "pieces": status.pieces,
+            "marks": [mark_fields(mark) for mark in self._volumes.marks.seen()],
             "damage": damage,
         }
 
-    def _join(self, beat: _Beat, raw: bytes) -> None:
-        """Take the cluster's id from the first answer; a volume belongs to one cluster for good."""
-        cluster = _parse_cluster(raw)
-        if cluster is None:
+    def _take_answer(self, beat: _Beat, raw: bytes) -> None:
+        """Take the cluster's id from the first answer, a volume belongs to one cluster for good; and from each one how
+        new the metadata is, if it says."""
+        answer = _parse_answer(raw)
+        cluster = answer.get("cluster")
+        if not isinstance(cluster, str):
             raise NodeUnreachable(beat.pool.address, "its answer names no cluster")
         if cluster != self._volumes.cluster:
             self._volumes.set_cluster(cluster)
             log.info("event=cluster_joined cluster=%s", cluster)
+        if answer.get("mark") is not None:
+            self._volumes.marks.keep(parse_mark(answer["mark"]))
 
 
 class _Beat:
@@ -191,10 +209,10 @@ class _Beat:
 _PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2.0)
 
 
-def _parse_cluster(raw: bytes) -> str | None:
+def _parse_answer(raw: bytes) -> dict[str, object]:
+    """The answer to a heartbeat; empty if it is not one."""
     try:
-        answer: object = parse_json(raw)
+        answer = parse_json(raw)
     except ValueError:
-        return None
-    cluster = answer.get("cluster") if isinstance(answer, dict) else None
-    return cluster if isinstance(cluster, str) else None
+        return {}
+    return answer if isinstance(answer, dict) else {}

@@ -20,6 +20,7 @@ from flared.access.keys import CHALLENGE, Keyring, data_audience
 from flared.access.origin import foreign_reason
 from flared.data import wire
 from flared.data.gather import Gather
+from flared.data.mark import mark_fields
 from flared.data.metrics import CallCounts, data_metrics
 from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
 from flared.data.spans import Units, send_span
@@ -330,6 +331,7 @@ class DataService:
             "role": "data",
             "version": __version__,
             "instance": self._instance,
+            "marks": [mark_fields(mark) for mark in self._volumes.marks.seen()],
             "storage": asdict(self._volumes.status()),
         }
         await _send_json(reply, answer)

@@ -25,6 +25,7 @@ from flared.data.compact import Compactor
 from flared.data.duplicates import Duplicates
 from flared.data.identity import find_cluster, refuse_copies, require_volume
 from flared.data.index_quarantine import page_hidden
+from flared.data.marks import Marks
 from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
 from flared.data.quarantine import KEEP_SECONDS, Quarantine
 from flared.data.reader import Found, OpenPiece, Wanted
@@ -102,6 +103,7 @@ class Volumes:
         self._failed = list(failed)
         self._opened = trio.current_time()
         self._locks = list(locks)
+        self.marks = Marks(volumes)
         self.duplicates = Duplicates(self._volumes) if len(volumes) > 1 else None
         self._clock = settings.clock
         self._quarantines: list[Quarantine] = []
@@ -119,6 +121,7 @@ class Volumes:
                 for volume in self._volumes:
                     nursery.start_soon(volume.run)
                 nursery.start_soon(self.buffers.run_trimmer)
+                nursery.start_soon(self.marks.run)
                 if self.duplicates is not None:
                     nursery.start_soon(WorkerRun(self.duplicates).run)
                 task_status.started()

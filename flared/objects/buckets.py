@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from flared.catalog import buckets as catalog
 from flared.catalog.buckets import Bucket
@@ -11,6 +12,9 @@ from flared.chunks.scheme import parse_scheme
 from flared.errors import BadRequest, RowCorrupt
 from flared.names import DEFAULT_BUCKET, BucketName
 from flared.objects.store import Store, now_ms
+
+if TYPE_CHECKING:
+    from flared.meta.kv import Transaction
 
 
 async def create_bucket(
@@ -35,7 +39,12 @@ async def create_bucket(
     )
     if not CHUNK_SIZE_MIN <= bucket.chunk_size <= CHUNK_SIZE_MAX:
         raise BadRequest(f"a chunk size is {CHUNK_SIZE_MIN} to {CHUNK_SIZE_MAX} bytes, not {bucket.chunk_size}")
-    return await store.kv.transact(lambda tx: catalog.create_bucket(tx, bucket))
+
+    def decide(tx: Transaction) -> bool:
+        store.chunks.nodes.refuse_while_halted()
+        return catalog.create_bucket(tx, bucket)
+
+    return await store.kv.transact(decide)
 
 
 async def ensure_default_bucket(store: Store) -> None:
@@ -46,6 +55,7 @@ async def ensure_default_bucket(store: Store) -> None:
 
 async def remove_bucket(store: Store, name: BucketName) -> bool:
     """Remove an empty bucket; False if there is none. Raises BucketNotEmpty, or Busy if a put came in between."""
+    store.chunks.nodes.refuse_while_halted()
     return await catalog.remove_bucket(store.kv, name, now_ms(store))
 
 

@@ -77,6 +77,7 @@ def committing(
             check_write(when, current.etag if current else None)
 
     def decide(tx: Transaction) -> PutResult:
+        store.chunks.nodes.refuse_while_halted()
         held = attach(tx)
         assert not isinstance(held, ExtentRef) or held.size == size, "the extent is not the body that was counted"
         extents = (held,) if isinstance(held, ExtentRef) else ()

@@ -77,6 +77,7 @@ async def _reference(
         check_write(when, current.etag if current else None)
 
     def decide(tx: Transaction) -> PutResult:
+        store.chunks.nodes.refuse_while_halted()
         if not add_references(tx, manifest):
             raise _Gone
         draft = Manifest(

@@ -38,6 +38,7 @@ def _deleting(store: Store, name: ObjectName, when: Conditions) -> Callable[[Tra
         check_write(when, current.etag if current else None)
 
     def decide(tx: Transaction) -> bool:
+        store.chunks.nodes.refuse_while_halted()
         return delete_version(tx, name, check, due) is not None
 
     return decide

@@ -73,6 +73,7 @@ async def put_object(
     the last moment), BadDigest, TooLarge, what the body raises, and Unavailable when a quorum is not there; then, and
     when cancelled before the commit, nothing visible has changed.
     """
+    store.chunks.nodes.refuse_while_halted()
     bucket = await find_bucket(store.kv, name.bucket)
     if not when.empty:
         current = await store.kv.view(lambda look: read_object(look, name))

@@ -44,7 +44,9 @@ def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node:
         return f"there is no data node {node} in this cluster"
     others = [member for member in members if member.record.name != node]
     scheme = parse_scheme(store.defaults.scheme)
-    usable = sum(member.state is NodeState.ONLINE for member in others)
+    if membership.age.is_older:
+        return membership.age.reason
+    usable = sum(member.state is NodeState.ONLINE and member.compared for member in others)
     if usable < scheme.quorum:
         nodes = "node takes" if usable == 1 else "nodes take"
         return f"without {node} {usable} data {nodes} writes; {scheme.text} needs {scheme.quorum}"

@@ -19,7 +19,7 @@ from flared.chunks.read import read_both, verify_piece
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
-from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, NodeUnreachable, Unavailable
+from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import Store, now_ms
 from flared.upkeep.missing import mark_missing
@@ -239,11 +239,8 @@ class Heal:
         """Store the piece there, instead of whatever lies there under its name: a put alone would be told that it is
         there already, even where that one is wrong."""
         chunks = self._store.chunks
-        store = chunks.nodes.store(node)
         try:
-            if store is None:
-                raise NodeUnreachable(node, "it has gone")
-            for error in await store.delete([PieceName(piece.name)]):
+            for error in await chunks.nodes.delete(node, [PieceName(piece.name)], repair=True):
                 if error is not None:
                     raise error
             await write_piece(chunks, node, piece, payload)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flared.data.mark import SeenMark, parse_mark
 from flared.errors import BadRequest
 from flared.names import NodeName, parse_node
 
@@ -53,6 +54,9 @@ class Heartbeat:
     clock_ahead_seconds: float | None
     """Its clock less ours, and less the way here; None if it did not say."""
 
+    marks: tuple[SeenMark, ...] = ()
+    """How new the metadata was that it has seen, one of each volume at most; none from an older version."""
+
     @property
     def capacity(self) -> int:
         """Each file system once, however many volumes lie on it."""
@@ -95,7 +99,13 @@ def parse_heartbeat(data: object, now: float) -> Heartbeat:
         pieces=_count(fields, "pieces"),
         damage=tuple(name for name in damage if isinstance(name, str)),
         clock_ahead_seconds=round(sent - now, 3) if isinstance(sent, int | float) else None,
+        marks=parse_marks(fields),
     )
+
+
+def parse_marks(fields: Mapping[str, object]) -> tuple[SeenMark, ...]:
+    """The marks in a heartbeat, or in the status of a data node. Raises BadRequest."""
+    return tuple(map(parse_mark, _list(fields, "marks", VOLUMES_MAX)))
 
 
 def _volume(fields: Mapping[str, object]) -> VolumeReport:

@@ -29,6 +29,8 @@ from flared.errors import BadName, Conflict, DuplicateNode, FlareError, NodeUnre
 from flared.names import NodeName, PieceName, piece_parts
 from flared.upkeep.admission import being_removed, differs, refuse_other_cluster, write_record
 from flared.upkeep.claims import ASK_SECONDS, Answer, Holder, refuse_second, refuse_shared_volumes
+from flared.upkeep.heartbeat import parse_marks
+from flared.upkeep.metadata_age import MetadataAge
 from flared.upkeep.returns import RECORDED, holding_of, parse_holding, reason_to_compare
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Member:
     unreachable: str = ""
     """Why it cannot be called; heartbeats come the other way, which may be open alone."""
     unreachable_seconds: float = 0.0
+    compared: bool = True
+    """Whether it has said how new the metadata was that it has seen: before that it takes nothing."""
     unchecked: str = ""
     """Why its pieces do not count until its inventory has been compared with the records."""
 
@@ -132,6 +136,7 @@ class Membership:
         self._damage = damage
         self._connect = connect
         self.repair_after_seconds = repair_after_seconds
+        self.age = MetadataAge(kv, nodes)
         self._known: dict[NodeName, _Known] = {}
         self._started = 0.0
         self._nursery: trio.Nursery | None = None
@@ -146,6 +151,7 @@ class Membership:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect to every recorded node and ask whether it is there, then watch the clock until cancelled."""
         self._started = trio.current_time()
+        await self.age.load()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for record in await list_nodes(self._kv):
@@ -166,10 +172,12 @@ class Membership:
             try:
                 _, failed = await known.remote.list_working("", 1)
                 said = await known.remote.status()
+                marks = parse_marks(said)
             except FlareError as error:
                 log.info("event=node_silent node=%s message=%r", known.record.name, str(error))
             else:
                 self._nodes.set_failed(known.record.name, frozenset(failed))
+                self.age.compare(known.record.name, marks)
                 self._take_holding(known, said)
                 known.last_heard = trio.current_time()
                 self._review(known)
@@ -209,6 +217,7 @@ class Membership:
             raise Conflict(being_removed(heartbeat.name))
         if known is None:
             refuse_shared_volumes(heartbeat, self._living(heartbeat.name))
+            self.age.compare(heartbeat.name, heartbeat.marks)
             known = await self._record(heartbeat, None)
             if not known.instance:
                 known.instance = known.judged = heartbeat.instance
@@ -216,6 +225,7 @@ class Membership:
         if restarted:
             async with known.claim:
                 restarted = await self._take_over(known, heartbeat)
+        self.age.compare(heartbeat.name, heartbeat.marks)
         reason = self._judge(known, heartbeat)
         if reason or differs(known.record, heartbeat):
             known = await self._record(heartbeat, known, lacks=bool(reason))
@@ -309,6 +319,7 @@ class Membership:
                 known.heartbeat,
                 known.unreachable,
                 0.0 if known.unreachable_since is None else now - known.unreachable_since,
+                self._nodes.is_compared(known.record.name),
                 known.unchecked,
             )
             for _, known in sorted(self._known.items())
@@ -347,7 +358,9 @@ class Membership:
             put_node(tx, record)
             return record
 
+        self.age.refuse_older()
         known.record = await self._kv.transact(decide)
+        self._nodes.set_compared(name)
         self._set_ring()
         self._review(known)
         log.warning("event=node_removal_begins node=%s forced=%s", name, forced)
@@ -383,6 +396,17 @@ class Membership:
             log.warning("event=node_readmitted node=%s", name)
         return called_off
 
+    async def accept_metadata(self, now_ms: int) -> bool:
+        """Go on with metadata that is older than the nodes have seen; False if it is not.
+
+        Every node is looked at again: copies may have been moved since."""
+        if not self.age.is_older:
+            return False
+        await self.age.accept(now_ms)
+        for known in self._known.values():
+            self._tell(known)
+        return True
+
     async def was_removed(self, name: NodeName) -> bool:
         return await self._kv.view(lambda look: read_removed(look, name)) is not None
 
@@ -414,6 +438,8 @@ class Membership:
         await self._nursery.start(_run_remote, known)
         self._nodes.set_node(record.name, remote, known.state)
         self._nodes.set_unchecked(record.name, unchecked=bool(known.unchecked))
+        if record.wish != "remove":  # such a node is not listened to
+            self._nodes.set_uncompared(record.name)
         return known
 
     def _set_ring(self) -> None:

@@ -214,8 +214,7 @@ class Reconcile:
 
     async def _keeps_orphans(self) -> bool:
         """Records that came from a backup know nothing of what was written since: for a while nothing is an orphan."""
-        if self._kept_until_ms is None:
-            self._kept_until_ms = await orphans_kept_until(self._store.kv)
+        self._kept_until_ms = await orphans_kept_until(self._store.kv)  # it may have been accepted as old just now
         return self._clock.steady_ms() < self._kept_until_ms
 
     def _look_for_moved(self) -> None:
@@ -356,6 +355,7 @@ class Reconcile:
                     for name, record in found
                     if record is not None and await may_go(self._store, record, piece_parts(name)[1])
                 ]
+                self._store.chunks.nodes.refuse_deletes(repair=False)
                 await self.brake.count(node, len(orphans), self._now_ms())
                 errors = await self._remote(node).quarantine([*orphans, *strays])
             except NodeOutdated:

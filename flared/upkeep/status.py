@@ -9,6 +9,7 @@ from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
 from flared.upkeep.brake import explain_held
 from flared.upkeep.metadata import advise_metadata, explain_metadata, obstacle_of
+from flared.upkeep.metadata_age import ADVICE
 
 if TYPE_CHECKING:
     from flared.catalog.orphans import OrphanRecord
@@ -46,6 +47,8 @@ class ClusterStatus:
     failed_volumes: tuple[FailedVolume, ...]
     removals: dict[NodeName, RemovalProgress]
     """Of nodes that are being taken away."""
+    metadata_older: str
+    """Why nothing is written, if data nodes have seen newer metadata."""
     held: dict[NodeName, OrphanRecord]
     """Nodes of which orphans are held back."""
     metadata: MetadataHealth
@@ -74,7 +77,8 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     """The state of everything this api node knows; from memory, without a scan."""
     members = tuple(membership.members())
     heal = upkeep.heal.statistics()
-    writes = _about_writes(store, members)
+    older = membership.age.reason
+    writes = [] if older else _about_writes(store, members)
     volumes = _find_volume_repairs(members, membership, upkeep)
     removals = {
         member.record.name: upkeep.removal.progress_of(member.record.name)
@@ -86,6 +90,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     held = upkeep.reconcile.brake.held()
     metadata = store.kv.health()
     reasons = [
+        *([older] if older else []),
         *explain_metadata(metadata),
         *writes,
         *(f"refused: {words}" for words in refusals[:REFUSALS_SHOWN]),
@@ -95,12 +100,13 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         *_about_chunks(heal),
         *(explain_held(node, record) for node, record in sorted(held.items())),
     ]
-    down = obstacle(store, membership)
+    down = older or obstacle(store, membership)
     health: Health = "down" if down else "degraded" if reasons else "ok"
     return ClusterStatus(
         health,
         tuple(reasons),
         (
+            *([ADVICE] if older else []),
             *advise_metadata(metadata),
             *_advise(members, heal, lacking=bool(writes), refused=bool(refusals)),
             *(f"flarectl node orphans {node}" for node in sorted(held)),
@@ -113,6 +119,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         upkeep.reconcile.statistics(),
         tuple(volumes),
         removals,
+        older,
         held,
         metadata,
     )
@@ -124,15 +131,27 @@ def obstacle(store: Store, membership: Membership) -> str:
     if engine:
         return engine
     scheme = parse_scheme(store.defaults.scheme)
-    usable = [member for member in membership.members() if member.state is NodeState.ONLINE]
+    if membership.age.is_older:
+        return f"{membership.age.reason}; {ADVICE}"
+    members = membership.members()
+    usable = [member for member in members if takes_writes(member)]
     if len(usable) >= scheme.quorum:
         return ""
+    if waiting := [member.record.name for member in members if not member.compared]:
+        return (
+            f"{scheme.text} needs {scheme.quorum} data nodes that take writes, {len(usable)} can: node {waiting[0]} "
+            "has not said yet how new the metadata was that it has seen"
+        )
     return f"{scheme.text} needs {scheme.quorum} data nodes that take writes, {len(usable)} can"
+
+
+def takes_writes(member: Member) -> bool:
+    return member.state is NodeState.ONLINE and member.compared
 
 
 def _about_writes(store: Store, members: tuple[Member, ...]) -> list[str]:
     scheme = parse_scheme(store.defaults.scheme)
-    usable = sum(member.state is NodeState.ONLINE for member in members)
+    usable = sum(map(takes_writes, members))
     if usable < scheme.quorum:
         return [f"writes are refused: {scheme.text} needs {scheme.quorum} data nodes that take them, {usable} can"]
     if usable < scheme.pieces:

@@ -162,7 +162,8 @@ class Sweep:
         if not self._store.chunks.nodes.is_online(node):
             return [NodeUnreachable(node, "it is away")] * len(pieces)
         try:
-            return await store.delete([piece_name(chunk, number) for chunk, number in pieces])
+            names = [piece_name(chunk, number) for chunk, number in pieces]
+            return await self._store.chunks.nodes.delete(node, names, repair=False)
         except FlareError as error:
             return [error] * len(pieces)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.background import WorkerRun, WorkerStatistics
+from flared.background import Worker, WorkerRun, WorkerStatistics
 from flared.cluster.states import NodeState
 from flared.upkeep.heal import Heal
 from flared.upkeep.lost_nodes import LostNodes
@@ -16,6 +16,7 @@ from flared.upkeep.removal import Removal
 from flared.upkeep.sweep import Sweep
 
 if TYPE_CHECKING:
+    from flared.chunks.nodes import Nodes
     from flared.names import NodeName
     from flared.objects.store import Store
     from flared.upkeep.membership import Membership
@@ -24,6 +25,32 @@ TRIM_SECONDS = 10.0
 
 HEAL_REST = 0.5
 """Heal rests half as long as it works, so that clients keep at least a third of the loop."""
+
+
+CHECK_SECONDS = 1.0
+"""While nothing may be done."""
+
+
+class _Gated:
+    """A worker that does no step while the metadata is older than data nodes have seen it: whatever it would change or
+    delete then could be wrong. With ``waits``, neither before all of them that are not offline have said."""
+
+    def __init__(self, worker: Worker, nodes: Nodes, *, waits: bool) -> None:
+        self.name = worker.name
+        self._worker = worker
+        self._nodes = nodes
+        self._waits = waits
+        self._rests = False
+
+    async def step(self) -> bool:
+        self._rests = bool(self._nodes.halted or (self._waits and self._nodes.uncompared()))
+        return False if self._rests else await self._worker.step()
+
+    async def wait(self) -> None:
+        if self._rests:
+            await trio.sleep(CHECK_SECONDS)
+        else:
+            await self._worker.wait()
 
 
 class Upkeep:
@@ -38,13 +65,16 @@ class Upkeep:
         self.lost_volumes = LostVolumes(store, self.heal)
         self.removal = Removal(store, self.heal)
         self._runs = [
-            WorkerRun(self.heal, rest=HEAL_REST),
-            WorkerRun(self.sweep),
-            WorkerRun(self.reconcile),
-            WorkerRun(self.lost_nodes, rest=1.0),
-            WorkerRun(self.lost_volumes, rest=1.0),
-            WorkerRun(self.removal, rest=1.0),
+            self._run(self.heal, rest=HEAL_REST),
+            self._run(self.sweep, waits=True),
+            self._run(self.reconcile),
+            self._run(self.lost_nodes, rest=1.0),
+            self._run(self.lost_volumes, rest=1.0),
+            self._run(self.removal, rest=1.0, waits=True),
         ]
+
+    def _run(self, worker: Worker, *, rest: float = 0.0, waits: bool = False) -> WorkerRun:
+        return WorkerRun(_Gated(worker, self._store.chunks.nodes, waits=waits), rest=rest)
 
     def follow(self, membership: Membership) -> None:
         """Hear of every change of a node's state, of failed volumes, and of what the operator wants."""

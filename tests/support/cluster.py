@@ -17,6 +17,7 @@ from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
+from flared.data.mark import mark_fields
 from flared.errors import Conflict, NodeUnreachable
 from flared.http.turns import Turns
 from flared.meta.memory import MemoryKV
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flared.chunks.nodes import PieceNode
+    from flared.data.mark import SeenMark
     from flared.data.pieces import Piece
 
 CHUNK = 256 * 1024
@@ -54,6 +56,8 @@ class SmallNode(MemoryNode):
     """Which it says that its volumes belong to."""
     doubles: dict[str, SmallNode] = {}  # noqa: RUF012  # replaced by tests that have some
     """By address, other processes under its name."""
+    mark: SeenMark | None = None
+    """What the answer to its last heartbeat said of the metadata; it is on its disk."""
     refused = ""
     """What its last heartbeat was refused with."""
 
@@ -82,7 +86,8 @@ class SmallNode(MemoryNode):
         await super().status()
         volumes = [{"id": report.id, "state": report.state} for report in self.heartbeat().volumes]
         volumes[0] |= {"pieces": len(self.pieces)}  # type: ignore[dict-item]
-        return {"instance": str(self.instance), "storage": {"volumes": volumes}}
+        marks = [mark_fields(self.mark)] if self.mark else []
+        return {"instance": str(self.instance), "storage": {"volumes": volumes}, "marks": marks}
 
     async def status_at(self, address: str) -> dict[str, object]:
         double = self.doubles.get(address)
@@ -110,6 +115,7 @@ class SmallNode(MemoryNode):
             len(self.pieces),
             (),
             0.0,
+            (self.mark,) if self.mark else (),
         )
 
 
@@ -180,8 +186,8 @@ class Cluster:
         """The api node serves inside the block; leaving it is a crash."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.turns.run)
-            await nursery.start(self.membership.run)
             await ensure_default_bucket(self.store)
+            await nursery.start(self.membership.run)
             await nursery.start(self._beat)
             await nursery.start(self.upkeep.run)
             yield
@@ -204,6 +210,8 @@ class Cluster:
                     try:
                         await self.membership.heard(member.heartbeat())
                         member.refused = ""
+                        moment = int(self.store.now() * 1000)
+                        member.mark = self.membership.age.mark_for(member.name, moment) or member.mark
                     except Conflict as error:
                         member.refused = str(error)
 

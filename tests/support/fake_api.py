@@ -61,6 +61,7 @@ class FakeApi:
         self.removal: dict[str, object] = {"waiting": 0, "unreadable": 0, "complete": True}
         """What a removal would cost."""
         self.removals: list[str] = []
+        self.metadata: dict[str, object] = {"older": False, "objects": 0, "seen": []}
         self.orphans: dict[str, object] = {"held": 0, "bytes": 0, "since": None, "seconds_left": None}
         """What is held back on each node."""
         self.allowed: list[str] = []
@@ -155,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply_json(200, {"chunks": 7, "below_quorum": 3, "unreadable": 1, "complete": True})
         if parts.path == "/cluster/node":
             return self.reply_json(200, {"node": query["node"], **self.api.removal})
+        if parts.path == "/cluster/metadata":
+            return self.reply_json(200, self.api.metadata)
         if parts.path == "/cluster/orphans":
             return self.reply_json(200, {"node": query["node"], **self.api.orphans})
         if parts.path == "/readyz":
@@ -180,6 +183,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.take_body()
+        if self.path == "/cluster/metadata":
+            self.api.metadata = {"older": False, "objects": 1, "seen": []}
+            return self.reply_json(200, self.api.metadata)
         if self.path.startswith("/cluster/node?"):
             return self.reply_json(200, {"state": "welcome"})
         bucket, key = self._names(self.path)

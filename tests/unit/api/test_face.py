@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,8 +21,10 @@ from flared.api.admin import Admin, describe_status
 from flared.api.errors import status_of
 from flared.api.face import Face
 from flared.api.joining import Joining
+from flared.api.metadata import MetadataCalls
 from flared.api.native import Native
 from flared.api.orphans import OrphanCalls
+from flared.data.mark import SeenMark, parse_mark
 from flared.errors import FlareError
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
@@ -101,7 +103,9 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
         metrics=metrics,
     )
     joining = Joining(cluster.store, KEYRING, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    face = Face(Native(cluster.store), admin, joining, OrphanCalls(cluster.membership, cluster.upkeep.reconcile), door)
+    orphans = OrphanCalls(cluster.membership, cluster.upkeep.reconcile)
+    metadata = MetadataCalls(cluster.store, cluster.membership)
+    face = Face(Native(cluster.store), admin, joining, orphans, metadata, door)
     network = MemoryNetwork()
     network.host = host
     server = Server(face.answer)
@@ -581,7 +585,32 @@ async def test_a_heartbeat_needs_the_secret(autojump_clock: Clock) -> None:
         fields = {"authorization": authorization(TOKEN)}
         assert (await call("POST", "/cluster/heartbeat", b"{", fields)).status == 400
         call.cluster.membership._connect = lambda name, _: call.cluster.members["data1"]
-        assert (await call("POST", "/cluster/heartbeat", body, fields)).json == {"cluster": "c"}
+        answer = (await call("POST", "/cluster/heartbeat", body, fields)).json
+        assert isinstance(answer, dict)
+        kept = parse_mark(answer.pop("mark"))
+        assert answer == {"cluster": "c"}
+        mark = call.cluster.kv.mark()
+        assert (kept.opening, kept.number, kept.accepted_ms) == (mark.opening, mark.number, 0)
+
+
+async def test_old_metadata_is_accepted_by_the_operators_word_alone(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        fields = {"authorization": authorization(TOKEN)}
+        path = "/cluster/metadata"
+        assert (await call("PUT", path, b"", fields)).status == 409, "it is as new as it should be"
+        member = call.cluster.members["data1"]
+        newer = SeenMark("ff" * 16, 5, 0, 1_700_000_000_000)
+        await call.cluster.membership.heard(replace(member.heartbeat(), marks=(newer,)))
+        refused = await call("PUT", "/object/late", b"x", fields)
+        assert refused.status == 503
+        assert "retry-after" in refused.fields
+        assert "the metadata is older than what was seen by node data1" in str(refused.json)
+        assert (await call("GET", "/readyz")).status == 503
+        answer = (await call("GET", path, b"", fields)).json
+        assert isinstance(answer, dict)
+        assert (answer["older"], answer["seen"]) == (True, [{"node": "data1", "time": 1_700_000_000.0}])
+        assert (await call("PUT", path, b"", fields)).status == 200
+        assert (await call("PUT", "/object/late", b"x", fields)).status == 201
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.api.admin import Admin
 from flared.api.face import Face
 from flared.api.joining import Joining
+from flared.api.metadata import MetadataCalls
 from flared.api.native import Native
 from flared.api.orphans import OrphanCalls
 from flared.catalog.invites import INVITES_MAX
@@ -88,6 +89,7 @@ async def serving(*, host: str = "10.0.0.9", anonymous: str = "none") -> AsyncIt
         admin,
         joining,
         OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
+        MetadataCalls(cluster.store, cluster.membership),
         Door(keyring, ANONYMOUS[anonymous], frozenset({"api"})),
     )
     network = MemoryNetwork()

@@ -9,6 +9,7 @@ import trio
 
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.data.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heartbeat, HeartbeatSettings
+from flared.data.mark import SeenMark, mark_fields
 from flared.errors import ConfigError
 from flared.http.server import Server
 from flared.names import NodeName
@@ -46,12 +47,26 @@ class Status:
     pieces: int = 7
 
 
+class MarkKeeper:
+    """One volume whose disk is quick."""
+
+    def __init__(self) -> None:
+        self.kept: list[SeenMark] = []
+
+    def keep(self, mark: SeenMark) -> None:
+        self.kept.append(mark)
+
+    def seen(self) -> list[SeenMark]:
+        return self.kept[-1:]
+
+
 class Disks:
     """What a heartbeat reports of."""
 
     def __init__(self) -> None:
         self.cluster = ""
         self.damage: list[str] = []
+        self.marks = MarkKeeper()
 
     def set_cluster(self, cluster: str) -> None:
         if self.cluster not in ("", cluster):
@@ -72,6 +87,7 @@ class Api:
         self.authorizations: set[str | None] = set()
         self.cluster = "c1"
         self.status = 200
+        self.mark: object = None
 
     async def handler(self, request: Request, reply: Reply) -> None:
         assert (request.method, request.path) == ("POST", "/cluster/heartbeat")
@@ -79,7 +95,11 @@ class Api:
         self.authorizations.add(request.fields.get("authorization"))
         if self.status == 200:
             self.reports.append(report)
-        answer = {"cluster": self.cluster} if self.status == 200 else {"error": {"message": "another name, please"}}
+        answer: dict[str, object] = {"cluster": self.cluster}
+        if self.mark is not None:
+            answer["mark"] = self.mark
+        if self.status != 200:
+            answer = {"error": {"message": "another name, please"}}
         await reply.send(self.status, b"", json.dumps(answer).encode())
 
     def damage(self) -> list[object]:
@@ -111,7 +131,7 @@ async def test_a_beat_every_three_seconds(autojump_clock: trio.testing.MockClock
     details |= {"quarantined_pieces": 0, "quarantined_bytes": 0}
     assert api.reports[0] == {
         "name": "data1", "address": "10.0.0.1:9000", "zone": "rack1", "version": api.reports[0]["version"],
-        "cluster": None, "instance": "i1", "time": 1000.0, "pieces": 7, "damage": [],
+        "cluster": None, "instance": "i1", "time": 1000.0, "pieces": 7, "marks": [], "damage": [],
         "volumes": [
             {"id": "v1", "path": "/srv/flare", "capacity": 100, "used": 40, "free": 60, "state": "ok"} | details,
             {"id": "/dead", "path": "/dead", "capacity": 0, "used": 0, "free": 0, "state": "failed"} | details,
@@ -129,6 +149,28 @@ async def test_another_cluster_is_refused(autojump_clock: trio.testing.MockClock
         await trio.sleep(4 * BEAT_SECONDS - 1)
     assert len(api.reports) == 4
     assert disks.cluster == "mine"
+
+
+async def test_what_the_metadata_had_committed_is_kept_and_said_again(autojump_clock: trio.testing.MockClock) -> None:
+    api, disks = Api(), Disks()
+    mark = SeenMark("0a" * 16, 7, 0, 1_700_000_000_000)
+    api.mark = mark_fields(mark)
+    async with beating(MemoryNetwork(), disks, {API: api}):
+        await trio.sleep(2 * BEAT_SECONDS - 1)
+        assert disks.marks.kept == [mark, mark]
+        assert [parse_heartbeat(report, 0.0).marks for report in api.reports] == [(), (mark,)]
+        api.mark = {"opening": "0a" * 16, "number": -1}
+        await trio.sleep(BEAT_SECONDS)
+        assert disks.marks.kept == [mark, mark], "nonsense is not kept"
+
+
+async def test_the_mark_of_another_cluster_is_not_kept(autojump_clock: trio.testing.MockClock) -> None:
+    api, disks = Api(), Disks()
+    disks.cluster = "mine"
+    api.mark = mark_fields(SeenMark("0a" * 16, 7, 0, 0))
+    async with beating(MemoryNetwork(), disks, {API: api}):
+        await trio.sleep(BEAT_SECONDS)
+    assert disks.marks.kept == []
 
 
 async def test_why_an_api_node_refuses_us_is_told_until_it_does_not(autojump_clock: trio.testing.MockClock) -> None:

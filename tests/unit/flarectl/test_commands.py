@@ -496,6 +496,22 @@ def test_by_force_a_node_goes_after_it_was_said_what_is_lost(api: FakeApi, run: 
     assert api.removals == ["node=data1&force=1"] * 2
 
 
+def test_old_metadata_is_accepted_only_on_purpose(api: FakeApi, run: Run) -> None:
+    refused = run("metadata", "accept", "--yes")
+    assert (refused.code, "there is nothing to accept" in refused.err) == (6, True)
+    old = {"older": True, "objects": 7, "seen": [{"node": "data1", "time": 1_700_000_000}]}
+    api.metadata = old | {"orphans_kept_seconds": 7 * 86400}
+    refused = run("metadata", "accept")
+    assert (refused.code, api.metadata["older"]) == (6, True)
+    for part in ("knows 7 objects", "node data1, on ", "kept for 7 days", "flared restore", "needs --yes"):
+        assert part in refused.err
+    assert run("metadata", "accept", "--yes").code == 0
+    assert api.metadata["older"] is False
+    api.metadata = old
+    (record,) = lines(run("metadata", "accept", "--yes", "--json").out)
+    assert record["older"] is False
+
+
 def test_held_orphans_are_shown_and_deleted_only_on_purpose(api: FakeApi, run: Run) -> None:
     assert run("node", "orphans", "data1").out == "nothing is held back on node data1\n"
     refused = run("node", "orphans", "data1", "--delete", "--yes")

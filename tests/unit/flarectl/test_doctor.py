@@ -55,6 +55,7 @@ def test_a_sound_cluster_has_every_check_well() -> None:
     ("code", "severity", "word", "cluster"),
     [
         ("F501", CRITICAL, "no data node", nodes()),
+        ("F512", CRITICAL, "older than", WELL._replace(status=STATUS._replace(metadata_reasons=("it is older than",)))),
         (
             "F511",
             CRITICAL,
