@@ -39,7 +39,7 @@ from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
-from flared.http.turns import Turns
+from flared.http.turns import Turns, open_turns
 from flared.meta.open import open_kv
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
@@ -79,8 +79,8 @@ PREFETCHES = 64
 async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     """The api node, running, behind a server that does not serve yet. Raises Busy if another process has its file."""
     config.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with open_kv(f"sqlite:{config.metadata}") as kv:
-        turns = Turns()
+    # The turns begin first and end last: every commit goes on in one.
+    async with open_turns() as turns, open_kv(f"sqlite:{config.metadata}", turns=turns) as kv:
         store, upkeep = _build_store(config, kv, turns)
         keyring = Keyring(config.secrets)
         connector = _Connector(keyring, turns)
@@ -97,7 +97,6 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         await ensure_default_bucket(store)
         server, metrics = _build_server(config, store, membership, upkeep, keyring)
         async with trio.open_nursery() as nursery:
-            await nursery.start(turns.run)
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
 

@@ -33,8 +33,8 @@ class Lane(Protocol):
         """Run ``work`` off the event loop; then call ``done`` once, in a turn. Never waits."""
 
     async def close(self) -> None:
-        """Return when all that was submitted is done and told, whatever is cancelled meanwhile. Nothing may be
-        submitted after it."""
+        """Return when all that was submitted is done and told, whatever is cancelled meanwhile, and whether there are
+        still turns or not. Nothing may be submitted after it."""
 
 
 class ThreadLane:
@@ -48,23 +48,19 @@ class ThreadLane:
         self._turns = turns
         self._queue: SimpleQueue[tuple[Work, Done] | None] = SimpleQueue()
         self._results: deque[tuple[Done, BaseException | None]] = deque()
-        self._under_way = 0
-        self._idle = trio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         turns.add_reporter(self._report)
         self._thread.start()
 
     def submit(self, work: Work, done: Done) -> None:
-        self._under_way += 1
         self._queue.put((work, done))
 
     async def close(self) -> None:
-        with trio.CancelScope(shield=True):
-            while self._under_way:
-                self._idle = trio.Event()
-                await self._idle.wait()
         self._queue.put(None)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._thread.join)
         self._turns.remove_reporter(self._report)
+        self._report()
 
     def _run(self) -> None:
         get, results, wake = self._queue.get, self._results, self._turns.wake
@@ -83,10 +79,7 @@ class ThreadLane:
         results = self._results
         while results:
             done, error = results.popleft()
-            self._under_way -= 1
             try:
                 done(error)
             except Exception:
                 log.exception("event=lane_callback_failed lane=%s", self._thread.name)
-        if not self._under_way:
-            self._idle.set()

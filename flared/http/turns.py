@@ -19,12 +19,15 @@ import contextlib
 import logging
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 import trio
+
+from flared.background import first_of
 
 log = logging.getLogger(__name__)
 
@@ -177,3 +180,20 @@ class Turns:
     def _failed(self) -> None:
         self._failures += 1
         log.exception("event=turn_failed")
+
+
+@asynccontextmanager
+async def open_turns() -> AsyncIterator[Turns]:
+    """Turns that run inside the block. What the block raises comes out as it is."""
+    turns = Turns()
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(turns.run)
+            try:
+                yield turns
+            finally:
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
+    finally:
+        turns.close()

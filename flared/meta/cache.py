@@ -21,6 +21,9 @@ class Cache:
         self._bytes = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
     def get(self, key: bytes) -> Entry | None:
         entry = self._entries.get(key)
         if entry is not None:

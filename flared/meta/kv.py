@@ -134,10 +134,15 @@ class KV(Protocol):
         knows to be committed."""
 
     def transact_nowait(
-        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+        self,
+        decide: Callable[[Transaction], T],
+        done: Callable[[T | None, Exception | None], None],
+        *,
+        reads: Sequence[bytes] = (),
     ) -> None:
         """As ``transact``, for decisions in turns: ``done`` is called once, with the result or with what was raised;
-        before this returns only if the engine is not running."""
+        before this returns only if the engine is not running. ``reads`` are keys that it will read: those of all
+        decisions of a turn are looked up together. It may read others."""
 
     def listen(self, listener: Callable[[object], None]) -> None:
         """Call ``listener`` with every note of every transaction that this process commits from now on."""

@@ -71,7 +71,11 @@ class MemoryKV:
         return [self._entries.get(key) for key in keys]
 
     def transact_nowait(
-        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+        self,
+        decide: Callable[[Transaction], T],
+        done: Callable[[T | None, Exception | None], None],
+        *,
+        reads: Sequence[bytes] = (),
     ) -> None:
         async def transact() -> None:
             result: T | None = None

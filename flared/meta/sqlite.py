@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -19,9 +20,12 @@ import trio
 
 from flared.background import Threads, WorkerThreads
 from flared.errors import Busy, FlareError, MetadataFull, RowCorrupt, TransactionConflict, VolumeFailed
+from flared.http.lane import Lane, ThreadLane
+from flared.http.turns import Turns
 from flared.meta.cache import Cache
 from flared.meta.check import Check
 from flared.meta.damage import DamagedRows
+from flared.meta.jobs import Group, Job
 from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
 from flared.meta.layout import open_database
 from flared.meta.lockfile import LockFile
@@ -63,52 +67,17 @@ class SqliteStatistics:
     full: bool
 
 
-class _Job:
-    """One ``transact`` on its way: decided again if the group under it fails."""
-
-    __slots__ = ("decide", "done", "error", "failures", "notes", "result", "task")
-
-    def __init__(
-        self, decide: Callable[[Transaction], object], done: Callable[[object, Exception | None], None] | None = None
-    ) -> None:
-        self.decide = decide
-        self.done = done
-        self.result: object = None
-        self.error: Exception | None = None
-        self.notes: Sequence[object] = ()
-        self.failures = 0
-        self.task: trio.lowlevel.Task | None = None
-
-    def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def answer(self) -> None:
-        if self.done is not None:
-            error, self.error = self.error, None
-            try:
-                self.done(self.result if error is None else None, error)
-            except Exception:  # a bug of one caller's is not the others'
-                log.exception("event=transaction_callback_failed")
-        elif self.task is not None:
-            trio.lowlevel.reschedule(self.task)
-            self.task = None
-
-
-class _Group:
-    """Jobs that commit together, and all they write."""
-
-    __slots__ = ("jobs", "writes")
-
-    def __init__(self) -> None:
-        self.jobs: list[_Job] = []
-        self.writes: dict[bytes, Entry | None] = {}
-
-
 class SqliteKV:
     """A KV in a file. ``run`` must be running for anything to commit."""
 
-    def __init__(self, path: Path, threads: Threads, settings: SqliteSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: Threads,
+        settings: SqliteSettings,
+        turns: Turns | None = None,
+        make_lane: Callable[[Turns, str], Lane] = ThreadLane,
+    ) -> None:
         """Blocks, like ``close``; see ``open``."""
         self._lock = LockFile(path.with_name(path.name + ".lock"), f"the metadata file {path}")
         self._reserve = Reserve(path.with_name(path.name + ".reserve"))
@@ -128,9 +97,18 @@ class SqliteKV:
         self._threads = threads
         self._check = Check(path, threads, self._damage.add)
         self._cache = Cache(settings.cache_bytes)
-        self._gathering = _Group()
-        self._flying: _Group | None = None
+        self._gathering = Group()
+        self._flying: Group | None = None
         self._work = trio.Event()
+        """The task is to look after the next group: without turns, and before the log is begun anew."""
+        self._turns = turns
+        self._make_lane = make_lane
+        self._lane: Lane | None = None
+        self._planned: list[tuple[Job, Sequence[bytes]]] = []
+        """To be decided at the turn's end, and what they will read."""
+        self._bug: BaseException | None = None
+        self._absent: set[bytes] = set()
+        """Keys found absent since the last group was committed."""
         self._stopped = True
         self._failure: str = ""
         self._listeners: list[Callable[[object], None]] = []
@@ -140,11 +118,21 @@ class SqliteKV:
 
     @classmethod
     async def open(
-        cls, path: Path, *, threads: Threads | None = None, settings: SqliteSettings | None = None
+        cls,
+        path: Path,
+        *,
+        threads: Threads | None = None,
+        settings: SqliteSettings | None = None,
+        turns: Turns | None = None,
+        make_lane: Callable[[Turns, str], Lane] = ThreadLane,
     ) -> SqliteKV:
-        """Open or create the file. Raises Busy if another process has it, ConfigError if it is not ours to read."""
+        """Open or create the file. Raises Busy if another process has it, ConfigError if it is not ours to read.
+
+        With ``turns``, which must run as long as anything is to be committed, what is decided in a turn is looked up
+        together and committed by a lane, which ``make_lane`` makes.
+        """
         threads = threads or WorkerThreads(3 + SCANS_MAX)
-        return await threads.run(cls, path, threads, settings or SqliteSettings())
+        return await threads.run(cls, path, threads, settings or SqliteSettings(), turns, make_lane)
 
     def close(self) -> None:
         """Move the log into the database and let go of the file. Not while ``run`` is running."""
@@ -160,6 +148,8 @@ class SqliteKV:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit and checkpoint until cancelled."""
         self._stopped = False
+        if self._turns is not None:
+            self._lane = self._make_lane(self._turns, "metadata")
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._commit_groups)
@@ -169,6 +159,8 @@ class SqliteKV:
                 task_status.started()
         finally:
             self._stopped = True
+            if self._lane is not None:
+                await self._lane.close()  # the group under way is told what came of it
             self._refuse_waiting(Busy("the metadata engine is stopping"))
 
     # Reads
@@ -182,7 +174,20 @@ class SqliteKV:
     def get_many_nowait(self, keys: Sequence[bytes]) -> list[Entry | None]:
         if self._flying is not None and not self._flying.writes.keys().isdisjoint(keys):
             return [self._read(key) for key in keys]
+        if len(keys) > 1:
+            self._fetch(keys)
         return [self._committed(key) for key in keys]
+
+    def _fetch(self, keys: Iterable[bytes]) -> None:
+        """Have those that are not in memory there in one look-up; what cannot be read is met again by its key."""
+        unknown = [key for key in keys if key not in self._absent and key not in self._cache]
+        if len(unknown) < 2:
+            return
+        for key, entry in self._reader.get_many(unknown).items():
+            if isinstance(entry, Entry):
+                self._cache.add(key, entry)
+            elif entry is None:
+                self._absent.add(key)
 
     async def view(self, look: Callable[[Snapshot], T]) -> T:
         """While a group is flying its keys may change under us, in the file first and in the cache a little later.
@@ -222,7 +227,7 @@ class SqliteKV:
 
     def _committed(self, key: bytes) -> Entry | None:
         entry = self._cache.get(key)
-        if entry is None:
+        if entry is None and key not in self._absent:
             entry = self._read(key)
             if entry is not None:
                 self._cache.add(key, entry)
@@ -248,7 +253,7 @@ class SqliteKV:
     async def transact(self, decide: Callable[[Transaction], T]) -> T:
         if self._stopped:
             raise Busy("the metadata engine is not running")
-        job = _Job(decide)
+        job = Job(decide)
         self._decide(job)
         job.task = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(job.abandon)
@@ -258,12 +263,32 @@ class SqliteKV:
         return cast("T", job.result)
 
     def transact_nowait(
-        self, decide: Callable[[Transaction], T], done: Callable[[T | None, Exception | None], None]
+        self,
+        decide: Callable[[Transaction], T],
+        done: Callable[[T | None, Exception | None], None],
+        *,
+        reads: Sequence[bytes] = (),
     ) -> None:
+        job = Job(decide, cast("Callable[[object, Exception | None], None]", done))
         if self._stopped:
             done(None, Busy("the metadata engine is not running"))
+        elif self._turns is None:
+            self._decide(job)
         else:
-            self._decide(_Job(decide, cast("Callable[[object, Exception | None], None]", done)))
+            self._planned.append((job, reads))
+            if len(self._planned) == 1:
+                self._turns.at_end(self._decide_planned)
+
+    def _decide_planned(self) -> None:
+        """Decide what this turn brought, after one look-up of all that it reads."""
+        if self._stopped:
+            return  # they are refused with all that wait
+        planned, self._planned = self._planned, []
+        try:
+            self._fetch({key: None for _, reads in planned for key in reads})
+        finally:
+            for job, _ in planned:
+                self._decide(job)
 
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         def decide(tx: Transaction) -> None:
@@ -314,14 +339,14 @@ class SqliteKV:
             self._transactions, self._groups, self._rows, self._log.checkpoints, self._log.size_bytes, self._full
         )
 
-    def _decide(self, job: _Job) -> None:
+    def _decide(self, job: Job) -> None:
         """Run the decision on top of all others and let it join the gathering group, whatever came of it."""
         group = self._gathering
         draft = Draft(self._newest_value)
         job.error = None
         job.notes = ()
         group.jobs.append(job)
-        self._work.set()
+        self._plan_commit()
         try:
             job.result = job.decide(draft)
             if draft.writes:
@@ -349,7 +374,7 @@ class SqliteKV:
         entry = self._newest(key)
         return None if entry is None else entry.value
 
-    def _admit(self, job: _Job, draft: Draft) -> None:
+    def _admit(self, job: Job, draft: Draft) -> None:
         """Refuse what must not be written now."""
         if self._failure:
             raise VolumeFailed(self._failure)
@@ -371,24 +396,73 @@ class SqliteKV:
 
     # Groups
 
+    def _plan_commit(self) -> None:
+        """Have the gathering group committed when the one under way is through."""
+        if self._lane is None:
+            self._work.set()
+        elif self._flying is None and len(self._gathering.jobs) == 1:
+            assert self._turns is not None
+            self._turns.at_end(self._commit_now)
+
+    def _commit_now(self) -> None:
+        """At the end of a turn: give the group to the lane."""
+        if self._stopped or self._flying is not None or not self._gathering.jobs or self._work.is_set():
+            return
+        if self._log.must_begin_anew(full=self._full):
+            self._work.set()
+        else:
+            self._submit()
+
+    def _submit(self) -> None:
+        assert self._lane is not None
+        group = self._take_group()
+        if group.writes:
+            self._lane.submit(partial(self._writer.apply, group.writes), partial(self._came_back, group))
+        else:
+            self._came_back(group, None)
+
+    def _came_back(self, group: Group, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, sqlite3.Error):
+            self._bug = error
+            self._work.set()
+            return
+        self._end_group(group, error)
+        if self._gathering.jobs and self._turns is not None:
+            self._turns.at_end(self._commit_now)
+
     async def _commit_groups(self) -> None:
+        """Without a lane every group, with one those before which the log is begun anew."""
         while True:
             await self._work.wait()
+            if self._bug is not None:
+                raise self._bug
             await self._log.begin_anew_if_long(full=self._full)
-            if not self._gathering.jobs:
+            if self._lane is not None or not self._gathering.jobs:
                 self._work = trio.Event()
+                if self._lane is not None and self._flying is None and self._gathering.jobs:
+                    self._submit()
                 continue
-            group = self._flying = self._gathering
-            self._gathering = _Group()
+            group = self._take_group()
+            failure: sqlite3.Error | None = None
             try:
                 if group.writes:
                     await self._threads.run(self._writer.apply, group.writes)
             except sqlite3.Error as error:
-                self._flying = None
-                self._group_failed(group, error)
-            else:
-                self._flying = None
-                self._group_committed(group)
+                failure = error
+            self._end_group(group, failure)
+
+    def _take_group(self) -> Group:
+        group = self._flying = self._gathering
+        self._gathering = Group()
+        return group
+
+    def _end_group(self, group: Group, error: sqlite3.Error | None) -> None:
+        self._flying = None
+        self._absent.clear()
+        if error is None:
+            self._group_committed(group)
+        else:
+            self._group_failed(group, error)
 
     async def _watch_room(self) -> None:
         """A disk that has room again is noticed without a write: its health is asked for."""
@@ -404,7 +478,7 @@ class SqliteKV:
         self._full = False
         return True
 
-    def _group_committed(self, group: _Group) -> None:
+    def _group_committed(self, group: Group) -> None:
         self._reader.refresh()
         self._committed_groups = self._writer.commits
         written = 0
@@ -427,7 +501,7 @@ class SqliteKV:
             for listener in self._listeners:
                 listener(note)
 
-    def _group_failed(self, group: _Group, error: sqlite3.Error) -> None:
+    def _group_failed(self, group: Group, error: sqlite3.Error) -> None:
         """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""
         if error.sqlite_errorcode in _FULL:
             for job in group.jobs:
@@ -435,7 +509,7 @@ class SqliteKV:
         self._take_failure(error)
         self._reader.refresh()
         again = group.jobs + self._gathering.jobs
-        self._gathering = _Group()
+        self._gathering = Group()
         for job in again:
             self._decide(job)
 
@@ -452,12 +526,16 @@ class SqliteKV:
             self._failure = f"the disk of the metadata failed: {error}"
 
     def _refuse_waiting(self, error: FlareError) -> None:
+        planned, self._planned = self._planned, []
         for group in (self._flying, self._gathering):
             for job in group.jobs if group is not None else ():
                 job.error = error
                 job.answer()
+        for job, _ in planned:
+            job.error = error
+            job.answer()
         self._flying = None
-        self._gathering = _Group()
+        self._gathering = Group()
 
 
 def _open_even_if_full(path: Path, reserve: Reserve) -> Opening:

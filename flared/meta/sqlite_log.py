@@ -101,18 +101,19 @@ class WriteAheadLog:
         more group. So it waits: when there is little left to move, or when a slow disk would let the log grow on.
         ``full``: the disk is; then a log that cannot be begun anew, because a reader needs it, is tried each time.
         """
-        tight_pages = 2 * self._settings.tight_pages
-        if self.pages >= tight_pages and (full or self._is_tight()):
-            await self._begin_anew()
-            return
-        if self.pages < self._limit:
-            return
-        if self.pages - self._moved.moved > self._settings.gate_pages and self.pages < 2 * self._limit:
-            return
-        if not await self._begin_anew():
+        if self.must_begin_anew(full=full) and not await self._begin_anew() and self.pages >= self._limit:
             # A disk that fails, or a backup that reads the file and holds on to the log: do not stop the puts for
             # nothing at every turn.
             self._limit = self.pages + self._settings.pages_max
+
+    def must_begin_anew(self, *, full: bool) -> bool:
+        """Report whether the next group must wait until the log was begun anew."""
+        tight_pages = 2 * self._settings.tight_pages
+        if self.pages >= tight_pages and (full or self._is_tight()):
+            return True
+        if self.pages < self._limit:
+            return False
+        return self.pages - self._moved.moved <= self._settings.gate_pages or self.pages >= 2 * self._limit
 
     async def _begin_anew(self) -> bool:
         self._reader.refresh()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flared.catalog.objects import delete_version
+from flared.meta import keys
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.store import Store, due_ms
 
@@ -28,7 +29,7 @@ def begin_delete(
     store: Store, name: ObjectName, when: Conditions, done: Callable[[bool | None, Exception | None], None]
 ) -> None:
     """The same in turns: ``done`` is called once, with what ``delete_object`` returns or raises."""
-    store.kv.transact_nowait(_deleting(store, name, when), done)
+    store.kv.transact_nowait(_deleting(store, name, when), done, reads=(keys.object_(*name),))
 
 
 def _deleting(store: Store, name: ObjectName, when: Conditions) -> Callable[[Transaction], bool]:

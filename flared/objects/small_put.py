@@ -24,6 +24,7 @@ from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
 from flared.errors import FlareError
 from flared.log import current_request
+from flared.meta import keys
 from flared.objects.commit import PutResult, Target, committing, make_etag, record_chunk
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, reques
         chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress, request=request
     )
     put = _SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
-    write.fan.start(partial(chunks.turns.at_end, put.commit))
+    write.fan.start(put.commit)
 
 
 class _SmallPut:
@@ -96,7 +97,8 @@ class _SmallPut:
             self._done(None, error)
             return
         attach = partial(record_chunk, chunk, False, None, 0)
-        store.kv.transact_nowait(committing(target, write.size, self._etag, attach), self._committed)
+        decide = committing(target, write.size, self._etag, attach)
+        store.kv.transact_nowait(decide, self._committed, reads=(keys.object_(*target.name),))
 
     def _committed(self, result: PutResult | None, error: Exception | None) -> None:
         chunk, store = self._chunk, self._target.store

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flared.http.turns import open_turns
 from flared.meta.kv import KV
 from flared.meta.open import open_kv
 from tests.contract.kv import KVContract
@@ -29,4 +30,11 @@ class TestSqliteWithoutThreads(KVContract):
     @pytest.fixture
     async def kv(self, tmp_path: Path) -> AsyncIterator[KV]:
         async with open_kv(str(tmp_path / "meta.db"), threads=InlineThreads()) as kv:
+            yield kv
+
+
+class TestSqliteInTurns(KVContract):
+    @pytest.fixture
+    async def kv(self, tmp_path: Path) -> AsyncIterator[KV]:
+        async with open_turns() as turns, open_kv(str(tmp_path / "meta.db"), turns=turns) as kv:
             yield kv

@@ -63,8 +63,12 @@ async def test_a_callback_may_submit_the_next_group(kind: str) -> None:
             told.append(len(told))
             if len(told) < 5:
                 lane.submit(lambda: None, again)
+            else:
+                enough.set()
 
+        enough = trio.Event()
         lane.submit(lambda: None, again)
+        await enough.wait()
         await lane.close()
     assert told == [0, 1, 2, 3, 4]
 
@@ -82,6 +86,16 @@ async def test_closing_waits_even_when_cancelled(kind: str) -> None:
             scope.cancel()
             await lane.close()
     assert told == [None]
+
+
+async def test_closing_tells_what_was_done_even_when_the_turns_have_ended() -> None:
+    told: list[BaseException | None] = []
+    turns = Turns()
+    lane = ThreadLane(turns, "test")
+    lane.submit(lambda: None, told.append)
+    await lane.close()
+    assert told == [None]
+    turns.close()
 
 
 async def test_a_callback_that_fails_does_not_end_the_lane(caplog: pytest.LogCaptureFixture) -> None:
