@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flared.chunks.nodes import PieceNode
     from flared.data.remote import Remote
     from flared.http.messages import Reply, Request
+    from flared.http.turns import Turns
 
 CAPACITY = 256 << 20
 VOLUMES = ("/disk1", "/disk2")
@@ -58,8 +59,8 @@ class RealMember:
         self._ended = trio.Event()
         self._ended.set()
 
-    def remote(self) -> Remote:
-        return self.node.remote()
+    def remote(self, turns: Turns) -> Remote:
+        return self.node.remote(turns)
 
     @property
     def is_up(self) -> bool:
@@ -160,7 +161,7 @@ class RealCluster(Cluster):
         return self.real
 
     def _connect(self, name: NodeName) -> PieceNode:
-        return self.real[name].remote()
+        return self.real[name].remote(self.turns)
 
     @asynccontextmanager
     async def data_running(self) -> AsyncIterator[None]:
