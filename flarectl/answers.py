@@ -135,6 +135,11 @@ class Node(NamedTuple):
     orphans_held: int = 0
     """Pieces that no record names, too many at once to be deleted without a word."""
     orphans_held_bytes: int = 0
+    checksum_errors: int = 0
+    """Pieces on it that failed their checksum, since it is in the cluster."""
+    pieces_mended: int = 0
+    damaged_last: float | None = None
+    """When the last one was found, in seconds since 1970."""
 
 
 class MetadataAge(NamedTuple):
@@ -195,6 +200,8 @@ class Status(NamedTuple):
     metadata_reasons: tuple[str, ...] | None = None
     """What is wrong with the metadata; among ``reasons``, too. None from an api node that does not say."""
     metadata_advice: tuple[str, ...] = ()
+    unavailable_pieces: int = 0
+    """On data nodes that are away."""
 
     @property
     def refused(self) -> list[str]:
@@ -276,6 +283,7 @@ def parse_status(answer: object) -> Status:
         nodes=tuple(_parse_node(_fields(item)) for item in _items(fields, "nodes")),
         metadata_reasons=tuple(map(str, _items(metadata, "reasons"))) if metadata else None,
         metadata_advice=tuple(map(str, _items(metadata, "advice"))),
+        unavailable_pieces=_count(fields, "unavailable_pieces"),
     )
 
 
@@ -410,6 +418,9 @@ def _parse_node(fields: dict[str, object]) -> Node:
         unreachable=str(fields.get("unreachable") or ""),
         orphans_held=_count(fields, "orphans_held"),
         orphans_held_bytes=_count(fields, "orphans_held_bytes"),
+        checksum_errors=_count(fields, "checksum_errors"),
+        pieces_mended=_count(fields, "pieces_mended"),
+        damaged_last=_seconds(fields, "damaged_last"),
     )
 
 

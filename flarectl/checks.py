@@ -21,6 +21,8 @@ SKEW_SECONDS_RISKY = 60.0
 """What is due for deletion goes by the clock."""
 USED_SHARE_MAX = 0.85
 USED_SHARE_RISKY = 0.95
+DAMAGE_SECONDS = 30 * 86400.0
+"""So long damage that was found, and mended, is a warning."""
 AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
 SOUND_VOLUMES = {"ok", "full", "replaying"}
 
@@ -36,6 +38,8 @@ class Cluster(NamedTuple):
     """The clocks of data nodes less the api node's."""
     schemes: Sequence[str] = ()
     """Of the buckets."""
+    time: float = 0.0
+    """The api node's, in seconds since 1970; 0 if it did not say."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -207,6 +211,21 @@ def check_orphans(cluster: Cluster) -> list[Trouble] | None:
     return troubles if cluster.nodes else None
 
 
+def check_damage(cluster: Cluster) -> list[Trouble] | None:
+    """Pieces that failed their checksum lately; that they were mended does not mend the disk."""
+    troubles = []
+    for node in cluster.nodes:
+        last = node.damaged_last
+        if node.checksum_errors and last is not None and cluster.time - last < DAMAGE_SECONDS:
+            cause = (
+                f"{node.checksum_errors:,} pieces on node {node.name} failed their checksum, {node.pieces_mended:,} "
+                "were written again: its disk may be dying"
+            )
+            command = f"on {_host(node)}: smartctl -a DEVICE; flared doctor; dmesg | grep -i error"
+            troubles.append(Trouble(Severity.WARNING, cause, command))
+    return troubles if cluster.nodes else None
+
+
 def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
     """Volumes that share the room of one file system, and its fate."""
     troubles = []
@@ -253,6 +272,7 @@ CHECKS: Sequence[Check[Cluster]] = (
     Check("F510", "no node holds more pieces without a record than mishaps leave", check_orphans),
     Check("F511", "no node is refused", check_refused),
     Check("F512", "the metadata is sound, new enough, and can be written", check_metadata),
+    Check("F513", "no data node had damaged pieces within 30 days", check_damage),
 )
 
 

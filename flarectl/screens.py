@@ -101,7 +101,12 @@ def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
         Row("space", space_text(node.used, node.capacity)),
     ]
     if node.role == "data":
-        rows += [Row("pieces", _pieces_text(node)), *_volume_rows(node), *_block("failure", failure_lines(cost))]
+        rows += [
+            Row("pieces", _pieces_text(node)),
+            *_damage_rows(node),
+            *_volume_rows(node),
+            *_block("failure", failure_lines(cost)),
+        ]
         rows.append(Row("stop it", f"not now: {obstacle}" if obstacle else "it may go down now"))
     rows += _block("next", node.advice, whole=True)
     console = make_console()
@@ -198,6 +203,8 @@ def _status_lines(console: Console, status: Status) -> list[Text]:
     degraded = (
         f"{count_text(status.degraded_chunks, 'chunk')} degraded" if status.degraded_chunks else "nothing degraded"
     )
+    if status.unavailable_pieces:
+        degraded += f", {count_text(status.unavailable_pieces, 'piece')} on nodes that are away"
     rows = [Row("health", head), Row("stored", counts), Row("damage", degraded)]
     rows += _block("why", status.reasons) + _block("next", status.advice, whole=True)
     lines = _sheet(console, rows)
@@ -268,6 +275,16 @@ def _padded(cell: Text, width: int) -> Text:
     cell = cell.copy()
     cell.pad_right(width - len(cell))
     return cell
+
+
+def _damage_rows(node: Node) -> list[Row]:
+    """What was found wrong on it, also when it was mended since."""
+    if not node.checksum_errors:
+        return []
+    errors = count_text(node.checksum_errors, "piece")
+    last = "" if node.damaged_last is None else f", the last one {time_text(node.damaged_last)}"
+    text = f"{errors} failed their checksum{last}; {node.pieces_mended:,} were written again: a disk may be dying"
+    return [Row("damage", text)]
 
 
 def _pieces_text(node: Node) -> str:

@@ -48,7 +48,7 @@ def _gather(client: Client) -> Cluster:
     fields = answer if isinstance(answer, dict) else {}
     theirs, lost = _number(fields.get("time")), _number(fields.get("lost_chunks"))
     ahead = None if theirs is None or after - before > ANSWER_SECONDS_MAX else theirs - (before + after) / 2
-    return Cluster(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client))
+    return Cluster(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client), theirs or 0.0)
 
 
 def _clocks(nodes: object) -> dict[str, float]:

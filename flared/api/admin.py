@@ -213,6 +213,7 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "exact": totals.exact,
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
+        "unavailable_pieces": status.unavailable,
         "nodes": [ours, *(describe_member(member, status) for member in status.members)],
         "metadata": describe_metadata(status.metadata, status.metadata_older),
         "heal": asdict(status.heal),
@@ -265,4 +266,7 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
         "removal": asdict(removal) if (removal := status.removals.get(member.record.name)) else None,
         "orphans_held": held.held if (held := status.held.get(member.record.name)) else 0,
         "orphans_held_bytes": held.held_bytes if held else 0,
+        "checksum_errors": damage.found if (damage := status.damage.get(member.record.name)) else 0,
+        "pieces_mended": damage.mended if damage else 0,
+        "damaged_last": damage.last_ms / 1000 if damage and damage.last_ms else None,
     }

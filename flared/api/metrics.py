@@ -60,6 +60,13 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
     yield number(status.sweep.due, "flare_garbage_stuck", "Garbage that was due at the last look and could not go.")
     yield number(status.reconcile.suspects, "flare_orphans_suspected", "Pieces seen once without a record.")
+    yield number(status.unavailable, "flare_pieces_unavailable", "Pieces on data nodes that are away.")
+    yield number(status.heal.unplaced, "flare_chunks_unplaced", "Chunks with no data node for a lacking piece.")
+    damaged = [Sample(damage.found, (node,)) for node, damage in sorted(status.damage.items())]
+    help_text = "Pieces of each data node that failed their checksum; kept across restarts."
+    yield Metric("flare_node_checksum_errors_total", help_text, damaged, ("node",))
+    mended = [Sample(damage.mended, (node,)) for node, damage in sorted(status.damage.items())]
+    yield Metric("flare_node_pieces_mended_total", "Of these, written again.", mended, ("node",))
     held = [Sample(record.held, (node,)) for node, record in sorted(status.held.items())]
     yield Metric("flare_orphans_held", "Pieces without a record that are held back: too many at once.", held, ("node",))
 

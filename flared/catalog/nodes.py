@@ -82,6 +82,7 @@ def remove_node(tx: Transaction, name: NodeName, at_ms: int) -> None:
     fields = {"t": at_ms, "v": tuple(dict.fromkeys(volumes))[:VOLUMES_MAX]}
     tx.delete(keys.node(name))
     tx.delete(keys.orphans(name))
+    tx.delete(keys.damage(name))
     tx.put(keys.removed(name), b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 

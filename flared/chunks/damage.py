@@ -28,11 +28,14 @@ class DamageStatistics:
 class DamageList:
     def __init__(self) -> None:
         self._entries: dict[tuple[ChunkId, int], str] = {}
+        self._corrupt: set[tuple[ChunkId, int]] = set()
+        """Of the entries, those that are there and fail their checksum."""
         self._woken = trio.Event()
         self._found = 0
 
-    def add(self, chunk: ChunkId, number: int, node: str, reason: str) -> None:
-        """Note that piece ``number`` of ``chunk`` on ``node`` is missing or wrong."""
+    def add(self, chunk: ChunkId, number: int, node: str, reason: str, *, corrupt: bool = False) -> None:
+        """Note that piece ``number`` of ``chunk`` on ``node`` is missing or wrong; ``corrupt`` if it is there and fails
+        its checksum."""
         if (chunk, number) in self._entries:
             return
         self._found += 1
@@ -40,10 +43,16 @@ class DamageList:
             return
         log.warning("event=piece_damaged chunk=%s piece=%d node=%s reason=%r", chunk, number, node, reason)
         self._entries[chunk, number] = node
+        if corrupt:
+            self._corrupt.add((chunk, number))
         self._woken.set()
 
     def holds(self, chunk: ChunkId, number: int) -> bool:
         return (chunk, number) in self._entries
+
+    def is_corrupt(self, chunk: ChunkId, number: int) -> bool:
+        """Whether the piece is there and fails its checksum, which a disk does that decays."""
+        return (chunk, number) in self._corrupt
 
     def take(self, limit: int) -> list[tuple[ChunkId, int, str]]:
         """The oldest entries as (chunk, piece number, node). They stay known until ``settle``."""
@@ -52,6 +61,7 @@ class DamageList:
     def settle(self, chunk: ChunkId, number: int) -> None:
         """Forget one entry: it is recorded in the metadata, or was no damage."""
         self._entries.pop((chunk, number), None)
+        self._corrupt.discard((chunk, number))
 
     async def wait(self) -> None:
         """Return when there is something to take."""

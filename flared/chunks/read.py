@@ -77,7 +77,8 @@ class Search:
         """Take ``source`` out. Damage goes on the DamageList; whatever else a node says, another may have the piece."""
         if isinstance(error, (NoSuchPiece, PieceCorrupt)):
             if source.number not in self._chunk.missing:
-                self._chunks.damage.add(self._chunk.id, source.number, source.node, str(error))
+                corrupt = isinstance(error, PieceCorrupt)
+                self._chunks.damage.add(self._chunk.id, source.number, source.node, str(error), corrupt=corrupt)
         else:
             self._unreachable = True
         self._reasons.append(str(error))

@@ -71,6 +71,10 @@ def removed(name: str) -> bytes:
     return b"removed/" + name.encode()
 
 
+def damage(node: str) -> bytes:
+    return b"damage/" + node.encode()
+
+
 def orphans(node: str) -> bytes:
     return b"orphans/" + node.encode()
 

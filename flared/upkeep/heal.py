@@ -22,6 +22,7 @@ from flared.data.pieces import LARGE_SIZE, Piece
 from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import Store, now_ms
+from flared.upkeep.damage_log import DamageLog
 from flared.upkeep.missing import mark_missing
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class HealStatistics:
     """Through everything that is recorded as lacking; before the first one the backlog is not known."""
     backlog_seconds: float
     """How long there has been a backlog without a break, as passes saw it."""
+    unplaced: int = 0
+    """Of the backlog of the last pass, chunks for which there was no data node to put a lacking piece on."""
+    unplaced_scheme: str = ""
+    """The scheme of these that wants the most data nodes."""
 
     def caught_up_since(self, passes: int) -> bool:
         """Whether nothing waits of what was recorded as missing by the time that so many passes were through.
@@ -74,6 +79,10 @@ class Heal:
         """Chunks of the page that is being repaired."""
         self._pass_left = 0
         self._pass_lost = 0
+        self._pass_unplaced: list[str] = []
+        """The schemes of the chunks that found no node, in the pass under way."""
+        self._unplaced: list[str] = []
+        self.damage_log = DamageLog(store)
         self._lost = 0
         self._passes = 0
         self._backlog_since: float | None = None
@@ -83,6 +92,7 @@ class Heal:
         self._woken.set()
 
     async def step(self) -> bool:
+        await self.damage_log.load()
         recorded = await self._record_damage()
         chunks = await list_repairs(self._store.kv, self._cursor, BATCH)
         self._in_hand = len(chunks)
@@ -95,6 +105,7 @@ class Heal:
             return True
         self._backlog, self._pass_left = self._pass_left, 0
         self._lost, self._pass_lost = self._pass_lost, 0
+        self._unplaced, self._pass_unplaced = self._pass_unplaced, []
         self._passes += 1
         if not self._backlog:
             self._backlog_since = None
@@ -114,7 +125,11 @@ class Heal:
         waiting = self._damage.statistics().waiting
         since = self._backlog_since
         lasted = 0.0 if since is None else trio.current_time() - since
-        return HealStatistics(self._backlog + waiting, self._repaired, self._lost, self._passes, round(lasted, 1))
+        unplaced = self._unplaced if self._backlog else []
+        return HealStatistics(
+            self._backlog + waiting, self._repaired, self._lost, self._passes, round(lasted, 1),
+            len(unplaced), max(unplaced, key=lambda text: parse_scheme(text).pieces, default=""),
+        )  # fmt: skip
 
     async def _wake_on_damage(self) -> None:
         await self._damage.wait()
@@ -131,7 +146,9 @@ class Heal:
                 record = None
             stands = record is not None and number < len(record.nodes) and record.nodes[number] == node
             if record is not None and stands and number not in record.missing:
-                await mark_missing(self._store, record, number)
+                marked = await mark_missing(self._store, record, number)
+                if marked and self._damage.is_corrupt(chunk, number):
+                    await self.damage_log.found(chunk, number, NodeName(node))
             self._damage.settle(chunk, number)
         return len(entries)
 
@@ -144,7 +161,8 @@ class Heal:
             nonlocal lacking
             async with limit:
                 try:
-                    lacking += not await self._repair(chunk)
+                    whole = await self._repair(chunk)
+                    lacking += not whole  # never across an await: the others count meanwhile
                 except Unavailable as error:
                     lacking += 1
                     log.debug("event=repair_postponed chunk=%s message=%r", chunk, str(error))
@@ -171,6 +189,8 @@ class Heal:
         self._note_backlog()
         targets = choose_targets(self._store, record)
         answering = any(nodes.is_online(record.nodes[number]) for number in record.missing)
+        if any(number not in targets and not nodes.is_online(record.nodes[number]) for number in record.missing):
+            self._pass_unplaced.append(record.scheme)
         if not (targets or answering) or in_flight.writes(chunk):
             return False
         in_flight.begin_write(chunk)
@@ -267,6 +287,7 @@ class Heal:
             self._repaired += len(written)
             for number in written:
                 self._damage.settle(record.id, number)
+                await self.damage_log.mended(record.id, number)
         return placed and not missing
 
 

@@ -478,7 +478,7 @@ class Membership:
             except BadName:
                 log.warning("event=strange_damage node=%s piece=%r", heartbeat.name, name)
                 continue
-            self._damage.add(chunk, number, heartbeat.name, "the data node found it damaged")
+            self._damage.add(chunk, number, heartbeat.name, "the data node found it damaged", corrupt=True)
 
 
 async def _ask_instance(remote: Remote, address: str, answers: dict[str, Answer]) -> None:

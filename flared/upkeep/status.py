@@ -12,6 +12,9 @@ from flared.upkeep.metadata import advise_metadata, explain_metadata, obstacle_o
 from flared.upkeep.metadata_age import ADVICE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flared.catalog.damage import NodeDamage
     from flared.catalog.orphans import OrphanRecord
     from flared.catalog.totals import TotalsNow
     from flared.meta.kv import Health as MetadataHealth
@@ -52,6 +55,10 @@ class ClusterStatus:
     held: dict[NodeName, OrphanRecord]
     """Nodes of which orphans are held back."""
     metadata: MetadataHealth
+    damage: dict[NodeName, NodeDamage]
+    """What was found damaged on each node."""
+    unavailable: int
+    """Pieces on nodes that are away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         *_about_nodes(staying, membership.repair_after_seconds, settled=upkeep.lost_nodes.settled),
         *(_about_removal(name, progress) for name, progress in removals.items()),
         *(repair.sentence for repair in volumes),
-        *_about_chunks(heal),
+        *_about_chunks(heal, members),
         *(explain_held(node, record) for node, record in sorted(held.items())),
     ]
     down = older or obstacle(store, membership)
@@ -122,6 +129,8 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         older,
         held,
         metadata,
+        {member.record.name: upkeep.heal.damage_log.of_node(member.record.name) for member in members},
+        unavailable_pieces(members, settled=upkeep.lost_nodes.settled),
     )
 
 
@@ -239,11 +248,30 @@ def _about_removal(name: NodeName, progress: RemovalProgress) -> str:
     return f"node {name} is being removed: {progress.share:.0%} of the chunks looked at{waiting}"
 
 
-def _about_chunks(heal: HealStatistics) -> list[str]:
+def unavailable_pieces(members: Iterable[Member], *, settled: bool) -> int:
+    """Pieces on nodes that are away, as these last said; none once all of them were made again elsewhere."""
+    away = [member for member in members if member.state in (NodeState.SUSPECT, NodeState.OFFLINE)]
+    return sum(
+        member.heartbeat.pieces if member.heartbeat else member.record.pieces
+        for member in away
+        if not (settled and member.state is NodeState.OFFLINE)
+    )
+
+
+def _about_chunks(heal: HealStatistics, members: Sequence[Member]) -> list[str]:
     reasons = []
-    if heal.backlog:
+    unplaced = min(heal.unplaced, heal.backlog)
+    if unplaced:
+        usable = sum(member.state is NodeState.ONLINE for member in members)
+        wanted = parse_scheme(heal.unplaced_scheme).pieces
         reasons.append(
-            f"chunks that lack pieces and wait for repair: {heal.backlog}, for {_lasted(heal.backlog_seconds)}"
+            f"chunks that cannot be repaired: {unplaced}, for {_lasted(heal.backlog_seconds)}: {heal.unplaced_scheme} "
+            f"wants {wanted} data nodes, and {usable} take pieces"
+        )
+    if heal.backlog > unplaced:
+        reasons.append(
+            f"chunks that lack pieces and wait for repair: {heal.backlog - unplaced}, "
+            f"for {_lasted(heal.backlog_seconds)}"
         )
     if heal.lost:
         reasons.append(f"chunks with no good piece that can be reached: {heal.lost}; their objects cannot be read")
@@ -268,7 +296,11 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool,
         lines.insert(
             0, "flarectl node ls    (bring back the nodes and disks that held the lost copies; delete nothing)"
         )
-    if heal.backlog > heal.lost and not lines:
+    if heal.unplaced and not any("node invite" in line for line in lines):
+        away = any(member.state in (NodeState.SUSPECT, NodeState.OFFLINE) for member in members)
+        instead = "if it does not come back: " if away else ""
+        lines.append(f"{instead}flarectl node invite; on a further data host: flared init data --join TOKEN")
+    if heal.backlog > heal.lost + heal.unplaced and not lines:
         lines.append("flarectl status --watch    (repair goes on by itself)")
     return lines
 

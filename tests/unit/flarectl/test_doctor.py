@@ -129,6 +129,12 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             "data node data1 is 97% full",
             first(volumes=(NodeVolume("/srv/a", "ok", 1, 100, free=3),)),
         ),
+        (
+            "F513",
+            WARNING,
+            "2 pieces on node data1 failed their checksum, 1 were written again",
+            first(checksum_errors=2, pieces_mended=1, damaged_last=1.7e9)._replace(time=1.7e9 + 29 * 86400),
+        ),
         ("F510", CRITICAL, "data1 holds 4,000 pieces", first(orphans_held=4000)),
         ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
         ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),
