@@ -6,6 +6,7 @@ memory, and over the fake that cluster tests and the simulation stand on.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -28,7 +29,10 @@ from flared.names import PieceName
 from tests.support.engine import payload_of, piece_of
 
 if TYPE_CHECKING:
-    from flared.chunks.nodes import PieceNode
+    from collections.abc import Awaitable, Callable
+
+    from flared.chunks.nodes import PieceNode, PieceStream
+    from tests.support.links import Link
 
 SIZES = [0, 1, 4096, LARGE_SIZE - 1, LARGE_SIZE, LARGE_SIZE + 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 5]
 EITHER_SIZE = pytest.mark.parametrize("size", [1000, LARGE_SIZE + 1000], ids=["small", "large"])
@@ -40,6 +44,8 @@ class Subject(Protocol):
     """A piece node, and what may happen to it."""
 
     node: PieceNode
+    link: Link
+    """Between the two ends; its faults are the same everywhere, too."""
 
     async def fill(self) -> None:
         """Leave no room for pieces."""
@@ -375,6 +381,81 @@ class PieceNodeContract:
         with pytest.raises(NodeUnreachable):
             await _break_while_reading(subject, "a", fault)
 
+    @EITHER_SIZE
+    async def test_a_reply_that_is_lost_is_lost_after_its_effect(
+        self, subject: Subject, autojump_clock: object, size: int
+    ) -> None:
+        node, link, payload = subject.node, subject.link, payload_of("a", size)
+        await put(node, "other", payload)
+        link.lose_reply()
+        await _try(lambda: put(node, "a", payload))  # a call that can be repeated may be, unseen
+        assert link.replies_lost == 1
+        assert (await read(node, "a"))[1] == payload
+        link.lose_reply()
+        await _try(lambda: node.delete([PieceName("a")]))
+        assert link.replies_lost == 2
+        assert await node.list("", 10) == [("other", size)]
+
+    @EITHER_SIZE
+    async def test_what_does_not_arrive_is_not_done(self, subject: Subject, autojump_clock: object, size: int) -> None:
+        subject.link.cut_to()
+        with pytest.raises(NodeUnreachable):
+            await put(subject.node, "a", payload_of("a", size))
+        subject.link.refuse()  # what is still on its way is dropped
+        subject.link.heal()
+        assert await subject.node.list("", 10) == []
+
+    @EITHER_SIZE
+    async def test_a_put_that_is_not_answered_is_done(
+        self, subject: Subject, autojump_clock: object, size: int
+    ) -> None:
+        """On a connection that is there; whether another one can be made is not promised."""
+        payload = payload_of("a", size)
+        await put(subject.node, "b", payload)
+        subject.link.cut_from()
+        with pytest.raises(NodeUnreachable):
+            await put(subject.node, "a", payload)
+        subject.link.heal()
+        assert (await read(subject.node, "a"))[1] == payload
+
+    async def test_a_delete_that_is_not_answered_is_done(self, subject: Subject, autojump_clock: object) -> None:
+        await put(subject.node, "a", b"1")
+        await put(subject.node, "b", b"2")
+        assert await subject.node.delete([PieceName("none")]) == [None]  # there is a connection for deletes
+        subject.link.cut_from()
+        with pytest.raises(NodeUnreachable):
+            await subject.node.delete([PieceName("b")])
+        subject.link.heal()
+        assert await subject.node.list("", 10) == [("a", 1)]
+
+    @pytest.mark.parametrize("fault", ["refuse", "reset"])
+    async def test_a_connection_that_breaks(self, subject: Subject, autojump_clock: object, fault: str) -> None:
+        payload = payload_of("a", 12 * BLOCK_SIZE)
+        await put(subject.node, "a", payload)
+        buffer = memoryview(bytearray(10_000))
+        async with subject.node.open(PieceName("a")) as stream:
+            await stream.receive_into(buffer)
+            getattr(subject.link, fault)()
+            with pytest.raises(NodeUnreachable):
+                await _read_all(stream)
+        if fault == "refuse":
+            await _refuses_everything(subject.node)
+        subject.link.heal()
+        assert (await read(subject.node, "a"))[1] == payload
+
+    async def test_a_slow_link_takes_its_time(self, subject: Subject, autojump_clock: object) -> None:
+        payload = payload_of("a", LARGE_SIZE)
+        await put(subject.node, "a", payload)
+        quick = await _seconds(lambda: read(subject.node, "a"))
+        subject.link.slow(LARGE_SIZE / 4)
+        assert 3 < await _seconds(lambda: read(subject.node, "a")) < 6
+        assert 3 < await _seconds(lambda: put(subject.node, "b", payload)) < 6
+        subject.link.heal()
+        subject.link.delay(0.5)
+        assert 0.5 <= await _seconds(lambda: subject.node.head(PieceName("a"))) < 2.5
+        subject.link.heal()
+        assert await _seconds(lambda: read(subject.node, "a")) == pytest.approx(quick, abs=0.1)
+
     async def test_small_calls_to_a_node_that_is_not_known_any_more(
         self, subject: Subject, autojump_clock: object
     ) -> None:
@@ -390,13 +471,30 @@ class PieceNodeContract:
             await subject.node.get_small(PieceName("a"))
 
 
+async def _try(call: Callable[[], Awaitable[object]]) -> None:
+    """Done, or not answered."""
+    with contextlib.suppress(NodeUnreachable):
+        await call()
+
+
+async def _seconds(call: Callable[[], Awaitable[object]]) -> float:
+    started = trio.current_time()
+    await call()
+    return trio.current_time() - started
+
+
+async def _read_all(stream: PieceStream) -> None:
+    buffer = memoryview(bytearray(10_000))
+    while await stream.receive_into(buffer):
+        pass
+
+
 async def _break_while_reading(subject: Subject, name: str, fault: str) -> None:
     buffer = memoryview(bytearray(10_000))
     async with subject.node.open(PieceName(name)) as stream:
         await stream.receive_into(buffer)
         getattr(subject, fault)()
-        while await stream.receive_into(buffer):
-            pass
+        await _read_all(stream)
 
 
 async def _refuses_everything(node: PieceNode) -> None:

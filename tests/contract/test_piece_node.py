@@ -12,6 +12,7 @@ from flared.errors import VolumeFailed
 from flared.http.turns import Turns
 from tests.contract.piece_node import PieceNodeContract, Subject
 from tests.support.data_node import RealNode
+from tests.support.links import RealLink
 from tests.support.memory_disk import MemoryDisk
 from tests.support.memory_net import MemoryNetwork
 from tests.support.piece_nodes import MemoryNode
@@ -66,6 +67,7 @@ class RealSubject:
         self.data = RealNode("data1", self.net, disk, [f"{root}/v1", f"{root}/v2"])
         self._turns = Turns()
         self.node = self.data.remote(self._turns)
+        self.link = RealLink(self.net, self.data.address, "no heartbeats")
         self._scope = trio.CancelScope()
 
     def stop(self) -> None:
@@ -150,6 +152,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.node = MemoryNode("data1")
+        self.link = self.node.link
         self._scope = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
