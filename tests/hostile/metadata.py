@@ -22,7 +22,7 @@ from flared.meta.check import FileChecker
 from flared.meta.open import open_kv
 from flared.names import DEFAULT_BUCKET, ObjectKey, ObjectName
 from tests.hostile.lost_records import fill
-from tests.support.daemons import API, running
+from tests.support.daemons import API, Cluster, running
 from tests.support.scratch import scratch_directory
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
     print(f"--seed {options.seed}", flush=True)
-    with scratch_directory() as directory, running(directory) as cluster:
+    with scratch_directory() as directory, running(Cluster(directory)) as cluster:
         fill(cluster, options.objects, SIZE)
         assert cluster.terminate(API) == 0
         database = cluster.directory / "meta.db"
