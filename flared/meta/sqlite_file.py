@@ -189,7 +189,7 @@ class Reader:
     def refresh(self) -> None:
         """Let go of the moment; the next look-up begins a new one."""
         if self._reading:
-            self._connection.execute("COMMIT")
+            _end_reading(self._connection)
             self._reading = False
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ class Scanner:
                 if not page:
                     break
         finally:
-            self._connection.execute("COMMIT")
+            _end_reading(self._connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -262,6 +262,15 @@ def verified(key: bytes, value: bytes, version: int, found: int) -> Entry:
     if type(value) is not bytes or type(version) is not int or checksum(key, value, version) != found:
         raise RowCorrupt(key)
     return Entry(value, version)
+
+
+def _end_reading(connection: sqlite3.Connection) -> None:
+    """Let go of the moment. A statement that met a broken page may make the COMMIT fail; there is nothing to lose."""
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def unreadable(error: sqlite3.Error) -> VolumeFailed:

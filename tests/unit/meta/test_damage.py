@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from flared.errors import RowCorrupt
+from flared.errors import Damaged, RowCorrupt
 from flared.meta.check import FileChecker
 from flared.meta.kv import DAMAGED
 from flared.meta.sqlite_file import PAGE_BYTES
@@ -142,6 +143,22 @@ async def test_the_check_goes_on_behind_a_broken_page(long: Path) -> None:
         pass
     checker.close()
     assert any("malformed" in problem for problem in checker.problems)
+
+
+@pytest.mark.parametrize("tree", ["table", "index"])
+@pytest.mark.parametrize("offset", [0, 3, 5, 8])
+async def test_a_broken_page_is_an_error_of_the_tree_and_the_engine_goes_on(long: Path, tree: str, offset: int) -> None:
+    pages = bytearray(content_of(long))
+    start = (root_page(long, tree) - 1) * PAGE_BYTES
+    pages[start + offset] ^= 0x10
+    write(long, bytes(pages))
+    async with running(long) as kv:
+        for _ in range(3):
+            with suppress(Damaged):
+                await kv.walk(b"", b"\xff", 9, lambda _page: None)
+            with suppress(Damaged):
+                await kv.get(b"key-2")
+        assert kv.mark().opening
 
 
 async def test_the_engine_checks_itself_and_says_what_is_wrong(
