@@ -155,6 +155,9 @@ class _Metadata:
     def _take_restored(self, _key: bytes, _value: bytes) -> None:
         pass
 
+    def _take_damage(self, _key: bytes, _value: bytes, *_rest: str) -> None:
+        pass
+
     def _take_orphans(self, _key: bytes, _value: bytes, *_rest: str) -> None:
         pass
 
