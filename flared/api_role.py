@@ -154,6 +154,7 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
         hedges=Delay(turns, HEDGE_SECONDS),
         prefetches=trio.Semaphore(PREFETCHES),
         threads=WorkerThreads(CODEC_THREADS),
+        now=time.time,
         random_bits=bits,
         spill_directory=str(config.metadata.parent),
     )

@@ -14,7 +14,12 @@ BucketName = NewType("BucketName", str)
 ObjectKey = NewType("ObjectKey", str)
 NodeName = NewType("NodeName", str)
 ChunkId = NewType("ChunkId", str)
-"""``{SHA-256 of the plain bytes, 64 hex}.{generation, 16 hex}``"""
+"""``{generation}.{SHA-256 of the plain bytes, 64 hex}``, where the generation is ``t{milliseconds since 1970, 12
+hex}{64 random bits, 16 hex}``. As bytes, ids order by the time they were made at: new rows are appended to every tree.
+
+Ids from before format 2 of the metadata are ``{SHA-256, 64 hex}.{generation, 16 hex}``. They stay as they are, and
+order before all others, because ``t`` follows every hex digit.
+"""
 PieceName = NewType("PieceName", str)
 """``{chunk id}.{piece number}``; an opaque string to the data node that keeps it."""
 
@@ -31,7 +36,10 @@ _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PIECE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REQUESTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,_-]{0,4095}")
-_CHUNK = re.compile(r"[0-9a-f]{64}\.[0-9a-f]{16}")
+_CHUNK = re.compile(r"t[0-9a-f]{28}\.[0-9a-f]{64}|[0-9a-f]{64}\.[0-9a-f]{16}")
+_TIMED = "t"
+_TIME_MAX_MS = (1 << 48) - 1
+_DIGEST_DIGITS = 64
 
 
 class ObjectName(NamedTuple):
@@ -83,18 +91,35 @@ def parse_piece(text: str) -> PieceName:
 def parse_chunk(text: str) -> ChunkId:
     """Check a chunk id; raises BadName."""
     if not _CHUNK.fullmatch(text):
-        raise BadName(f"{text[:90]!r} is no chunk id: it is 64 hex digits, a dot and 16 hex digits")
+        raise BadName(
+            f"{text[:100]!r} is not a chunk id: use 't', 28 hex digits, a dot and 64 hex digits, "
+            "or (the older form) 64 hex digits, a dot and 16 hex digits"
+        )
     return ChunkId(text)
 
 
-def chunk_id(digest: bytes, generation: int) -> ChunkId:
-    """Name one storing of a chunk: ``digest`` is its SHA-256, ``generation`` 64 random bits."""
-    return ChunkId(f"{digest.hex()}.{generation:016x}")
+def chunk_id(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
+    """Name one storing of a chunk: ``digest`` is its SHA-256, ``now_ms`` the wall clock, ``random_bits`` 64 of them.
+
+    Only the random bits make it unique. A clock that is wrong or jumps back costs nothing but the order; one outside
+    of 1970 to 10889 counts as the nearer end, so that the form stays.
+    """
+    return ChunkId(f"{chunk_time(now_ms)}{random_bits:016x}.{digest.hex()}")
+
+
+def chunk_time(now_ms: int) -> str:
+    """What the ids made at this time begin with; it orders behind all ids made earlier."""
+    return f"{_TIMED}{min(max(now_ms, 0), _TIME_MAX_MS):012x}"
 
 
 def chunk_digest(chunk: ChunkId) -> bytes:
     """The SHA-256 of the chunk's plain bytes."""
-    return bytes.fromhex(chunk[:64])
+    return bytes.fromhex(chunk_digest_hex(chunk))
+
+
+def chunk_digest_hex(chunk: ChunkId) -> str:
+    """The same as 64 hex digits: what placement goes by."""
+    return chunk[-_DIGEST_DIGITS:] if chunk[0] == _TIMED else chunk[:_DIGEST_DIGITS]
 
 
 def piece_name(chunk: ChunkId, number: int) -> PieceName:

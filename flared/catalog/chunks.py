@@ -71,22 +71,27 @@ async def find_shared(kv: KV, digest: bytes, scheme: str) -> ChunkRecord | None:
     return await kv.view(lambda look: read_shared(look, digest, scheme))
 
 
-async def list_chunks(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkRecord]:
-    """All chunk records, a page at a time, in the order of their ids; fewer than ``limit`` only at the end.
+async def list_chunks(kv: KV, after: ChunkId | None, limit: int, before: str = "") -> list[ChunkRecord]:
+    """Chunk records between ``after`` and ``before``, a page at a time, in the order of their ids; fewer than ``limit``
+    only at the end. Without ``before`` the end is that of the table.
 
-    One that cannot be read is told of and passed over: it must not keep repair from all behind it.
+    One that cannot be read is logged and skipped: it must not keep repair from all behind it.
     """
     start, end = keys.under(b"chunk/")
     if after is not None:
         start = keys.after(keys.chunk(after))
+    if before:
+        end = keys.chunk(before)
     return await scan_readable(kv, start, end, limit, lambda key, value: decode(chunk_of(key), value))
 
 
-async def list_repairs(kv: KV, after: ChunkId | None, limit: int) -> list[ChunkId]:
-    """Chunks with pieces missing, a page at a time, in the order of their ids."""
+async def list_repairs(kv: KV, after: ChunkId | None, limit: int, before: str = "") -> list[ChunkId]:
+    """Chunks with pieces missing, between ``after`` and ``before`` as in ``list_chunks``."""
     start, end = keys.under(b"repair/")
     if after is not None:
         start = keys.after(keys.repair(after))
+    if before:
+        end = keys.repair(before)
     return await scan_readable(kv, start, end, limit, lambda key, _: chunk_of(key))
 
 

@@ -6,7 +6,7 @@ cluster = "1" {"i": id, "f": format, "t": created ms}
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
@@ -16,8 +16,11 @@ from flared.meta import keys
 if TYPE_CHECKING:
     from flared.meta.kv import KV, Snapshot, Transaction
 
-FORMAT = 1
-"""Of keys and records together; raised by a change that an older Flare would misread."""
+FORMAT = 2
+"""Of keys and records together; raised by a change that an older Flare would misread.
+
+2: ids of chunks begin with their time (``names.ChunkId``). Nothing is rewritten: ids of format 1 stay valid.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,18 @@ class Cluster:
 async def open_cluster(kv: KV, new_id: str, now_ms: int) -> Cluster:
     """The cluster of this metadata; a new one with ``new_id`` if the metadata is empty.
 
-    Raises ConfigError if a newer Flare wrote it.
+    Metadata of an older format is marked with ours, before anything of ours is written: from then on an older Flare
+    refuses it. Raises ConfigError, and changes nothing, if a newer Flare wrote it.
     """
 
     def decide(tx: Transaction) -> Cluster:
         cluster = read_cluster(tx)
         if cluster is None:
             cluster = Cluster(new_id, FORMAT, now_ms)
-            fields = {"i": cluster.id, "f": cluster.format, "t": cluster.created_ms}
-            tx.put(keys.CLUSTER, b"1" + json.dumps(fields, separators=(",", ":")).encode())
+            _write(tx, cluster)
+        elif cluster.format < FORMAT:
+            cluster = replace(cluster, format=FORMAT)
+            _write(tx, cluster)
         return cluster
 
     cluster = await kv.transact(decide)
@@ -47,6 +53,11 @@ async def open_cluster(kv: KV, new_id: str, now_ms: int) -> Cluster:
             [f"the metadata was written by a newer Flare (format {cluster.format}, this one knows {FORMAT})"]
         )
     return cluster
+
+
+def _write(tx: Transaction, cluster: Cluster) -> None:
+    fields = {"i": cluster.id, "f": cluster.format, "t": cluster.created_ms}
+    tx.put(keys.CLUSTER, b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 
 def read_cluster(look: Snapshot) -> Cluster | None:

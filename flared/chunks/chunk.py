@@ -87,6 +87,8 @@ class Chunks:
     """How many streams may be asked for ahead of their turn, over all readers: tried, never waited for, because the
     holder keeps another connection meanwhile."""
     threads: Threads
+    now: Callable[[], float]
+    """The wall clock, seconds since the epoch: what the ids of chunks begin with."""
     random_bits: Callable[[int], int]
     """``random.getrandbits`` of a source that is seeded by the operating system, or by a test."""
     spill_directory: str

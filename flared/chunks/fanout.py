@@ -16,6 +16,7 @@ import trio
 from flared.chunks.delays import STRAGGLER_SECONDS
 from flared.cluster.quorum import Tally
 from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull
+from flared.names import chunk_digest_hex
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunks
@@ -32,9 +33,9 @@ class FanOut:
     """Made with its nodes chosen; then ``start`` (small pieces, in turns) or ``send_large`` (a task)."""
 
     __slots__ = (
-        "_chunk",
         "_chunks",
         "_decided",
+        "_digest",
         "_full",
         "_outgoing",
         "_request",
@@ -52,7 +53,7 @@ class FanOut:
         ``request`` is what the nodes' logs will name.
         """
         self._chunks = chunks
-        self._chunk = chunk
+        self._digest = chunk_digest_hex(chunk)
         self._outgoing = outgoing
         self._request = request
         self._full = 0
@@ -61,9 +62,9 @@ class FanOut:
         self.tally = Tally(scheme.pieces, scheme.quorum)
         self.complete = False
         """No answer that comes after it counts."""
-        targets = chunks.nodes.choose(chunk, scheme.pieces)
+        targets = chunks.nodes.choose(self._digest, scheme.pieces)
         if len(targets) < scheme.quorum:
-            _refuse(chunks, chunk, scheme)
+            _refuse(chunks, self._digest, scheme)
         self.nodes: list[NodeName | None] = [*targets]
         if len(targets) < scheme.pieces:
             self._note_absent(scheme.pieces)
@@ -173,7 +174,7 @@ class FanOut:
 
     def _note_absent(self, pieces: int) -> None:
         """Pieces that no node can take now belong to the next nodes of the ring, and are missing there."""
-        absent = [node for node in self._chunks.nodes.order(self._chunk) if node not in self.nodes]
+        absent = [node for node in self._chunks.nodes.order(self._digest) if node not in self.nodes]
         for number in range(len(self.nodes), pieces):
             self.nodes.append(absent.pop(0) if absent else None)
             self.tally.fail(number, "no node could take it")
@@ -182,7 +183,7 @@ class FanOut:
         """Give piece ``number`` the next node of the ring that holds none of this chunk; False if there is none."""
         if self._spares is None:
             taken = [node for node in self.nodes if node]
-            self._spares = self._chunks.nodes.choose(self._chunk, len(self._chunks.nodes.names()), taken=taken)
+            self._spares = self._chunks.nodes.choose(self._digest, len(self._chunks.nodes.names()), taken=taken)
         if not self._spares:
             return False
         self._full += isinstance(error, VolumeFull)
@@ -190,8 +191,8 @@ class FanOut:
         return True
 
 
-def _refuse(chunks: Chunks, chunk: ChunkId, scheme: Scheme) -> None:
-    order: Sequence[NodeName] = chunks.nodes.order(chunk)
+def _refuse(chunks: Chunks, digest_hex: str, scheme: Scheme) -> None:
+    order: Sequence[NodeName] = chunks.nodes.order(digest_hex)
     chunks.nodes.refuse_while_halted()
     states = ", ".join(f"{node} is {_state(chunks, node)}" for node in order) or "no data node is known yet"
     usable = sum(map(chunks.nodes.takes_pieces, order))

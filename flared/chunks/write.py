@@ -61,7 +61,7 @@ def begin_small(
     """Encode a chunk smaller than LARGE_SIZE and choose its nodes. Its ``fan`` is to be started, and the write ended in
     ``chunks.in_flight`` as ``write_chunk`` says. Raises NoPlacement or VolumeFull; then nothing has happened.
     ``plain`` must stay as it is for good: a straggler keeps it queued after the put was answered."""
-    id_ = chunk_id(digest, chunks.random_bits(64))
+    id_ = _draw_id(chunks, digest)
     codec, stored, outgoing = _encode(plain, id_, scheme, compress)
     fan = FanOut(chunks, id_, outgoing, scheme, request=request)
     chunks.in_flight.begin_write(id_)
@@ -83,7 +83,7 @@ async def write_chunk(
         )
         send: Callable[[FanOut], Awaitable[None]] = _send_small
     else:
-        id_ = chunk_id(digest, chunks.random_bits(64))
+        id_ = _draw_id(chunks, digest)
         codec, stored, outgoing = await chunks.threads.run(_encode, plain, id_, scheme, compress)
         fan = FanOut(chunks, id_, outgoing, scheme, request=current_request.get())
         chunks.in_flight.begin_write(id_)
@@ -101,6 +101,10 @@ async def _send_small(fan: FanOut) -> None:
     decided = trio.Event()
     fan.start(decided.set)
     await decided.wait()
+
+
+def _draw_id(chunks: Chunks, digest: bytes) -> ChunkId:
+    return chunk_id(digest, int(chunks.now() * 1000), chunks.random_bits(64))
 
 
 def placed_pieces(nodes: Sequence[NodeName | None]) -> tuple[tuple[int, NodeName], ...]:

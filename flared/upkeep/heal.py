@@ -20,10 +20,11 @@ from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
 from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, Unavailable
-from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
+from flared.names import ChunkId, NodeName, PieceName, chunk_digest_hex, piece_name, piece_parts
 from flared.objects.store import Store, now_ms
 from flared.upkeep.damage_log import DamageLog
 from flared.upkeep.missing import mark_missing
+from flared.upkeep.walk import find_horizon
 
 if TYPE_CHECKING:
     from flared.chunks.damage import DamageList
@@ -73,6 +74,9 @@ class Heal:
         self._damage: DamageList = store.chunks.damage
         self._woken = trio.Event()
         self._cursor: ChunkId | None = None
+        self._horizon = ""
+        """Where the pass ends: puts that lack pieces may come faster than heal looks at them. Empty on its first page.
+        """
         self._repaired = 0
         self._backlog = 0
         self._in_hand = 0
@@ -94,7 +98,7 @@ class Heal:
     async def step(self) -> bool:
         await self.damage_log.load()
         recorded = await self._record_damage()
-        chunks = await list_repairs(self._store.kv, self._cursor, BATCH)
+        chunks = await list_repairs(self._store.kv, self._cursor, BATCH, self._horizon)
         self._in_hand = len(chunks)
         lacking = await self._repair_all(chunks)
         self._pass_left, self._in_hand = self._pass_left + lacking, 0
@@ -102,6 +106,7 @@ class Heal:
             self._note_backlog()
         if len(chunks) == BATCH:
             self._cursor = chunks[-1]
+            self._horizon = self._horizon or await find_horizon(self._store, self._lacks_from)
             return True
         self._backlog, self._pass_left = self._pass_left, 0
         self._lost, self._pass_lost = self._pass_lost, 0
@@ -109,7 +114,7 @@ class Heal:
         self._passes += 1
         if not self._backlog:
             self._backlog_since = None
-        self._cursor = None
+        self._cursor, self._horizon = None, ""
         return recorded == BATCH
 
     async def wait(self) -> None:
@@ -130,6 +135,10 @@ class Heal:
             self._backlog + waiting, self._repaired, self._lost, self._passes, round(lasted, 1),
             len(unplaced), max(unplaced, key=lambda text: parse_scheme(text).pieces, default=""),
         )  # fmt: skip
+
+    async def _lacks_from(self, chunk: str) -> bool:
+        """Whether a chunk from here on in the order of ids lacks pieces."""
+        return bool(await list_repairs(self._store.kv, ChunkId(chunk), 1))
 
     async def _wake_on_damage(self) -> None:
         await self._damage.wait()
@@ -253,7 +262,8 @@ class Heal:
 
     def _spare_for(self, record: ChunkRecord, used: set[NodeName]) -> list[NodeName]:
         """A node to go to when a piece's own node refuses it."""
-        return self._store.chunks.nodes.choose(record.id, 1, taken=used | {node for node in record.nodes if node})
+        taken = used | {node for node in record.nodes if node}
+        return self._store.chunks.nodes.choose(chunk_digest_hex(record.id), 1, taken=taken)
 
     async def _write(self, piece: Piece, payload: bytes | memoryview, node: NodeName) -> bool:
         """Store the piece there, instead of whatever lies there under its name: a put alone would be told that it is
@@ -302,7 +312,7 @@ def choose_targets(store: Store, record: ChunkRecord) -> dict[int, NodeName]:
     taken = {node for number, node in enumerate(record.nodes) if node and number not in record.missing}
     for number in record.missing:
         if number not in targets:
-            found = nodes.choose(record.id, 1, taken=taken | set(targets.values()))
+            found = nodes.choose(chunk_digest_hex(record.id), 1, taken=taken | set(targets.values()))
             if found:
                 targets[number] = found[0]
     return targets

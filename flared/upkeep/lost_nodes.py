@@ -58,7 +58,7 @@ class LostNodes:
             if not self._walking:
                 return False
             log.warning("event=rebuild_begins nodes=%s", ",".join(sorted(self._walking)))
-        page = await self._walk.read_page(self._store.kv)
+        page = await self._walk.read_page(self._store)
         await mark_many_missing(self._store, [mark for record in page for mark in self._lost(record)])
         self._heal.wake()
         self._walk.move_on(page)

@@ -106,11 +106,11 @@ class LostVolumes:
             return None
         walk = search.walk
         waiting = not (walk.ended and self._heal.statistics().caught_up_since(search.passes))
-        return VolumeRepair(search.given_up.paths, walk.share, search.pieces, waiting)
+        return VolumeRepair(search.given_up.paths, walk.share(self._store), search.pieces, waiting)
 
     async def _advance(self, node: NodeName, search: _Search) -> None:
         """Records are read first, so a piece that one names was durable before the inventory was taken."""
-        page = await search.walk.read_page(self._store.kv)
+        page = await search.walk.read_page(self._store)
         try:
             marks = await self._find_missing(node, search.given_up.paths, page)
         except FlareError as error:

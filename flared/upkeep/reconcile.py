@@ -37,7 +37,7 @@ from flared.upkeep.deletion import DeletionRules
 from flared.upkeep.missing import mark_missing
 from flared.upkeep.steady_clock import SteadyClock
 from flared.upkeep.strays import adopt, may_go
-from flared.upkeep.walk import Walk
+from flared.upkeep.walk import BEYOND, Walk, find_horizon
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -234,6 +234,12 @@ class Reconcile:
         confirmed: list[PieceName] = []
         pieces = orphans = size = without_record = 0
         sample: list[str] = []
+
+        async def holds_from(name: str) -> bool:
+            found, _ = await store.list_working(name, 1)
+            return bool(found) and found[0][0] < BEYOND
+
+        horizon = await find_horizon(self._store, holds_from)
         after = ""
         while True:
             started = trio.current_time()
@@ -260,7 +266,7 @@ class Reconcile:
                     confirmed.append(piece)
                 elif first is None and len(self._candidates) < ORPHANS_MAX:
                     self._candidates[node, piece] = now
-            if len(page) < PAGE:
+            if len(page) < PAGE or page[-1][0] >= horizon:  # what is put meanwhile is for the next look
                 break
             after = page[-1][0]
             await trio.sleep(REST * (trio.current_time() - started))
@@ -300,7 +306,7 @@ class Reconcile:
         walk = Walk()
         while not walk.ended:
             started = trio.current_time()
-            page = await walk.read_page(self._store.kv)
+            page = await walk.read_page(self._store)
             wanted = {
                 piece_name(record.id, number): record
                 for record in page

@@ -113,13 +113,13 @@ class Removal:
         removing = self._removing.get(node)
         if removing is None:
             return RemovalProgress(0.0, 0)
-        return RemovalProgress(removing.walk.share, max(removing.waiting, removing.waited))
+        return RemovalProgress(removing.walk.share(self._store), max(removing.waiting, removing.waited))
 
     async def _advance(self, membership: Membership, node: NodeName, removing: _Removing, *, forced: bool) -> None:
         if removing.walk.cursor is None and removing.before & self._store.chunks.in_flight.writing():
             removing.rests_until = trio.current_time() + CHECK_SECONDS
             return
-        page = await removing.walk.read_page(self._store.kv)
+        page = await removing.walk.read_page(self._store)
         named = [record for record in page if node in record.nodes]
         removing.named += len(named)
         waits = await transact_each(

@@ -26,7 +26,7 @@ async def visit_chunks(store: Store, visit: Callable[[ChunkRecord], None]) -> bo
     deadline = trio.current_time() + SCAN_SECONDS
     while True:
         started = trio.current_time()
-        page = await walk.read_page(store.kv)
+        page = await walk.read_page(store)
         for record in page:
             visit(record)
         walk.move_on(page)

@@ -20,9 +20,12 @@ from tests.simulation.faults import FAKE_FAULTS, NETWORK_FAULTS, REAL_FAULTS, Co
 from tests.simulation.workload import ABSENT, CLIENTS, KEYS, Ledger, client
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, Cluster
+from tests.support.old_ids import old_ids
 from tests.support.real_cluster import RealCluster
 
 SETTLE_ROUNDS = 40
+OLD_SHARE = 0.3
+"""Of the chunks, how many get an id of the older form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,10 @@ async def simulate(variant: Variant, seed: int, counts: Counts) -> None:
     cluster = RealCluster(seed) if variant.real else Cluster()
     cluster.random.seed(seed)
     ledger = Ledger()
+    # Upkeep, sharing and copies must not care which form an id has, nor that both stand side by side.
+    older = random.Random(seed * 17)
     async with AsyncExitStack() as stack:
+        stack.enter_context(old_ids(lambda: older.random() < OLD_SHARE))
         if isinstance(cluster, RealCluster):
             await stack.enter_async_context(cluster.data_running())
         for life in range(variant.lives):

@@ -167,6 +167,9 @@ class _Metadata:
     def _take_removed(self, key: bytes, value: bytes, name: str) -> None:
         pass
 
+    def _take_orphans(self, _key: bytes, _value: bytes, _node: str) -> None:
+        pass
+
     def _take_bucket(self, _key: bytes, value: bytes, name: str) -> None:
         self.buckets.add(buckets.decode(BucketName(name), value).name)
 

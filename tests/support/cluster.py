@@ -140,6 +140,9 @@ class Cluster:
         """What the api node holds of a data node."""
         return self.members[name]
 
+    def _now(self) -> float:
+        return 1_700_000_000.0 + trio.current_time() + self.clock_ahead
+
     def _build(self) -> None:
         self.nodes = Nodes()
         self.damage = DamageList()
@@ -158,6 +161,7 @@ class Cluster:
             hedges=Delay(self.turns, HEDGE_SECONDS),
             prefetches=trio.Semaphore(4),
             threads=InlineThreads(),
+            now=self._now,
             random_bits=self.random.getrandbits,
             spill_directory="/tmp",
         )
@@ -165,7 +169,7 @@ class Cluster:
             kv=self.kv,
             chunks=chunks,
             totals=Totals(self.kv),
-            now=lambda: 1_700_000_000.0 + trio.current_time() + self.clock_ahead,
+            now=self._now,
             random_bits=self.random.getrandbits,
             defaults=Defaults(self._scheme, CHUNK, compress=False),
             garbage_grace_seconds=GRACE,

@@ -257,7 +257,7 @@ async def test_a_damaged_log_is_refused_by_backup_and_restore_until_it_is_cut(
 
 
 def newer_cluster() -> str:
-    key, value = b"cluster", b'1{"i":"x","f":2,"t":1}'
+    key, value = b"cluster", b'1{"i":"x","f":9,"t":1}'
     columns = f"value = x'{value.hex()}', version = 1, checksum = {checksum(key, value, 1)}"
     return f"UPDATE kv SET {columns} WHERE key = x'{key.hex()}'"
 
@@ -268,7 +268,7 @@ def newer_cluster() -> str:
         (["PRAGMA user_version = 3"], "written by a newer Flare \\(layout 3"),
         (["PRAGMA application_id = 7"], "is no metadata of Flare"),
         (["DELETE FROM kv"], "holds no cluster"),
-        ([newer_cluster()], "written by a newer Flare \\(format 2"),
+        ([newer_cluster()], "written by a newer Flare \\(format 9"),
     ],
 )  # fmt: skip
 async def test_what_is_no_metadata_that_we_know_is_refused(

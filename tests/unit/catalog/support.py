@@ -51,7 +51,7 @@ class LittleStore:
         return self._drawn
 
     def store_pieces(self, content: bytes, size: int = CHUNK_SIZE, missing: tuple[int, ...] = ()) -> ChunkRecord:
-        chunk = chunk_id(hashlib.sha256(content).digest(), self.draw())
+        chunk = chunk_id(hashlib.sha256(content).digest(), self.now_ms, self.draw())
         self.pieces.update(piece_name(chunk, number) for number in range(len(NODES)))
         return ChunkRecord(chunk, size, size, 0, SCHEME, 1, NODES, missing)
 

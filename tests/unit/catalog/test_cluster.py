@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flared.catalog.cluster import FORMAT, open_cluster
+from flared.catalog.cluster import FORMAT, open_cluster, read_cluster
 from flared.catalog.nodes import (
     NodeRecord,
     Removed,
@@ -49,12 +49,24 @@ async def test_a_removed_node_is_known_by_its_volumes_until_it_may_return() -> N
 
 async def test_metadata_of_a_newer_flare_is_refused() -> None:
     kv = MemoryKV()
-    await kv.commit({}, {CLUSTER: b'1{"i":"x","f":2,"t":1}'})
+    newer = b'1{"i":"x","f":%d,"t":1}' % (FORMAT + 1)
+    await kv.commit({}, {CLUSTER: newer})
     with pytest.raises(ConfigError, match="newer Flare"):
         await open_cluster(kv, "one", 5)
+    entry = await kv.get(CLUSTER)
+    assert entry is not None
+    assert entry.value == newer
     await kv.commit({}, {CLUSTER: b"2"})
     with pytest.raises(ManifestCorrupt):
         await open_cluster(kv, "one", 5)
+
+
+async def test_metadata_of_an_older_format_is_marked_so_that_an_older_flare_refuses_it() -> None:
+    kv = MemoryKV()
+    await kv.commit({}, {CLUSTER: b'1{"i":"x","f":1,"t":1}'})
+    opened = await open_cluster(kv, "one", 5)
+    assert (opened.id, opened.format, opened.created_ms) == ("x", FORMAT, 1)
+    assert await kv.view(read_cluster) == opened
 
 
 async def test_nodes_are_recorded_replaced_and_removed() -> None:

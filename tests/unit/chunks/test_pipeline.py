@@ -64,6 +64,7 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 hedges=Delay(turns, HEDGE_SECONDS),
                 prefetches=trio.Semaphore(8),
                 threads=InlineThreads(),
+                now=lambda: 1_700_000_000.0,
                 random_bits=bits,
                 spill_directory="/tmp",
             ),

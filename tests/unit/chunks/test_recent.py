@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def chunk_of(plain: bytes) -> ChunkId:
-    return chunk_id(hashlib.sha256(plain).digest(), 1)
+    return chunk_id(hashlib.sha256(plain).digest(), 1, 1)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 3000))), st.integers(0, 20_000))

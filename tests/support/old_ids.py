@@ -1,0 +1,28 @@
+"""Chunk ids as Flare made them before format 2 of the metadata: the digest first, then 64 random bits."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from flared.chunks import write
+from flared.names import ChunkId, chunk_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def old_chunk_id(digest: bytes, generation: int) -> ChunkId:
+    return ChunkId(f"{digest.hex()}.{generation:016x}")
+
+
+@contextmanager
+def old_ids(is_old: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Inside of the block chunks get such ids, or only those of which ``is_old`` says so."""
+
+    def draw(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
+        return old_chunk_id(digest, random_bits) if is_old() else chunk_id(digest, now_ms, random_bits)
+
+    with mock.patch.object(write, "chunk_id", draw):
+        yield
