@@ -33,9 +33,10 @@ from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
+from flared.chunks.spill import Spills
+from flared.chunks.stream import REREAD_SIZE
 from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
-from flared.data.pieces import BLOCK_SIZE
 from flared.data.remote import Remote, RemoteSettings
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
@@ -65,8 +66,12 @@ STAGE_SHARE = 6
 """One part in so many of the memory budget is for uploads that wait for their turn."""
 UNIT_SHARE = 3
 """One part in so many is what downloads read into; the rest are the leases of chunks."""
-BLOCKS = 8
-"""Blocks fetched at once for readers that got no unit."""
+REREADS = 8
+"""Slices read at once for readers that got no unit: 8 MiB, beside the budget."""
+WHOLE_REREADS = 2
+"""Whole chunks read at once for readers that are slow: each takes a thread and a good part of the units."""
+SPILL_THREADS = 2
+"""Apart from the codecs', which a slow disk must not hold up; two keep it busy."""
 LARGE_CONNECTIONS = 256
 """To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
 GATHERING = 16 * 1024 * 1024
@@ -106,6 +111,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
                 connector.renew()
                 server.limit_connections(config.connections)
                 _limit_memory(store, config.memory)
+                store.chunks.spills.resize(config.spill)
                 store.chunks.recent.resize(config.cache)
                 store.limits.object_size_max = config.object_max
 
@@ -145,7 +151,9 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
         budget=MemoryBudget(leases),
         stages=MemoryBudget(stages),
         units=MemoryBudget(units),
-        blocks=MemoryBudget(BLOCKS * BLOCK_SIZE),
+        blocks=MemoryBudget(REREADS * REREAD_SIZE),
+        spills=Spills(str(config.spill_directory), config.spill, WorkerThreads(SPILL_THREADS)),
+        rereads=trio.Semaphore(WHOLE_REREADS),
         damage=DamageList(),
         in_flight=InFlight(),
         recent=RecentChunks(config.cache),
@@ -156,7 +164,6 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
         threads=WorkerThreads(CODEC_THREADS),
         now=time.time,
         random_bits=bits,
-        spill_directory=str(config.metadata.parent),
     )
     woken: list[Callable[[], None]] = []
     store = Store(

@@ -233,3 +233,22 @@ class ConfigError(FlareError):
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
+
+
+def drop_tracebacks(error: BaseException) -> None:
+    """Let go of every frame that ``error``, its causes and what it groups lead to, and of the buffers in them.
+
+    For where an error ends. A frame that refers to the error that went through it is a cycle, which only the garbage
+    collector would find, and nobody says when.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions

@@ -29,7 +29,9 @@ class Role:
     """Take over what is in force now: only what ``RELOADED`` names has changed."""
 
 
-RELOADED = frozenset({"log", "secrets", "secret_file", "memory", "cache", "connections", "object_max", "quarantine"})
+RELOADED = frozenset(
+    {"log", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max", "quarantine"}
+)
 """What may change while a node runs; all else wants a restart."""
 
 

@@ -26,6 +26,7 @@ from flared.errors import (
     Unauthenticated,
     Unavailable,
     VolumeFull,
+    drop_tracebacks,
 )
 from flared.http.error_body import JSON, pack_error
 from flared.log import current_request, request_id
@@ -74,6 +75,7 @@ async def answer_error(request: Request, reply: Reply, error: FlareError) -> Non
     """Tell the client what went wrong; if the reply is already under way, all that is left is to cut it."""
     if isinstance(error, ConnectionLost):
         raise error
+    drop_tracebacks(error)
     status = status_of(error)
     if reply.started:
         reply.close = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.objects.get import find_object, open_object
+from flared.objects.get import Reading, find_object, open_object
 from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import put_object
 from flared.objects.store import Store
@@ -65,7 +66,10 @@ class Native:
                 head += b"content-range: bytes %d-%d/%d\r\n" % (reading.start, end, reading.manifest.size)
                 await reply.start(206, head, reading.length)
             while (view := await reading.next()) is not None:
-                await reply.write(view)
+                if reading.patience_seconds == math.inf:
+                    await reply.write(view)
+                else:
+                    await _write_patiently(reply, reading, view)
         return None
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
@@ -226,6 +230,13 @@ class Native:
             await reply.send(304, manifest_head(manifest))
             return True
         return False
+
+
+async def _write_patiently(reply: Reply, reading: Reading, view: bytes | memoryview) -> None:
+    """Write ``view``, unless the client is too slow for the memory it takes: then the rest of it comes again."""
+    taken = await reply.write_some(view, reading.patience_seconds)
+    while taken < len(view) and not await reading.put_back(len(view) - taken):
+        taken += await reply.write_some(view[taken:], reading.patience_seconds)
 
 
 def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:

@@ -20,6 +20,7 @@ FORMAT = 2
 """Of keys and records together; raised by a change that an older Flare would misread.
 
 2: ids of chunks begin with their time (``names.ChunkId``). Nothing is rewritten: ids of format 1 stay valid.
+Chunks may be lz4-blocks (``chunks.codec``), which an older Flare would take for damage.
 """
 
 

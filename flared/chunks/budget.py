@@ -3,6 +3,10 @@
 The bound holds whatever the objects' sizes and however many clients: leased plus kept buffers never exceed
 ``total`` (a single lease larger than that is cut down to it in the books, so that it can pass alone). After the total
 was made smaller, what is leased already may be more than it until it was given back; nothing new is leased meanwhile.
+
+The bound is on bytes that live, not on what the books say of them. A buffer that was given back is lent again or
+emptied: its pages go back to the kernel at once, even while an exception that nobody has collected yet still refers to
+it. So no garbage collection is needed for it to hold.
 """
 
 from __future__ import annotations
@@ -135,7 +139,9 @@ class MemoryBudget:
     def trim(self) -> None:
         """Unmap the kept buffers of every size not used since the last call."""
         for size in [size for size in self._kept if size in self._idle]:
-            self._kept_bytes -= size * len(self._kept.pop(size))
+            for buffer in self._kept.pop(size):
+                _empty(buffer)
+                self._kept_bytes -= size
         self._idle = set(self._kept)
 
     def statistics(self) -> BudgetStatistics:
@@ -149,7 +155,7 @@ class MemoryBudget:
             buffer = kept.pop()
             self._kept_bytes -= rounded
         else:
-            buffer = memoryview(mmap.mmap(-1, rounded))
+            buffer = _map(rounded)
         self._make_room()
         return Lease(self, amount, buffer, size)
 
@@ -165,7 +171,7 @@ class MemoryBudget:
         """Unmap kept buffers, the largest first, until leased and kept together fit."""
         while self._kept_bytes and self._leased + self._kept_bytes > self.total:
             size = max(size for size, buffers in self._kept.items() if buffers)
-            self._kept[size].pop()
+            _empty(self._kept[size].pop())
             self._kept_bytes -= size
 
     def _grant(self) -> None:
@@ -182,3 +188,15 @@ class MemoryBudget:
 def buffer_size(size: int) -> int:
     """``size`` rounded up to a power of two, so that few sizes of buffers are kept."""
     return max(BUFFER_SIZE_MIN, 1 << (size - 1).bit_length()) if size else BUFFER_SIZE_MIN
+
+
+def _map(size: int) -> memoryview:
+    """Private, because the pages of a shared mapping outlive MADV_DONTNEED."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def _empty(buffer: memoryview) -> None:
+    """Give the pages back now. The mapping itself, which costs nothing, goes with the last reference to it."""
+    mapping = buffer.obj
+    assert isinstance(mapping, mmap.mmap)
+    mapping.madvise(mmap.MADV_DONTNEED)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flared.chunks.inflight import InFlight
     from flared.chunks.nodes import Nodes
     from flared.chunks.recent import RecentChunks
+    from flared.chunks.spill import Spills
     from flared.http.turns import Turns
     from flared.names import ChunkId, NodeName
 
@@ -73,7 +74,11 @@ class Chunks:
     units: MemoryBudget
     """What downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
     blocks: MemoryBudget
-    """What a block is verified in for a reader that got no unit; never held while a client is waited for."""
+    """What is verified in for a reader that got no unit; never held while a client is waited for."""
+    spills: Spills
+    """Where the bytes of the slow go whose memory others want."""
+    rereads: trio.Semaphore
+    """How many slow readers may read a whole chunk at once."""
     damage: DamageList
     in_flight: InFlight
     recent: RecentChunks
@@ -91,7 +96,6 @@ class Chunks:
     """The wall clock, seconds since the epoch: what the ids of chunks begin with."""
     random_bits: Callable[[int], int]
     """``random.getrandbits`` of a source that is seeded by the operating system, or by a test."""
-    spill_directory: str
 
 
 async def digest_of(threads: Threads, plain: bytes | memoryview) -> bytes:

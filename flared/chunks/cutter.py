@@ -1,29 +1,37 @@
 """Cut a body into chunks, within the memory budget, without letting a slow sender hold what others wait for.
 
-An upload first fills a stage of at most STAGE_SIZE; only then does it ask for a chunk's lease. A leased chunk that
-does not fill within FILL_SECONDS while others wait is spilled to an unlinked file and asks again when it is whole.
+An upload begins in OWN_SIZE, which every client has; filled, that becomes a stage of at most STAGE_SIZE; only a full
+stage asks for a chunk's lease. Who falls behind at any of these while others want the memory is set aside: the bytes go
+to a spill, and ask for a lease when the chunk is whole, so that the lease is held for the data nodes alone. A chunk
+that ends within its stage never takes a lease.
 Stages have a budget of their own, because a stage's holder waits for a lease: were both paid from one, stages could
-take all of it and wait for ever. Where that budget is used up, a stage is STAGE_SIZE_MIN.
+take all of it and wait for ever. Where that is used up, a sender that filled its OWN_SIZE in time waits with that.
 """
 
 from __future__ import annotations
 
-import tempfile
+import math
 from collections.abc import Awaitable, Callable
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from flared.chunks.budget import Lease, MemoryBudget
-from flared.errors import BodyTruncated, MetadataFull
+from flared.chunks.spill import UNIT_SIZE
+from flared.errors import BodyTruncated
 
 if TYPE_CHECKING:
-    from flared.background import Threads
+    from flared.chunks.spill import Spill, Spills
 
+OWN_SIZE = UNIT_SIZE
+"""What every client may hold of memory for as long as it likes: with a thousand of them, 32 MiB beside the budget."""
 STAGE_SIZE = 256 * 1024
-STAGE_SIZE_MIN = 4 * 1024
-SPILL_UNIT_SIZE = 64 * 1024
 FILL_SECONDS = 2.0
+"""Who takes longer over a stage that others want is set aside."""
+PACE_SECONDS = 0.25
+PACE_PART = 8
+"""A leased chunk that others wait for has to grow by one part in so many of its size in each PACE_SECONDS: 4 MiB/s for
+a chunk of 8 MiB."""
 
 
 class BodySource(Protocol):
@@ -41,22 +49,62 @@ class BodySource(Protocol):
         """Everything at once; TooLarge if it is more than ``limit``."""
 
 
-class Cut:
-    """One chunk's plain bytes. ``last`` is known when the body's length is, or when its end was seen."""
+class Held(Protocol):
+    """Memory that goes back once: a Lease, or a stage."""
 
-    __slots__ = ("_lease", "last", "view")
+    def shrink(self, amount: int) -> None: ...
 
-    def __init__(self, view: memoryview, lease: Lease, *, last: bool) -> None:
-        self.view = view
-        self.last = last
-        self._lease = lease
+    def release(self) -> None: ...
 
-    def shrink(self, beside: int) -> None:
-        self._lease.shrink(beside)
+
+class _Stage:
+    """What an upload fills before it has a lease; from OWN_SIZE on it is in the books, with what its coding takes."""
+
+    def __init__(self, stages: MemoryBudget, size: int) -> None:
+        self._stages = stages
+        self._reserved = 0
+        self.view = memoryview(bytearray(size))
+
+    def grow(self, size: int, filled: int) -> bool:
+        """Take ``size`` bytes, with the first ``filled`` as they are; False if they are not to be had."""
+        if not self._stages.reserve_nowait(2 * size):
+            return False
+        self._reserved = 2 * size
+        before, self.view = self.view, memoryview(bytearray(size))
+        self.view[:filled] = before[:filled]
+        return True
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is more than the client's own."""
+        return bool(self._reserved)
+
+    def shrink(self, amount: int) -> None:
+        """Nothing: it is small."""
 
     def release(self) -> None:
         self.view = memoryview(b"")
-        self._lease.release()
+        if self._reserved:
+            self._stages.give_back(self._reserved)
+            self._reserved = 0
+
+
+class Cut:
+    """One chunk's plain bytes. ``last`` is known when the body's length is, or when its end was seen."""
+
+    __slots__ = ("_held", "last", "view")
+
+    def __init__(self, view: memoryview, held: Held, *, last: bool) -> None:
+        self.view = view
+        self.last = last
+        self._held = held
+
+    def shrink(self, beside: int) -> None:
+        self._held.shrink(beside)
+
+    def release(self) -> None:
+        self.view = memoryview(b"")
+        self._held.release()
 
 
 Obtain = Callable[[int], Awaitable[Lease]]
@@ -73,17 +121,15 @@ class Cutter:
         *,
         budget: MemoryBudget,
         stages: MemoryBudget,
-        threads: Threads,
+        spills: Spills,
         obtain: Obtain,
-        spill_directory: str,
     ) -> None:
         self._source = source
         self._chunk_size = chunk_size
         self._budget = budget
         self._stages = stages
-        self._threads = threads
+        self._spills = spills
         self._obtain = obtain
-        self._spill_directory = spill_directory
         self._taken = 0
         self._received = 0
         self._ended = False
@@ -91,85 +137,129 @@ class Cutter:
         self._ahead = b""
 
     async def next(self) -> Cut | None:
-        """The next chunk, as long as the chunk size unless it is the last; None when the body has ended."""
+        """The next chunk, as long as the chunk size unless it is the last; None when the body has ended.
+
+        Raises what the body raises; BodyTruncated; and Busy if the sender is slow and there is no room for its bytes.
+        """
         want = self._chunk_size
         if self._source.length is not None:
             want = min(want, self._source.length - self._taken)
-        if (self._ended and not self._ahead) or not want:
+        if self._ended or not want:
             return None
-        lease, filled = await self._start(want)
+        held, view = await (self._fill_stage(want) if self._slow else self._fill_lease(want, None, 0))
+        if not len(view):
+            held.release()
+            return None
+        self._taken += len(view)
+        length = self._source.length
+        return Cut(view, held, last=self._ended if length is None else self._taken >= length)
+
+    async def _fill_stage(self, want: int) -> tuple[Held, memoryview]:
+        """A sender that has earned no lease yet, or has lost it: a chunk, and what holds it."""
+        stage = _Stage(self._stages, min(want, OWN_SIZE))
         try:
-            filled, lease = await self._fill(lease, filled, want)
-            self._taken += filled
-            if not filled:
-                lease.release()
-                return None
-            return Cut(lease.view[:filled], lease, last=await self._is_last())
+            filled, slow = await self._fill(stage, self._begin(stage.view), want)
+            if not self._is_whole(filled, want) and stage.grow(min(want, STAGE_SIZE), filled):
+                filled, slow = await self._fill(stage, filled, want)
+            if self._is_whole(filled, want):
+                return stage, stage.view[:filled]
+            if slow and self._is_crowded():
+                return await self._spill(stage, stage.view[:filled], want)
+            return await self._fill_lease(want, stage, filled)
+        except BaseException:
+            stage.release()
+            raise
+
+    async def _fill(self, stage: _Stage, filled: int, want: int) -> tuple[int, bool]:
+        """Receive until the stage is full or the chunk whole, or it takes FILL_SECONDS and others want the memory.
+        How much is there, and whether it took that long."""
+        started = trio.current_time()
+        view, slow = stage.view, False
+        end = len(view) + (len(view) == want)  # a whole chunk takes a look at what follows, too
+        while filled < end and not self._is_whole(filled, want) and not (slow and stage.counted and self._is_crowded()):
+            patience = math.inf if not stage.counted else PACE_SECONDS if slow else FILL_SECONDS
+            with trio.move_on_after(patience):
+                while filled < end and not self._is_whole(filled, want):
+                    filled = await self._receive_part(view, filled, want)
+            slow = trio.current_time() - started >= FILL_SECONDS
+        return filled, slow
+
+    def _is_crowded(self) -> bool:
+        """Whether others want the memory that a stage, or the lease it leads to, would take."""
+        statistics = self._stages.statistics()
+        return bool(self._budget.waiting) or 2 * statistics.leased >= statistics.total
+
+    async def _fill_lease(self, want: int, stage: _Stage | None, filled: int) -> tuple[Held, memoryview]:
+        """A chunk received into a lease for as long as it keeps pace. It begins with what is in ``stage``."""
+        lease = await self._obtain(want)
+        try:
+            if stage is None:
+                filled = self._begin(lease.view)
+            else:
+                lease.view[:filled] = stage.view[:filled]
+                stage.release()
+            while not self._is_whole(filled, want):
+                before = filled
+                with trio.move_on_after(PACE_SECONDS) as scope:
+                    while not self._is_whole(filled, want):
+                        filled = await self._receive_part(lease.view, filled, want)
+                behind = scope.cancelled_caught and filled - before < want // PACE_PART
+                if behind and not self._is_whole(filled, want) and self._budget.waiting:
+                    return await self._spill(lease, lease.view[:filled], want)
         except BaseException:
             lease.release()
             raise
-
-    async def _start(self, want: int) -> tuple[Lease, int]:
-        """A lease with the chunk's first bytes in it, and their count."""
-        if not self._slow:
-            # A sender that filled its last chunk in time has earned its lease.
-            lease = await self._obtain(want)
-            lease.view[: len(self._ahead)] = self._ahead
-            return lease, len(self._ahead)
-        size = min(want, STAGE_SIZE)
-        reserved = self._stages.reserve_nowait(size)
-        try:
-            stage = bytearray(size if reserved else min(size, STAGE_SIZE_MIN))
-            filled = len(self._ahead)
-            stage[:filled] = self._ahead
-            with memoryview(stage) as view:
-                while filled < len(stage) and not self._ended:
-                    filled += await self._receive(view[filled:])
-            lease = await self._obtain(want if not self._ended else max(filled, 1))
-            lease.view[:filled] = stage[:filled]
-            return lease, filled
-        finally:
-            if reserved:
-                self._stages.give_back(size)
-
-    async def _fill(self, lease: Lease, filled: int, want: int) -> tuple[int, Lease]:
-        """Receive until the chunk is full; gives the lease away and takes another when a spill was needed."""
         self._slow = False
-        while filled < want and not self._ended:
-            with trio.move_on_after(FILL_SECONDS) as scope:
-                while filled < want and not self._ended:
-                    filled += await self._receive(lease.view[filled:want])
-            if scope.cancelled_caught and filled < want and self._budget.waiting:
-                self._slow = True
-                return await self._spill(lease, filled, want)
-        return filled, lease
+        return lease, lease.view[:filled]
 
-    async def _spill(self, lease: Lease, filled: int, want: int) -> tuple[int, Lease]:
+    async def _spill(self, held: Held, begun: memoryview, want: int) -> tuple[Held, memoryview]:
+        """Set the sender aside until its chunk is whole: it holds OWN_SIZE meanwhile, and a file."""
+        self._slow = True
+        spill = await self._spills.open()
         try:
-            spill: IO[bytes] = tempfile.TemporaryFile(dir=self._spill_directory, buffering=0)  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise MetadataFull(f"a slow upload could not be set aside: {error.strerror}") from None
-        with spill:
-            await self._write_spill(spill, lease.view[:filled])
+            await spill.append(begun)
+            filled = len(begun)
+            held.release()
+            own = memoryview(bytearray(OWN_SIZE))
+            while not self._is_whole(filled, want):
+                part, room = 0, min(OWN_SIZE, want - filled)
+                while not self._is_whole(filled + part, want) and (part < room or not room):
+                    part = await self._receive_part(own[:room], part, room)
+                if part:
+                    await spill.append(own[:part])
+                filled += part
+            return await self._read_back(spill, filled)
+        finally:
+            spill.close()
+
+    async def _read_back(self, spill: Spill, size: int) -> tuple[Held, memoryview]:
+        lease = await self._obtain(size)
+        try:
+            await spill.read_all(lease.view[:size])
+        except BaseException:
             lease.release()
-            stage = memoryview(bytearray(SPILL_UNIT_SIZE))
-            while filled < want and not self._ended:
-                received = await self._receive(stage[: want - filled])
-                await self._write_spill(spill, stage[:received])
-                filled += received
-            lease = await self._obtain(want)
-            try:
-                await self._threads.run(_read_back, spill, lease.view[:filled])
-            except BaseException:
-                lease.release()
-                raise
-        return filled, lease
+            raise
+        return lease, lease.view[:size]
 
-    async def _write_spill(self, spill: IO[bytes], view: memoryview) -> None:
-        try:
-            await self._threads.run(_write_all, spill, view)
-        except OSError as error:
-            raise MetadataFull(f"a slow upload could not be set aside: {error.strerror}") from None
+    def _begin(self, view: memoryview) -> int:
+        """Put what was looked at ahead in front."""
+        filled = len(self._ahead)
+        view[:filled] = self._ahead
+        self._ahead = b""
+        return filled
+
+    def _is_whole(self, filled: int, want: int) -> bool:
+        """Whether the chunk is received, and it is known whether it is the last."""
+        return self._ended or (filled == want and (self._source.length is not None or bool(self._ahead)))
+
+    async def _receive_part(self, view: memoryview, filled: int, want: int) -> int:
+        """Receive behind the first ``filled`` bytes of ``view``; if these are all, the first byte of what follows.
+        Returns how many bytes of ``view`` are filled then."""
+        if filled < want:
+            return filled + await self._receive(view[filled:want])
+        ahead = bytearray(1)
+        self._ahead = bytes(ahead[: await self._receive(memoryview(ahead))])
+        return filled
 
     async def _receive(self, buffer: memoryview) -> int:
         received = await self._source.receive_into(buffer)
@@ -180,30 +270,3 @@ class Cutter:
             if length is not None and self._received < length:
                 raise BodyTruncated(f"the body ended after {self._received} of {length} bytes")
         return received
-
-    async def _is_last(self) -> bool:
-        """Whether nothing follows; for a body of unknown length that takes a look ahead."""
-        length = self._source.length
-        if length is not None:
-            return self._taken >= length
-        self._ahead = b""
-        if not self._ended:
-            ahead = bytearray(1)
-            received = await self._receive(memoryview(ahead))
-            self._ahead = bytes(ahead[:received])
-        return self._ended
-
-
-def _write_all(spill: IO[bytes], view: memoryview) -> None:
-    while len(view):
-        written = spill.write(view)
-        view = view[written:]
-
-
-def _read_back(spill: IO[bytes], view: memoryview) -> None:
-    spill.seek(0)
-    filled = 0
-    while filled < len(view):
-        received = spill.readinto(view[filled:])  # type: ignore[attr-defined]  # unbuffered: a FileIO
-        assert received, "a spill file is shorter than what was written to it"
-        filled += received

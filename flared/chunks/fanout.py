@@ -15,7 +15,7 @@ import trio
 
 from flared.chunks.delays import STRAGGLER_SECONDS
 from flared.cluster.quorum import Tally
-from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull
+from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull, drop_tracebacks
 from flared.names import chunk_digest_hex
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class FanOut:
         """Nobody waits for it any more: what still fails takes no spare node, of which nobody would know."""
         self.complete = True
         self._decided = None
+
+    def let_go(self) -> None:
+        """Large pieces have been sent: what an error still refers to does not keep their payload."""
+        self._outgoing = ()
 
     # Small pieces, in turns
 
@@ -151,6 +155,7 @@ class FanOut:
                 await store.put(piece, [memoryview(payload)])
                 error = None
             except FlareError as refusal:
+                drop_tracebacks(refusal)  # its frames hold the payload, and this one would hold it
                 error = refusal
             if error is None or not self._take_spare(number, error):
                 break

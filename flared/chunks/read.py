@@ -1,7 +1,7 @@
 """Read one chunk: ask a node, verify, fall back to another piece; never a byte before its block's checksum held.
 
-A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere. Two shapes: ``PlainStream``
-passes a large plain piece on block by block; ``read_whole`` gathers everything else (small, or coded) at once.
+A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere. Here a chunk is read as a
+whole; ``stream`` passes on what need not be gathered first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.chunks.chunk import INLINE_DIGEST_MAX
-from flared.chunks.codec import decode
+from flared.chunks.codec import check_stored, decode
 from flared.chunks.delays import HEDGE_SECONDS
 from flared.cluster.states import NodeState
 from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE, Piece, block_is_good
@@ -23,13 +23,10 @@ from flared.errors import (
     NoSuchPiece,
     PieceCorrupt,
     PiecesUnreachable,
-    Unavailable,
 )
 from flared.names import NodeName, PieceName, chunk_digest, piece_name
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from flared.chunks.chunk import Chunks, PlacedChunk
     from flared.chunks.nodes import PieceNode, PieceStream
 
@@ -88,27 +85,33 @@ class Search:
 async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
     """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
     ``stored`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
-    return (await read_both(chunks, chunk, buffer))[2]
-
-
-async def read_both(
-    chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None
-) -> tuple[Piece, bytes | memoryview, bytes | memoryview]:
-    """A piece of the chunk, its stored bytes and the plain bytes, all verified. As ``read_whole``."""
     search = Search(chunks, chunk)
     while True:
         source = search.best()
         try:
             if chunk.stored < LARGE_SIZE:
-                piece, stored = await _ask_small(chunk, source, search.has_spare)
-                if chunk.size <= INLINE_DIGEST_MAX:
-                    return piece, stored, decode_whole(chunk, piece, stored)
-                return piece, stored, await chunks.threads.run(decode_whole, chunk, piece, stored)
-            assert buffer is not None, "a large piece needs a buffer"
-            piece, view = await _gather(chunk, source, buffer[: chunk.stored])
+                return (await _read_small_piece(chunks, chunk, source, search.has_spare))[2]
+            piece, view = await _gather_large(chunk, source, buffer)
             if piece.codec == CODEC_PLAIN:
-                return piece, view, view
-            return piece, view, await chunks.threads.run(decode, piece.codec, view, chunk.size)
+                return view
+            return await chunks.threads.run(decode, piece.codec, view, chunk.size)
+        except FlareError as error:
+            search.fail(source, error)
+
+
+async def read_stored(
+    chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None
+) -> tuple[Piece, bytes | memoryview]:
+    """A piece of the chunk and its stored bytes, verified, and seen to decode. As ``read_whole``."""
+    search = Search(chunks, chunk)
+    while True:
+        source = search.best()
+        try:
+            if chunk.stored < LARGE_SIZE:
+                return (await _read_small_piece(chunks, chunk, source, search.has_spare))[:2]
+            piece, view = await _gather_large(chunk, source, buffer)
+            await chunks.threads.run(check_stored, piece.codec, view, chunk.size)
+            return piece, view
         except FlareError as error:
             search.fail(source, error)
 
@@ -126,10 +129,19 @@ async def verify_piece(chunks: Chunks, chunk: PlacedChunk, number: int, buffer: 
             piece, stored = await _ask_small(chunk, source, hedged=False)
             await chunks.threads.run(decode_whole, chunk, piece, stored)
         else:
-            await _gather(chunk, source, buffer[: chunk.stored])
+            await _gather_large(chunk, source, buffer)
     except FlareError:
         return False
     return True
+
+
+async def _read_small_piece(
+    chunks: Chunks, chunk: PlacedChunk, source: Source, hedged: bool
+) -> tuple[Piece, bytes, bytes | memoryview]:
+    piece, stored = await _ask_small(chunk, source, hedged)
+    if chunk.size <= INLINE_DIGEST_MAX:
+        return piece, stored, decode_whole(chunk, piece, stored)
+    return piece, stored, await chunks.threads.run(decode_whole, chunk, piece, stored)
 
 
 async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[Piece, bytes]:
@@ -152,112 +164,14 @@ def decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | mem
     return plain
 
 
-async def _gather(chunk: PlacedChunk, source: Source, buffer: memoryview) -> tuple[Piece, memoryview]:
+async def _gather_large(chunk: PlacedChunk, source: Source, buffer: memoryview | None) -> tuple[Piece, memoryview]:
+    assert buffer is not None, "a large piece needs a buffer"
+    view = buffer[: chunk.stored]
     async with source.store.open(source.name) as stream:
         compare(chunk, source.name, stream.piece)
-        await _fill(stream, source, buffer)
-        _verify(stream.piece, source, 0, buffer)
-        return stream.piece, buffer
-
-
-class PlainStream:
-    """The bytes ``start`` to ``start + length`` of a large plain chunk, verified block by block, in order."""
-
-    def __init__(self, chunks: Chunks, chunk: PlacedChunk, start: int, length: int) -> None:
-        self._search = Search(chunks, chunk)
-        self._chunk = chunk
-        self._at = start
-        self._end = start + length
-        self._fetch_end = min(-(-self._end // BLOCK_SIZE) * BLOCK_SIZE, chunk.stored)
-        self._source: Source | None = None
-        self._context: AbstractAsyncContextManager[PieceStream] | None = None
-        self._stream: PieceStream | None = None
-        self._stream_at = 0
-
-    async def prepare(self) -> None:
-        """Ask for the bytes, so that they are under way while the chunk before is still being sent."""
-        if self._stream is None and self._at < self._end:
-            await self._open_best(self._at - self._at % BLOCK_SIZE, self._fetch_end)
-
-    async def next(self, unit: memoryview) -> memoryview | None:
-        """The next verified bytes, as a view of ``unit`` (a multiple of BLOCK_SIZE long); None at the end.
-
-        Raises ChunkLost or Unavailable when no piece can serve the rest.
-        """
-        if self._at >= self._end:
-            return None
-        begin = self._at - self._at % BLOCK_SIZE
-        view = unit[: min(len(unit), self._fetch_end - begin)]
-        await self._fetch(begin, view, self._fetch_end)
-        found = view[self._at - begin : self._end - begin]
-        self._at += len(found)
-        return found
-
-    async def next_slice(self, block: memoryview, limit: int) -> bytes | None:
-        """At most ``limit`` of the next bytes, for a reader that may take long over them: nothing is held meanwhile.
-
-        The whole block is fetched into ``block`` and verified each time.
-        """
-        if self._at >= self._end:
-            return None
-        begin = self._at - self._at % BLOCK_SIZE
-        view = block[: min(BLOCK_SIZE, self._fetch_end - begin)]
-        await self._fetch(begin, view, begin + len(view))
-        found = bytes(view[self._at - begin : min(self._end - begin, self._at - begin + limit)])
-        self._at += len(found)
-        return found
-
-    async def close(self) -> None:
-        context, self._context, self._stream = self._context, None, None
-        if context is not None:
-            await context.__aexit__(None, None, None)
-
-    async def _fetch(self, begin: int, view: memoryview, end: int) -> None:
-        """Fill ``view`` with the verified blocks from ``begin`` on, from a stream that goes on to ``end``."""
-        while True:
-            opened = self._stream is None or self._stream_at != begin
-            if opened:
-                await self.close()
-                await self._open_best(begin, end)
-            assert self._stream is not None
-            assert self._source is not None
-            try:
-                await _fill(self._stream, self._source, view)
-                _verify(self._stream.piece, self._source, begin // BLOCK_SIZE, view)
-                break
-            except trio.Cancelled:
-                self._stream_at = -1  # it stands somewhere inside a block: the next call asks anew
-                raise
-            except FlareError as error:
-                await self.close()
-                # A stream that rested while a slow client read may have been cut, and that is no node's fault.
-                if opened or not isinstance(error, Unavailable):
-                    self._search.fail(self._source, error)
-        self._stream_at = begin + len(view)
-        if self._stream_at >= end:
-            await self.close()
-
-    async def _open_best(self, begin: int, end: int) -> None:
-        while True:
-            self._source = self._search.best()
-            try:
-                await self._open(self._source, begin, end)
-                return
-            except FlareError as error:
-                await self.close()
-                self._search.fail(self._source, error)
-
-    async def _open(self, source: Source, begin: int, end: int) -> None:
-        context = source.store.open(source.name, offset=begin, length=end - begin)
-        if self._search.has_spare:
-            with trio.move_on_after(HEDGE_SECONDS) as scope:
-                stream = await context.__aenter__()
-            if scope.cancelled_caught:
-                raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
-        else:
-            stream = await context.__aenter__()
-        self._context, self._stream, self._stream_at = context, stream, begin
-        compare(self._chunk, source.name, stream.piece)
+        await fill(stream, source, view)
+        verify_blocks(stream.piece, source, 0, view)
+        return stream.piece, view
 
 
 def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
@@ -287,7 +201,8 @@ def compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
         raise PieceCorrupt(f"asked for {asked} with {chunk.stored} bytes, got {piece.name} with {piece.size}")
 
 
-async def _fill(stream: PieceStream, source: Source, view: memoryview) -> None:
+async def fill(stream: PieceStream, source: Source, view: memoryview) -> None:
+    """Receive until ``view`` is full; raises NodeUnreachable."""
     filled = 0
     while filled < len(view):
         received = await stream.receive_into(view[filled:])
@@ -296,7 +211,8 @@ async def _fill(stream: PieceStream, source: Source, view: memoryview) -> None:
         filled += received
 
 
-def _verify(piece: Piece, source: Source, first_block: int, view: memoryview) -> None:
+def verify_blocks(piece: Piece, source: Source, first_block: int, view: memoryview) -> None:
+    """Compare whole blocks, of which ``view`` begins with number ``first_block``; raises PieceCorrupt."""
     for start in range(0, len(view), BLOCK_SIZE):
         number = first_block + start // BLOCK_SIZE
         if not block_is_good(piece, number, view[start : start + BLOCK_SIZE]):

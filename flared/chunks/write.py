@@ -94,6 +94,9 @@ async def write_chunk(
     except BaseException:
         write.abandon(chunks)
         raise
+    finally:
+        if send is FanOut.send_large:
+            write.fan.let_go()
     return write.finish(chunks)
 
 

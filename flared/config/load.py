@@ -82,6 +82,10 @@ def _attempt(reader: Reader, role: str) -> tuple[Config, list[str]]:
     return config, reader.mistakes
 
 
+SPILL_DIRECTORY = "/var/tmp"
+"""Not beside the metadata, and on a disk: /tmp may be memory."""
+
+
 def _read_api(reader: Reader) -> ApiConfig:
     listen, secret_file, secrets = _read_door(reader, API_PORT)
     return ApiConfig(
@@ -95,6 +99,8 @@ def _read_api(reader: Reader) -> ApiConfig:
         anonymous=reader.read("anonymous", "none", one_of(*ANONYMOUS)),
         metadata=reader.path(reader.read("metadata.path", "meta.db", text)),
         memory=reader.read("limits.memory", 96 * MIB, size(16 * MIB, TIB)),
+        spill=reader.read("limits.spill", 4 * GIB, size(0, 64 * TIB)),
+        spill_directory=reader.path(reader.read("limits.spill_directory", SPILL_DIRECTORY, text)),
         cache=reader.read("limits.cache", 16 * MIB, size(0, TIB)),
         connections=reader.read("limits.connections", 1024, number(1, 100_000)),
         object_max=reader.read("limits.object_max", 5 * TIB, size(1, 64 * TIB)),

@@ -40,6 +40,8 @@ class ApiConfig(NodeConfig):
     anonymous: str
     metadata: Path
     memory: int
+    spill: int
+    spill_directory: Path
     cache: int
     connections: int
     object_max: int

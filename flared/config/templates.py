@@ -31,6 +31,8 @@ role = "api"
 
 [limits]
 # memory = "96MiB"         # bodies under way, queues and batches, all together
+# spill = "4GiB"           # of bodies whose clients are too slow for the memory they take; "0B" answers those 503
+# spill_directory = "/var/tmp"    # on a disk, best not that of the metadata; a twentieth of it stays free
 # cache = "16MiB"          # small objects that are read again and again, beside it; "0B" for none
 # connections = 1024       # open at once; then those at rest are closed, or new ones answered 503
 # object_max = "5TiB"

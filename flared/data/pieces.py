@@ -20,6 +20,7 @@ SCHEME_BYTES_MAX = 15
 
 CODEC_PLAIN = 0
 CODEC_LZ4 = 1
+CODEC_LZ4_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True)

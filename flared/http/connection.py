@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge
+from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge, drop_tracebacks
 from flared.http.error_body import FAILED, JSON, pack_error
 from flared.http.eviction import Standing
 from flared.http.messages import EMPTY_BODY, READ_BYTES, Body, Handler, Reply, Request, open_body
@@ -175,6 +175,7 @@ class Connection:
         else:
             self._tally.failures += 1
             log.error("event=handler_failed %s started=%s", what, reply.started, exc_info=error)
+        drop_tracebacks(error)
         if not reply.started:
             status, code, message = _explain(cause)
             await self._send_error(reply, status, code, message)

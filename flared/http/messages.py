@@ -308,6 +308,27 @@ class Reply:
         self._left -= len(data)
         self.finished = not self._left
 
+    async def write_some(self, data: Buffer, seconds: float) -> int:
+        """Like ``write``, for about ``seconds`` at most: how many of the bytes went. The rest is to be written next."""
+        if self._mute:
+            return len(data)
+        if self._writing or len(data) > self._left:
+            raise LocalProtocolError("a write was cancelled" if self._writing else "the body is longer than announced")
+        self._writing = True
+        link, count = self._link, 0
+        if not self.started:
+            self.started = True
+            head = self._head
+            count = link.stream.send_parts_nowait((head, data)) - len(head)
+            if count < 0:
+                await link.send_rest(head, len(head) + count)
+                count = 0
+        count = await link.send_some(data, count, seconds)
+        self._writing = False
+        self._left -= count
+        self.finished = not self._left
+        return count
+
     async def send_continue(self) -> None:
         """Tell a client that waits with its body that we want it."""
         if not self.started:

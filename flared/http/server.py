@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from flared.errors import BodyTruncated, ConnectionLost
+from flared.errors import BodyTruncated, ConnectionLost, drop_tracebacks
 from flared.http.address import Address
 from flared.http.address import inherited_listeners as inherited_listeners
 from flared.http.address import listening_address as listening_address
@@ -262,6 +262,7 @@ class Server:
             await serve()
         except (BodyTruncated, ConnectionLost) as error:
             log.debug("event=connection_lost connection=%d message=%r", connection.number, str(error))
+            drop_tracebacks(error)
             return False
         return True
 

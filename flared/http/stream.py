@@ -319,6 +319,24 @@ class Link:
                 else:
                     await self.wait_writable()
 
+    async def send_some(self, data: Buffer, count: int, seconds: float) -> int:
+        """Send what the peer takes, within about ``seconds``, of what is left of ``data`` after ``count`` bytes; how
+        many of its bytes are sent then."""
+        end = trio.current_time() + seconds
+        await self.moved(count)
+        with memoryview(data) as view:
+            while count < len(view):
+                sent = self.stream.send_nowait(view[count:])
+                if sent:
+                    count += sent
+                    await self.moved(sent)
+                    continue
+                with trio.move_on_at(end) as scope:
+                    await self.wait_writable()
+                if scope.cancelled_caught:
+                    break
+        return count
+
     async def moved(self, count: int) -> None:
         """Let the others have a turn when this connection never has to wait."""
         self.unblocked += count

@@ -1,14 +1,15 @@
 """Get: open an object and hand out its verified bytes, in order, while the next chunk is on its way.
 
-The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.read``.
-Memory: one unit buffer a reader, or a slice where all units are lent; and the stored and plain bytes of at most two
-chunks that are coded, leased.
+The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.read`` and
+``chunks.stream``. Memory: one unit a reader, taken away from one who is slow while others want it; then, and where all
+units are lent, a slice. An object up to OWN_SIZE takes only that, so it waits for nobody's memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
@@ -16,28 +17,26 @@ import trio
 from flared.catalog import objects as catalog
 from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
-from flared.chunks.read import PlainStream, read_whole
 from flared.chunks.small_read import read_small
-from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE
+from flared.chunks.stream import UNIT_SIZE, open_stream
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.ranges import RangeRequest, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from types import TracebackType
 
     from flared.catalog.manifest import Manifest
-    from flared.chunks.budget import Lease, MemoryBudget
-    from flared.chunks.chunk import Chunks
+    from flared.chunks.stream import ChunkStream
     from flared.names import ChunkId, ObjectName
     from flared.objects.store import Store
 
-UNIT_SIZE = 1024 * 1024
-"""Bytes that move at once: larger units save system calls, smaller ones let 64 readers share the budget."""
-UNIT_SIZE_MIN = BLOCK_SIZE
-SLICE_SIZE = 32 * 1024
-"""What a reader without a unit holds: with a thousand clients that hardly read, 32 MiB."""
+OWN_SIZE = 32 * 1024
+"""What a client may hold of memory for as long as it likes: with a thousand that hardly read, 32 MiB. A slice of a
+stream is as long."""
+
+PACE_SECONDS = 0.25
+"""A client who takes longer over a unit is slow: 4 MiB/s. It keeps its unit while nobody else wants it."""
 
 
 class Reading(Protocol):
@@ -47,12 +46,18 @@ class Reading(Protocol):
     start: int
     length: int
     whole: bool
+    patience_seconds: float
+    """How long the client may take over what ``next`` gave out before ``put_back`` is to be asked."""
 
     async def next(self) -> bytes | memoryview | None:
         """The next verified bytes, to be used before the next call; None at the end.
 
         Raises ChunkLost or Unavailable when no good piece can be had for the rest.
         """
+
+    async def put_back(self, count: int) -> bool:
+        """The client has not taken the last ``count`` bytes in time. True: they are gone, and ``next`` gives them out
+        again. False: nobody else wants their memory, so they may go on being sent."""
 
 
 def open_object(
@@ -72,17 +77,15 @@ def open_object(
 class _Opening(AbstractAsyncContextManager[Reading]):
     """What ``open_object`` enters and leaves. A class, because half of all small gets would be a generator's."""
 
-    __slots__ = ("_amount", "_large", "_name", "_names", "_purse", "_range", "_store", "_when")
+    __slots__ = ("_large", "_name", "_names", "_range", "_store", "_when")
 
     def __init__(self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None) -> None:
         self._store = store
         self._name = name
         self._when = when
         self._range = wanted
-        self._amount = 0
-        self._purse = store.chunks.units
         self._names: list[str] = []
-        self._large: AbstractAsyncContextManager[Reading] | None = None
+        self._large: _Large | None = None
 
     async def __aenter__(self) -> Reading:
         store = self._store
@@ -97,54 +100,45 @@ class _Opening(AbstractAsyncContextManager[Reading]):
         self._names = [extent.id for extent in manifest.extents] or ([manifest.chunk] if manifest.chunk else [])
         store.chunks.in_flight.begin_read(self._names)
         try:
-            if record is not None and record.stored < LARGE_SIZE:
-                return _Small(manifest, start, length, await self._read(record))
-            self._large = _open_large(store, manifest, record, start, length)
-            return await self._large.__aenter__()
+            if record is not None and record.size <= OWN_SIZE:
+                return _Small(manifest, start, length, await read_small(store.chunks, record))
+            self._large = _Large(store, manifest, record, start, length)
+            return self._large
         except BaseException:
-            self._release()
+            store.chunks.in_flight.end_read(self._names)
             raise
-
-    async def _read(self, record: ChunkRecord) -> bytes | memoryview:
-        chunks = self._store.chunks
-        amount = record.stored + record.size
-        self._purse = chunks.units
-        if not chunks.units.reserve_nowait(amount):
-            self._purse = chunks.budget
-            amount = await chunks.budget.reserve(amount)
-        self._amount = amount
-        return await read_small(chunks, record)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         try:
-            return await self._large.__aexit__(kind, error, trace) if self._large is not None else None
+            if self._large is not None:
+                # No task beside this one reads into what is given back here, so nothing is written to it any more.
+                with trio.CancelScope(shield=True):  # closing sends nothing; it only gives back what is held
+                    await self._large.close()
         finally:
-            self._release()
-
-    def _release(self) -> None:
-        chunks = self._store.chunks
-        chunks.in_flight.end_read(self._names)
-        if self._amount:
-            self._purse.give_back(self._amount)
+            self._store.chunks.in_flight.end_read(self._names)
 
 
 class _Small:
     """An object whose bytes are all in hand."""
 
-    __slots__ = ("_rest", "length", "manifest", "start", "whole")
+    __slots__ = ("_rest", "length", "manifest", "patience_seconds", "start", "whole")
 
     def __init__(self, manifest: Manifest, start: int, length: int, plain: bytes | memoryview) -> None:
         self.manifest = manifest
         self.start = start
         self.length = length
         self.whole = length == manifest.size
+        self.patience_seconds = math.inf
         self._rest: bytes | memoryview | None = plain if self.whole else plain[start : start + length]
 
     async def next(self) -> bytes | memoryview | None:
         rest, self._rest = self._rest, None
         return rest or None
+
+    async def put_back(self, count: int) -> bool:
+        return False
 
 
 class Slice(NamedTuple):
@@ -155,55 +149,60 @@ class Slice(NamedTuple):
     length: int
 
 
-@asynccontextmanager
-async def _open_large(
-    store: Store, manifest: Manifest, record: ChunkRecord | None, start: int, length: int
-) -> AsyncIterator[Reading]:
-    async with trio.open_nursery() as nursery:
-        reading = _Large(store, manifest, _Plan(store, manifest, record, start, length), nursery, start, length)
-        try:
-            yield reading
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):  # closing sends nothing; it only gives back what is held
-                await reading.close()
-
-
 class _Large:
-    def __init__(
-        self, store: Store, manifest: Manifest, plan: _Plan, nursery: trio.Nursery, start: int, length: int
-    ) -> None:
+    """A read of chunks, one after the other, the next one asked for while this one is sent."""
+
+    def __init__(self, store: Store, manifest: Manifest, record: ChunkRecord | None, start: int, length: int) -> None:
         self.manifest = manifest
         self.start = start
         self.length = length
         self.whole = length == manifest.size
+        self.patience_seconds = PACE_SECONDS
         self._chunks = store.chunks
-        self._plan = plan
-        self._nursery = nursery
-        self._current: _AnyStream | None = None
-        self._upcoming: _AnyStream | None = None
+        self._plan = _Plan(store, manifest, record, start, length)
+        self._current: ChunkStream | None = None
+        self._upcoming: ChunkStream | None = None
         self._prefetching = False
-        self._unit: Lease | None = None
+        self._slow = False
+        self._slow_since = 0.0
+        self._slow_moved = 0
 
     async def next(self) -> bytes | memoryview | None:
+        if self._slow:
+            self._look_at_pace()
         while True:
             if self._current is None and not await self._advance():
                 return None
             assert self._current is not None
-            view = await self._next_of(self._current)
+            view = await self._current.next(slow=self._slow)
             if view is None:
                 await self._drop_current()
                 continue
-            if self._upcoming is None and not self._prefetching:
+            if self._slow:
+                self._slow_moved += len(view)
+            elif self._upcoming is None and not self._prefetching:
                 await self._look_ahead()
+            self.patience_seconds = math.inf if self._slow else PACE_SECONDS
             return view
+
+    async def put_back(self, count: int) -> bool:
+        assert self._current is not None, "what was given out last is of the current chunk"
+        if not await self._current.put_back(count):
+            return False
+        await self._drop_upcoming()
+        self._slow, self._slow_since, self._slow_moved = True, trio.current_time(), 0
+        return True
 
     async def close(self) -> None:
         await self._drop_current()
-        self._end_prefetch()
-        if self._upcoming is not None:
-            await self._upcoming.close()
-        self._drop_unit()
+        await self._drop_upcoming()
+
+    def _look_at_pace(self) -> None:
+        """A slow client that took a unit's worth of slices at a fair pace is not slow any more."""
+        now = trio.current_time()
+        if self._slow_moved >= UNIT_SIZE:
+            self._slow = now - self._slow_since > PACE_SECONDS
+            self._slow_since, self._slow_moved = now, 0
 
     async def _advance(self) -> bool:
         """Make the next chunk the current one; False at the end."""
@@ -212,7 +211,7 @@ class _Large:
             self._end_prefetch()
             return True
         wanted = await self._plan.next()
-        self._current = self._make_stream(wanted) if wanted else None
+        self._current = open_stream(self._chunks, *wanted) if wanted else None
         return wanted is not None
 
     async def _look_ahead(self) -> None:
@@ -225,7 +224,7 @@ class _Large:
         wanted = await self._plan.next()
         if wanted is None:
             return  # the permit is given back at the end, and keeps this from being asked again
-        self._upcoming = self._make_stream(wanted)
+        self._upcoming = open_stream(self._chunks, *wanted)
         with suppress(FlareError):  # it is met again, and raised, when the chunk's turn comes
             await self._upcoming.prepare()
 
@@ -234,101 +233,16 @@ class _Large:
             self._prefetching = False
             self._chunks.prefetches.release()
 
-    def _make_stream(self, wanted: Slice) -> _AnyStream:
-        chunk = wanted.chunk
-        if chunk.codec == CODEC_PLAIN and chunk.stored >= LARGE_SIZE:
-            return PlainStream(self._chunks, chunk, wanted.start, wanted.length)
-        return _WholeStream(self._chunks, wanted, self._nursery)
-
     async def _drop_current(self) -> None:
         current, self._current = self._current, None
         if current is not None:
             await current.close()
 
-    async def _next_of(self, stream: _AnyStream) -> bytes | memoryview | None:
-        if not isinstance(stream, PlainStream):
-            self._drop_unit()  # none is held while a whole chunk's lease is waited for
-            return await stream.next()
-        if self._unit is None:
-            self._unit = _lease_unit(self._chunks.units)
-        if self._unit is not None:
-            return await stream.next(self._unit.view)
-        # All units are lent, perhaps to clients that hardly read: then by small slices, which wait for nobody's client.
-        with await self._chunks.blocks.lease(BLOCK_SIZE) as block:
-            return await stream.next_slice(block.view, SLICE_SIZE)
-
-    def _drop_unit(self) -> None:
-        if self._unit is not None:
-            self._unit.release()
-            self._unit = None
-
-
-def _lease_unit(units: MemoryBudget) -> Lease | None:
-    """A large unit while half of them are free, then small ones, then none."""
-    statistics = units.statistics()
-    large = units.lease_nowait(UNIT_SIZE) if 2 * statistics.leased < statistics.total else None
-    return large or units.lease_nowait(UNIT_SIZE_MIN)
-
-
-class _WholeStream:
-    """A chunk that must be gathered before its first byte is known: small, or coded."""
-
-    def __init__(self, chunks: Chunks, wanted: Slice, nursery: trio.Nursery) -> None:
-        self._chunks = chunks
-        self._wanted = wanted
-        self._nursery = nursery
-        self._lease: Lease | None = None
-        self._ready: trio.Event | None = None
-        self._error: FlareError | None = None
-        self._plain: bytes | memoryview = b""
-        self._at = wanted.start
-
-    async def prepare(self) -> None:
-        """Begin to gather, if the budget has room now."""
-        lease = self._chunks.units.lease_nowait(self._wanted.chunk.stored, beside=self._wanted.chunk.size)
-        if lease is not None:
-            self._lease, self._ready = lease, trio.Event()
-            self._nursery.start_soon(self._gather)
-
-    async def _gather(self) -> None:
-        assert self._lease is not None
-        assert self._ready is not None
-        try:
-            self._plain = await read_whole(self._chunks, self._wanted.chunk, self._lease.view)
-        except FlareError as error:
-            self._error = error
-        self._ready.set()
-
-    async def next(self) -> bytes | memoryview | None:
-        if self._ready is not None:
-            await self._ready.wait()
-            if self._error is not None:
-                raise self._error
-        elif self._lease is None:
-            chunk = self._wanted.chunk
-            lease = await self._chunks.units.lease(chunk.stored, beside=chunk.size)
-            try:
-                self._plain = await read_whole(self._chunks, chunk, lease.view)
-            except BaseException:
-                lease.release()
-                raise
-            self._lease = lease
-        end = self._wanted.start + self._wanted.length
-        if self._at >= end:
-            return None
-        size = min(UNIT_SIZE, end - self._at)
-        view = memoryview(self._plain)[self._at : self._at + size]
-        self._at += size
-        return view
-
-    async def close(self) -> None:
-        self._plain = b""
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
-
-
-_AnyStream = PlainStream | _WholeStream
+    async def _drop_upcoming(self) -> None:
+        """Give back what was asked for ahead. The stream stays, if there is one: its chunk comes next."""
+        self._end_prefetch()
+        if self._upcoming is not None:
+            await self._upcoming.close()
 
 
 class _Plan:

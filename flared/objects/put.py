@@ -24,7 +24,7 @@ from flared.catalog.manifest import ExtentId
 from flared.catalog.objects import read_object
 from flared.chunks.chunk import Chunks, digest_of
 from flared.chunks.codec import looks_compressible
-from flared.chunks.cutter import STAGE_SIZE, BodySource, Cut, Cutter
+from flared.chunks.cutter import OWN_SIZE, BodySource, Cut, Cutter
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import placed_pieces, write_chunk
 from flared.data.pieces import LARGE_SIZE
@@ -49,8 +49,9 @@ from flared.objects.store import Store, due_ms, now_ms
 if TYPE_CHECKING:
     from flared.chunks.budget import Lease
 
-SMALL_SIZE = STAGE_SIZE
-"""A body known to be no longer than this is read at once and is one chunk."""
+SMALL_SIZE = OWN_SIZE
+"""A body known to be no longer than this is read at once and is one chunk. It takes only what every client may hold, so
+it never waits for memory that others hold."""
 
 CHUNKS_IN_FLIGHT = 4
 """One fills, one is digested, one is sent, one is being synced."""
@@ -87,20 +88,11 @@ async def put_object(
 
 
 async def _put_small(target: Target, body: BodySource, length: int, passing: BodyDigests) -> PutResult:
-    stages = target.store.chunks.stages
-    if not stages.reserve_nowait(length):
-        # Many small bodies are on their way, perhaps slowly: as part of a lease, which a slow one is made to give up.
-        return await _put_large(target, body, passing)
-    try:
-        data = await body.read_all(length)
-        if passing.wanted:
-            passing.update(data)
-            passing.check()
-        if not length:
-            return await _put_empty(target)
-        return await (_put_one_chunk(target, data) if length >= LARGE_SIZE else put_small(target, data))
-    finally:
-        stages.give_back(length)
+    data = await body.read_all(length)
+    if passing.wanted:
+        passing.update(data)
+        passing.check()
+    return await (put_small(target, data) if length else _put_empty(target))
 
 
 async def _put_empty(target: Target) -> PutResult:
@@ -135,6 +127,8 @@ async def _put_large(target: Target, body: BodySource, passing: BodyDigests) -> 
         if passing.wanted:
             await target.store.chunks.threads.run(passing.update, first.view)
         passing.check()
+        if len(first.view) < LARGE_SIZE:
+            return await put_small(target, bytes(first.view))
         return await _put_one_chunk(target, first.view)
     finally:
         first.release()
@@ -205,9 +199,8 @@ class _ExtentWriter:
             target.bucket.chunk_size,
             budget=chunks.budget,
             stages=chunks.stages,
-            threads=chunks.threads,
+            spills=chunks.spills,
             obtain=self._obtain,
-            spill_directory=chunks.spill_directory,
         )
         self._extent = ExtentId(f"{target.store.random_bits(128):032x}")
         self._etag = hashlib.sha256()

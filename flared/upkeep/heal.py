@@ -15,7 +15,7 @@ import trio
 
 from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place, read_chunk
 from flared.catalog.garbage import condemn_pieces
-from flared.chunks.read import read_both, verify_piece
+from flared.chunks.read import read_stored, verify_piece
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
@@ -230,7 +230,7 @@ class Heal:
             targets = {number: node for number, node in targets.items() if number not in found}
             if not targets:
                 return found
-            piece, stored, _ = await read_both(chunks, record, lease.view)
+            piece, stored = await read_stored(chunks, record, lease.view)
             source = piece_parts(PieceName(piece.name))[1]
             own = record.nodes[source]
             if own is not None and source in record.missing and chunks.nodes.is_online(own):

@@ -17,6 +17,7 @@ from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
+from flared.chunks.spill import Spills
 from flared.data.mark import mark_fields
 from flared.errors import Conflict, NodeUnreachable
 from flared.http.turns import Turns
@@ -122,7 +123,15 @@ class SmallNode(MemoryNode):
 class Cluster:
     """One api node over ``nodes`` data nodes. ``restart`` keeps the metadata and the pieces, nothing else."""
 
-    def __init__(self, nodes: int = 3, *, scheme: str = "replica:3", budget: int = 64 << 20, cache: int = 0) -> None:
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        scheme: str = "replica:3",
+        budget: int = 64 << 20,
+        cache: int = 0,
+        spill: int = 64 << 20,
+    ) -> None:
         self.members = self._make_members([f"data{number}" for number in range(1, nodes + 1)])
         self.kv = MemoryKV()
         self.random = random.Random(1)
@@ -131,6 +140,7 @@ class Cluster:
         self._scheme = scheme
         self._budget = budget
         self._cache = cache
+        self._spill = spill
         self._build()
 
     def _make_members(self, names: Sequence[str]) -> dict[str, SmallNode]:
@@ -153,6 +163,8 @@ class Cluster:
             stages=MemoryBudget(self._budget),
             units=MemoryBudget(self._budget),
             blocks=MemoryBudget(1 << 20),
+            spills=Spills("/tmp", self._spill, InlineThreads()),
+            rereads=trio.Semaphore(2),
             damage=self.damage,
             in_flight=InFlight(),
             recent=RecentChunks(self._cache),
@@ -163,7 +175,6 @@ class Cluster:
             threads=InlineThreads(),
             now=self._now,
             random_bits=self.random.getrandbits,
-            spill_directory="/tmp",
         )
         self.store = Store(
             kv=self.kv,

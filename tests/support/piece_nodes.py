@@ -296,9 +296,13 @@ class MemorySource:
         self._rest = memoryview(data)
         self._part = part
         self._pause = pause
+        self._due: float | None = None
 
     async def receive_into(self, buffer: memoryview) -> int:
-        await trio.sleep(self._pause)
+        if self._due is None:  # what is on its way arrives, whether somebody still waits for it or not
+            self._due = trio.current_time() + self._pause
+        await trio.sleep_until(self._due)
+        self._due = None
         size = min(len(buffer), len(self._rest), self._part)
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]

@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+import lz4.block
 import pytest
 import trio
 import trio.testing
 
 from flared.chunks.budget import Lease, MemoryBudget
 from flared.chunks.chunk import Chunk, Chunks
-from flared.chunks.cutter import BodySource, Cutter
+from flared.chunks.codec import FRAME_SIZE, parse_frames
+from flared.chunks.cutter import OWN_SIZE, BodySource, Cutter
 from flared.chunks.damage import DamageList
 from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
-from flared.chunks.read import PlainStream, read_whole
+from flared.chunks.read import read_whole
 from flared.chunks.recent import RecentChunks
 from flared.chunks.scheme import parse_scheme
+from flared.chunks.spill import Spills
+from flared.chunks.stream import open_stream
 from flared.chunks.write import write_chunk
 from flared.cluster.ring import RingNode
 from flared.cluster.states import NodeState
-from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE
-from flared.errors import ChunkLost, NoPlacement, PiecesUnreachable, QuorumNotReached, VolumeFull
+from flared.data.pieces import (
+    BLOCK_SIZE,
+    CODEC_LZ4,
+    CODEC_LZ4_BLOCKS,
+    CODEC_PLAIN,
+    LARGE_SIZE,
+    Piece,
+    describe_piece,
+)
+from flared.errors import Busy, ChunkLost, NoPlacement, PiecesUnreachable, QuorumNotReached, VolumeFull
 from flared.http.turns import Turns
+from flared.names import piece_name
+from tests.support.cluster import node_name
+from tests.support.old_ids import old_chunk_id
 from tests.support.piece_nodes import MemoryNode, MemorySource
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from flared.chunks.stream import ChunkStream
 
 KIB = 1024
 Clock = trio.testing.MockClock
@@ -56,6 +76,8 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 stages=MemoryBudget(total),
                 units=MemoryBudget(total),
                 blocks=MemoryBudget(total),
+                spills=Spills("/tmp", total, InlineThreads()),
+                rereads=trio.Semaphore(2),
                 damage=DamageList(),
                 in_flight=InFlight(),
                 recent=RecentChunks(0),
@@ -66,7 +88,6 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
                 threads=InlineThreads(),
                 now=lambda: 1_700_000_000.0,
                 random_bits=bits,
-                spill_directory="/tmp",
             ),
             members,
         )
@@ -208,85 +229,173 @@ async def test_silence_is_never_taken_for_loss(autojump_clock: Clock, size: int)
             await load(chunks, chunk)
 
 
-async def read_stream(chunks: Chunks, chunk: Chunk, start: int, length: int, unit: int) -> bytes:
-    stream = PlainStream(chunks, chunk, start, length)
-    await stream.prepare()
-    buffer = memoryview(bytearray(unit))
-    parts = []
-    while (view := await stream.next(buffer)) is not None:
-        parts.append(bytes(view))
+KINDS = {
+    "plain": (noise(1_000_001), False),
+    "frames": (
+        b"".join(b"line %d of a text, %s\n" % (n, noise(20, n).hex().encode()) for n in range(17_000))[:1_000_001],
+        True,
+    ),
+}
+"""Bodies of the two shapes that are passed on bit by bit, and whether they are compressed."""
+RANGES = [(0, 1_000_001), (0, 1), (1_000_000, 1), (BLOCK_SIZE - 1, 2), (300_000, 500_000), (0, 1000)]
+
+
+async def rest_of(stream: ChunkStream, *, slow: bool = False, got: bytearray | None = None) -> bytes:
+    """What is left of it; also added to ``got``, even if it fails."""
+    got = bytearray() if got is None else got
+    while (view := await stream.next(slow=slow)) is not None:
+        got += view
     await stream.close()
-    return b"".join(parts)
+    return bytes(got)
 
 
-@pytest.mark.parametrize(
-    ("start", "length"), [(0, 1_000_001), (0, 1), (1_000_000, 1), (BLOCK_SIZE - 1, 2), (300_000, 500_000)]
-)
-@pytest.mark.parametrize("unit", [BLOCK_SIZE, 4 * BLOCK_SIZE])
-async def test_a_stream_gives_exactly_its_range(autojump_clock: Clock, start: int, length: int, unit: int) -> None:
-    plain = noise(1_000_001)
+async def only_node(chunks: Chunks, members: list[MemoryNode], kind: str) -> tuple[Chunk, MemoryNode]:
+    plain, compress = KINDS[kind]
+    chunk = await store(chunks, plain, "replica:1", compress=compress)
+    return chunk, next(member for member in members if member.name == chunk.nodes[0])
+
+
+@pytest.mark.parametrize(("start", "length"), RANGES)
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("taken", [0, 40, 64])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_gives_exactly_its_range(
+    autojump_clock: Clock, kind: str, start: int, length: int, prepared: bool, taken: int
+) -> None:
+    """With large units, with small ones, and where none can be had."""
+    plain, compress = KINDS[kind]
     async with cluster() as (chunks, _):
-        chunk = await store(chunks, plain)
-        assert await read_stream(chunks, chunk, start, length, unit) == plain[start : start + length]
+        chunk = await store(chunks, plain, compress=compress)
+        assert chunk.codec == (CODEC_LZ4_BLOCKS if compress else CODEC_PLAIN)
+        assert chunks.units.reserve_nowait(taken * 1024 * KIB)
+        stream = open_stream(chunks, chunk, start, length)
+        if prepared:
+            await stream.prepare()
+        assert await rest_of(stream) == plain[start : start + length]
+        assert chunks.units.statistics().leased == taken * 1024 * KIB
+        assert chunks.blocks.statistics().leased == 0
 
 
-@pytest.mark.parametrize(("start", "length"), [(0, 1_000_001), (1_000_000, 1), (BLOCK_SIZE - 1, 2), (300_000, 500_000)])
-async def test_slices_and_units_make_up_the_same_range(autojump_clock: Clock, start: int, length: int) -> None:
-    plain = noise(1_000_001)
-    async with cluster() as (chunks, _):
-        stream = PlainStream(chunks, await store(chunks, plain), start, length)
-        await stream.prepare()
-        buffer = memoryview(bytearray(2 * BLOCK_SIZE))
+@pytest.mark.parametrize(("start", "length"), RANGES)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_slices_and_units_make_up_the_same_range(
+    autojump_clock: Clock, kind: str, start: int, length: int
+) -> None:
+    """A client who is slow from time to time: what it has not taken comes again."""
+    plain, compress = KINDS[kind]
+    async with cluster(total=4 * 1024 * KIB) as (chunks, _):
+        stream = open_stream(chunks, await store(chunks, plain, compress=compress), start, length)
+        others = chunks.units.lease_nowait(2 * 1024 * KIB)
+        assert others is not None
         got = b""
         for turn in range(1000):
-            part = await (stream.next(buffer) if turn % 5 == 4 else stream.next_slice(buffer, 32_768))
-            if part is None:
+            view = await stream.next(slow=turn % 7 > 2)
+            if view is None:
                 break
-            got += bytes(part)
+            taken = len(view) // 3
+            got += bytes(view[:taken])
+            if not await stream.put_back(len(view) - taken):
+                got += bytes(view[taken:])
+            else:
+                assert chunks.units.statistics().leased == others.view.nbytes
         await stream.close()
         assert got == plain[start : start + length]
 
 
-async def test_a_stream_that_was_cut_while_it_rested_is_asked_for_again(autojump_clock: Clock) -> None:
-    plain = noise(1_000_001)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_that_was_cut_while_it_rested_is_asked_for_again(autojump_clock: Clock, kind: str) -> None:
     async with cluster() as (chunks, members):
-        chunk = await store(chunks, plain, "replica:1")
-        stream = PlainStream(chunks, chunk, 0, len(plain))
-        buffer = memoryview(bytearray(BLOCK_SIZE))
-        got = bytes(await stream.next(buffer) or b"")
-        next(member for member in members if member.name == chunk.nodes[0]).cut_streams()
-        while (view := await stream.next(buffer)) is not None:
-            got += bytes(view)
-        assert got == plain
+        chunk, node = await only_node(chunks, members, kind)
+        assert chunks.units.reserve_nowait(40 * 1024 * KIB)  # so that units are small
+        stream = open_stream(chunks, chunk, 0, chunk.size)
+        got = bytes(await stream.next(slow=False) or b"")
+        node.cut_streams()
+        assert got + await rest_of(stream) == KINDS[kind][0]
 
 
-async def test_a_stream_goes_on_elsewhere_when_its_node_dies_on_the_way(autojump_clock: Clock) -> None:
-    plain = noise(1_000_001)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_goes_on_elsewhere_when_its_node_dies_on_the_way(autojump_clock: Clock, kind: str) -> None:
+    plain, compress = KINDS[kind]
     async with cluster() as (chunks, members):
-        chunk = await store(chunks, plain)
-        stream = PlainStream(chunks, chunk, 0, len(plain))
-        buffer = memoryview(bytearray(BLOCK_SIZE))
-        view = await stream.next(buffer)
-        assert view is not None
-        got = bytes(view)
+        chunk = await store(chunks, plain, compress=compress)
+        assert chunks.units.reserve_nowait(40 * 1024 * KIB)  # so that units are small
+        stream = open_stream(chunks, chunk, 0, len(plain))
+        got = bytes(await stream.next(slow=False) or b"")
         next(member for member in members if member.name == chunk.nodes[0]).down = True
-        while (view := await stream.next(buffer)) is not None:
+        assert got + await rest_of(stream) == plain
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_wrong_block_in_the_middle_is_never_given_out(autojump_clock: Clock, kind: str, slow: bool) -> None:
+    plain = KINDS[kind][0]
+    async with cluster() as (chunks, members):
+        chunk, node = await only_node(chunks, members, kind)
+        node.flip(f"{chunk.id}.0", at=chunk.stored * 9 // 10)
+        assert chunks.units.reserve_nowait(40 * 1024 * KIB)  # so that units are small
+        stream = open_stream(chunks, chunk, 0, len(plain))
+        got = bytearray()
+        with pytest.raises(ChunkLost):
+            await rest_of(stream, slow=slow, got=got)
+        assert len(got) >= BLOCK_SIZE
+        assert plain.startswith(got)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_frame_that_decodes_to_something_else_is_never_given_out(autojump_clock: Clock, slow: bool) -> None:
+    """The node's checksums hold, as after a fault of the codec: the frame's own does not."""
+    plain, _ = KINDS["frames"]
+    async with cluster() as (chunks, members):
+        chunk, node = await only_node(chunks, members, "frames")
+        piece, stored = node.pieces[f"{chunk.id}.0"]
+        frames = parse_frames(stored, len(stored), len(plain))
+        changed = bytearray(stored)
+        changed[frames[2].start + 20] ^= 1
+        node.pieces[piece.name] = (
+            describe_piece(piece.name, changed, codec=piece.codec, scheme=piece.scheme, plain_size=len(plain)),
+            bytes(changed),
+        )
+        stream = open_stream(chunks, chunk, 0, len(plain))
+        got = bytearray()
+        with pytest.raises(ChunkLost):
+            await rest_of(stream, slow=slow, got=got)
+        assert plain.startswith(got)
+        assert len(got) <= 2 * FRAME_SIZE
+        assert chunks.damage.holds(chunk.id, 0)
+
+
+def old_lz4(chunks: Chunks, plain: bytes) -> tuple[Chunk, Piece, bytes]:
+    """A chunk as Flare stored it before there were frames."""
+    stored = lz4.block.compress(plain)
+    name = old_chunk_id(hashlib.sha256(plain).digest(), 7)
+    piece = describe_piece(piece_name(name, 0), stored, codec=CODEC_LZ4, scheme="replica:1", plain_size=len(plain))
+    return Chunk(name, len(plain), len(stored), CODEC_LZ4, "replica:1", (node_name("data1"),), ()), piece, stored
+
+
+@pytest.mark.parametrize("spill", [0, 64 * 1024 * KIB])
+@pytest.mark.parametrize("size", [200_000, 1_000_001])
+async def test_an_old_chunk_is_read_by_the_slow_with_nothing_leased(
+    autojump_clock: Clock, size: int, spill: int
+) -> None:
+    """Set aside in a file; where there is no room for that, read again for each slice."""
+    plain = KINDS["frames"][0][:size]
+    async with cluster() as (chunks, members):
+        chunks.spills.resize(spill)
+        chunk, piece, stored = old_lz4(chunks, plain)
+        members[0].pieces[piece.name] = piece, stored
+        stream = open_stream(chunks, chunk, 1000, size - 1000)
+        view = await stream.next(slow=False)
+        assert view is not None
+        chunks.units.resize(2 * chunks.units.statistics().leased)  # so that others want it
+        got = bytes(view[:50_000])
+        assert await stream.put_back(len(view) - 50_000)
+        while (view := await stream.next(slow=True)) is not None:
+            assert chunks.units.statistics().leased == chunks.blocks.statistics().leased == 0
+            assert len(view) <= OWN_SIZE
             got += bytes(view)
         await stream.close()
-        assert got == plain
-
-
-async def test_a_wrong_block_in_the_middle_is_never_given_out(autojump_clock: Clock) -> None:
-    plain = noise(1_000_001)
-    async with cluster() as (chunks, members):
-        chunk = await store(chunks, plain, "replica:1")
-        next(member for member in members if member.name == chunk.nodes[0]).flip(f"{chunk.id}.0", at=600_000)
-        stream = PlainStream(chunks, chunk, 0, len(plain))
-        buffer = memoryview(bytearray(BLOCK_SIZE))
-        good = [bytes(await stream.next(buffer) or b"") for _ in range(2)]
-        assert b"".join(good) == plain[: 2 * BLOCK_SIZE]
-        with pytest.raises(ChunkLost):
-            await stream.next(buffer)
+        assert got == plain[1000:]
+        assert chunks.spills.statistics().bytes == chunks.spills.statistics().files == 0
 
 
 async def cut(source: BodySource, size: int, chunks: Chunks) -> tuple[list[bytes], list[bool]]:
@@ -298,9 +407,8 @@ async def cut(source: BodySource, size: int, chunks: Chunks) -> tuple[list[bytes
         size,
         budget=chunks.budget,
         stages=chunks.stages,
-        threads=chunks.threads,
+        spills=chunks.spills,
         obtain=lease,
-        spill_directory="/tmp",
     )
     parts, lasts = [], []
     while (piece := await cutter.next()) is not None:
@@ -324,6 +432,55 @@ async def test_cutting_keeps_every_byte_and_knows_the_last_chunk(
         assert lasts == [False] * (len(parts) - 1) + [True] * bool(parts)
         assert chunks.budget.statistics().leased == 0
         assert chunks.stages.statistics().leased == 0
+
+
+async def test_an_upload_that_trickles_is_set_aside_and_whole(autojump_clock: Clock) -> None:
+    """The stages are wanted by others: it holds none, and no lease, while its bytes come; known length or not."""
+    data = noise(400_000)
+    async with cluster(total=1024 * KIB) as (chunks, _):
+        assert chunks.stages.reserve_nowait(512 * KIB)
+        for known in (True, False):
+            source = MemorySource(data, known=known, part=5000, pause=0.4)
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def watch() -> None:
+                    await trio.sleep(8)
+                    assert chunks.stages.statistics().leased == 512 * KIB
+                    assert chunks.budget.statistics().leased == 0
+                    assert chunks.spills.statistics().files == 1
+
+                parts, lasts = await cut(source, 256 * KIB, chunks)
+            assert b"".join(parts) == data
+            assert lasts == [False, True]
+            assert chunks.spills.statistics().bytes == chunks.spills.statistics().files == 0
+
+
+async def test_where_the_spills_are_full_only_the_slow_are_refused(autojump_clock: Clock) -> None:
+    data = noise(400_000)
+    async with cluster(total=1024 * KIB) as (chunks, _):
+        chunks.spills.resize(100_000)
+        assert chunks.stages.reserve_nowait(512 * KIB)
+        with pytest.raises(Busy):
+            await cut(MemorySource(data, part=5000, pause=0.4), 256 * KIB, chunks)
+        assert chunks.spills.statistics().bytes == chunks.spills.statistics().files == 0
+        assert chunks.budget.statistics().leased == 0
+        parts, _ = await cut(MemorySource(data), 256 * KIB, chunks)
+        assert b"".join(parts) == data
+
+
+async def test_a_disk_that_returns_other_bytes_than_it_took_stores_none_of_them(
+    autojump_clock: Clock, tmp_path: Path
+) -> None:
+    spills = Spills(str(tmp_path), 1 << 20, InlineThreads())
+    spill = await spills.open()
+    await spill.append(memoryview(noise(100_000)))
+    assert await spill.read_unit(1) == noise(100_000)[OWN_SIZE : 2 * OWN_SIZE]
+    os.pwrite(spill._file.fileno(), b"rotten", 40_000)
+    for read in (partial(spill.read_unit, 1), partial(spill.read_all, memoryview(bytearray(100_000)))):
+        with pytest.raises(Busy, match="other bytes"):
+            await read()
+    spill.close()
 
 
 async def test_a_slow_upload_gives_its_lease_to_those_who_wait(autojump_clock: Clock) -> None:
