@@ -135,7 +135,8 @@ class Quick:
             else:
                 _fail(exchange, error)
 
-        begin_put(target, bytes(plain), digest_of_small(plain), done, request=exchange.request_id)
+        put = begin_put(target, bytes(plain), digest_of_small(plain), done, request=exchange.request_id)
+        exchange.left = put.give_up
         return True
 
     def _delete(self, exchange: Exchange, name: ObjectName) -> bool:

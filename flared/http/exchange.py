@@ -11,7 +11,7 @@ from flared.http.error_body import FAILED, JSON, pack_error
 from flared.http.messages import pack_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flared.http.eviction import Standing
 
@@ -57,6 +57,7 @@ class Exchange:
         "body",
         "bucket",
         "fields",
+        "left",
         "method",
         "path",
         "query",
@@ -85,6 +86,8 @@ class Exchange:
         self.request_id: int | str = 0
         self.bucket = ""
         self.sent = False
+        self.left: Callable[[], None] | None = None
+        """What to do when the client leaves before it was answered."""
 
     @property
     def peer(self) -> str:
@@ -106,6 +109,12 @@ class Exchange:
         self._handler.answered(self, status)
         head = pack_head(status, lines, b"", len(body) if length is None else length)
         self._connection.answer(self, head if self.method == "HEAD" else b"".join((head, body)))
+
+    def leave(self) -> None:
+        """The client has left; a reply would go nowhere."""
+        left, self.left = self.left, None
+        if left is not None and not self.sent:
+            left()
 
     def fail(self, error: Exception | None) -> None:
         """A bug ended the request: log it, and tell the client no more than that."""

@@ -19,7 +19,7 @@ from flared.http.connection import Connection, Tally
 from flared.http.exchange import Exchange, QuickHandler
 from flared.http.parsing import HeadLimits, HeadRefused, RequestHead
 from flared.http.stream import RECEIVE_BYTES
-from flared.http.turns import ENDED, WRITABLE
+from flared.http.turns import ENDED, GONE, WRITABLE
 
 if TYPE_CHECKING:
     from flared.http.eviction import Standing
@@ -104,7 +104,9 @@ class TurnConnection(Connection):
         try:
             if self._unsent is not None and flags & WRITABLE:
                 self._flush()
-            if flags & ENDED:
+            if flags & GONE and self._exchange is not None:
+                return self.close()
+            if flags & (ENDED | GONE):
                 self._peer_ended = True
             self._readable = True
             if self._is_free and self._link.data:
@@ -324,13 +326,14 @@ class TurnConnection(Connection):
         return None
 
     def close(self) -> None:
-        """Close the stream, once. An exchange under way ends by itself and is sent to nobody."""
+        """Close the stream, once. An exchange under way hears that nobody waits for it any more."""
         if self._closed:
             return
         self._closed = True
         self._body = self._unsent = None
-        if self._exchange is None:
-            self._give_back_reserved()
+        self._give_back_reserved()
         self.stream.forget(self._owner.turns)
         self.stream.close()
         self._owner.connection_closed(self)
+        if self._exchange is not None:
+            self._exchange.leave()

@@ -39,7 +39,9 @@ EVENTS_MAX = 256
 """Descriptors of one turn: some milliseconds' worth. Then the tasks of the process run, as trio would let them."""
 
 WRITABLE = select.EPOLLOUT
-ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+ENDED = select.EPOLLRDHUP
+"""The peer sends nothing more; it may still wait for an answer."""
+GONE = select.EPOLLHUP | select.EPOLLERR
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 

@@ -6,7 +6,8 @@ Each arrow is a callback in a turn, so whatever is ready together travels togeth
 commit. Nothing is looked up before the transaction but what a refusal needs, and the transaction decides anew.
 The order, and what a crash leaves, is that of ``objects.put``.
 
-A put that was begun ends by itself, whether anybody still waits for it or not; its client may have left.
+A put whose client has left is given up before it commits: it must not replace what that client, or another one, has
+been told of since. Once its group is on the way to stable storage it ends by itself.
 """
 
 from __future__ import annotations
@@ -29,28 +30,25 @@ from flared.objects.commit import PutResult, Target, committing, make_etag, reco
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunk
+    from flared.meta.kv import Transaction
 
 Done = Callable[[PutResult | None, Exception | None], None]
 
 
 async def put_small(target: Target, plain: bytes) -> PutResult:
-    """The same for a task that waits. Cancelled, it may still be stored, whole."""
+    """The same for a task that waits. Cancelled, it is given up unless its commit is on the way already."""
     digest = await digest_of(target.store.chunks.threads, plain)
     task = trio.lowlevel.current_task()
-    waiting = True
 
     def done(result: PutResult | None, error: Exception | None) -> None:
-        nonlocal waiting
-        if waiting:
-            waiting = False
-            trio.lowlevel.reschedule(task, outcome.Value(result) if error is None else outcome.Error(error))
+        trio.lowlevel.reschedule(task, outcome.Value(result) if error is None else outcome.Error(error))
+
+    put = begin_put(target, plain, digest, done, request=current_request.get())
 
     def leave(_: object) -> trio.lowlevel.Abort:
-        nonlocal waiting
-        waiting = False
+        put.give_up()
         return trio.lowlevel.Abort.SUCCEEDED
 
-    begin_put(target, plain, digest, done, request=current_request.get())
     result: PutResult = await trio.lowlevel.wait_task_rescheduled(leave)
     return result
 
@@ -60,22 +58,28 @@ def digest_of_small(plain: bytes | bytearray) -> bytes:
     return hashlib.sha256(plain).digest()
 
 
-def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, request: int | str) -> None:
+def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, request: int | str) -> SmallPut:
     """Begin to store ``plain``, smaller than LARGE_SIZE and not empty, whose SHA-256 is ``digest``.
 
-    ``done`` is called once, in a later turn: with the result when pieces and manifest are on stable storage, else with
-    what ``put_object`` would raise. Raises NoPlacement or VolumeFull if the nodes cannot take it now; then nothing has
-    happened and ``done`` is not called. ``plain`` must stay as it is for good.
+    ``done`` is called once, in a later turn, unless the put is given up before: with the result when pieces and
+    manifest are on stable storage, else with what ``put_object`` would raise. Raises NoPlacement or VolumeFull if the
+    nodes cannot take it now; then nothing has happened and ``done`` is not called. ``plain`` must stay as it is for
+    good.
     """
     bucket, chunks = target.bucket, target.store.chunks
     write = begin_small(
         chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress, request=request
     )
-    put = _SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
+    put = SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
     write.fan.start(put.commit)
+    return put
 
 
-class _SmallPut:
+class _GivenUp(Exception):  # a signal inside this file, never an error
+    """Nobody waits for the put any more."""
+
+
+class SmallPut:
     """One put on its way."""
 
     __slots__ = ("_chunk", "_done", "_etag", "_target", "_write")
@@ -84,8 +88,16 @@ class _SmallPut:
         self._target = target
         self._write = write
         self._etag = etag
-        self._done = done
+        self._done: Done | None = done
+        """None: it was given up, or it has ended."""
         self._chunk: Chunk | None = None
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more. What was sent is handed to the sweep, unless the commit is on the way."""
+        if self._done is not None:
+            self._done = None
+            if self._chunk is None:
+                self._write.abandon(self._target.store.chunks)
 
     def commit(self) -> None:
         """The fan is decided: record what it stored, if that is enough."""
@@ -94,10 +106,16 @@ class _SmallPut:
         try:
             chunk = self._chunk = write.finish(store.chunks)
         except FlareError as error:
-            self._done(None, error)
+            self._end(None, error)
             return
         attach = partial(record_chunk, chunk, False, None, 0)
-        decide = committing(target, write.size, self._etag, attach)
+        commit = committing(target, write.size, self._etag, attach)
+
+        def decide(tx: Transaction) -> PutResult:
+            if self._done is None:
+                raise _GivenUp
+            return commit(tx)
+
         store.kv.transact_nowait(decide, self._committed, reads=(keys.object_(*target.name),))
 
     def _committed(self, result: PutResult | None, error: Exception | None) -> None:
@@ -109,4 +127,9 @@ class _SmallPut:
             store.chunks.in_flight.settle_write(chunk.id)
             if chunk.missing:
                 store.degraded()
-        self._done(result, error)
+        self._end(result, error)
+
+    def _end(self, result: PutResult | None, error: Exception | None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(result, error)

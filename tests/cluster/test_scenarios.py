@@ -710,3 +710,20 @@ async def test_no_other_node_may_go_down_while_repair_is_under_way(autojump_cloc
         assert len(fresh.pieces) == 100
         assert cluster.status().health == "ok"
         assert obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1") == ""
+
+
+async def test_a_put_that_was_given_up_never_replaces_a_later_one(autojump_clock: Clock) -> None:
+    cluster = Cluster(3)
+    async with cluster.running():
+        for member in cluster.members.values():
+            member.delay = 1.0
+        with trio.move_on_after(0.5) as gave_up:
+            await cluster.put("key", b"abandoned")
+        assert gave_up.cancelled_caught
+        for member in cluster.members.values():
+            member.delay = 0.001
+        await cluster.put("key", b"acknowledged")
+        await trio.sleep(10)
+        assert await cluster.get("key") == b"acknowledged"
+        await trio.sleep(3 * GRACE)
+        assert cluster.held_pieces() == await cluster.recorded_pieces()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.errors import ConnectionLost
-from flared.http.turns import ENDED, WRITABLE
+from flared.http.turns import ENDED, GONE, WRITABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -153,8 +153,7 @@ class MemoryStream:
 
         def call() -> None:
             if not self._closed:
-                ended = self._incoming.ended or self._incoming.cut
-                ready(WRITABLE | (ENDED if ended else 0))
+                ready(WRITABLE | (ENDED if self._incoming.ended else 0) | (GONE if self._incoming.cut else 0))
 
         def changed() -> None:
             turns.soon(call)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pytest
     from trio.testing import MockClock
 
+    from flared.http.exchange import Exchange
+
 
 @asynccontextmanager
 async def taking() -> AsyncIterator[Turns]:
@@ -200,3 +202,28 @@ async def test_a_bug_in_a_handler_in_turns_costs_its_connection_only(
         assert bench.server.statistics().failures == 1
     with caplog.at_level(logging.ERROR):
         assert "event=connection_failed" in caplog.text
+
+
+async def test_a_request_whose_client_is_gone_hears_of_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+
+    def begin_and_wait(_: object, exchange: Exchange) -> bool:
+        exchange.left = lambda: left.append(exchange.path)
+        return True
+
+    monkeypatch.setattr("tests.unit.http.bench.QuickEcho.begin", begin_and_wait)
+    async with serve(echo, way="turns") as bench:
+        raw = await bench.connect()
+        await raw.send(HEAD % 100 + b"x" * 50)
+        await trio.testing.wait_all_tasks_blocked()
+        await raw.send(b"x" * 50)
+        await trio.testing.wait_all_tasks_blocked()
+        raw.stream.finish_sending()  # it may still want the answer
+        await trio.testing.wait_all_tasks_blocked()
+        assert left == []
+        raw.stream.abort()
+        await trio.testing.wait_all_tasks_blocked()
+        assert left == ["/p"]
+        assert bench.server.statistics().connections == 0
