@@ -160,7 +160,7 @@ def measure_data_get(bench: Bench) -> None:
 
 
 def piece_requests(bench: Bench) -> Iterator[bytes]:
-    fields = f"host: x\r\nauthorization: {bench.data_authorization}\r\ncontent-length: {SMALL}\r\n\r\n"
+    fields = f"host: localhost\r\nauthorization: {bench.data_authorization}\r\ncontent-length: {SMALL}\r\n\r\n"
     for number in range(FILES):
         yield f"PUT {PIECE_PATTERN % number} HTTP/1.1\r\n{fields}".encode() + body(f"piece {number}", SMALL)
 

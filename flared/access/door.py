@@ -15,7 +15,7 @@ from flared.access.keys import API_AUDIENCE, Keyring
 from flared.access.origin import foreign_reason
 from flared.errors import Forbidden, Unauthenticated
 from flared.http.address import LOOPBACK
-from flared.http.eviction import Standing
+from flared.http.eviction import GUEST, STRANGER, TRUSTED, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,16 +59,16 @@ class Door:
         Raises Unauthenticated for a caller that must prove itself and did not, Forbidden for a foreign web page.
         """
         if peer.startswith(LOOPBACK):
-            standing = Standing.TRUSTED
+            standing = TRUSTED
         elif path in OPEN_PATHS:
-            standing = Standing.STRANGER
+            standing = STRANGER
         elif method in self.anonymous and (path not in OPERATOR_PATHS or method in ANONYMOUS["read"]):
-            standing = Standing.GUEST
+            standing = GUEST
         else:
             self._check_secret(fields.get("authorization"))
             if self.keyring.secrets:
-                return Standing.TRUSTED
-            standing = Standing.GUEST
+                return TRUSTED
+            standing = GUEST
         if path in UNCHECKED_ORIGIN_PATHS:
             return standing
         reason = foreign_reason(method, fields, self.hosts)

@@ -27,7 +27,7 @@ from flared.data.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.address import LOOPBACK
 from flared.http.error_body import JSON, pack_error
-from flared.http.eviction import Standing
+from flared.http.eviction import TRUSTED
 from flared.http.messages import Reply, Request, encode_fields
 from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
@@ -131,7 +131,7 @@ class DataService:
                     "clients ask the api node"
                 )
             else:
-                reply.prove(Standing.TRUSTED)
+                reply.prove(TRUSTED)
                 calls = self._calls_at(path)
             call = calls.get(request.method)
             if call is None:

@@ -46,6 +46,10 @@ class Standing(IntEnum):
     TRUSTED = 2
 
 
+STRANGER, GUEST, TRUSTED = Standing
+"""The same, for the way of every request: Python 3.11 takes half a microsecond to find a member of an enumeration."""
+
+
 class Occupant(Protocol):
     """A connection, as far as this is concerned."""
 

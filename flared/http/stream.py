@@ -222,7 +222,7 @@ class Link:
 
     def raise_standing(self, standing: Standing) -> None:
         """The peer has proved so much; it keeps the most it ever proved."""
-        if standing > self.standing:
+        if standing is not self.standing and standing > self.standing:
             self.standing = standing
             if self.prove is not None:
                 self.prove(standing)
