@@ -31,6 +31,10 @@ RECEIVE_BYTES = 16 * 1024
 UNBLOCKED_BYTES_MAX = 4 * 1024 * 1024
 """So much may move without waiting before the other tasks get a turn: about a millisecond."""
 
+UNSENT_BYTES_MAX = 512 * 1024
+"""What the kernel takes of us beyond what it has sent to the peer. Without a limit it takes megabytes for each peer,
+however slow: five hundred that hardly read would have 1.4 GB read for them at once, and held."""
+
 REFILL_COST = 256 * 1024
 """What one small receive counts towards that: parsing its content costs more than moving it."""
 
@@ -98,6 +102,7 @@ class TcpStream:
     def __init__(self, connected: socket.socket, peer: str) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         self._socket = connected
         self._fd = connected.fileno()
         self._receive = connected.recv
