@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from flared.errors import BodyTruncated, ConnectionLost, FlareError, RemoteProtocolError, TooLarge, drop_tracebacks
+from flared.errors import (
+    BodyTruncated,
+    Busy,
+    ConnectionLost,
+    FlareError,
+    RemoteProtocolError,
+    TooLarge,
+    drop_tracebacks,
+)
 from flared.http.error_body import FAILED, JSON, pack_error
 from flared.http.eviction import Standing
 from flared.http.messages import EMPTY_BODY, READ_BYTES, Body, Handler, Reply, Request, open_body
@@ -74,7 +82,11 @@ class Connection:
     def evict(self) -> None:
         """Close it for somebody else. What was already received is still answered: it may be a whole request."""
         self._evicted = True
-        self.stream.finish_receiving()
+        self._link.finish_receiving()
+
+    def finish_receiving(self) -> None:
+        """Answer what is already here, and then end: the server stops."""
+        self._link.finish_receiving()
 
     @property
     def waiting(self) -> bool:
@@ -169,7 +181,7 @@ class Connection:
         reply.close = True
         cause = _single_cause(error)
         what = f"connection={self.number} request={self.requests} method={request.method} path={request.path!r}"
-        if isinstance(cause, BodyTruncated | ConnectionLost | RemoteProtocolError | TooLarge):
+        if isinstance(cause, BodyTruncated | Busy | ConnectionLost | RemoteProtocolError | TooLarge):
             self._tally.refused += 1
             log.info("event=request_broken %s error=%s message=%r", what, cause.code, str(cause))
         else:
@@ -230,6 +242,8 @@ def _single_cause(error: Exception) -> Exception:
 def _explain(cause: Exception | None) -> tuple[int, str, str]:
     if isinstance(cause, TooLarge):
         return 413, cause.code, str(cause)
+    if isinstance(cause, Busy):
+        return 503, cause.code, str(cause)
     if isinstance(cause, BodyTruncated | RemoteProtocolError):
         return 400, cause.code, str(cause)
     code = cause.code if isinstance(cause, FlareError) else "InternalError"

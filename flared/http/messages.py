@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from flared.errors import BodyTruncated, LocalProtocolError, RemoteProtocolError, TooLarge
+from flared.errors import LocalProtocolError, RemoteProtocolError, TooLarge
 from flared.http.eviction import Standing
 from flared.http.parsing import UNTIL_CLOSE, parse_chunk_size
 from flared.http.stream import JOIN_BYTES_MAX, Buffer, Link
@@ -109,7 +109,7 @@ class LengthBody(Body):
             self._ready = None
         count = await self._link.receive_into(buffer if len(buffer) <= left else buffer[:left])
         if not count:
-            raise BodyTruncated(f"{left} of the body's {self.length} bytes did not come")
+            raise self._link.truncated(f"{left} of the body's {self.length} bytes did not come")
         self._left = left - count
         return count
 
@@ -161,7 +161,7 @@ class ChunkedBody(Body):
             return 0
         count = await self._link.receive_into(buffer[: self._left])
         if not count:
-            raise BodyTruncated("the connection ended inside a chunk")
+            raise self._link.truncated("the connection ended inside a chunk")
         self._left -= count
         return count
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from flared.errors import BodyTruncated, ConnectionLost, drop_tracebacks
+from flared.errors import BodyTruncated, Busy, ConnectionLost, drop_tracebacks
 from flared.http.address import Address
 from flared.http.address import inherited_listeners as inherited_listeners
 from flared.http.address import listening_address as listening_address
@@ -193,7 +193,7 @@ class Server:
             listener.close()
         for connection in self._seen:
             if connection.phase == "idle" and connection.requests:
-                connection.stream.finish_receiving()
+                connection.finish_receiving()
         for _ in range(2):
             await trio.lowlevel.checkpoint()  # tasks of connections just accepted begin
         if self._seen:
@@ -203,7 +203,7 @@ class Server:
                     await self._emptied.wait()
                 for connection in self._seen:
                     if connection.phase in ("idle", "head"):
-                        connection.stream.finish_receiving()
+                        connection.finish_receiving()
                 await self._emptied.wait()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
@@ -260,7 +260,7 @@ class Server:
         """Whether ``serve`` ended without the connection being lost."""
         try:
             await serve()
-        except (BodyTruncated, ConnectionLost) as error:
+        except (BodyTruncated, Busy, ConnectionLost) as error:
             log.debug("event=connection_lost connection=%d message=%r", connection.number, str(error))
             drop_tracebacks(error)
             return False

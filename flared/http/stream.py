@@ -18,7 +18,7 @@ from typing import Protocol
 
 import trio
 
-from flared.errors import BodyTruncated, ConnectionLost, RemoteProtocolError
+from flared.errors import BodyTruncated, Busy, ConnectionLost, FlareError, RemoteProtocolError
 from flared.http.address import parse_address
 from flared.http.eviction import Standing
 from flared.http.turns import Ready, Turns
@@ -210,7 +210,7 @@ class Link:
     ``stall_seconds`` limits each wait for the peer (a client's watchdog); the server has a sweeper instead.
     """
 
-    __slots__ = ("at", "data", "prove", "stall_seconds", "standing", "stream", "unblocked", "waiting")
+    __slots__ = ("at", "data", "ended_here", "prove", "stall_seconds", "standing", "stream", "unblocked", "waiting")
 
     def __init__(self, stream: Stream, *, stall_seconds: float = math.inf) -> None:
         self.stream = stream
@@ -221,9 +221,21 @@ class Link:
         self.standing = Standing.STRANGER
         """What the peer has proved on this connection; only a server's handler says so."""
         self.prove: Callable[[Standing], None] | None = None
+        self.ended_here = False
         """Called when it rises."""
         self.waiting = False
         """Whether some task waits for the peer just now; the server's sweeper looks at it."""
+
+    def finish_receiving(self) -> None:
+        """Take no more than what is already here, because the server stops or needs the room."""
+        self.ended_here = True
+        self.stream.finish_receiving()
+
+    def truncated(self, message: str) -> FlareError:
+        """What the end of the stream in the middle of a body means: the peer's fault, or ours."""
+        if self.ended_here:
+            return Busy("the node closed the connection before the body was here: it is stopping or short of room")
+        return BodyTruncated(message)
 
     def raise_standing(self, standing: Standing) -> None:
         """The peer has proved so much; it keeps the most it ever proved."""
@@ -283,7 +295,7 @@ class Link:
             if len(self.data) - self.at >= limit + 2:
                 raise RemoteProtocolError(f"a line of a chunked body is longer than {limit} bytes")
             if not await self.refill():
-                raise BodyTruncated("the connection ended inside a chunked body")
+                raise self.truncated("the connection ended inside a chunked body")
         line = self.data[self.at : end + 1]
         self.skip(len(line))
         if not line.endswith(b"\r\n") or line.find(b"\r") != len(line) - 2:

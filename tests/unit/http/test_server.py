@@ -574,6 +574,18 @@ async def test_stopping_finishes_what_runs(autojump_clock: MockClock, serve: Ser
         assert bench.server.statistics().connections == 0
 
 
+async def test_a_body_that_a_stop_cuts_off_is_not_the_clients_fault(autojump_clock: MockClock, serve: Serve) -> None:
+    """It had answered and was idle; the next request and the stop pass each other on the way."""
+    async with serve(echo) as bench:
+        raw = await bench.connect()
+        await raw.send(GET)
+        await raw.receive_until(b"GET /  ")
+        await raw.send(put(b"abcdef")[:-3])
+        await bench.server.stop(10)
+        said = await raw.receive_all()
+        assert said == b"" or said.startswith(b"HTTP/1.1 503 ")
+
+
 async def test_who_has_just_connected_is_served_though_the_server_stops(
     autojump_clock: MockClock, serve: Serve
 ) -> None:
