@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 import trio
 
 from flared.background import Threads, WorkerThreads
-from flared.errors import Busy, FlareError, MetadataFull, RowCorrupt, TransactionConflict, VolumeFailed
+from flared.errors import Busy, FlareError, RowCorrupt, TransactionConflict
 from flared.http.lane import Lane, ThreadLane
 from flared.http.turns import Turns
 from flared.meta.cache import Cache
@@ -27,28 +27,17 @@ from flared.meta.check import Check
 from flared.meta.damage import DamagedRows
 from flared.meta.jobs import Group, Job
 from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
-from flared.meta.layout import open_database
 from flared.meta.lockfile import LockFile
-from flared.meta.openings import Opening
-from flared.meta.reserve import Reserve
+from flared.meta.room import FULL, Room
 from flared.meta.sqlite_file import Reader, Scanner, Writer
 from flared.meta.sqlite_log import LogSettings, WriteAheadLog
-from flared.meta.transaction import Draft
+from flared.meta.transaction import Draft, View
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 SCANS_MAX = 2
-
-ATTEMPTS_MAX = 3
-"""Of what gives room back, on a full disk: as it came; with the reserve given up; with the log begun anew."""
-ROOM_SECONDS = 5.0
-"""How often a full disk is asked whether it has room again, if no write asks it."""
-
-_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT)
-"""Some other program (an operator's sqlite3, a backup) holds the file: no failure, only a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +69,18 @@ class SqliteKV:
     ) -> None:
         """Blocks, like ``close``; see ``open``."""
         self._lock = LockFile(path.with_name(path.name + ".lock"), f"the metadata file {path}")
-        self._reserve = Reserve(path.with_name(path.name + ".reserve"))
+        self._room = Room(path)
         try:
-            self._opening = _open_even_if_full(path, self._reserve)
+            self._opening = self._room.open_even_if_full(path)
         except BaseException:
             self._lock.close()
             raise
-        self._full = not self._reserve.restore()
+        self._room.begin()
         self._damage = DamagedRows()
         self._version = self._opening.version
         self._writer = Writer(path, self._opening)
         self._reader = Reader(path)
-        self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._take_failure)
+        self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._room.take_failure)
         self._scanners = [Scanner(path, self._damage.add) for _ in range(SCANS_MAX)]
         self._scans = trio.Semaphore(SCANS_MAX)
         self._threads = threads
@@ -110,7 +99,6 @@ class SqliteKV:
         self._absent: set[bytes] = set()
         """Keys found absent since the last group was committed."""
         self._stopped = True
-        self._failure: str = ""
         self._listeners: list[Callable[[object], None]] = []
         self._transactions = self._groups = self._rows = 0
         self._committed_groups = 0
@@ -142,7 +130,7 @@ class SqliteKV:
         self._log.close()
         self._writer.close()
         # The log is gone now, and on a disk that fills up meanwhile the next start needs room for one.
-        self._reserve.restore()
+        self._room.begin()
         self._lock.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -155,7 +143,7 @@ class SqliteKV:
                 nursery.start_soon(self._commit_groups)
                 nursery.start_soon(self._log.run)
                 nursery.start_soon(self._check.run)
-                nursery.start_soon(self._watch_room)
+                nursery.start_soon(self._room.watch)
                 task_status.started()
         finally:
             self._stopped = True
@@ -197,7 +185,7 @@ class SqliteKV:
         flying = self._flying
         if flying is None:
             return look(Draft(self._committed_value))
-        view = _View(self._committed, flying.writes)
+        view = View(self._committed, flying.writes)
         try:
             result = look(view)
         except FlareError:
@@ -310,8 +298,8 @@ class SqliteKV:
     def health(self) -> Health:
         check = self._check.statistics()
         return Health(
-            self._failure,
-            self._full,
+            self._room.failure,
+            self._room.full,
             len(self._damage),
             self._damage.first(),
             check.problems,
@@ -321,7 +309,7 @@ class SqliteKV:
         )
 
     def checked_since(self, moment: float) -> bool:
-        if self._check.clean_since(moment) and not self._damage and not self._failure:
+        if self._check.clean_since(moment) and not self._damage and not self._room.failure:
             return True
         self._check.ask()
         return False
@@ -336,7 +324,7 @@ class SqliteKV:
 
     def statistics(self) -> SqliteStatistics:
         return SqliteStatistics(
-            self._transactions, self._groups, self._rows, self._log.checkpoints, self._log.size_bytes, self._full
+            self._transactions, self._groups, self._rows, self._log.checkpoints, self._log.size_bytes, self._room.full
         )
 
     def _decide(self, job: Job) -> None:
@@ -376,14 +364,7 @@ class SqliteKV:
 
     def _admit(self, job: Job, draft: Draft) -> None:
         """Refuse what must not be written now."""
-        if self._failure:
-            raise VolumeFailed(self._failure)
-        if not self._full:
-            return
-        if not job.failures and self._take_room():
-            return
-        if job.failures >= ATTEMPTS_MAX or not (draft.reclaims or self._growth(draft) <= 0):
-            raise MetadataFull("the disk of the metadata is full; deletes are still possible")
+        self._room.admit(job.failures, lambda: draft.reclaims or self._growth(draft) <= 0)
 
     def _growth(self, draft: Draft) -> int:
         """Bytes that the transaction writes beyond those it deletes."""
@@ -408,7 +389,7 @@ class SqliteKV:
         """At the end of a turn: give the group to the lane."""
         if self._stopped or self._flying is not None or not self._gathering.jobs or self._work.is_set():
             return
-        if self._log.must_begin_anew(full=self._full):
+        if self._log.must_begin_anew(full=self._room.full):
             self._work.set()
         else:
             self._submit()
@@ -436,7 +417,7 @@ class SqliteKV:
             await self._work.wait()
             if self._bug is not None:
                 raise self._bug
-            await self._log.begin_anew_if_long(full=self._full)
+            await self._log.begin_anew_if_long(full=self._room.full)
             if self._lane is not None or not self._gathering.jobs:
                 self._work = trio.Event()
                 if self._lane is not None and self._flying is None and self._gathering.jobs:
@@ -464,20 +445,6 @@ class SqliteKV:
         else:
             self._group_failed(group, error)
 
-    async def _watch_room(self) -> None:
-        """A disk that has room again is noticed without a write: its health is asked for."""
-        while True:
-            await trio.sleep(ROOM_SECONDS)
-            if self._full:
-                self._take_room()
-
-    def _take_room(self) -> bool:
-        if not self._reserve.restore():
-            return False
-        log.info("event=metadata_has_room_again")
-        self._full = False
-        return True
-
     def _group_committed(self, group: Group) -> None:
         self._reader.refresh()
         self._committed_groups = self._writer.commits
@@ -503,27 +470,15 @@ class SqliteKV:
 
     def _group_failed(self, group: Group, error: sqlite3.Error) -> None:
         """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""
-        if error.sqlite_errorcode in _FULL:
+        if error.sqlite_errorcode in FULL:
             for job in group.jobs:
                 job.failures += 1
-        self._take_failure(error)
+        self._room.take_failure(error)
         self._reader.refresh()
         again = group.jobs + self._gathering.jobs
         self._gathering = Group()
         for job in again:
             self._decide(job)
-
-    def _take_failure(self, error: sqlite3.Error) -> None:
-        if error.sqlite_errorcode in _FULL:
-            log.error("event=metadata_full error=%s", error)
-            self._full = True
-            self._reserve.release()
-        elif error.sqlite_errorcode in _LOCKED:
-            log.warning("event=metadata_locked error=%s", error)
-        else:
-            # What a failed sync left in the file is not known; a second try could report success without meaning it.
-            log.critical("event=metadata_failed error=%s", error)
-            self._failure = f"the disk of the metadata failed: {error}"
 
     def _refuse_waiting(self, error: FlareError) -> None:
         planned, self._planned = self._planned, []
@@ -536,34 +491,3 @@ class SqliteKV:
             job.answer()
         self._flying = None
         self._gathering = Group()
-
-
-def _open_even_if_full(path: Path, reserve: Reserve) -> Opening:
-    """Opening writes a little; raises MetadataFull only if not even the reserve has room for it."""
-    for last_try in (False, True):
-        try:
-            return open_database(path)
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode not in _FULL:
-                raise VolumeFailed(f"the metadata file {path} cannot be opened: {error}") from error
-            if last_try:
-                raise MetadataFull(f"the disk has no room to open the metadata file {path}") from error
-            reserve.release()
-    raise AssertionError("unreachable")
-
-
-class _View:
-    """Committed reads that notice when a key may be of another moment than the rest."""
-
-    __slots__ = ("_flying", "_look", "doubtful")
-
-    def __init__(self, look: Callable[[bytes], Entry | None], flying: Mapping[bytes, Entry | None]) -> None:
-        self._look = look
-        self._flying = flying
-        self.doubtful = False
-
-    def get(self, key: bytes) -> bytes | None:
-        if key in self._flying:
-            self.doubtful = True
-        entry = self._look(key)
-        return None if entry is None else entry.value

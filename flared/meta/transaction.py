@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import trio
@@ -43,6 +43,23 @@ class Draft:
 
     def reclaim(self) -> None:
         self.reclaims = True
+
+
+class View:
+    """Committed reads that notice when a key may be of another moment than the rest."""
+
+    __slots__ = ("_flying", "_look", "doubtful")
+
+    def __init__(self, look: Callable[[bytes], Entry | None], flying: Mapping[bytes, Entry | None]) -> None:
+        self._look = look
+        self._flying = flying
+        self.doubtful = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self._flying:
+            self.doubtful = True
+        entry = self._look(key)
+        return None if entry is None else entry.value
 
 
 class _Unread(BaseException):
