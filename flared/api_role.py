@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
-from flared.access.door import ANONYMOUS, Door
+from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring, data_audience
-from flared.api.admin import Admin, describe_status
-from flared.api.face import Face
-from flared.api.joining import Joining
-from flared.api.metadata import MetadataCalls
-from flared.api.metrics import api_metrics
-from flared.api.native import Native
-from flared.api.orphans import OrphanCalls
-from flared.api.quick import Quick
+from flared.api.admin.face import AdminCalls, admin_face
+from flared.api.admin.joining import Joining
+from flared.api.admin.metadata import MetadataCalls
+from flared.api.admin.metrics import api_metrics
+from flared.api.admin.nodes import NodeCalls
+from flared.api.admin.orphans import OrphanCalls
+from flared.api.admin.status import StatusCalls, describe_status
+from flared.api.callers import Callers
+from flared.api.entry import Entry
+from flared.api.native.face import native_face
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.totals import Totals
@@ -238,26 +240,25 @@ def _build_server(
         return describe_status(find_status(store, membership, upkeep), ours)
 
     def metrics() -> Iterator[Metric | Durations]:
-        yield from face.metrics()
+        yield from entry.metrics()
         now = find_status(store, membership, upkeep)
         yield from api_metrics(store, now, upkeep.statistics(), server, config.metadata.parent)
 
-    admin = Admin(
-        membership,
-        keyring=keyring,
-        status=status,
-        obstacle=lambda: obstacle(store, membership),
-        without=lambda node: obstacle_without(store, membership, upkeep, node),
-        failure=lambda node: find_failure_cost(store, node),
-        removal=upkeep.removal,
-        metrics=metrics,
+    admin = AdminCalls(
+        StatusCalls(
+            status=status,
+            obstacle=lambda: obstacle(store, membership),
+            without=lambda node: obstacle_without(store, membership, upkeep, node),
+            metrics=metrics,
+        ),
+        NodeCalls(membership, failure=lambda node: find_failure_cost(store, node), removal=upkeep.removal),
+        Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)}),
+        OrphanCalls(membership, upkeep.reconcile),
+        MetadataCalls(store, membership),
     )
-    joining = Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)})
-    door = Door(keyring, ANONYMOUS[config.anonymous], host_names(config.hosts, config.listen))
-    orphans = OrphanCalls(membership, upkeep.reconcile)
-    metadata = MetadataCalls(store, membership)
-    face = Face(Native(store), admin, joining, orphans, metadata, door)
-    quick = Quick(store, door, face.count_quick)
-    in_turns = InTurns(store.chunks.turns, quick, MemoryBudget(GATHERING))
-    server = Server(face.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
+    hosts = host_names(config.hosts, config.listen)
+    callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts))
+    entry = Entry([native_face(store, callers), admin_face(admin, callers)])
+    in_turns = InTurns(store.chunks.turns, entry, MemoryBudget(GATHERING))
+    server = Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
     return server, metrics

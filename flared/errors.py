@@ -4,7 +4,8 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
 
     FlareError
     ├─ Refused       the request cannot be right; do not retry
-    │    BadName BadRange BadDigest BadRequest TooLarge NoSuchBucket NoSuchObject NoSuchPiece
+    │    BadName BadRange BadDigest BadRequest BadMethod TooLarge NoSuchBucket NoSuchObject NoSuchPath
+    │    NoSuchPiece
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
@@ -99,11 +100,31 @@ class NotModified(Refused):
     """A conditional read found nothing newer."""
 
 
-class Unauthenticated(Refused):
+class NoSuchPath(Refused):
+    """No call of ours has this path."""
+
+
+class BadMethod(Refused):
+    """The path has calls, but none with this method. ``allowed`` are the methods it has."""
+
+    def __init__(self, message: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+
+
+class _AccessRefused(Refused):
+    """The caller may not do this. ``lacking`` is the grant it would take, for the log: the caller is not told."""
+
+    def __init__(self, message: str, *, lacking: str = "") -> None:
+        super().__init__(message)
+        self.lacking = lacking
+
+
+class Unauthenticated(_AccessRefused):
     """The request carries no credentials, or wrong ones."""
 
 
-class Forbidden(Refused):
+class Forbidden(_AccessRefused):
     """The credentials are right but do not allow this."""
 
 

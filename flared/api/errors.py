@@ -1,12 +1,18 @@
-"""What an error looks like in HTTP: the one table from error to status, and how a client is told."""
+"""What an error looks like in HTTP: from error to answer, for both ways that a request is answered.
+
+``JSON_ERRORS`` are the answers of native and admin. A face that words its errors otherwise makes
+``ErrorAnswers`` of its own.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.access.keys import CHALLENGE
 from flared.errors import (
+    BadMethod,
     BadRange,
     Conflict,
     ConnectionLost,
@@ -17,6 +23,7 @@ from flared.errors import (
     MetadataFull,
     NoSuchBucket,
     NoSuchObject,
+    NoSuchPath,
     NotModified,
     PreconditionFailed,
     ProtocolError,
@@ -32,7 +39,7 @@ from flared.http.error_body import JSON, pack_error
 from flared.log import current_request, request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
@@ -50,6 +57,8 @@ STATUSES: Mapping[type[FlareError], int] = {
     TooLarge: 413,
     NoSuchBucket: 404,
     NoSuchObject: 404,
+    NoSuchPath: 404,
+    BadMethod: 405,
     Conflict: 409,
     PreconditionFailed: 412,
     NotModified: 304,
@@ -71,34 +80,43 @@ def status_of(error: FlareError) -> int:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-async def answer_error(request: Request, reply: Reply, error: FlareError) -> None:
-    """Tell the client what went wrong; if the reply is already under way, all that is left is to cut it."""
-    if isinstance(error, ConnectionLost):
-        raise error
-    drop_tracebacks(error)
-    status = status_of(error)
-    if reply.started:
-        reply.close = True
-    _log_error(request, error, status, cut=reply.started)
-    if not reply.started:
-        await send_error(reply, status, error.code, str(error), _fields(error, status))
+@dataclass(frozen=True, slots=True)
+class ErrorAnswers:
+    """How a face answers with an error."""
+
+    status_of: Callable[[FlareError], int]
+    pack: Callable[[FlareError, int], tuple[bytes, bytes]]
+    """From error and status to the field lines and the body; ``log.request_id`` is the request's."""
+
+    async def answer(self, request: Request, reply: Reply, error: FlareError) -> None:
+        """Tell the client what went wrong; if the reply is already under way, all that is left is to cut it."""
+        if isinstance(error, ConnectionLost):
+            raise error
+        drop_tracebacks(error)
+        status = self.status_of(error)
+        if reply.started:
+            reply.close = True
+        _log_error(request, error, status, cut=reply.started)
+        if not reply.started:
+            await reply.send(status, *self.pack(error, status))
+
+    def answer_in_turn(self, exchange: Exchange, error: FlareError) -> None:
+        """The same for a request that is answered in turns."""
+        status = self.status_of(error)
+        token = current_request.set(exchange.request_id)  # for the log, and for the client
+        try:
+            _log_error(exchange, error, status, cut=False)
+            lines, body = self.pack(error, status)
+        finally:
+            current_request.reset(token)
+        exchange.send(status, lines, body)
 
 
-def answer_error_in_turn(exchange: Exchange, error: FlareError) -> None:
-    """The same for a request that is answered in turns."""
-    status = status_of(error)
-    token = current_request.set(exchange.request_id)  # for the log, and for the client
-    try:
-        _log_error(exchange, error, status, cut=False)
-        body = pack_error(error.code, str(error), request_id())
-    finally:
-        current_request.reset(token)
-    exchange.send(status, JSON + _fields(error, status), body)
+def pack_json_error(error: FlareError, status: int) -> tuple[bytes, bytes]:
+    return JSON + _fields(error, status), pack_error(error.code, str(error), request_id())
 
 
-async def send_error(reply: Reply, status: int, code: str, message: str, fields: bytes = b"") -> None:
-    """``fields`` are more lines of the head."""
-    await reply.send(status, JSON + fields, pack_error(code, message, request_id()))
+JSON_ERRORS = ErrorAnswers(status_of, pack_json_error)
 
 
 def _log_error(request: Request | Exchange, error: FlareError, status: int, *, cut: bool) -> None:
@@ -107,15 +125,18 @@ def _log_error(request: Request | Exchange, error: FlareError, status: int, *, c
     else:
         level, event = logging.DEBUG, "request_refused"
     if status >= 400 and log.isEnabledFor(level):
+        lacking = f" lacking={grant}" if (grant := getattr(error, "lacking", "")) else ""
         log.log(
-            level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r",
-            event, request.method, request.path, status, cut, error.code, str(error),
+            level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r%s",
+            event, request.method, request.path, status, cut, error.code, str(error), lacking,
         )  # fmt: skip
 
 
 def _fields(error: FlareError, status: int) -> bytes:
     if isinstance(error, BadRange):
         return b"content-range: bytes */%d\r\n" % error.size
+    if isinstance(error, BadMethod):
+        return f"allow: {', '.join(error.allowed)}\r\n".encode()
     if isinstance(error, Unauthenticated):
         return CHALLENGE
     if status in (429, 503):

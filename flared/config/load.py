@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING
 
-from flared.access.door import ANONYMOUS
+from flared.access.authorize import GRANTS
 from flared.config.reader import Reader, show
 from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig
 from flared.config.values import (
@@ -96,7 +96,7 @@ def _read_api(reader: Reader) -> ApiConfig:
         log=_read_log(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
-        anonymous=reader.read("anonymous", "none", one_of(*ANONYMOUS)),
+        anonymous=reader.read("anonymous", "none", one_of(*GRANTS)),
         metadata=reader.path(reader.read("metadata.path", "meta.db", text)),
         memory=reader.read("limits.memory", 96 * MIB, size(16 * MIB, TIB)),
         spill=reader.read("limits.spill", 4 * GIB, size(0, 64 * TIB)),

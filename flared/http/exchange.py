@@ -58,6 +58,7 @@ class Exchange:
         "bucket",
         "fields",
         "left",
+        "memo",
         "method",
         "path",
         "query",
@@ -74,6 +75,7 @@ class Exchange:
         query: str,
         fields: Mapping[str, str],
         body: bytes | bytearray,
+        memo: dict[str, object],
     ) -> None:
         self._connection = connection
         self._handler = handler
@@ -82,6 +84,8 @@ class Exchange:
         self.query = query
         self.fields = fields
         self.body = body
+        self.memo = memo
+        """Of the head: equal ones on one connection share it (``parsing.Fields``)."""
         self.began = perf_counter()
         self.request_id: int | str = 0
         self.bucket = ""

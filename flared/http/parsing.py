@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import httptools
@@ -67,6 +67,8 @@ class Fields:
     needs_task: bool
     """Whether answering takes a task in any case: a body of unknown length, one that waits for 100 Continue, or the
     end of the connection."""
+    memo: dict[str, object] = field(default_factory=dict, compare=False)
+    """What handlers have made of the values, and keep for the next equal head of this connection; they bound it."""
 
 
 RequestHead = tuple[str, str, str, int, Fields, int]

@@ -242,7 +242,8 @@ class TurnConnection(Connection):
         head = self._head
         assert isinstance(head, tuple)
         method, path, query, _, fields, _ = head
-        exchange = self._exchange = Exchange(self, self._quick, method, path, query, fields.values, body)
+        exchange = Exchange(self, self._quick, method, path, query, fields.values, body, fields.memo)
+        self._exchange = exchange
         if not self._quick.begin(exchange):
             self.hand_over(exchange)
 

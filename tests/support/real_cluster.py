@@ -180,7 +180,7 @@ class RealCluster(Cluster):
             task_status.started()
 
     async def _hear(self, request: Request, reply: Reply) -> None:
-        """As ``api.admin`` does."""
+        """As ``api.admin.nodes`` does."""
         try:
             data = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
             await self.membership.heard(parse_heartbeat(data, wall_clock()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from flared.objects.store import Store
     from flared.upkeep.membership import Membership
 
-Call = Callable[[Request, Reply], Awaitable[None]]
-
 
 class MetadataCalls:
     """The calls."""
@@ -29,10 +26,6 @@ class MetadataCalls:
         self._store = store
         self._membership = membership
         self._accepting = trio.Lock()
-
-    def calls(self) -> dict[str, dict[str, Call]]:
-        """By path, then by method."""
-        return {"/cluster/metadata": {"GET": self.show, "PUT": self.accept}}
 
     async def show(self, request: Request, reply: Reply) -> None:
         """Whether data nodes have seen newer metadata, and what would be given up by accepting this."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from flared.errors import BadRequest, Conflict
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from flared.upkeep.membership import Membership
     from flared.upkeep.reconcile import Reconcile
 
-Call = Callable[[Request, Reply], Awaitable[None]]
-
 
 class OrphanCalls:
     """The calls."""
@@ -26,10 +23,6 @@ class OrphanCalls:
     def __init__(self, membership: Membership, reconcile: Reconcile) -> None:
         self._membership = membership
         self._reconcile = reconcile
-
-    def calls(self) -> dict[str, dict[str, Call]]:
-        """By path, then by method."""
-        return {"/cluster/orphans": {"GET": self.show, "DELETE": self.allow}}
 
     async def show(self, request: Request, reply: Reply) -> None:
         """What is held back on ``?node=NODE``; ``held`` is 0 if nothing is."""

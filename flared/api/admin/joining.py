@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,7 +22,6 @@ from flared.access.invites import (
     find_key,
     seal,
 )
-from flared.access.keys import API_AUDIENCE
 from flared.catalog.invites import AGAIN, Invite, record_invite, use_invite
 from flared.errors import BadName, BadRequest, Conflict, Unauthenticated
 from flared.http.error_body import JSON
@@ -40,8 +39,6 @@ log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 4096
 PROOF_BYTES = 32
-
-Call = Callable[["Request", "Reply"], Awaitable[None]]
 
 
 class Joining:
@@ -61,19 +58,11 @@ class Joining:
         self._random_bytes = random_bytes
         self._recording = trio.Lock()
 
-    def calls(self) -> dict[str, dict[str, Call]]:
-        """By path, then by method."""
-        return {"/cluster/invite": {"POST": self.invite}, "/cluster/join": {"POST": self.join}}
-
     async def invite(self, request: Request, reply: Reply) -> None:
-        """What it makes hands the secret out, so it takes the secret: to come from this machine is too little."""
+        """Make an invite. It hands the secret out, so it takes the secret (``access.authorize.PROVED``)."""
         if not self._keyring.secrets:
             raise Conflict(
                 "this cluster has no secret to hand out: give its nodes a secret_file first (flared.toml(5))"
-            )
-        if not self._keyring.admits(request.fields.get("authorization"), API_AUDIENCE):
-            raise Unauthenticated(
-                "an invite takes the secret of the cluster, on this machine too (flarectl: secret_file)"
             )
         fields = await _read(request, {"valid_seconds", "node"})
         valid, node = fields.get("valid_seconds"), fields.get("node", "")

@@ -11,20 +11,14 @@ import pytest
 import trio
 import trio.testing
 
-from flared.access.door import ANONYMOUS, Door
 from flared.access.invites import VALID_SECONDS_MAX, invite_key, prove, unseal
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
-from flared.api.admin import Admin
-from flared.api.face import Face
-from flared.api.joining import Joining
-from flared.api.metadata import MetadataCalls
-from flared.api.native import Native
-from flared.api.orphans import OrphanCalls
 from flared.catalog.invites import INVITES_MAX
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.meta import keys
 from tests.support.cluster import Cluster
+from tests.support.entry import make_entry
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
@@ -72,30 +66,11 @@ class Caller:
 @asynccontextmanager
 async def serving(*, host: str = "10.0.0.9", anonymous: str = "none") -> AsyncIterator[Caller]:
     cluster, keyring = Cluster(), Keyring([SECRET])
-    nothing: dict[str, object] = {}
-    admin = Admin(
-        cluster.membership,
-        keyring=keyring,
-        status=lambda: nothing,
-        obstacle=str,
-        without=str,
-        failure=lambda node: (_ for _ in ()).throw(AssertionError),
-        removal=cluster.upkeep.removal,
-        metrics=list,
-    )
-    joining = Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    face = Face(
-        Native(cluster.store),
-        admin,
-        joining,
-        OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
-        MetadataCalls(cluster.store, cluster.membership),
-        Door(keyring, ANONYMOUS[anonymous], frozenset({"api"})),
-    )
+    entry = make_entry(cluster, keyring, anonymous)
     network = MemoryNetwork()
     network.host = host
     async with cluster.running(), trio.open_nursery() as nursery:
-        await nursery.start(Server(face.answer).serve, [network.listen("api:8000")])
+        await nursery.start(Server(entry.answer).serve, [network.listen("api:8000")])
         yield Caller(Pool("api:8000", PoolSettings(), network.connect), keyring, cluster)
         nursery.cancel_scope.cancel()
 

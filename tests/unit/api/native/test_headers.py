@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flared.api.headers import (
+from flared.api.native.headers import (
     check_content_type,
     format_date,
     object_headers,

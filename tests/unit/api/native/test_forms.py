@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flared.api.forms import FormFile, FormParser, Mark, Part, parse_boundary, parse_part_head
+from flared.api.native.forms import FormFile, FormParser, Mark, Part, parse_boundary, parse_part_head
 from flared.errors import BadRequest
 
 CURL = (

@@ -1,14 +1,13 @@
-"""Native: the calls on objects and buckets, as docs/http-api.md tells them. Each parses, calls one verb, answers."""
+"""The calls on objects, as docs/http-api.md has them, each with all its cases. Each parses, calls one verb, answers."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from flared.api.forms import FormFile, parse_boundary
-from flared.api.headers import (
+from flared.api.native.answers import parse_number, send_json
+from flared.api.native.forms import FormFile, parse_boundary
+from flared.api.native.headers import (
     check_content_type,
     manifest_head,
     object_headers,
@@ -17,34 +16,28 @@ from flared.api.headers import (
     read_conditions,
     write_conditions,
 )
+from flared.api.native.routes import BUCKET, OBJECT
 from flared.catalog.manifest import Manifest
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
-from flared.http.error_body import JSON
-from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request
 from flared.http.percent import decode, encode_key, parse_query
 from flared.log import format_time
 from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, parse_key
-from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.get import Reading, find_object, open_object
-from flared.objects.listing import list_chunks, list_objects
+from flared.objects.listing import list_chunks
 from flared.objects.put import put_object
 from flared.objects.store import Store
 
-LIST_LIMIT_MAX = 1000
 CHUNK_LIMIT_MAX = 1000
-SETTINGS_BYTES_MAX = 64 * 1024
 COPY_SOURCE = "x-flare-copy-source"
-BUCKET = "/bucket/"
-OBJECT = "/object/"
 
 
-class Native:
+class ObjectCalls:
     """The calls, over one Store."""
 
     def __init__(self, store: Store) -> None:
@@ -112,58 +105,6 @@ class Native:
         await delete_object(self._store, name, write_conditions(request.fields))
         await reply.send(204, b"")
 
-    async def list_objects(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        query = parse_query(request.query, "prefix", "delimiter", "after", "limit")
-        page = await list_objects(
-            self._store,
-            bucket,
-            prefix=query.get("prefix", ""),
-            delimiter=query.get("delimiter", ""),
-            after=query.get("after", ""),
-            limit=_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX),
-        )
-        objects = [
-            {
-                "key": found.name.key,
-                "size": found.size,
-                "etag": found.etag,
-                "version": found.version,
-                "modified": format_time(found.modified),
-                **({} if found.is_readable else {"damaged": True}),
-            }
-            for found in page.objects
-        ]
-        await _send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
-
-    async def list_buckets(self, request: Request, reply: Reply) -> None:
-        query = parse_query(request.query, "after", "limit")
-        limit = _number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
-        found = await list_buckets(self._store, query.get("after", ""), limit)
-        buckets = [
-            {
-                "name": bucket.name,
-                "created": format_time(bucket.created_ms / 1000),
-                "scheme": bucket.scheme,
-                "chunk_size": bucket.chunk_size,
-                "compression": "lz4" if bucket.compress else "plain",
-            }
-            for bucket in found
-        ]
-        await _send_json(reply, 200, {"buckets": buckets, "next": found[-1].name if len(found) == limit else None})
-
-    async def create_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        parse_query(request.query)
-        asked = parse_settings(await request.body.read_all(SETTINGS_BYTES_MAX))
-        created = await create_bucket(
-            self._store, bucket, scheme=asked.scheme, chunk_size=asked.chunk_size, compress=asked.compress
-        )
-        await _send_json(reply, 201 if created else 200, {"name": bucket})
-
-    async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        parse_query(request.query)
-        await remove_bucket(self._store, bucket)
-        await reply.send(204, b"")
-
     async def _put_form(self, request: Request, reply: Reply, bucket: BucketName, name: ObjectName | None) -> None:
         parse_query(request.query)
         fields = request.fields
@@ -197,8 +138,8 @@ class Native:
         query = parse_query(request.query, "chunks", "after", "limit")
         if query.get("chunks") != "":
             raise BadRequest("an object can be asked for its ?chunks, with &after= and &limit=")
-        after = _number(query, "after", 0, 0, 1 << 62)
-        limit = _number(query, "limit", CHUNK_LIMIT_MAX, 1, CHUNK_LIMIT_MAX)
+        after = parse_number(query, "after", 0, 0, 1 << 62)
+        limit = parse_number(query, "limit", CHUNK_LIMIT_MAX, 1, CHUNK_LIMIT_MAX)
         page = await list_chunks(self._store, name, first=after, limit=limit)
         manifest = page.manifest
         check_read(read_conditions(request.fields), manifest.etag, manifest.modified)
@@ -215,7 +156,7 @@ class Native:
             for chunk in page.chunks
         ]
         answer = describe(name, manifest) | {"first": page.first, "chunks": chunks, "next": page.next}
-        await _send_json(reply, 200, answer)
+        await send_json(reply, 200, answer)
 
     async def _is_known(self, reply: Reply, name: ObjectName, when: ReadConditions) -> bool:
         """Answer 304 if the client has the object already.
@@ -275,43 +216,3 @@ def put_reply(result: PutResult, named: ObjectName | None = None) -> tuple[int, 
         head += f"location: {BUCKET}{named.bucket}{OBJECT}{encode_key(named.key)}\r\n"
         body = f'"bucket":{json.dumps(named.bucket)},"key":{json.dumps(named.key, ensure_ascii=False)},{body}'
     return 201 if result.created else 200, head.encode(), f"{{{body}".encode()
-
-
-async def _send_json(reply: Reply, status: int, answer: Mapping[str, object]) -> None:
-    await reply.send(status, JSON, json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-
-
-def _number(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-        raise BadRequest(f"{name}={text[:80]} is not a whole number from {low} to {high}")
-    return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a bucket is to be created with; None is the default of this api node."""
-
-    scheme: str | None = None
-    chunk_size: int | None = None
-    compress: bool | None = None
-
-
-def parse_settings(body: bytes) -> Settings:
-    """The settings in the body of PUT /bucket/{bucket}, all optional; raises BadRequest."""
-    if not body.strip():
-        return Settings()
-    asked = parse_json_object(body, 'the body with the settings of a bucket, such as {"scheme": "replica:2"},')
-    for name in asked:
-        if name not in ("scheme", "chunk_size", "compression"):
-            raise BadRequest(f"a bucket has no setting {name[:80]!r}; it has scheme, chunk_size and compression")
-    scheme, chunk_size, compression = asked.get("scheme"), asked.get("chunk_size"), asked.get("compression")
-    if not isinstance(scheme, str | None):
-        raise BadRequest("scheme is a text, such as replica:3")
-    if not isinstance(chunk_size, int | None) or isinstance(chunk_size, bool):
-        raise BadRequest("chunk_size is a number of bytes")
-    if compression not in (None, "lz4", "plain"):
-        raise BadRequest("compression is lz4 or plain")
-    return Settings(scheme, chunk_size, None if compression is None else compression == "lz4")

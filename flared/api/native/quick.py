@@ -1,25 +1,22 @@
 """Quick: the small calls on objects that are answered in turns, without a task each.
 
 Each parses, begins one verb, and answers when the verb is done. Whatever is not the plain case of a call (a query, a
-range, conditions of a read, a form, a copy) is left to ``native``, which has every case; so is what a verb hands back.
-Errors are those of the same table. Pure bookkeeping of requests is ``face``'s.
+range, conditions of a read, a form, a copy) is left to ``objects``, which has every case; so is what a verb hands back.
+``entry`` has let the caller in before; errors are those of the same table.
+
+What equal heads mean is worked out once, and kept in their memo: it depends on their fields alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from flared.api.errors import answer_error_in_turn
-from flared.api.headers import manifest_head, object_headers, promised_digests, write_conditions
-from flared.api.native import COPY_SOURCE, put_reply
+from flared.api.errors import JSON_ERRORS
+from flared.api.native.headers import manifest_head, object_headers, promised_digests, write_conditions
+from flared.api.native.objects import COPY_SOURCE, put_reply
 from flared.catalog.buckets import find_bucket_nowait
 from flared.catalog.objects import find_current, find_object_nowait
-from flared.chunks.chunk import INLINE_DIGEST_MAX
 from flared.errors import FlareError
-from flared.http.percent import decode
-from flared.log import next_request
-from flared.names import DEFAULT_BUCKET, REQUEST_FIELD, ObjectName, is_request_id, parse_bucket, parse_key
 from flared.objects.commit import Target, check_size
 from flared.objects.conditions import check_write
 from flared.objects.delete import begin_delete
@@ -28,71 +25,45 @@ from flared.objects.small_get import SmallGets
 from flared.objects.small_put import begin_put, digest_of_small
 
 if TYPE_CHECKING:
-    from flared.access.door import Door
     from flared.catalog.manifest import Manifest
     from flared.http.exchange import Exchange
-    from flared.names import BucketName
-    from flared.objects.commit import PutResult
+    from flared.names import ObjectName
+    from flared.objects.commit import ObjectHeaders, PutResult
+    from flared.objects.conditions import Conditions
+    from flared.objects.digests import Digests
     from flared.objects.store import Store
-
-OBJECT = "/object/"
-BUCKET = "/bucket/"
 
 GENERAL_READS = frozenset(
     {"range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
 )
 GENERAL_WRITES = frozenset({COPY_SOURCE, "content-range"})
 
-Call = Callable[["Exchange", ObjectName], bool]
+READ_MEMO = "native read"
+PUT_MEMO = "native put"
+
+
+class _PutHead(NamedTuple):
+    """What the head of a put says of the object."""
+
+    headers: ObjectHeaders
+    when: Conditions
+    digests: Digests
 
 
 class Quick:
-    """Is a ``http.exchange.QuickHandler``. ``count`` hears of each reply."""
+    """The calls; each has the contract of ``http.exchange.QuickHandler.begin``."""
 
-    body_bytes_max = INLINE_DIGEST_MAX
-
-    def __init__(self, store: Store, door: Door, count: Callable[[Exchange, int], None]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._door = door
         self._gets = SmallGets(store)
-        self._calls: dict[str, Call] = {
-            "GET": self._get,
-            "HEAD": self._head,
-            "PUT": self._put,
-            "DELETE": self._delete,
-        }
-        self.answered = count
 
-    def begin(self, exchange: Exchange) -> bool:
-        call = self._calls.get(exchange.method)
-        path = exchange.path
-        if call is None or exchange.query:
-            return False
-        if path.startswith(OBJECT):
-            raw_bucket, raw_key = "", path[len(OBJECT) :]
-        else:
-            raw_bucket, _, raw_key = path[len(BUCKET) :].partition("/object/")
-            if not raw_bucket or "/" in raw_bucket or not path.startswith(BUCKET):
-                return False
-        if not raw_key:
-            return False
-        asked = exchange.fields.get(REQUEST_FIELD)
-        exchange.request_id = asked if asked is not None and is_request_id(asked) else next_request()
-        try:
-            exchange.prove(self._door.check(exchange.method, path, exchange.peer, exchange.fields))
-            bucket: BucketName = parse_bucket(decode(raw_bucket)) if raw_bucket else DEFAULT_BUCKET
-            return call(exchange, ObjectName(bucket, parse_key(decode(raw_key))))
-        except FlareError as error:
-            answer_error_in_turn(exchange, error)
-            return True
-
-    def _get(self, exchange: Exchange, name: ObjectName) -> bool:
-        if exchange.body or not GENERAL_READS.isdisjoint(exchange.fields):
+    def get(self, exchange: Exchange, name: ObjectName) -> bool:
+        if exchange.body or not _is_plain_read(exchange):
             return False
 
         def done(manifest: Manifest | None, plain: bytes | memoryview, error: FlareError | None) -> None:
             if error is not None:
-                answer_error_in_turn(exchange, error)
+                JSON_ERRORS.answer_in_turn(exchange, error)
             elif manifest is None:
                 exchange.hand_over()
             else:
@@ -102,19 +73,22 @@ class Quick:
         self._gets.begin(name, done, exchange.request_id)
         return True
 
-    def _head(self, exchange: Exchange, name: ObjectName) -> bool:
-        if not GENERAL_READS.isdisjoint(exchange.fields):
+    def head(self, exchange: Exchange, name: ObjectName) -> bool:
+        if not _is_plain_read(exchange):
             return False
         manifest = find_object_nowait(self._store.kv, name)
         exchange.bucket = name.bucket
         exchange.send(200, manifest_head(manifest), length=manifest.size)
         return True
 
-    def _put(self, exchange: Exchange, name: ObjectName) -> bool:
-        fields, store, plain = exchange.fields, self._store, exchange.body
-        if not plain or not GENERAL_WRITES.isdisjoint(fields):
+    def put(self, exchange: Exchange, name: ObjectName) -> bool:
+        store, plain = self._store, exchange.body
+        if not plain:
             return False
-        when, digests = write_conditions(fields), promised_digests(fields)
+        head = _put_head(exchange)
+        if head is None:
+            return False
+        headers, when, digests = head
         bucket = find_bucket_nowait(store.kv, name.bucket)
         if len(plain) > bucket.chunk_size:
             return False
@@ -126,7 +100,7 @@ class Quick:
             passing = BodyDigests(digests)
             passing.update(memoryview(plain))
             passing.check()
-        target = Target(store, bucket, name, object_headers(fields), when)
+        target = Target(store, bucket, name, headers, when)
 
         def done(result: PutResult | None, error: Exception | None) -> None:
             if result is not None:
@@ -139,7 +113,7 @@ class Quick:
         exchange.left = put.give_up
         return True
 
-    def _delete(self, exchange: Exchange, name: ObjectName) -> bool:
+    def delete(self, exchange: Exchange, name: ObjectName) -> bool:
         if exchange.body:
             return False
 
@@ -154,8 +128,29 @@ class Quick:
         return True
 
 
+def _is_plain_read(exchange: Exchange) -> bool:
+    """Return whether the head asks for the whole object, without conditions."""
+    plain = exchange.memo.get(READ_MEMO)
+    if plain is None:
+        plain = exchange.memo[READ_MEMO] = GENERAL_READS.isdisjoint(exchange.fields)
+    return plain is True
+
+
+def _put_head(exchange: Exchange) -> _PutHead | None:
+    """Return what the head of a plain put says; None if it is not a plain one. Raises BadRequest and TooLarge."""
+    known = exchange.memo.get(PUT_MEMO)
+    if isinstance(known, _PutHead):
+        return known
+    fields = exchange.fields
+    if not GENERAL_WRITES.isdisjoint(fields):
+        return None
+    when, digests = write_conditions(fields), promised_digests(fields)
+    head = exchange.memo[PUT_MEMO] = _PutHead(object_headers(fields), when, digests)
+    return head
+
+
 def _fail(exchange: Exchange, error: Exception | None) -> None:
     if isinstance(error, FlareError):
-        answer_error_in_turn(exchange, error)
+        JSON_ERRORS.answer_in_turn(exchange, error)
     else:
         exchange.fail(error)

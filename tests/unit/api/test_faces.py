@@ -1,4 +1,4 @@
-"""The face over real HTTP and real verbs, with network, metadata and data nodes in memory."""
+"""The faces over real HTTP and real verbs, with network, metadata and data nodes in memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,8 @@ import pytest
 import trio
 import trio.testing
 
-from flared.access.door import ANONYMOUS, Door
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
-from flared.api.admin import Admin, describe_status
 from flared.api.errors import status_of
-from flared.api.face import Face
-from flared.api.joining import Joining
-from flared.api.metadata import MetadataCalls
-from flared.api.native import Native
-from flared.api.orphans import OrphanCalls
 from flared.data.mark import SeenMark, parse_mark
 from flared.errors import FlareError
 from flared.http.messages import encode_fields
@@ -31,15 +24,13 @@ from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.meta import keys
 from flared.upkeep import brake
-from flared.upkeep.failure import find_failure_cost, obstacle_without
-from flared.upkeep.status import obstacle
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster
+from tests.support.entry import make_entry
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.metrics import Durations, Metric
     from flared.names import NodeName
     from flared.upkeep.removal_cost import RemovalCost
 
@@ -81,34 +72,15 @@ class Caller:
         return answer
 
 
-NAMES = frozenset({"api"})
-OPEN = Door(Keyring(), ANONYMOUS["none"], NAMES)
-
-
 @asynccontextmanager
-async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str = "127.0.0.1") -> AsyncIterator[Caller]:
+async def serving(
+    cluster: Cluster | None = None, *, anonymous: str = "none", host: str = "127.0.0.1"
+) -> AsyncIterator[Caller]:
     cluster = cluster or Cluster()
-
-    def metrics() -> list[Metric | Durations]:
-        return face.metrics()
-
-    admin = Admin(
-        cluster.membership,
-        keyring=KEYRING,
-        status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
-        obstacle=lambda: obstacle(cluster.store, cluster.membership),
-        without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
-        failure=lambda node: find_failure_cost(cluster.store, node),
-        removal=cluster.upkeep.removal,
-        metrics=metrics,
-    )
-    joining = Joining(cluster.store, KEYRING, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"})
-    orphans = OrphanCalls(cluster.membership, cluster.upkeep.reconcile)
-    metadata = MetadataCalls(cluster.store, cluster.membership)
-    face = Face(Native(cluster.store), admin, joining, orphans, metadata, door)
+    entry = make_entry(cluster, KEYRING, anonymous)
     network = MemoryNetwork()
     network.host = host
-    server = Server(face.answer)
+    server = Server(entry.answer)
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(server.serve, [network.listen("api:8000")])
         yield Caller(Pool("api:8000", PoolSettings(), network.connect), cluster)
@@ -117,7 +89,7 @@ async def serving(cluster: Cluster | None = None, door: Door = OPEN, host: str =
 
 async def test_who_is_not_of_this_machine_needs_the_secret(autojump_clock: Clock) -> None:
     token = {"authorization": authorization(TOKEN)}
-    async with serving(door=Door(KEYRING, ANONYMOUS["read"], NAMES), host="10.0.0.9") as call:
+    async with serving(anonymous="read", host="10.0.0.9") as call:
         refused = await call("PUT", "/object/a", b"x")
         assert refused.status == 401
         assert refused.json["error"]["code"] == "Unauthenticated"  # type: ignore[index]
@@ -542,7 +514,7 @@ async def test_a_node_that_is_needed_is_not_removed_but_by_force(autojump_clock:
 
 
 async def test_nodes_are_not_removed_by_everybody(autojump_clock: Clock) -> None:
-    async with serving(door=Door(KEYRING, ANONYMOUS["read-write"], NAMES), host="10.0.0.9") as call:
+    async with serving(anonymous="read-write", host="10.0.0.9") as call:
         assert (await call("PUT", "/object/a", b"x")).status == 201
         assert (await call("DELETE", "/cluster/node?node=data1&force=1")).status == 401
         assert (await call("PUT", "/cluster/node?node=data1")).status == 401

@@ -1,0 +1,4 @@
+"""The admin face: what operators and data nodes ask of an api node: status, metrics, nodes, invites, heartbeats.
+
+Open ``routes.py`` first.
+"""

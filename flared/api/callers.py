@@ -1,0 +1,51 @@
+"""Callers: who makes a request, and in which context; for faces whose callers show a field of the head, or nothing.
+
+What is found depends on the head's fields, the method, the peer and the secrets. Equal heads on one connection share
+their ``memo`` (``http.parsing.Fields``), so it is kept there, by method. Only identity and context are: what they may
+do is decided for each call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from flared.access.identity import identify
+
+if TYPE_CHECKING:
+    from flared.access.authorize import Context, Policy
+    from flared.access.identity import Identity
+    from flared.http.exchange import Exchange
+    from flared.http.messages import Request
+
+REMEMBERED_MAX = 8
+"""Entries of one memo: a client may send any number of methods with the same fields."""
+
+
+class Caller(NamedTuple):
+    identity: Identity
+    context: Context
+    peer: str
+    secrets: tuple[bytes, ...]
+    """Those that the identity was found with."""
+
+
+class Callers:
+    """Finds the callers of one node."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def find(self, request: Request | Exchange, memo: dict[str, object] | None) -> Caller:
+        """Return who makes this request. ``memo`` is that of its head, if there is one."""
+        policy, method, peer, fields = self._policy, request.method, request.peer, request.fields
+        secrets = policy.keyring.secrets
+        if memo is not None:
+            known = memo.get(method)
+            # A keyring that was changed has another tuple of secrets.
+            if type(known) is Caller and known.secrets is secrets and known.peer == peer:
+                return known
+        identity = identify(policy.keyring, peer, fields.get("authorization"))
+        caller = Caller(identity, policy.context(method, peer, fields), peer, secrets)
+        if memo is not None and len(memo) < REMEMBERED_MAX:
+            memo[method] = caller
+        return caller

@@ -1,0 +1,62 @@
+"""Counts: what is counted of the requests of a server, whichever face and way answered them."""
+
+from __future__ import annotations
+
+from flared.http.parsing import METHODS
+from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
+
+BUCKET_SERIES_MAX = 400
+METHOD_NAMES = frozenset(METHODS.values())
+OTHER_METHODS = "_other"
+"""The label of every method that HTTP does not define: a stranger can think of any number of them."""
+
+
+class RequestCounts:
+    """By method and status, by method and duration, by bucket and method."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], int] = {}
+        self._durations: dict[str, Histogram] = {}
+        self._in_buckets: dict[tuple[str, str], int] = {}
+
+    def count(self, method: str, status: int, seconds: float) -> None:
+        if method not in METHOD_NAMES:
+            method = OTHER_METHODS
+        key = (method, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        durations = self._durations.get(method)
+        if durations is None:
+            durations = self._durations[method] = Histogram()
+        durations.observe(seconds)
+
+    def count_in_bucket(self, bucket: str, method: str) -> None:
+        """Called only after success, so that no one makes labels of names that are not there."""
+        key = (bucket, method)
+        count = self._in_buckets.get(key)
+        if count is None and len(self._in_buckets) >= BUCKET_SERIES_MAX:
+            key = (OTHER_BUCKETS, method)
+            count = self._in_buckets.get(key)
+        self._in_buckets[key] = (count or 0) + 1
+
+    def metrics(self) -> list[Metric | Durations]:
+        answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]
+        return [
+            Metric(
+                "flare_requests_total",
+                "Requests answered; status 0: the client was gone.",
+                answers,
+                ("method", "status"),
+            ),
+            Durations(
+                "flare_request_seconds",
+                "From the head of a request to the end of its reply.",
+                "method",
+                self._durations,
+            ),
+            Metric(
+                "flare_bucket_requests_total",
+                "Requests about a bucket or its objects that succeeded.",
+                [Sample(count, key) for key, count in self._in_buckets.items()],
+                ("bucket", "method"),
+            ),
+        ]

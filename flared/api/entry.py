@@ -1,0 +1,153 @@
+"""Entry: the one way in for all requests of an api node, whatever their face, in a task or in turns.
+
+    request id -> router -> the face identifies the caller -> authorize -> the face's call -> its errors, counted
+
+Nothing is answered, and no name is looked up, for a caller that ``access.authorize`` does not let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from flared.access.authorize import authorize
+from flared.api.counts import RequestCounts
+from flared.api.router import Refusal, Router
+from flared.chunks.chunk import INLINE_DIGEST_MAX
+from flared.errors import FlareError, Refused
+from flared.http.percent import decode
+from flared.log import current_request, next_request
+from flared.names import DEFAULT_BUCKET, REQUEST_FIELD, ObjectName, is_request_id, parse_bucket, parse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flared.access.authorize import Resource
+    from flared.api.face import Face, Handler, TurnHandler
+    from flared.api.router import Call, Route
+    from flared.http.eviction import Standing
+    from flared.http.exchange import Exchange
+    from flared.http.messages import Reply, Request
+    from flared.metrics import Durations, Metric
+
+Prove = Callable[["Standing"], None]
+"""Hears what the connection has proved."""
+
+
+class Entry:
+    """Over these faces. Of a path that none of them has, the first one says so.
+
+    ``answer`` is the handler of the HTTP server; for turns it is a ``http.exchange.QuickHandler``.
+    """
+
+    body_bytes_max = INLINE_DIGEST_MAX
+
+    def __init__(self, faces: Sequence[Face]) -> None:
+        self._router = Router(face.routes for face in faces)
+        self._first = faces[0]
+        self._faces: dict[Call, Face] = {call: face for face in faces for call in face.handlers}
+        self._handlers: dict[Call, Handler] = {call: way for face in faces for call, way in face.handlers.items()}
+        self._in_turns: dict[Call, TurnHandler] = {call: way for face in faces for call, way in face.in_turns.items()}
+        self._counts = RequestCounts()
+        self.metrics: Callable[[], list[Metric | Durations]] = self._counts.metrics
+
+    async def answer(self, request: Request, reply: Reply) -> None:
+        """Answer one request. Only ConnectionLost and bugs come out of here."""
+        current_request.set(_request_id(request.fields))
+        began = perf_counter()
+        face = self._first
+        try:
+            route = self._router.find(request.method, request.path)
+            if isinstance(route, Refusal):
+                raise self._refuse(route, request, reply.prove, None)
+            face = self._faces[route.call]
+            resource = _admit(face, route, request, reply.prove, None)
+            await self._handlers[route.call](request, reply, resource)
+            if resource is not None:
+                bucket = resource.bucket if isinstance(resource, ObjectName) else resource
+                self._counts.count_in_bucket(bucket, request.method)
+        except FlareError as error:
+            await face.errors.answer(request, reply, error)
+        except ExceptionGroup as group:
+            # A nursery below: if it failed for reasons we know, the first of them is the answer.
+            cause = _known_cause(group)
+            if cause is None:
+                raise
+            await face.errors.answer(request, reply, cause)
+        finally:
+            self._counts.count(request.method, reply.status, perf_counter() - began)
+
+    def begin(self, exchange: Exchange) -> bool:
+        """Begin a small call in turns; False if it is left to ``answer``."""
+        if exchange.query:
+            return False
+        route = self._router.find(exchange.method, exchange.path)
+        face = self._first
+        try:
+            if isinstance(route, Refusal):
+                exchange.request_id = _request_id(exchange.fields)
+                raise self._refuse(route, exchange, exchange.prove, exchange.memo)
+            begin = self._in_turns.get(route.call)
+            if begin is None:
+                return False
+            exchange.request_id = _request_id(exchange.fields)
+            face = self._faces[route.call]
+            resource = _admit(face, route, exchange, exchange.prove, exchange.memo)
+            assert isinstance(resource, ObjectName)
+            return begin(exchange, resource)
+        except FlareError as error:
+            face.errors.answer_in_turn(exchange, error)
+            return True
+
+    def answered(self, exchange: Exchange, status: int) -> None:
+        """Count a reply that was given in turns."""
+        self._counts.count(exchange.method, status, perf_counter() - exchange.began)
+        if exchange.bucket:
+            self._counts.count_in_bucket(exchange.bucket, exchange.method)
+
+    def _refuse(
+        self, refusal: Refusal, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
+    ) -> FlareError:
+        """Return what to tell a caller that may know it; raises what else to tell."""
+        caller = self._first.identify(request, memo)
+        prove(authorize(caller.identity, refusal.action, None, caller.context))
+        return refusal.error
+
+
+def _admit(
+    face: Face, route: Route, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
+) -> Resource:
+    """Return what the call is about, if the caller may make it. Raises what authorize does, BadName and BadRequest."""
+    call, raw_bucket, raw_key = route
+    caller = face.identify(request, memo)
+    identity, context = caller.identity, caller.context
+    resource: Resource = None
+    try:
+        if raw_bucket is not None:
+            resource = bucket = parse_bucket(decode(raw_bucket)) if raw_bucket else DEFAULT_BUCKET
+            if raw_key:
+                resource = ObjectName(bucket, parse_key(decode(raw_key)))
+    except Refused:
+        # Who may not make the call learns nothing about names either.
+        prove(authorize(identity, call.action, None, context))
+        raise
+    prove(authorize(identity, call.action, resource, context))
+    return resource
+
+
+def _request_id(fields: Mapping[str, str]) -> int | str:
+    """Return the id that the client chose, or a new one."""
+    chosen = fields.get(REQUEST_FIELD)
+    return chosen if chosen is not None and is_request_id(chosen) else next_request()
+
+
+def _known_cause(group: ExceptionGroup[Exception]) -> FlareError | None:
+    known, unknown = group.split(FlareError)
+    if known is None or unknown is not None:
+        return None
+    cause: Exception = known
+    while isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[0]
+    assert isinstance(cause, FlareError)
+    return cause

@@ -1,0 +1,108 @@
+"""The calls on buckets, and the listing of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flared.api.native.answers import parse_number, send_json
+from flared.errors import BadRequest
+from flared.http.json_body import parse_json_object
+from flared.http.percent import parse_query
+from flared.log import format_time
+from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
+from flared.objects.listing import list_objects
+
+if TYPE_CHECKING:
+    from flared.http.messages import Reply, Request
+    from flared.names import BucketName
+    from flared.objects.store import Store
+
+LIST_LIMIT_MAX = 1000
+SETTINGS_BYTES_MAX = 64 * 1024
+
+
+class BucketCalls:
+    """The calls, over one Store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def list_objects(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        query = parse_query(request.query, "prefix", "delimiter", "after", "limit")
+        page = await list_objects(
+            self._store,
+            bucket,
+            prefix=query.get("prefix", ""),
+            delimiter=query.get("delimiter", ""),
+            after=query.get("after", ""),
+            limit=parse_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX),
+        )
+        objects = [
+            {
+                "key": found.name.key,
+                "size": found.size,
+                "etag": found.etag,
+                "version": found.version,
+                "modified": format_time(found.modified),
+                **({} if found.is_readable else {"damaged": True}),
+            }
+            for found in page.objects
+        ]
+        await send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
+
+    async def list_buckets(self, request: Request, reply: Reply) -> None:
+        query = parse_query(request.query, "after", "limit")
+        limit = parse_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
+        found = await list_buckets(self._store, query.get("after", ""), limit)
+        buckets = [
+            {
+                "name": bucket.name,
+                "created": format_time(bucket.created_ms / 1000),
+                "scheme": bucket.scheme,
+                "chunk_size": bucket.chunk_size,
+                "compression": "lz4" if bucket.compress else "plain",
+            }
+            for bucket in found
+        ]
+        await send_json(reply, 200, {"buckets": buckets, "next": found[-1].name if len(found) == limit else None})
+
+    async def create_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        parse_query(request.query)
+        asked = parse_settings(await request.body.read_all(SETTINGS_BYTES_MAX))
+        created = await create_bucket(
+            self._store, bucket, scheme=asked.scheme, chunk_size=asked.chunk_size, compress=asked.compress
+        )
+        await send_json(reply, 201 if created else 200, {"name": bucket})
+
+    async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        parse_query(request.query)
+        await remove_bucket(self._store, bucket)
+        await reply.send(204, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a bucket is to be created with; None is the default of this api node."""
+
+    scheme: str | None = None
+    chunk_size: int | None = None
+    compress: bool | None = None
+
+
+def parse_settings(body: bytes) -> Settings:
+    """The settings in the body of PUT /bucket/{bucket}, all optional; raises BadRequest."""
+    if not body.strip():
+        return Settings()
+    asked = parse_json_object(body, 'the body with the settings of a bucket, such as {"scheme": "replica:2"},')
+    for name in asked:
+        if name not in ("scheme", "chunk_size", "compression"):
+            raise BadRequest(f"a bucket has no setting {name[:80]!r}; it has scheme, chunk_size and compression")
+    scheme, chunk_size, compression = asked.get("scheme"), asked.get("chunk_size"), asked.get("compression")
+    if not isinstance(scheme, str | None):
+        raise BadRequest("scheme is a text, such as replica:3")
+    if not isinstance(chunk_size, int | None) or isinstance(chunk_size, bool):
+        raise BadRequest("chunk_size is a number of bytes")
+    if compression not in (None, "lz4", "plain"):
+        raise BadRequest("compression is lz4 or plain")
+    return Settings(scheme, chunk_size, None if compression is None else compression == "lz4")

@@ -1,0 +1,59 @@
+"""The entry of an api node over a cluster in memory, as ``api_role`` makes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.access.authorize import GRANTS, Policy
+from flared.api.admin.face import AdminCalls, admin_face
+from flared.api.admin.joining import Joining
+from flared.api.admin.metadata import MetadataCalls
+from flared.api.admin.nodes import NodeCalls
+from flared.api.admin.orphans import OrphanCalls
+from flared.api.admin.status import StatusCalls, describe_status
+from flared.api.callers import Callers
+from flared.api.entry import Entry
+from flared.api.native.face import native_face
+from flared.upkeep.failure import find_failure_cost, obstacle_without
+from flared.upkeep.status import obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flared.access.keys import Keyring
+    from flared.api.face import Face
+    from flared.metrics import Durations, Metric
+    from tests.support.cluster import Cluster
+
+
+HOSTS = frozenset({"api"})
+"""The names that the node may be called by."""
+
+
+def make_entry(cluster: Cluster, keyring: Keyring, anonymous: str = "none") -> Entry:
+    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.metrics()))
+    return entry
+
+
+def make_faces(
+    cluster: Cluster, keyring: Keyring, anonymous: str, metrics: Callable[[], Iterable[Metric | Durations]] = tuple
+) -> list[Face]:
+
+    admin = AdminCalls(
+        StatusCalls(
+            status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
+            obstacle=lambda: obstacle(cluster.store, cluster.membership),
+            without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
+            metrics=metrics,
+        ),
+        NodeCalls(
+            cluster.membership,
+            failure=lambda node: find_failure_cost(cluster.store, node),
+            removal=cluster.upkeep.removal,
+        ),
+        Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"}),
+        OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
+        MetadataCalls(cluster.store, cluster.membership),
+    )
+    callers = Callers(Policy(keyring, GRANTS[anonymous], HOSTS))
+    return [native_face(cluster.store, callers), admin_face(admin, callers)]
