@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""
 
-Call = Callable[[Request, Reply], Awaitable[None]]
-
 
 class NodeCalls:
     """The calls about data nodes, and those that they make. ``failure`` says what the loss of one would cost."""

@@ -292,3 +292,16 @@ async def test_a_face_with_a_route_that_nothing_answers_is_a_mistake(autojump_cl
     handlers = {call: way for call, way in native.handlers.items() if call is not routes.LIST_BUCKETS}
     with pytest.raises(ValueError, match="list_buckets"):
         Face("native", native.routes, handlers, native.identify, native.errors)
+
+
+async def test_the_heartbeat_of_a_node_makes_its_connection_a_trusted_one(autojump_clock: Clock) -> None:
+    entry = make_entry(Cluster(), Keyring([SECRET]))
+
+    class Proving(TaskReply):
+        def prove(self, standing: Standing) -> None:
+            proved.append(standing)
+
+    proved: list[Standing] = []
+    for fields in ({}, WRONG, PROOF):
+        await entry.answer(Request("POST", "/cluster/heartbeat", "", fields, EMPTY_BODY, AWAY + ":5"), Proving())
+    assert proved == [Standing.TRUSTED]  # the others were refused before they had proved anything
