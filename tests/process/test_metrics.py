@@ -30,6 +30,10 @@ def documented(node: str) -> set[str]:
 
 @pytest.mark.parametrize("node", [API, "data1"])
 def test_the_manual_lists_what_is_told(shared: Cluster, node: str) -> None:
+    if node == API:  # absent until the first pass of the check is over
+        shared.wait_until(
+            lambda: "flare_meta_check_age_seconds" in metrics(shared, node), "the metadata is not checked"
+        )
     told = set(re.findall(r"^# TYPE (\w+)", metrics(shared, node), flags=re.MULTILINE))
     assert told == documented(node)
 
