@@ -13,7 +13,7 @@ from flared import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flared.init import Wishes
+    from flared.commands.init import Wishes
 
 EXIT_FAILURE = 1
 EXIT_MISTAKES = 2
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command in ("backup", "restore"):
             return copy_metadata(options)
         if options.command == "doctor":
-            from flared.doctor.command import run_doctor
+            from flared.commands.doctor.command import run_doctor
 
             return run_doctor(options.files, as_json=options.json)
         if options.command == "local":
             return local(options)
         if options.command == "demo":
-            from flared.demo.command import run_demo
+            from flared.commands.demo.command import run_demo
 
             return run_demo(options.files, options.keep)
     except KeyboardInterrupt:
@@ -166,7 +166,7 @@ def run(file: Path) -> int:
 
 def check_config(file: Path, directory: Path | None = None) -> int:
     """``directory``: that of the running node, which is to read the file again."""
-    from flared import units
+    from flared.commands import units
     from flared.config.load import load_config
     from flared.errors import ConfigError
 
@@ -179,7 +179,7 @@ def check_config(file: Path, directory: Path | None = None) -> int:
         if stale:
             return _show_mistakes(ConfigError([*stale, f"make it agree with the file: flared prepare {file}"]))
     if directory is not None:
-        from flared.prepare import hand_over
+        from flared.commands.prepare import hand_over
 
         try:
             hand_over(config, file, directory)
@@ -190,10 +190,10 @@ def check_config(file: Path, directory: Path | None = None) -> int:
 
 
 def init(options: argparse.Namespace) -> int:
-    from flared import units
+    from flared.commands import units
+    from flared.commands.init import default_file, init_api, init_data
+    from flared.commands.prepare import NotPrepared
     from flared.errors import ConfigError
-    from flared.init import default_file, init_api, init_data
-    from flared.prepare import NotPrepared
 
     role: str = options.role
     if options.file == Path("-"):
@@ -228,8 +228,8 @@ def _show_template(options: argparse.Namespace) -> int:
 
 def _wishes(options: argparse.Namespace) -> Wishes:
     """What was asked of ``init``; a join token of ``-`` is read from standard input."""
-    from flared.init import Wishes
-    from flared.prepare import NotPrepared
+    from flared.commands.init import Wishes
+    from flared.commands.prepare import NotPrepared
 
     wishes = Wishes(options.name or "", options.listen or "", options.secret_file)
     if options.role == "api":
@@ -248,10 +248,10 @@ def _wishes(options: argparse.Namespace) -> Wishes:
 
 
 def prepare(file: Path, new: Sequence[Path]) -> int:
+    from flared.commands.prepare import NotPrepared
+    from flared.commands.prepare import prepare as prepare_node
     from flared.config.load import load_config
     from flared.errors import ConfigError
-    from flared.prepare import NotPrepared
-    from flared.prepare import prepare as prepare_node
 
     try:
         prepare_node(load_config(file), file, [path.absolute() for path in new], print)
@@ -269,7 +269,7 @@ def copy_metadata(options: argparse.Namespace) -> int:
     """``flared backup`` and ``flared restore``."""
     import sqlite3
 
-    from flared.backup import NotDone, back_up, restore
+    from flared.commands.backup import NotDone, back_up, restore
     from flared.config.load import load_config
     from flared.errors import Busy, ConfigError, FlareError
 
@@ -296,8 +296,8 @@ def copy_metadata(options: argparse.Namespace) -> int:
 
 
 def local(options: argparse.Namespace) -> int:
+    from flared.commands.local import NODES_MAX, open_directory, start
     from flared.errors import Busy, ConfigError, FlareError
-    from flared.local import NODES_MAX, open_directory, start
 
     if options.nodes is not None and not 1 <= options.nodes <= NODES_MAX:
         return _fail(f"--nodes {options.nodes}: from 1 to {NODES_MAX}", EXIT_MISTAKES)

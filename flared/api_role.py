@@ -39,7 +39,7 @@ from flared.chunks.spill import Spills
 from flared.chunks.stream import REREAD_SIZE
 from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
-from flared.data.remote import Remote, RemoteSettings
+from flared.data.transport.remote import Remote, RemoteSettings
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.turns import Turns, open_turns

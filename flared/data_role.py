@@ -10,9 +10,9 @@ import trio
 
 from flared.access.keys import Keyring
 from flared.config.settings import DataConfig
-from flared.data.heartbeat import Heartbeat, HeartbeatSettings
-from flared.data.service import DataService
-from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
+from flared.data.transport.service import DataService
+from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.http.address import host_names
 from flared.http.server import Server, ServerSettings
 from flared.role import Rate, Role

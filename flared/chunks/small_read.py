@@ -1,7 +1,7 @@
 """Read one small chunk without a task: ask the best node, and the next one when that fails or is slow.
 
 The same search, the same checks and the same damage notes as in ``chunks.read``; only what waits is a callback. What is
-asked for in one turn travels together (``data.links``).
+asked for in one turn travels together (``data.transport.links``).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts what LoadCredential= names (systemd.exec(5)): once, when it starts the node."""
 HANDED = "RUNTIME_DIRECTORY"
-"""Where a reload puts what has changed since (``flared.prepare.hand_over``)."""
+"""Where a reload puts what has changed since (``flared.commands.prepare.hand_over``)."""
 NO_CREDENTIAL = b"-"
 
 

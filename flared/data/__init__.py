@@ -1,6 +1,7 @@
-"""The data role's rooms: pieces on disks, and how they travel to and from them.
+"""Pieces: how they are kept on disks, and how they travel to the nodes that keep them.
 
-Keeps pieces durable and proves every byte it reads; never knows what an object is, never places, never talks to
-another data node. Open ``volumes.py`` first: what the service asks for. Below it one ``volume.py`` a disk, whose
-truth is in segments (``record.py`` has their format) and whose index is only a shadow of them.
+Keeps pieces durable and verifies every byte it reads; never knows what an object is, never places, never talks to
+another data node. Four rooms, each above the next: ``transport`` carries calls between nodes, ``volume`` keeps pieces
+in segments on disks, ``index`` finds them, ``disk`` is the way to stable storage. Beside them the values that all of
+them share: a piece (``pieces.py``), its record in a segment (``record.py``), the metadata's mark (``mark.py``).
 """

@@ -1,4 +1,4 @@
-"""SeenMark: how new the metadata was when an api node last said so; kept in a file of each volume.
+"""SeenMark: how new the metadata was when an api node last said so. ``volume/mark_file.py`` keeps it.
 
 Metadata that was rolled back, lost its log, or is a copy that went on alone is older than what the nodes have seen, and
 nothing in itself says so. A data node does not judge: it keeps what it is told, and says it again.
@@ -6,21 +6,14 @@ nothing in itself says so. A data node does not judge: it keeps what it is told,
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import xxhash
-
 from flared.errors import BadRequest
-from flared.http.json_body import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flared.data.disk import Disk
-
-FILE = "metadata-mark.json"
 NUMBER_MAX = 1 << 63
 TIME_MAX_MS = 10**15
 OPENING_CHARACTERS_MAX = 64
@@ -57,35 +50,6 @@ def parse_mark(fields: object) -> SeenMark:
         raise BadRequest(f"a mark's opening is 1 to {OPENING_CHARACTERS_MAX} letters and digits, not {opening!r:.80}")
     number = _count(fields, "number", NUMBER_MAX)
     return SeenMark(opening, number, _count(fields, "accepted", TIME_MAX_MS), _count(fields, "time", TIME_MAX_MS))
-
-
-def load_mark(disk: Disk, path: str, cluster: str) -> SeenMark | None:
-    """The mark in the volume at ``path``; None if there is none, or one of another cluster's metadata.
-
-    Raises BadRequest if the file is damaged, VolumeFailed if it cannot be read.
-    """
-    content = disk.read(f"{path}/{FILE}")
-    if content is None:
-        return None
-    try:
-        fields = parse_json(content)
-    except ValueError as error:
-        raise BadRequest(f"{path}/{FILE} {error}") from error
-    if not isinstance(fields, dict) or fields.get("checksum") != _checksum(fields):
-        raise BadRequest(f"{path}/{FILE} is damaged: it does not have its checksum")
-    return parse_mark(fields) if fields.get("cluster") == cluster else None
-
-
-def save_mark(disk: Disk, path: str, cluster: str, mark: SeenMark) -> None:
-    """Replace the mark in the volume at ``path``: the new one is durable when this returns, and before that the old one
-    is there whole. Blocks for a sync or two. Raises VolumeFailed, VolumeFull."""
-    fields = {"cluster": cluster, **mark_fields(mark)}
-    disk.replace(f"{path}/{FILE}", json.dumps(fields | {"checksum": _checksum(fields)}).encode() + b"\n")
-
-
-def _checksum(fields: Mapping[str, object]) -> str:
-    said = {name: value for name, value in sorted(fields.items()) if name != "checksum"}
-    return xxhash.xxh3_64_hexdigest(json.dumps(said).encode())
 
 
 def _count(fields: Mapping[str, object], name: str, limit: int) -> int:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from flared.data.disk import WOULD_BLOCK, Disk
+from flared.data.disk.disk import WOULD_BLOCK, Disk
 from flared.errors import Busy, VolumeFailed
 
 BLOCK = 4096

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, piece_is_good
-from flared.data.wire import RECORDS_MAX
+from flared.data.transport.wire import RECORDS_MAX
 from flared.errors import (
     BadDigest,
     BadName,

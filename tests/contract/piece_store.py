@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from flared.data.disk import Disk
+from flared.data.disk.disk import Disk
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, PIECE_SIZE_MAX, Piece
-from flared.data.volumes import Volumes
+from flared.data.volume.volumes import Volumes
 from flared.errors import BadDigest, Busy, ConfigError, NoSuchPiece, TooLarge
 from tests.support.engine import delete, get, names_of, payload_of, piece_of, put, running, settings_for
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from flared.data.disk import Space
-from flared.data.real_disk import RealDisk
+from flared.data.disk.disk import Space
+from flared.data.disk.real_disk import RealDisk
 from flared.errors import VolumeFailed
 from flared.http.turns import Turns
 from tests.contract.piece_node import PieceNodeContract, Subject

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from flared.data.disk import Disk
-from flared.data.real_disk import RealDisk
+from flared.data.disk.disk import Disk
+from flared.data.disk.real_disk import RealDisk
 from tests.contract.piece_store import PieceStoreContract
 from tests.support.memory_disk import MemoryDisk
 from tests.support.scratch import scratch_directory

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.access.keys import Keyring, data_audience, node_token
-from flared.data.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.pieces import PIECE_SIZE_MAX
-from flared.data.remote import Remote, RemoteSettings
-from flared.data.service import DataService
-from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
+from flared.data.transport.remote import Remote, RemoteSettings
+from flared.data.transport.service import DataService
+from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.http.server import Server
 from flared.names import NodeName
 from tests.support.threads import InlineThreads
@@ -23,7 +23,7 @@ from tests.support.threads import InlineThreads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flared.data.disk import Disk
+    from flared.data.disk.disk import Disk
     from flared.http.turns import Turns
     from tests.support.memory_net import MemoryNetwork
 

@@ -10,14 +10,14 @@ import trio
 
 from flared.background import Threads
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
-from flared.data.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import FlareError
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from flared.data.disk import Disk
+    from flared.data.disk.disk import Disk
 
 MIB = 1 << 20
 

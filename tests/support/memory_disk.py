@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flared.data.disk import WOULD_BLOCK, Buffer, File, Lock, Space
+from flared.data.disk.disk import WOULD_BLOCK, Buffer, File, Lock, Space
 from flared.errors import Busy, VolumeFailed, VolumeFull
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
-from flared.data.wire import LIST_MAX
+from flared.data.transport.wire import LIST_MAX
 from flared.errors import (
     BadDigest,
     FlareError,

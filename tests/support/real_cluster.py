@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flared.chunks.nodes import PieceNode
-    from flared.data.remote import Remote
+    from flared.data.transport.remote import Remote
     from flared.http.messages import Reply, Request
     from flared.http.turns import Turns
 
@@ -130,11 +130,11 @@ class RealMember:
         if volumes is None:
             return None
         volume = self._random.choice(volumes._volumes)
-        names = [name for name, _ in await volume.shadow.page("", 1000)]
+        names = [name for name, _ in await volume.piece_map.page("", 1000)]
         if not names or self.node.volumes is not volumes:
             return None
         name = self._random.choice(names)
-        place = volume.shadow.look(name)
+        place = volume.piece_map.look(name)
         if place is None or place.segment not in volume.segments.known:
             return None
         path = volume.segments.known[place.segment].path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from flared.data.remote import Remote
+from flared.data.transport.remote import Remote
 from flared.http.metrics import connection_metrics
 from flared.meta.sqlite import SqliteKV
 from flared.metrics import OTHER_BUCKETS, Metric, Sample, about, number
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flared.background import WorkerStatistics
     from flared.chunks.chunk import Chunks
-    from flared.data.links import LinkStatistics
+    from flared.data.transport.links import LinkStatistics
     from flared.http.pool import PoolStatistics
     from flared.http.server import Server
     from flared.meta.kv import KV

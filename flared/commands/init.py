@@ -1,0 +1,242 @@
+"""``flared init api|data``: from nothing to a TOML file, a secret and a prepared host, so that the node starts.
+
+The secret is made, or copied from a file, or fetched with a join token, which is used up by that. So a secret that was
+fetched stays, whatever fails after it: the same command again finds that it is the one the token stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flared.access.invites import JoinToken, is_of_cluster, parse_token
+from flared.commands import join, units
+from flared.commands.prepare import NotPrepared, give, prepare
+from flared.config.load import DATA_PORT, load_config
+from flared.config.secret_files import read_secrets
+from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
+from flared.config.values import is_loopback, parse_listen
+from flared.errors import BadName
+from flared.http.address import Address
+from flared.names import NodeName, parse_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SECRET = "secret"
+SECRET_BYTES = 32
+STATE = Path("/var/lib/flare")
+URL = "http://"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for on the command line; empty where the default will do."""
+
+    name: str = ""
+    listen: str = ""
+    secret_file: Path | None = None
+    scheme: str = ""
+    anonymous: str = ""
+    api: Sequence[str] = ()
+    advertise: str = ""
+    zone: str = ""
+    volumes: Sequence[Path] = ()
+    join: str = ""
+
+
+def default_file(role: str) -> Path:
+    """``/etc/flare/ROLE.toml`` where the package is installed, else in the current directory."""
+    return (units.CONFIGURATION if units.CONFIGURATION.is_dir() else Path()) / f"{role}.toml"
+
+
+def init_api(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
+    """Write the TOML file and the secret of the cluster, if there is none yet. Raises NotPrepared, ConfigError."""
+    values: dict[str, object] = {"name": wishes.name, "listen": wishes.listen, "scheme": wishes.scheme}
+    values["anonymous"] = wishes.anonymous
+    if units.is_service(file):
+        values["path"] = str(STATE / file.stem / "meta.db")
+    _write(file, API_TEMPLATE, values, _Secret(wishes.secret_file, make=True), say)
+
+
+def init_data(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
+    """Write the TOML file, put the secret beside it, make the volumes. Raises NotPrepared, ConfigError."""
+    token = _token(wishes.join) if wishes.join else None
+    name = _name(wishes, token)
+    apis = [_url(url) for url in wishes.api or (token.apis if token else ())]
+    alone = all(is_loopback(api) for api in apis)
+    listen = wishes.listen or ("" if alone else f"0.0.0.0:{DATA_PORT}")
+    values: dict[str, object] = {
+        "name": name,
+        "listen": listen,
+        "advertise": wishes.advertise or _advertised(listen, apis),
+        "zone": wishes.zone,
+        "api": [URL + str(api) for api in apis],
+        "volumes": [str(path.absolute()) for path in wishes.volumes],
+    }
+    if units.is_service(file):
+        values["new_volumes"] = False
+    secret = _Secret(wishes.secret_file, make=alone)
+    if token is not None:
+        secret = _Secret(token=token, fetch=lambda: join.fetch_secrets(token, name, apis))
+    _write(file, DATA_TEMPLATE, values, secret, say)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    source: Path | None = None
+    make: bool = False
+    """Whether a new one will do where none is there."""
+    token: JoinToken | None = None
+    fetch: Callable[[], Sequence[bytes]] | None = None
+    """Uses the token up."""
+
+
+def _write(file: Path, template: str, values: dict[str, object], secret: _Secret, say: Callable[[str], None]) -> None:
+    """Secret, TOML file, preparations, in this order: a node that can be started has everything."""
+    values["secret_file"] = SECRET
+    content = fill(template, values)
+    try:
+        if units.is_service(file):
+            units.check_name(file)
+        if file.exists():
+            raise NotPrepared(f"{file} is there already; it is not touched")
+        made = _place_secret(secret, file.parent / SECRET, say)
+        with open(file, "x", encoding="utf-8") as output:
+            output.write(content)
+    except ValueError as error:
+        raise NotPrepared(str(error)) from None
+    except OSError as error:
+        raise NotPrepared(f"{error.filename or file} cannot be written: {error.strerror}") from None
+    try:
+        config = load_config(file)
+        if units.is_service(file):
+            give(file, group_only=True)
+            file.chmod(0o640)
+            prepare(config, file, (), say)
+    except BaseException:
+        file.unlink()  # else the next try would find it and touch nothing
+        for path in made:
+            path.unlink()
+        raise
+    say(f"{file} is written")
+
+
+def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> list[Path]:
+    """See to it that the secret lies at ``target``; what was made, and may go again if the rest fails."""
+    try:
+        wanted = read_secrets(secret.source) if secret.source else None
+        if target.exists():
+            found = read_secrets(target)
+            if wanted not in (None, found) or (secret.token and not is_of_cluster(secret.token, found)):
+                raise NotPrepared(f"{target} is there already and holds another secret; it is not touched")
+            if secret.token:
+                say(f"{target} holds the secret of the cluster already; the join token is not used")
+            return []
+    except ValueError as error:
+        raise NotPrepared(str(error)) from None
+    if wanted is None and secret.fetch is not None:
+        try:
+            wanted = tuple(secret.fetch())
+        except join.NotJoined as error:
+            raise NotPrepared(str(error)) from None
+    if wanted is None and not secret.make:
+        raise NotPrepared(
+            "the secret of the cluster is needed: --join takes what `flarectl node invite` prints on the api node's "
+            f"host, --secret-file a copy of its {units.CONFIGURATION / SECRET}"
+        )
+    _write_secret(target, wanted or (secrets.token_hex(SECRET_BYTES).encode(),))
+    say(f"{target} {'holds the secret of the cluster' if wanted else 'is the secret of a new cluster'}")
+    return [] if secret.fetch else [target]
+
+
+def _write_secret(target: Path, lines: Sequence[bytes]) -> None:
+    """Durable before anything depends on it: a join token gives it only once."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as output:
+            output.writelines(line + b"\n" for line in lines)
+            output.flush()
+            os.fsync(output.fileno())
+    except BaseException:
+        target.unlink()
+        raise
+
+
+def fill(template: str, values: dict[str, object]) -> str:
+    """The template with these values in the place of its defaults; empty ones leave the default."""
+    for key, value in values.items():
+        if value in ("", []):
+            continue
+        line = re.compile(rf'^(?:# )?{key} = ("[^"]*"|\[[^\]]*\]|\S+)', re.MULTILINE)
+        text = f"{key} = {_toml(value)}"
+        template, count = line.subn(lambda _, text=text: text, template, count=1)  # type: ignore[misc]  # a default argument binds it
+        assert count == 1, key
+    return template
+
+
+def _toml(value: object) -> str:
+    # JSON's texts, lists of texts and booleans are TOML's as well, if DEL and what lies beyond ASCII is left as it is.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _token(word: str) -> JoinToken:
+    try:
+        return parse_token(word)
+    except ValueError as error:
+        raise NotPrepared(f"--join: {error}") from None
+
+
+def _name(wishes: Wishes, token: JoinToken | None) -> NodeName:
+    """The name of the new data node."""
+    bound = token.node if token else ""
+    if bound and wishes.name not in ("", bound):
+        raise NotPrepared(f"this join token is for a node named {bound}, not for {wishes.name}: leave out --name")
+    try:
+        return parse_node(wishes.name or bound or _host_name())
+    except BadName as error:
+        raise NotPrepared(f"--name: {error}") from None
+
+
+def _url(url: str) -> Address:
+    try:
+        return parse_listen(url.removeprefix(URL).rstrip("/"))
+    except ValueError:
+        raise NotPrepared(f"--api {url}: write http://HOST:PORT, such as http://10.0.0.1:8000") from None
+
+
+def _host_name() -> str:
+    name = socket.gethostname().partition(".")[0]
+    try:
+        return parse_node(name)
+    except BadName:
+        raise NotPrepared(f"this host's name, {name!r}, cannot be that of a node: give one with --name") from None
+
+
+def _advertised(listen: str, apis: Sequence[Address]) -> str:
+    """Where the api node reaches us: our address on the way to it. Empty: the address we listen on will do."""
+    if not listen:
+        return ""
+    try:
+        host, port = parse_listen(listen)
+    except ValueError as error:
+        raise NotPrepared(f"--listen {listen}: {error}") from None
+    if host not in ("0.0.0.0", "::"):
+        return ""
+    for api in apis:
+        try:
+            family, _, _, _, place = socket.getaddrinfo(api.host, api.port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect(place)  # sends nothing
+                return str(Address(probe.getsockname()[0], port))
+        except OSError as error:
+            raise NotPrepared(
+                f"no way to {api}: {error.strerror}; name the address at which it reaches this host with --advertise"
+            ) from None
+    return ""

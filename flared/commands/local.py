@@ -1,0 +1,202 @@
+"""``flared local``: a little cluster on this machine, in the foreground, until Ctrl-C or SIGTERM.
+
+A directory holds one plain TOML file a node, with which ``flared --config`` starts each by hand, and all data. A file
+that is there is used as it is, so that what an operator changed stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import socket
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.commands.supervisor import Node, NotStarted, Supervisor
+from flared.config.load import API_PORT, DATA_PORT, load_config
+from flared.config.settings import ApiConfig
+from flared.errors import Busy, FlareError
+from flared.meta.lockfile import LockFile
+from flared.systemd import notify
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+NODES_DEFAULT = 3
+NODES_MAX = 50
+REPLICAS_DEFAULT_MAX = 3
+API = "api"
+
+_DATA_FILE = re.compile(r"data([1-9]\d*)\.toml")
+
+
+class Contradiction(FlareError):
+    """What was asked for is not what the directory was made with."""
+
+
+def start(
+    directory: Path,
+    say: Callable[[str], None],
+    *,
+    nodes: int | None,
+    port: int | None,
+    data_port: int | None,
+    scheme: str | None,
+) -> int:
+    """Make the directory's files and run the cluster; the exit code.
+
+    A first start that fails takes its TOML files back, so that the next one may be asked for otherwise. Raises what
+    ``prepare`` raises, and Busy for a port that somebody has.
+    """
+    new = not _toml_files(directory)
+    code = 1
+    try:
+        found = prepare(directory, nodes=nodes, port=port, data_port=data_port, scheme=scheme)
+        if new:
+            _check_ports(found)
+        code = run_local(found, say)
+    finally:
+        if new and code:
+            for file in _toml_files(directory):
+                file.unlink()
+    return code
+
+
+def _toml_files(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.name == f"{API}.toml" or _DATA_FILE.fullmatch(path.name)]
+
+
+def _check_ports(nodes: list[Node]) -> None:
+    """Raises Busy, naming the option that gives another port."""
+    for node in nodes:
+        host, port = load_config(node.config).listen
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                option = "--port" if node.name == API else "--data-port"
+                reason = (error.strerror or str(error)).lower()
+                raise Busy(f"port {port}, for {node.name}: {reason}; choose another with {option}") from None
+
+
+def prepare(
+    directory: Path, *, nodes: int | None, port: int | None, data_port: int | None, scheme: str | None
+) -> list[Node]:
+    """Make the directory's TOML files unless they are there; the nodes they describe, the api node first.
+
+    None stands for what the directory says, or the default. Raises Contradiction, ConfigError, OSError.
+    """
+    there = sorted(int(match[1]) for path in directory.iterdir() if (match := _DATA_FILE.fullmatch(path.name)))
+    count = nodes or len(there) or NODES_DEFAULT
+    if there and count < len(there):
+        raise Contradiction(f"{directory} holds {len(there)} data nodes already; none of them can be left out")
+    api = directory / "api.toml"
+    api_port = load_config(api).listen.port if api.exists() else port or API_PORT
+    first = data_port or DATA_PORT
+    if api_port in (first + number - 1 for number in range(1, count + 1) if number not in there):
+        raise Contradiction(
+            f"port {api_port} cannot be both the api node's and a data node's ({first} to {first + count - 1}): "
+            "choose others with --port and --data-port"
+        )
+    _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))
+    config = load_config(api)
+    assert isinstance(config, ApiConfig)
+    _agree(api, "--port", port, config.listen.port)
+    _agree(api, "--scheme", scheme, config.scheme)
+    found = [Node(API, api)]
+    for number in range(1, count + 1):
+        name = f"data{number}"
+        file = directory / f"{name}.toml"
+        wanted = None if data_port is None else data_port + number - 1
+        _write(file, lambda: data_toml(name, wanted or DATA_PORT + number - 1, config.listen.port))  # noqa: B023  # called at once
+        _agree(file, "--data-port", wanted, load_config(file).listen.port)
+        (directory / name).mkdir(exist_ok=True, mode=0o700)
+        found.append(Node(name, file))
+    return found
+
+
+@contextmanager
+def open_directory(directory: Path) -> Iterator[None]:
+    """Make the directory and keep other ``flared local`` out of it. Raises Busy, naming the process that has it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = LockFile(directory / "local.lock", str(directory))
+    try:
+        yield
+    finally:
+        lock.close()
+
+
+def run_local(nodes: list[Node], say: Callable[[str], None]) -> int:
+    """Run the cluster until SIGTERM or Ctrl-C; the exit code."""
+    return trio.run(_run, nodes, say, strict_exception_groups=True)
+
+
+async def _run(nodes: list[Node], say: Callable[[str], None]) -> int:
+    supervisor = Supervisor(nodes, say)
+    failures: list[str] = []
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_at_signal, signals, nursery.cancel_scope, say)
+                await nursery.start(supervisor.run)
+                config = load_config(nodes[0].config)
+                say(f"Flare is up: http://{config.listen}   ({len(nodes) - 1} data nodes; Ctrl-C ends it)")
+                say(f"next, in another terminal: {_flarectl()} --endpoint http://{config.listen} put FILE")
+                notify("READY=1")
+        except* NotStarted as group:
+            failures = [str(error) for error in leaves(group)]
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _flarectl() -> str:
+    """How to type flarectl here: in a virtual environment that is not active, with its path."""
+    beside = Path(sys.executable).with_name("flarectl")
+    return "flarectl" if shutil.which("flarectl") or not beside.exists() else str(beside)
+
+
+async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, say: Callable[[str], None]) -> None:
+    async for _ in signals:
+        say("stopping …")
+        notify("STOPPING=1")
+        scope.cancel()
+
+
+def leaves(group: BaseExceptionGroup[NotStarted]) -> list[NotStarted]:
+    """The errors in a group of groups."""
+    found: list[NotStarted] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            found += leaves(error)
+        else:
+            found.append(error)
+    return found
+
+
+def api_toml(port: int, scheme: str) -> str:
+    return f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\n\n[defaults]\nscheme = {json.dumps(scheme)}\n'
+
+
+def data_toml(name: str, port: int, api_port: int) -> str:
+    return (
+        f'role = "data"\nname = "{name}"\nlisten = "127.0.0.1:{port}"\n'
+        f'api = ["http://127.0.0.1:{api_port}"]\nvolumes = ["{name}"]\n'
+    )
+
+
+def _write(file: Path, make: Callable[[], str]) -> None:
+    if not file.exists():
+        file.write_text(make(), "utf-8")
+
+
+def _agree(file: Path, option: str, wanted: object, found: object) -> None:
+    if wanted is not None and wanted != found:
+        raise Contradiction(f"{file} says {found}, {option} {wanted}: leave the option out, or change the file")

@@ -1,0 +1,374 @@
+"""Index: piece name -> location, in SQLite. A shadow of the segments: lost or wrong, it is made again from them.
+
+Changes come in bulk, each batch with the segments' watermarks in one transaction. One statement takes many rows and
+runs without the interpreter lock; ``executemany`` would fight the event loop for it, row by row.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+from flared.data.disk.disk import Disk
+from flared.errors import SegmentCorrupt, VolumeFailed
+
+T = TypeVar("T")
+
+FORMAT = 1
+SLICE = 512
+"""Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
+_SLICE_MAX = 4096
+"""When many wait: every statement has to win the lock back from a busy event loop, which may take 5 ms."""
+_INSERT = {
+    1 << power: "INSERT OR REPLACE INTO pieces VALUES " + ",".join(["(?,?,?,?,?,?)"] * (1 << power))
+    for power in range(SLICE.bit_length())
+}
+"""Values are bound four times as fast as they are taken out of JSON; by how many rows."""
+_LOG_BYTES = 8 * 1024 * 1024
+_UNUSED_PAGES_MIN = 64
+_SHRINK_PAGES = 1024
+_WRITER_CACHE_KIB = 4096
+_READER_CACHE_KIB = 2048
+
+_SCHEMA = """
+CREATE TABLE facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE segments (
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, salt TEXT NOT NULL,
+    watermark INTEGER NOT NULL, sealed INTEGER NOT NULL, pieces INTEGER NOT NULL, live INTEGER NOT NULL
+);
+CREATE TABLE pieces (
+    name TEXT PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+    size INTEGER NOT NULL, length INTEGER NOT NULL, sequence INTEGER NOT NULL
+) WITHOUT ROWID;
+-- Segments that were unlinked: a power cut may bring their names back.
+CREATE TABLE gone (id INTEGER PRIMARY KEY);
+-- A record that a tombstone (or a later record) of its name keeps dead, as long as its segment is there.
+CREATE TABLE dead (
+    name TEXT NOT NULL, segment INTEGER NOT NULL, sequence INTEGER NOT NULL, killer INTEGER NOT NULL,
+    PRIMARY KEY (name, segment)
+) WITHOUT ROWID;
+"""
+_QUARANTINE_SCHEMA = """
+-- The newest quarantine record of each piece that has one; since 0: the piece is shown again. Added to older indexes.
+CREATE TABLE IF NOT EXISTS quarantine (
+    name TEXT PRIMARY KEY, segment INTEGER NOT NULL, sequence INTEGER NOT NULL, since INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS quarantine_since ON quarantine (since);
+"""
+
+
+class Location(NamedTuple):
+    """Where a piece lies."""
+
+    segment: int
+    offset: int
+    size: int
+    length: int
+    """Bytes of the whole record."""
+    sequence: int
+
+
+class Deletion(NamedTuple):
+    """A tombstone in segment ``killer``, and the place it kills if the index has not learned of that yet."""
+
+    name: str
+    killer: int
+    sequence: int
+    victim: int
+    victim_sequence: int
+
+
+class Quarantined(NamedTuple):
+    """A quarantine record in a segment: the piece of this name is hidden since then; 0: it is shown again."""
+
+    name: str
+    segment: int
+    sequence: int
+    since_ms: int
+
+
+class Mark(NamedTuple):
+    """How far a segment is known."""
+
+    id: int
+    kind: int
+    salt: int
+    watermark: int
+    sealed: bool
+
+
+class SegmentRow(NamedTuple):
+    id: int
+    kind: int
+    salt: int
+    watermark: int
+    sealed: bool
+    pieces: int
+    live: int
+    """Bytes of its living pieces' records."""
+
+
+class IndexCorrupt(SegmentCorrupt):
+    """The index is not what was written; it will be made again from the segments."""
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _failure(error) from error
+
+
+def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    size = min(_SLICE_MAX, max(SLICE, len(rows) // 8))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Slices of SLICE rows, and of powers of two at the end, so that few statements need to be prepared."""
+    start = 0
+    while start < len(rows):
+        size = min(SLICE, 1 << ((len(rows) - start).bit_length() - 1))
+        yield rows[start : start + size]
+        start += size
+
+
+def _failure(error: sqlite3.DatabaseError) -> VolumeFailed | IndexCorrupt:
+    if isinstance(error, sqlite3.OperationalError):  # disk full, I/O error: the content may be fine
+        return VolumeFailed(f"index: {error}")
+    return IndexCorrupt(f"index: {error}")
+
+
+class Index:
+    """Three connections: ``writer`` for changes (one at a time, in a thread), ``reader`` for look-ups on the event
+    loop, ``checker`` for look-ups of the thread that writes small groups.
+
+    What replay and compaction do with ``writer`` stands in ``index_replay`` and ``index_compact``.
+    """
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        with mapped():
+            self.writer = disk.connect(path)
+            self._prepare()
+            self._reader = disk.connect(path)
+            self._checker = disk.connect(path)
+            for connection in (self._reader, self._checker):
+                connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
+
+    def _prepare(self) -> None:
+        writer = self.writer
+        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("PRAGMA synchronous = NORMAL")
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+        (version,) = writer.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT")
+        elif version != FORMAT:
+            raise sqlite3.DatabaseError(f"format {version} is not known to this version")
+        writer.execute("SELECT count(*) FROM segments").fetchone()
+        writer.executescript(f"BEGIN; {_QUARANTINE_SCHEMA} COMMIT")
+
+    def close(self) -> None:
+        for connection in (self._checker, self._reader, self.writer):
+            connection.close()
+
+    # Look-ups
+
+    def find(self, name: str) -> Location | None:
+        """On the event loop: about 5 us."""
+        try:
+            rows = self._reader.execute(
+                "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _failure(error) from error
+        return Location._make(rows[0]) if rows else None
+
+    def find_many(self, names: Sequence[str]) -> dict[str, Location]:
+        """On the event loop: those that are there, in one statement."""
+        with mapped():
+            rows = self._reader.execute(
+                "SELECT name, segment, offset, size, length, sequence FROM json_each(?) JOIN pieces ON name = value",
+                (json.dumps(names),),
+            ).fetchall()
+        return {row[0]: Location._make(row[1:]) for row in rows}
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of ``names`` that are there; for the thread that writes small groups."""
+        with mapped():
+            return [
+                name
+                for (name,) in self._checker.execute(
+                    "SELECT name FROM json_each(?) JOIN pieces ON name = value", (json.dumps(names),)
+                )
+            ]
+
+    def page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next pieces in name order, but for those that are hidden."""
+        with mapped():
+            return self._reader.execute(
+                "SELECT name, size FROM pieces WHERE name > ? AND NOT EXISTS"
+                " (SELECT 1 FROM quarantine AS q WHERE q.name = pieces.name AND since > 0) ORDER BY name LIMIT ?",
+                (after, limit),
+            ).fetchall()
+
+    def hidden(self, names: Sequence[str]) -> dict[str, int]:
+        """On the event loop: those of the names that are in quarantine, with the sequences of the records."""
+        with mapped():
+            rows = self._reader.execute(
+                "SELECT name, sequence FROM json_each(?) JOIN quarantine ON name = value WHERE since > 0",
+                (json.dumps(names),),
+            ).fetchall()
+        return dict(rows)
+
+    def locations(self, after: str, limit: int) -> list[tuple[str, Location]]:
+        """The next pieces in name order, with their locations."""
+        with mapped():
+            rows = self._reader.execute(
+                "SELECT name, segment, offset, size, length, sequence FROM pieces WHERE name > ? ORDER BY name LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [(row[0], Location._make(row[1:])) for row in rows]
+
+    def segments(self) -> list[SegmentRow]:
+        with mapped():
+            rows = self.writer.execute(
+                "SELECT id, kind, salt, watermark, sealed, pieces, live FROM segments"
+            ).fetchall()
+        return [SegmentRow(row[0], row[1], int(row[2]), row[3], bool(row[4]), row[5], row[6]) for row in rows]
+
+    def number(self, key: str) -> int:
+        """A fact; 0 if it was never noted."""
+        return int(self.text(key) or 0)
+
+    def text(self, key: str) -> str:
+        """A fact; empty if it was never noted."""
+        with mapped():
+            row = self._reader.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    # Changes
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        """All changes within apply together. ``durable``: they outlive a power cut, not only a crash of ours."""
+        with mapped():
+            writer = self.writer
+            if durable:
+                writer.execute("PRAGMA synchronous = FULL")
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    writer.execute("COMMIT")
+                except BaseException:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
+                    raise
+            finally:
+                if durable:
+                    writer.execute("PRAGMA synchronous = NORMAL")
+
+    def apply(
+        self,
+        puts: Sequence[tuple[str, Location]],
+        deletions: Sequence[Deletion],
+        marks: Iterable[Mark],
+        facts: Mapping[str, int | str],
+        quarantined: Sequence[Quarantined] = (),
+    ) -> None:
+        """What happened since the last time, in one transaction: deletions, then the pieces that are there now, then
+        which of them are hidden."""
+        with self.transaction():
+            self.mark(marks)
+            self.note(facts)
+            for gone in _slices(deletions):
+                self._delete(json.dumps(gone))
+            added: Counter[int] = Counter()
+            bytes_added: Counter[int] = Counter()
+            # In the order of the tree, so that rows of one page are written together.
+            for rows in _portions(sorted(puts)):
+                self._insert(rows)
+                for _, location in rows:
+                    added[location.segment] += 1
+                    bytes_added[location.segment] += location.length
+            for segment, pieces in added.items():
+                self.account(segment, pieces, bytes_added[segment])
+            for records in _slices(quarantined):
+                self._quarantine(json.dumps(records))
+
+    def mark(self, marks: Iterable[Mark]) -> None:
+        self.writer.executemany(
+            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (id)"
+            " DO UPDATE SET watermark = excluded.watermark, sealed = excluded.sealed",
+            [(mark.id, mark.kind, str(mark.salt), mark.watermark, mark.sealed) for mark in marks],
+        )
+
+    def note(self, facts: Mapping[str, int | str]) -> None:
+        self.writer.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items()))
+
+    def _insert(self, rows: Sequence[tuple[str, Location]]) -> None:
+        self.writer.execute(_INSERT[len(rows)], [column for name, location in rows for column in (name, *location)])
+
+    def _delete(self, rows: str) -> None:
+        run = self.writer.execute
+        run(
+            "INSERT INTO dead SELECT value ->> 0, value ->> 3, value ->> 4, value ->> 1 FROM json_each(?)"
+            " WHERE value ->> 3 IN (SELECT id FROM segments)"
+            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence), killer = excluded.killer",
+            (rows,),
+        )
+        run(
+            "INSERT INTO dead SELECT name, segment, sequence, value ->> 1 FROM json_each(?) JOIN pieces"
+            " ON name = value ->> 0 WHERE sequence < value ->> 2"
+            " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence), killer = excluded.killer",
+            (rows,),
+        )
+        run(
+            "UPDATE segments SET pieces = pieces - n, live = live - bytes"
+            " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes"
+            " FROM (SELECT DISTINCT value ->> 0 AS gone FROM json_each(?)) JOIN pieces ON name = gone GROUP BY s)"
+            " WHERE id = s",
+            (rows,),
+        )
+        run("DELETE FROM pieces WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
+        run("DELETE FROM quarantine WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
+
+    def _quarantine(self, rows: str) -> None:
+        """Only for pieces that are there and older: one that was deleted, or put again, since is not meant."""
+        self.writer.execute(
+            "INSERT OR REPLACE INTO quarantine SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3"
+            " FROM json_each(?) JOIN pieces ON name = value ->> 0 WHERE sequence < value ->> 2",
+            (rows,),
+        )
+
+    def account(self, segment: int, pieces: int, live: int) -> None:
+        """Within a transaction: so many living pieces and bytes more in a segment."""
+        self.writer.execute(
+            "UPDATE segments SET pieces = pieces + ?, live = live + ? WHERE id = ?", (pieces, live, segment)
+        )
+
+    def checkpoint(self) -> None:
+        """Move the log into the database as far as readers allow; never waits for them."""
+        with mapped():
+            self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def shrink(self) -> bool:
+        """Give some unused pages back if they are the greater part; True if there is more to give."""
+        with mapped():
+            (unused,) = self.writer.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self.writer.execute("PRAGMA page_count").fetchone()
+            if unused < _UNUSED_PAGES_MIN or 2 * unused < pages:
+                return False
+            self.writer.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True

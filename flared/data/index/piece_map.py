@@ -1,0 +1,294 @@
+"""PieceMap: what a volume knows of where its pieces lie: the index, and what is durable but not yet in it.
+
+Look-ups consult, in this order: the memtable (durable in a segment, not yet in the index), the part of it that is just
+being written to the index, the index. All of it can be lost at any time and is made again from the segments.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import trio
+
+from flared.data.index.index import Deletion, Index, IndexCorrupt, Location, Mark, Quarantined
+from flared.errors import Busy, FlareError, VolumeFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flared.background import Threads
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+FLUSH_ENTRIES = 2048
+FLUSH_SECONDS = 0.5
+CROWD = 16 * 1024
+"""Entries beyond which calls wait for the index: a thread that must fight a busy event loop for the interpreter falls
+behind, and gets its turn when the loop has to wait."""
+MEMTABLE_MAX = 100_000
+"""Entries beyond which puts are refused: the index has no room."""
+_CHECKPOINT_ENTRIES = 16 * 1024
+_RETRY_SECONDS = 2.0
+
+
+class Unknown:
+    """The memtable says nothing about a name."""
+
+
+UNKNOWN = Unknown()
+
+
+class PieceMap:
+    """``collect`` gives the marks and facts to write with each flush, as of this moment."""
+
+    def __init__(
+        self, path: str, threads: Threads, collect: Callable[[], tuple[Sequence[Mark], dict[str, int]]]
+    ) -> None:
+        self._path = path
+        self._threads = threads
+        self._collect = collect
+        self._lock = trio.Lock()
+        self._index: Index | None = None
+        self._unsaved = 0
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._flusher = trio.lowlevel.ParkingLot()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; a replay begins."""
+        self.complete = False
+        """Whether what is not found is not there; not so while a replay is under way."""
+        self.lost = trio.Event()
+        """Set when the index cannot be trusted any more."""
+        self._memtable: dict[str, Location | None] = {}
+        self._flushing: dict[str, Location | None] = {}
+        self._deletions: list[Deletion] = []
+        self._quarantined: dict[str, Quarantined] = {}
+        """Quarantine records that are durable, but not yet in the index."""
+        self._flushing_quarantined: dict[str, Quarantined] = {}
+        self._marks: dict[int, Mark] = {}
+        self._waiting.unpark_all()
+
+    def use(self, index: Index | None) -> None:
+        self._index = index
+
+    def close(self) -> None:
+        self.complete = False
+        index, self._index = self._index, None
+        if index:
+            index.close()
+        self._waiting.unpark_all()
+
+    # Looking up, on the event loop
+
+    def find(self, name: str) -> Location | None:
+        """Where the piece lies, None if it is not here. Busy if that cannot be known now."""
+        location = self.recent(name)
+        if isinstance(location, Unknown):
+            location = self._ask(Index.find, name)
+            if location is None:
+                self.check_complete()
+        return location
+
+    def find_many(self, names: Sequence[str]) -> dict[str, Location]:
+        """Those that are found; the others are not here only if it is ``complete``."""
+        found: dict[str, Location] = {}
+        ask = []
+        for name in names:
+            location = self.recent(name)
+            if isinstance(location, Unknown):
+                ask.append(name)
+            elif location is not None:
+                found[name] = location
+        if len(ask) == 1:
+            location = self._ask(Index.find, ask[0])
+            if location is not None:
+                found[ask[0]] = location
+        elif ask:
+            found.update(self._ask(Index.find_many, ask))
+        return found
+
+    def recent(self, name: str) -> Location | Unknown | None:
+        """What the index has not learned yet: a location, None if deleted, else UNKNOWN."""
+        location = self._memtable.get(name, UNKNOWN)
+        return self._flushing.get(name, UNKNOWN) if location is UNKNOWN else location
+
+    async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
+        self.check_complete()
+        unsaved: dict[str, int] = {}
+        try:
+            await self.flush()
+        except VolumeFailed:  # a disk that takes nothing more, but can be read
+            self.check_complete()
+            known = {**self._flushing, **self._memtable}
+            unsaved = {name: location.size for name, location in known.items() if location is not None and name > after}
+        page: list[tuple[str, int]] = []
+        while len(page) < limit:
+            rows = self._ask(Index.page, after, limit)
+            page += [row for row in rows if self.recent(row[0]) is not None]
+            if len(rows) < limit:
+                break
+            after = rows[-1][0]
+        return heapq.nsmallest(limit, {**dict(page), **unsaved}.items()) if unsaved else page[:limit]
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """In the thread that writes small groups: those in the index, of names the memtable does not know."""
+        index = self._index
+        if index is None:
+            raise Busy(f"{self._path}: the index is being made again")
+        try:
+            return index.present(names)
+        except IndexCorrupt as error:
+            raise Busy(f"{self._path}: {error}") from error
+
+    def check_complete(self) -> None:
+        """Raises Busy while what is not found may be there."""
+        if not self.complete:
+            raise Busy(f"{self._path}: the index is being made again")
+
+    def _ask(self, question: Callable[[Index, *Ts], T], *arguments: *Ts) -> T:
+        if self._index is None:
+            raise Busy(f"{self._path}: the index is not open")
+        try:
+            return question(self._index, *arguments)
+        except IndexCorrupt as error:
+            raise self.lose(error) from error
+
+    def lose(self, error: IndexCorrupt) -> Busy:
+        """The index cannot be trusted any more: it is to be made again from the segments."""
+        if not self.lost.is_set():
+            log.error("event=index_corrupt path=%s error=%r", self._path, str(error))
+            self.complete = False
+            self.lost.set()
+        return Busy(f"{self._path}: the index is being made again")
+
+    # Changes
+
+    def put(self, name: str, location: Location) -> None:
+        """The piece is durable, there."""
+        self._memtable[name] = location
+        self._changed()
+
+    def delete(self, name: str, tombstone: Location, victim: Location) -> None:
+        """The tombstone is durable."""
+        self._memtable[name] = None
+        self._quarantined.pop(name, None)
+        self._deletions.append(Deletion(name, tombstone.segment, tombstone.sequence, victim.segment, victim.sequence))
+        self._changed()
+
+    def hide(self, name: str, record: Location, since_ms: int) -> None:
+        """The quarantine record is durable: the piece is hidden since then, or with 0 shown again."""
+        self._quarantined[name] = Quarantined(name, record.segment, record.sequence, since_ms)
+        self._flusher.unpark()
+
+    def hidden(self, names: Sequence[str]) -> set[str]:
+        """Which of these pieces are in quarantine. Busy if that cannot be known now."""
+        found = self._ask(Index.hidden, names)
+        for unsaved in (self._flushing_quarantined, self._quarantined):
+            for record in (unsaved[name] for name in names if name in unsaved) if unsaved else ():
+                if record.since_ms:
+                    found[record.name] = record.sequence
+                else:
+                    found.pop(record.name, None)
+        return {name for name, sequence in found.items() if self._precedes(name, sequence)}
+
+    def _precedes(self, name: str, sequence: int) -> bool:
+        """Whether the piece is older than a quarantine record: else it was deleted or put again since."""
+        location = self.recent(name)
+        return isinstance(location, Unknown) or (location is not None and location.sequence < sequence)
+
+    def _changed(self) -> None:
+        count = len(self._memtable)
+        if count == 1 or count >= FLUSH_ENTRIES:
+            self._flusher.unpark()
+
+    @property
+    def backlog_soft(self) -> bool:
+        """The index lags behind: it is time for ``wait_for_room``."""
+        return len(self._memtable) > CROWD
+
+    async def wait_for_room(self) -> None:
+        """Let one flush pass, well or not."""
+        await self._waiting.park()
+
+    @property
+    def backlog_hard(self) -> bool:
+        return len(self._memtable) > MEMTABLE_MAX
+
+    async def flush(self) -> None:
+        """Write the memtable into the index. After a failure it is kept, and tried again later."""
+        async with self._lock:
+            await self._flush()
+
+    async def change(self, change: Callable[[Index], T]) -> T:
+        """Run a change of the index in a thread, after everything that is durable has reached it."""
+        async with self._lock:
+            await self._flush()
+            return await self._in_thread(change)
+
+    async def ask(self, question: Callable[[Index], T]) -> T:
+        """Ask the index in a thread, on the connection that changes it."""
+        async with self._lock:
+            return await self._in_thread(question)
+
+    async def run(self) -> None:
+        """Flush when there is much, or half a second after there was something; until cancelled."""
+        while True:
+            while not self._memtable and not self._quarantined:
+                await self._flusher.park()
+            with trio.move_on_after(FLUSH_SECONDS):
+                while len(self._memtable) < FLUSH_ENTRIES:
+                    await self._flusher.park()
+            with trio.CancelScope(shield=True):
+                try:
+                    await self.flush()
+                    continue
+                except FlareError as error:
+                    log.error("event=index_flush_failed path=%s error=%r", self._path, str(error))
+            await trio.sleep(_RETRY_SECONDS)
+
+    async def _in_thread(self, question: Callable[[Index], T]) -> T:
+        if self._index is None:
+            raise Busy(f"{self._path}: the index is not open")
+        try:
+            return await self._threads.run(question, self._index)
+        except IndexCorrupt as error:
+            raise self.lose(error) from error
+
+    async def _flush(self) -> None:
+        fresh, facts = self._collect()
+        marks = {**self._marks, **{mark.id: mark for mark in fresh}}
+        if not (self._memtable or self._deletions or self._quarantined or any(mark.sealed for mark in marks.values())):
+            return
+        self._marks = {}
+        entries, self._memtable = self._memtable, {}
+        deletions, self._deletions = self._deletions, []
+        quarantined, self._quarantined = self._quarantined, {}
+        self._flushing_quarantined = quarantined
+        self._flushing = entries
+
+        def apply(index: Index) -> None:
+            puts = [(name, location) for name, location in entries.items() if location is not None]
+            index.apply(puts, deletions, marks.values(), facts, list(quarantined.values()))
+            self._unsaved += len(entries)
+            if self._unsaved >= _CHECKPOINT_ENTRIES or len(entries) < FLUSH_ENTRIES:
+                self._unsaved = 0
+                index.checkpoint()
+
+        try:
+            await self._in_thread(apply)
+        except BaseException:
+            self._memtable = {**entries, **self._memtable}
+            self._deletions = deletions + self._deletions
+            self._quarantined = {**quarantined, **self._quarantined}
+            self._marks = {**marks, **self._marks}
+            raise
+        finally:
+            self._flushing, self._flushing_quarantined = {}, {}
+            self._waiting.unpark_all()

@@ -1,0 +1,101 @@
+"""Index, as replay changes it: the records of a segment, one after the other, in whatever order segments are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flared.data.index import quarantine as index_quarantine
+from flared.data.index.index import Index, Location, Quarantined, mapped
+from flared.data.record import PIECE, QUARANTINE, TOMBSTONE, TORN, Record
+
+
+def begin_replay(index: Index) -> None:
+    """``graves`` remembers the newest tombstone of every name met, for pieces that are met after it."""
+    with mapped():
+        index.writer.executescript(
+            "DROP TABLE IF EXISTS temp.graves;"
+            "CREATE TEMP TABLE graves (name TEXT PRIMARY KEY, sequence INTEGER, killer INTEGER) WITHOUT ROWID"
+        )
+    index_quarantine.begin(index)
+
+
+def end_replay(index: Index) -> None:
+    with mapped():
+        index.writer.execute("DROP TABLE temp.graves")
+
+
+def replay_records(index: Index, records: Iterable[Record]) -> None:
+    """Apply records of one segment, within a transaction. Highest sequence wins, whatever the order."""
+    for record in records:
+        if record.kind == PIECE:
+            _replay_piece(index, record)
+        elif record.kind == TOMBSTONE:
+            _replay_tombstone(index, record)
+        elif record.kind == QUARANTINE:
+            met = Quarantined(record.name, record.segment, record.sequence, record.plain_size)
+            index_quarantine.meet(index, met)
+        elif record.kind == TORN:
+            _bury(index, record.name, record.segment, record.sequence, 0)
+
+
+def _replay_piece(index: Index, record: Record) -> None:
+    run = index.writer.execute
+    name, sequence = record.name, record.sequence
+    grave = run("SELECT killer FROM temp.graves WHERE name = ? AND sequence > ?", (name, sequence)).fetchone()
+    if grave:
+        _bury(index, name, record.segment, sequence, grave[0])
+        return
+    row = run("SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)).fetchone()
+    if row:
+        there = Location._make(row)
+        if there.sequence >= sequence:
+            if there.segment != record.segment:
+                _bury(index, name, record.segment, sequence, 0)
+            return
+        _bury(index, name, there.segment, there.sequence, 0)
+        index.account(there.segment, -1, -there.length)
+    run(
+        "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?)",
+        (name, record.segment, record.offset, record.size, record.length, sequence),
+    )
+    index_quarantine.forget_older(index, name, sequence)
+    index.account(record.segment, 1, record.length)
+
+
+def _replay_tombstone(index: Index, record: Record) -> None:
+    run = index.writer.execute
+    name, sequence = record.name, record.sequence
+    run(
+        "INSERT INTO temp.graves VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET sequence = excluded.sequence, killer = excluded.killer WHERE excluded.sequence > sequence",
+        (name, sequence, record.segment),
+    )
+    index_quarantine.forget_older(index, name, sequence)
+    run("UPDATE dead SET killer = ? WHERE name = ? AND sequence < ?", (record.segment, name, sequence))
+    row = run(
+        "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ? AND sequence < ?",
+        (name, sequence),
+    ).fetchone()
+    if row:
+        there = Location._make(row)
+        _bury(index, name, there.segment, there.sequence, record.segment)
+        index.account(there.segment, -1, -there.length)
+        run("DELETE FROM pieces WHERE name = ?", (name,))
+
+
+def _bury(index: Index, name: str, segment: int, sequence: int, killer: int) -> None:
+    index.writer.execute(
+        "INSERT INTO dead VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence)",
+        (name, segment, sequence, killer),
+    )
+
+
+def gone_segments(index: Index) -> set[int]:
+    """Segments that were unlinked, but may be there again."""
+    with mapped():
+        return {segment for (segment,) in index.writer.execute("SELECT id FROM gone")}
+
+
+def forget_gone(index: Index) -> None:
+    """Within a transaction: their unlinking is durable."""
+    index.writer.execute("DELETE FROM gone")

@@ -1,0 +1,218 @@
+"""Heartbeat: tells every api node that this data node lives, how full it is, and what damage it found.
+
+Each api node has a task of its own, so that a dead one delays nobody. Damage is repeated until that api node has
+heard of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from flared import __version__
+from flared.access.keys import API_AUDIENCE, Keyring, authorization
+from flared.data.mark import mark_fields, parse_mark
+from flared.errors import FlareError, NodeUnreachable
+from flared.http.error_body import parse_error
+from flared.http.json_body import parse_json
+from flared.http.messages import encode_fields
+from flared.http.pool import Pool, PoolSettings
+from flared.http.stream import Stream, connect_tcp
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from flared.data.mark import SeenMark
+    from flared.data.volume.volumes import DataStatus
+    from flared.names import NodeName
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 3.0
+"""The api node suspects a node after three missed beats."""
+
+DAMAGE_PER_BEAT = 1000
+DAMAGE_MAX = 100_000
+"""Names kept for an api node that does not answer; the next scrub finds the rest again."""
+
+ANSWER_BYTES_MAX = 64 * 1024
+PATH = "/cluster/heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSettings:
+    name: NodeName
+    apis: Sequence[str]
+    """``host:port`` of each api node."""
+    address: str
+    """Where the api nodes reach this node, ``host:port``."""
+    zone: str
+    instance: str
+    """Drawn anew at each start, so that an api node sees two processes that claim one name."""
+
+
+class MarkKeeper(Protocol):
+    """Keeps what api nodes say of their metadata; ``Marks`` is one."""
+
+    def keep(self, mark: SeenMark) -> None: ...
+
+    def seen(self) -> list[SeenMark]: ...
+
+
+class Reporter(Protocol):
+    """What is reported; ``Volumes`` is one."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    def set_cluster(self, cluster: str) -> None: ...
+
+    def status(self) -> DataStatus: ...
+
+    def take_damage(self) -> list[str]: ...
+
+    @property
+    def marks(self) -> MarkKeeper: ...
+
+
+class Heartbeat:
+    """Beats until cancelled."""
+
+    def __init__(
+        self,
+        settings: HeartbeatSettings,
+        volumes: Reporter,
+        keyring: Keyring,
+        *,
+        connect: Callable[[str], Awaitable[Stream]] = connect_tcp,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._volumes = volumes
+        self._keyring = keyring
+        self._beats = [_Beat(Pool(api, _PATIENCE, connect)) for api in settings.apis]
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for beat in self._beats:
+                nursery.start_soon(self._keep_beating, beat)
+
+    def complaints(self) -> list[str]:
+        """A sentence for each api node that does not take our word."""
+        return [beat.complaint for beat in self._beats if beat.complaint]
+
+    async def _keep_beating(self, beat: _Beat) -> None:
+        while True:
+            due = trio.current_time() + BEAT_SECONDS
+            try:
+                await self._send(beat)
+            except FlareError as error:
+                beat.complain(str(error))
+            else:
+                beat.calm()
+            await trio.sleep_until(due)
+
+    async def _send(self, beat: _Beat) -> None:
+        self._share_damage()
+        damage = beat.damage[:DAMAGE_PER_BEAT]
+        body = json.dumps(self._report(damage)).encode()
+        async with beat.pool.request("POST", PATH, self._fields(), (body,), repeatable=True) as response:
+            answer = await response.body.read_all(ANSWER_BYTES_MAX)
+            if response.status != 200:
+                said = parse_error(answer).message or repr(answer[:200])
+                raise NodeUnreachable(beat.pool.address, f"answered {response.status}: {said}")
+        self._take_answer(beat, answer)
+        del beat.damage[: len(damage)]
+
+    def _fields(self) -> bytes:
+        fields, token = [("content-type", "application/json")], self._keyring.token(API_AUDIENCE)
+        return encode_fields([*fields, ("authorization", authorization(token))] if token else fields)
+
+    def _share_damage(self) -> None:
+        found = self._volumes.take_damage()
+        for beat in self._beats:
+            beat.damage += found[: DAMAGE_MAX - len(beat.damage)]
+
+    def _report(self, damage: Sequence[str]) -> dict[str, object]:
+        settings = self._settings
+        status = self._volumes.status()
+        return {
+            "name": settings.name,
+            "address": settings.address,
+            "zone": settings.zone,
+            "version": __version__,
+            "cluster": self._volumes.cluster or None,
+            "instance": settings.instance,
+            "time": self._clock(),
+            "volumes": [
+                {
+                    "id": volume.id or volume.path,  # a disk that fails does not tell its volume's id
+                    "path": volume.path,
+                    "capacity": volume.capacity,
+                    "used": volume.used,
+                    "free": volume.free,
+                    "state": volume.state,
+                    "reason": volume.reason,
+                    "pieces": volume.pieces,
+                    "state_seconds": volume.state_seconds,
+                    "file_system": volume.file_system,
+                    "quarantined_pieces": volume.quarantined_pieces,
+                    "quarantined_bytes": volume.quarantined_bytes,
+                }
+                for volume in status.volumes
+            ],
+            "pieces": status.pieces,
+            "marks": [mark_fields(mark) for mark in self._volumes.marks.seen()],
+            "damage": damage,
+        }
+
+    def _take_answer(self, beat: _Beat, raw: bytes) -> None:
+        """Take the cluster's id from the first answer, a volume belongs to one cluster for good; and from each one how
+        new the metadata is, if it says."""
+        answer = _parse_answer(raw)
+        cluster = answer.get("cluster")
+        if not isinstance(cluster, str):
+            raise NodeUnreachable(beat.pool.address, "its answer names no cluster")
+        if cluster != self._volumes.cluster:
+            self._volumes.set_cluster(cluster)
+            log.info("event=cluster_joined cluster=%s", cluster)
+        if answer.get("mark") is not None:
+            self._volumes.marks.keep(parse_mark(answer["mark"]))
+
+
+class _Beat:
+    """One api node: its connection, what it has not heard yet, and what we complained of last."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.damage: list[str] = []
+        self.complaint = ""
+
+    def complain(self, message: str) -> None:
+        """Log what is wrong, once until it changes."""
+        if message != self.complaint:
+            self.complaint = message
+            log.warning("event=heartbeat_failed api=%s message=%r", self.pool.address, message)
+
+    def calm(self) -> None:
+        if self.complaint:
+            self.complaint = ""
+            log.info("event=heartbeat_heard api=%s", self.pool.address)
+
+
+_PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2.0)
+
+
+def _parse_answer(raw: bytes) -> dict[str, object]:
+    """The answer to a heartbeat; empty if it is not one."""
+    try:
+        answer = parse_json(raw)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

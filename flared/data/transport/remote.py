@@ -1,0 +1,396 @@
+"""Remote: one data node as the api node sees it.
+
+Small pieces join batches (``links``); a large one is a request of its own, from and into the caller's buffers.
+Whatever goes wrong on the way is NodeUnreachable here: above, nobody knows of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import trio
+
+from flared.access.keys import authorization
+from flared.data.transport import wire
+from flared.data.transport.links import LINKS, Done, GetLinks, Heard, Interest, LinkStatistics, PutLinks, RequestId
+from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
+from flared.http.error_body import parse_error
+from flared.http.json_body import parse_json
+from flared.http.messages import Body, encode_fields
+from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
+from flared.http.stream import Stream, connect_tcp
+from flared.http.turn_client import TurnReply
+from flared.http.turn_pool import TurnPool
+from flared.log import current_request, request_id
+from flared.names import REQUEST_FIELD, NodeName, PieceName
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from flared.data.pieces import Piece
+    from flared.http.turns import Turns
+
+Connect = Callable[[str], Awaitable[Stream]]
+
+CONTROL_CONNECTIONS = 4
+"""Deletes, inventories and questions, beside the links: they never wait behind large pieces."""
+
+ANSWER_BYTES_MAX = 1024 * 1024
+"""JSON that is not an inventory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    connections_max: int = 16
+    """Large pieces under way at once, to and from one node; more wait their turn."""
+    connect_seconds: float = 3.0
+    stall_seconds: float = 10.0
+    """How long the node may move no byte: a slow sync is seconds, a dead host is for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatistics:
+    puts: LinkStatistics
+    gets: LinkStatistics
+    put_links: PoolStatistics
+    get_links: PoolStatistics
+    small: PoolStatistics
+    large: PoolStatistics
+
+
+class PieceStream:
+    """The stored bytes of a piece, or of a range of it, as they come from the node: not verified."""
+
+    __slots__ = ("_body", "_node", "piece")
+
+    def __init__(self, node: NodeName, piece: Piece, body: Body) -> None:
+        self.piece = piece
+        self._node = node
+        self._body = body
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """The next 1 to len(buffer) bytes, straight into ``buffer``; 0 at the end. NodeUnreachable."""
+        try:
+            return await self._body.receive_into(buffer)
+        except ProtocolError as error:
+            raise NodeUnreachable(self._node, str(error)) from error
+
+
+class Remote:
+    """One data node. Raises NoSuchPiece, PieceCorrupt, VolumeFull, TooLarge, Unauthenticated and NodeUnreachable."""
+
+    def __init__(
+        self,
+        name: NodeName,
+        address: str,
+        token: str | None,
+        turns: Turns,
+        settings: RemoteSettings | None = None,
+        *,
+        connect: Connect = connect_tcp,
+    ) -> None:
+        self.name = name
+        self._turns = turns
+        self._settings = settings or RemoteSettings()
+        self._connect = connect
+        self.set_token(token)
+        self._put_pool, self._get_pool = [
+            TurnPool(
+                address, turns, self._pool_settings(LINKS), body_bytes_max=wire.GET_BODY_BYTES_MAX, connect=connect
+            )
+            for _ in range(2)
+        ]
+        self._puts = PutLinks(name, partial(self._post_batch, self._put_pool), turns)
+        self._gets = GetLinks(name, partial(self._post_batch, self._get_pool), turns)
+        self._make_pools(address)
+
+    @property
+    def address(self) -> str:
+        return self._small.address
+
+    def set_address(self, address: str) -> None:
+        """The node has moved: what is under way goes on with the old address, the rest takes the new one."""
+        if address != self.address:
+            self._close_pools()
+            self._make_pools(address)
+            self._put_pool.move(address)
+            self._get_pool.move(address)
+
+    def set_token(self, token: str | None) -> None:
+        """What the next requests show to the node."""
+        self._token = token
+        self._fields = [("authorization", authorization(token))] if token else []
+        self._small_fields = encode_fields(self._fields)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the links open, for as long as the node is known. Small calls are refused before and after."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._put_pool.run)
+                await nursery.start(self._get_pool.run)
+                self._puts.open()
+                self._gets.open()
+                task_status.started()
+        finally:
+            self._puts.close()
+            self._gets.close()
+            self._close_pools()
+
+    def put_nowait(
+        self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
+    ) -> None:
+        """Queue a small piece for the next batch. ``payload`` must stay as it is until ``done``.
+
+        ``done`` is called once: with None when the piece is durable at the node, else with the error. It is called
+        in a turn; or at once if the links are not open or far too much waits.
+        """
+        self._puts.put_nowait(piece, payload, done, request)
+
+    def get_nowait(self, name: PieceName, heard: Heard, request: RequestId | None = None) -> Interest:
+        """Ask for a small piece out of the next batch. ``heard`` gets it, verified, or the error, once, in a turn, or
+        at once if the links are not open; unless the interest is dropped before. TooLarge if it has to be fetched with
+        ``open``."""
+        return self._gets.get_nowait(name, heard, request)
+
+    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
+        """A small piece, verified, out of the next batch. TooLarge if it has to be fetched with ``open``."""
+        return await self._gets.get(name)
+
+    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
+        """Store one piece; returns when it is durable at the node, or was there already."""
+        fields = [*self._fields, *wire.piece_fields(piece), *_request_fields()]
+        with self._reachable():
+            async with self._large.request("PUT", _path(piece.name), fields, payload, repeatable=True) as response:
+                await self._check(response, (wire.STORED, wire.THERE))
+
+    def open(
+        self, name: PieceName, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[PieceStream]:
+        """The piece's stored bytes from ``offset`` on, at most ``length``. The reader verifies them."""
+        return _Opening(self, name, offset, length)
+
+    async def head(self, name: PieceName) -> Piece:
+        with self._reachable():
+            async with self._small.request("HEAD", _path(name), self._small_fields, repeatable=True) as response:
+                await self._check(response, (200,))
+                return self._described(response, name)
+
+    async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        """Delete the pieces; one that is not there counts as deleted. In the order asked, None or what went wrong."""
+        return await self._ask_each(wire.PATH_DELETE, names, wire.delete_error)
+
+    async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
+        """Hide the pieces and have them deleted after days; as ``delete`` answers. A put or a read of one of these
+        names shows it again. Raises NodeOutdated if the node does not know quarantine."""
+        return await self._ask_each(wire.PATH_QUARANTINE, names, wire.quarantine_error)
+
+    async def _ask_each(
+        self, path: str, names: Sequence[PieceName], explain: Callable[[str, str, int], FlareError | None]
+    ) -> list[FlareError | None]:
+        errors: list[FlareError | None] = []
+        for start in range(0, len(names), wire.RECORDS_MAX):
+            some = names[start : start + wire.RECORDS_MAX]
+            answer = await self._post(path, wire.pack_names(some), 2 * len(some))
+            with self._reachable():
+                statuses = wire.parse_statuses(answer, len(some))
+            errors += [explain(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
+        return errors
+
+    async def _list(self, query: str) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        page = _parse_page(await self._get_json(f"{wire.PATH_LIST}?{query}", wire.LIST_BYTES_MAX))
+        if page is None:
+            raise NodeUnreachable(self.name, "its inventory is not one")
+        return page
+
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        """As ``list``, of all volumes but those that have failed; and the paths of these."""
+        limit = min(limit, wire.LIST_MAX)
+        return await self._list(f"after={quote(after, safe='')}&limit={limit}&{wire.WORKING_QUERY}=1")
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """Names and sizes of at most ``limit`` pieces behind ``after``, in name order; fewer only at the end."""
+        return (await self._list(f"after={quote(after, safe='')}&limit={min(limit, wire.LIST_MAX)}"))[0]
+
+    async def status(self) -> dict[str, object]:
+        """What the node says of itself."""
+        answer = await self._get_json("/status", ANSWER_BYTES_MAX)
+        if not isinstance(answer, dict):
+            raise NodeUnreachable(self.name, "its status is no JSON object")
+        return answer
+
+    async def status_at(self, address: str) -> dict[str, object]:
+        """What a process at another address says of itself that claims to be this node. On a connection of its own."""
+        other = Remote(self.name, address, self._token, self._turns, self._settings, connect=self._connect)
+        try:
+            return await other.status()
+        finally:
+            other._close_pools()
+
+    def statistics(self) -> RemoteStatistics:
+        return RemoteStatistics(
+            self._puts.statistics(),
+            self._gets.statistics(),
+            self._put_pool.statistics(),
+            self._get_pool.statistics(),
+            self._small.statistics(),
+            self._large.statistics(),
+        )
+
+    async def _post(self, path: str, body: bytes, limit: int) -> bytes:
+        fields = self._small_fields + encode_fields(_request_fields())
+        with self._reachable():
+            async with self._small.request("POST", path, fields, (body,), repeatable=True) as response:
+                await self._check(response, (200,))
+                return await self._read(response, limit)
+
+    def _post_batch(
+        self, pool: TurnPool, path: str, body: bytes, requests: str, answered: Callable[[bytes | FlareError], None]
+    ) -> None:
+        fields = self._small_fields + (encode_fields([(REQUEST_FIELD, requests)]) if requests else b"")
+        pool.post(path, fields, (body,), lambda reply: answered(self._read_batch(reply)))
+
+    def _read_batch(self, reply: TurnReply | ProtocolError) -> bytes | FlareError:
+        """The body of a 200, or what the reply means."""
+        if isinstance(reply, ProtocolError):
+            return NodeUnreachable(self.name, str(reply))
+        if reply.status == 200:
+            return reply.body
+        return wire.request_error(
+            self.name, reply.status, reply.fields.get(wire.ERROR_FIELD, ""), parse_error(reply.body).message
+        )
+
+    async def _get_json(self, target: str, limit: int) -> object:
+        with self._reachable():
+            async with self._small.request("GET", target, self._small_fields, repeatable=True) as response:
+                await self._check(response, (200,))
+                raw = await self._read(response, limit)
+        answer = _parse_json(raw)
+        if answer is None:
+            raise NodeUnreachable(self.name, "its answer is no JSON")
+        return answer
+
+    async def _read(self, response: Response, limit: int) -> bytes:
+        try:
+            return await response.body.read_all(limit)
+        except TooLarge as error:
+            raise NodeUnreachable(self.name, f"its answer is too long: {error}") from error
+
+    async def _check(self, response: Response, wanted: Sequence[int]) -> None:
+        """Raise what the answer means unless its status is one of ``wanted``."""
+        if response.status in wanted:
+            return
+        message = parse_error(await self._read(response, ANSWER_BYTES_MAX)).message
+        raise wire.request_error(self.name, response.status, response.fields.get(wire.ERROR_FIELD, ""), message)
+
+    def _described(self, response: Response, name: str) -> Piece:
+        """The Piece in the answer's fields, which must be the one asked for."""
+        if wire.PIECE_FIELD not in response.fields:
+            raise NodeUnreachable(self.name, "its answer does not say which piece it is")
+        try:
+            return wire.parse_piece_fields(response.fields, name)
+        except BadRequest as error:
+            raise NodeUnreachable(self.name, f"its answer does not describe {name}: {error}") from error
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except ProtocolError as error:
+            raise NodeUnreachable(self.name, str(error)) from error
+
+    def _make_pools(self, address: str) -> None:
+        self._small, self._large = [
+            Pool(address, self._pool_settings(connections), self._connect)
+            for connections in (CONTROL_CONNECTIONS, self._settings.connections_max)
+        ]
+
+    def _pool_settings(self, connections: int) -> PoolSettings:
+        settings = self._settings
+        return PoolSettings(
+            connections_max=connections,
+            connect_seconds=settings.connect_seconds,
+            stall_seconds=settings.stall_seconds,
+        )
+
+    def _close_pools(self) -> None:
+        self._small.close()
+        self._large.close()
+
+    def _ask(self, name: PieceName, offset: int, length: int | None) -> AbstractAsyncContextManager[Response]:
+        fields = [*self._fields, (wire.VERIFIES_FIELD, "1"), *_request_fields()]
+        if offset or length is not None:
+            last = "" if length is None else offset + length - 1
+            fields.append(("range", f"bytes={offset}-{last}"))
+        return self._large.request("GET", _path(name), fields, repeatable=True)
+
+    async def _accept(self, response: Response, name: PieceName, offset: int, length: int | None) -> PieceStream:
+        await self._check(response, (200, 206))
+        piece = self._described(response, name)
+        wanted = max(0, piece.size - offset if length is None else min(length, piece.size - offset))
+        if response.body.length != wanted:
+            raise NodeUnreachable(self.name, f"it sends {response.body.length} bytes of {name} instead of {wanted}")
+        return PieceStream(self.name, piece, response.body)
+
+
+class _Opening(AbstractAsyncContextManager[PieceStream]):
+    """``Remote.open``: errors of the node become NodeUnreachable, those of the block inside stay what they are."""
+
+    def __init__(self, remote: Remote, name: PieceName, offset: int, length: int | None) -> None:
+        self._remote = remote
+        self._wanted = name, offset, length
+        self._request = remote._ask(*self._wanted)
+
+    async def __aenter__(self) -> PieceStream:
+        with self._remote._reachable():
+            response = await self._request.__aenter__()
+            try:
+                return await self._remote._accept(response, *self._wanted)
+            except BaseException as error:
+                await self._request.__aexit__(type(error), error, error.__traceback__)
+                raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        # Leaving early may find the connection gone: the pool drops it, and nobody wanted the rest.
+        with suppress(ProtocolError):
+            return await self._request.__aexit__(kind, error, traceback)
+        return None
+
+
+def _request_fields() -> list[tuple[str, str]]:
+    """The field that ties the node's log lines to the request, or the requests, that this call is for."""
+    return [(REQUEST_FIELD, request_id())] if current_request.get() else []
+
+
+def _path(name: str) -> str:
+    return wire.PATH_ONE + name
+
+
+def _parse_json(raw: bytes) -> object:
+    """The value; None for null and for what is no JSON."""
+    try:
+        value: object = parse_json(raw)
+    except ValueError:
+        return None
+    return value
+
+
+def _parse_page(answer: object) -> tuple[list[tuple[str, int]], tuple[str, ...]] | None:
+    rows = answer.get("pieces") if isinstance(answer, dict) else None
+    left_out = answer.get("left_out", []) if isinstance(answer, dict) else None
+    if not isinstance(rows, list) or not isinstance(left_out, list):
+        return None
+    page: list[tuple[str, int]] = []
+    for row in rows:
+        match row:
+            case [str(name), int(size)]:
+                page.append((name, size))
+            case _:
+                return None
+    return page, tuple(map(str, left_out))

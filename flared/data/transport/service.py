@@ -1,0 +1,418 @@
+"""Service: the serving end of a data node: piece calls -> volumes. ``docs/chunk-api.md`` says what each call promises.
+
+It never decides and never asks another node. Small puts of all connections meet in the engine's group commit; batches
+are admitted a few at a time, so that memory does not grow with the number of callers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared import __version__
+from flared.access.keys import CHALLENGE, Keyring, data_audience
+from flared.access.origin import foreign_reason
+from flared.data.mark import mark_fields
+from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
+from flared.data.transport import wire
+from flared.data.transport.gather import Gather
+from flared.data.transport.metrics import CallCounts, data_metrics
+from flared.data.transport.spans import Units, send_span
+from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
+from flared.http.address import LOOPBACK
+from flared.http.error_body import JSON, pack_error
+from flared.http.eviction import TRUSTED
+from flared.http.messages import Reply, Request, encode_fields
+from flared.http.metrics import send_metrics
+from flared.http.percent import parse_query
+from flared.log import current_request
+from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
+
+if TYPE_CHECKING:
+    from flared.data.volume.volumes import Volumes
+    from flared.http.server import Server
+    from flared.metrics import Durations, Metric
+
+log = logging.getLogger(__name__)
+
+BATCHES_MAX = 8
+"""Batches of each direction in memory at once: 32 MiB. Each api node has two links for either."""
+
+READ_NAMES = 64
+"""Small pieces read at a time, so that one batch holds at most a few MiB more than its answer may."""
+
+LIST_DEFAULT = 1000
+
+_BINARY = b"content-type: application/octet-stream\r\n"
+_PIECE = _BINARY + b"accept-ranges: bytes\r\n"
+_TEXT = b"content-type: text/plain; charset=utf-8\r\n"
+_RETRY = b"retry-after: 1\r\n"
+
+Call = Callable[[Request, Reply], Awaitable[None]]
+
+
+class DataService:
+    """Answers the requests of one data node; who opens ``keyring`` may make them.
+
+    Without a secret, and for what this machine may ask without it, ``hosts`` are the names the node may be called by.
+    """
+
+    def __init__(
+        self,
+        node: NodeName,
+        volumes: Volumes,
+        keyring: Keyring,
+        *,
+        hosts: frozenset[str] = frozenset(),
+        instance: str = "",
+    ) -> None:
+        self._node = node
+        self._instance = instance
+        """The same as in its heartbeats, so that an api node can ask which process answers here."""
+        self._volumes = volumes
+        self._keyring = keyring
+        self._hosts = hosts
+        self._audience = data_audience(node)
+        self._server: Server | None = None
+        self._units = Units()
+        self._gather = Gather(volumes.read_many)
+        self._putting = trio.Semaphore(BATCHES_MAX)
+        self._getting = trio.Semaphore(BATCHES_MAX)
+        self._counts = CallCounts()
+        self._calls: dict[str, dict[str, Call]] = {
+            wire.PATH_PUT: {"POST": self._put_batch},
+            wire.PATH_GET: {"POST": self._get_batch},
+            wire.PATH_DELETE: {"POST": self._delete_batch},
+            wire.PATH_QUARANTINE: {"POST": self._quarantine_batch},
+            wire.PATH_LIST: {"GET": self._list, "HEAD": self._list},
+            "/status": {"GET": self._status, "HEAD": self._status},
+            "/metrics": {"GET": self._metrics, "HEAD": self._metrics},
+        }
+        self._piece_calls: dict[str, Call] = {
+            "PUT": self._put,
+            "GET": self._get,
+            "HEAD": self._head,
+            "DELETE": self._delete,
+        }
+        self._open_calls: dict[str, dict[str, Call]] = {
+            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
+        }
+
+    def tell_of(self, server: Server) -> None:
+        """Count the connections of ``server``, which has this service's handler, among the metrics."""
+        self._server = server
+
+    async def handler(self, request: Request, reply: Reply) -> None:
+        """Answer one request; for ``http.server.Server``."""
+        path = request.path
+        asking = request.fields.get(REQUEST_FIELD, "")
+        current_request.set(asking if are_request_ids(asking) else "")
+        try:
+            if path in self._open_calls:
+                calls = self._open_calls[path]
+            elif path == "/metrics":
+                if not request.peer.startswith(LOOPBACK):
+                    raise Unauthenticated("metrics are for this machine; elsewhere they are at metrics_listen")
+                self._refuse_foreign(request)
+                calls = self._calls[path]
+            elif not self._keyring.secrets:
+                self._refuse_foreign(request)
+                calls = self._calls_at(path)
+            elif not self._keyring.admits(request.fields.get("authorization"), self._audience):
+                raise Unauthenticated(
+                    f"this is data node {self._node}, which answers api nodes only, by 'Authorization: Flare …'; "
+                    "clients ask the api node"
+                )
+            else:
+                reply.prove(TRUSTED)
+                calls = self._calls_at(path)
+            call = calls.get(request.method)
+            if call is None:
+                await _send_unknown(reply, calls)
+            else:
+                if request.query and path != wire.PATH_LIST:
+                    parse_query(request.query)  # which knows none
+                await call(request, reply)
+        except FlareError as error:
+            # Broken HTTP is the connection's affair; and once the head is out, cutting it is the only honest answer.
+            if reply.started or isinstance(error, ProtocolError):
+                raise
+            self._counts.refused += 1
+            _log_failures(request.method.lower(), [error])
+            await _send_error(reply, error)
+
+    def _calls_at(self, path: str) -> dict[str, Call]:
+        return self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
+
+    def _refuse_foreign(self, request: Request) -> None:
+        """Raise Forbidden for a web page that came from elsewhere (``access.origin``)."""
+        reason = foreign_reason(request.method, request.fields, self._hosts)
+        if reason:
+            raise Forbidden(reason)
+
+    async def _put(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        name = parse_piece(request.path[len(wire.PATH_ONE) :])
+        size = request.body.length
+        if size is None:
+            raise BadRequest("a piece is sent with its Content-Length")
+        if size > PIECE_SIZE_MAX:
+            raise TooLarge(f"a piece has at most {PIECE_SIZE_MAX} bytes")
+        if size < LARGE_SIZE:
+            payload = await request.body.read_all(size)
+            [stored] = await self._volumes.put_many([(_describe(request, name, payload), payload)])
+        else:
+            stored = await self._put_large(request, name, size)
+        if isinstance(stored, FlareError):
+            raise stored
+        self._counts.stored += stored
+        self._counts.bytes_stored += size
+        self._counts.seconds["put"].observe(trio.current_time() - started)
+        await reply.send(wire.STORED if stored else wire.THERE, b"")
+
+    async def _put_large(self, request: Request, name: str, size: int) -> bool:
+        if wire.says_piece(request.fields):
+            wire.parse_piece_fields(request.fields, name, size)  # refused before its body is taken
+        async with self._volumes.buffers.lease(size) as buffer:
+            payload = buffer.payload[:size]
+            at = 0
+            while at < size:
+                at += await request.body.receive_into(payload[at:])
+            return await self._volumes.put_large(_describe(request, name, payload), buffer)
+
+    async def _get(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        name = parse_piece(request.path[len(wire.PATH_ONE) :])
+        answer = await self._gather.read(name)
+        if isinstance(answer, TooLarge):
+            await self._send_large(name, request, reply)
+        elif isinstance(answer, FlareError):
+            raise answer
+        else:
+            piece, payload = answer
+            span = wire.parse_range(request.fields.get("range"), piece.size)
+            body = payload if span is None else memoryview(payload)[span[0] : span[1]]
+            await reply.send(200 if span is None else 206, _piece_lines(piece, span), body)
+            self._counts.bytes_sent += len(body)
+        self._counts.sent += 1
+        self._counts.seconds["get"].observe(trio.current_time() - started)
+
+    async def _send_large(self, name: str, request: Request, reply: Reply) -> None:
+        opened = await self._volumes.open(name)
+        try:
+            piece = opened.piece
+            span = wire.parse_range(request.fields.get("range"), piece.size)
+            start, end = span or (0, piece.size)
+            verify = wire.VERIFIES_FIELD not in request.fields
+            with self._units.lease() as unit:
+                await reply.start(200 if span is None else 206, _piece_lines(piece, span), end - start)
+                await send_span(reply, opened, start, end, unit, verify=verify)
+            self._counts.bytes_sent += end - start
+        finally:
+            opened.close()
+
+    async def _head(self, request: Request, reply: Reply) -> None:
+        piece = await self._volumes.head(parse_piece(request.path[len(wire.PATH_ONE) :]))
+        await reply.start(200, _piece_lines(piece, None), piece.size)
+
+    async def _delete(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        [deleted] = await self._volumes.delete_many([parse_piece(request.path[len(wire.PATH_ONE) :])])
+        if isinstance(deleted, FlareError):
+            raise deleted
+        self._counts.deleted += deleted
+        self._counts.seconds["delete"].observe(trio.current_time() - started)
+        await reply.send(wire.DELETED_WHERE_ASKED if self._volumes.left_out else wire.DELETED, b"")
+
+    async def _put_batch(self, request: Request, reply: Reply) -> None:
+        async with _turn(self._putting):
+            started = trio.current_time()
+            items = wire.parse_pieces(memoryview(await request.body.read_all(wire.PUT_BODY_BYTES_MAX)))
+            if any(piece.size >= LARGE_SIZE for piece, _ in items):
+                raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
+            results = await self._volumes.put_many(items)
+            self._counts.stored += sum(result is True for result in results)
+            self._counts.bytes_stored += sum(piece.size for piece, _ in items)
+            self._counts.seconds["put_batch"].observe(trio.current_time() - started)
+        _log_failures("put_batch", results)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
+            for result in results
+        ]
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
+    async def _get_batch(self, request: Request, reply: Reply) -> None:
+        async with _turn(self._getting):
+            started = trio.current_time()
+            names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+            answers = await self._read_batch(names)
+            body = wire.pack_answers(names, answers)
+            self._counts.seconds["get_batch"].observe(trio.current_time() - started)
+            await reply.send(200, _BINARY, body)
+
+    async def _read_batch(self, names: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
+        """What there is of these names, in their order, until the answer is full."""
+        answers: list[tuple[Piece, bytes] | int] = []
+        room = wire.BATCH_BYTES_MAX
+        for start in range(0, len(names), READ_NAMES):
+            results = await self._volumes.read_many(names[start : start + READ_NAMES])
+            _log_failures("get_batch", results)
+            for result in results:
+                if isinstance(result, FlareError):
+                    answers.append(wire.status_of(result))
+                elif room <= 0:
+                    answers.append(wire.ASK_AGAIN)
+                else:
+                    room -= result[0].size
+                    answers.append(result)
+            if room <= 0:
+                break
+        answers += [wire.ASK_AGAIN] * (len(names) - len(answers))
+        sent = [answer[0].size for answer in answers if not isinstance(answer, int)]
+        self._counts.sent += len(sent)
+        self._counts.bytes_sent += sum(sent)
+        return answers
+
+    async def _delete_batch(self, request: Request, reply: Reply) -> None:
+        started = trio.current_time()
+        names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+        results = await self._volumes.delete_many(names)
+        _log_failures("delete_batch", results)
+        self._counts.deleted += sum(result is True for result in results)
+        left_out = bool(self._volumes.left_out)
+        gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if left_out else (wire.DELETED, wire.ABSENT)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
+            for result in results
+        ]
+        self._counts.seconds["delete"].observe(trio.current_time() - started)
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
+    async def _quarantine_batch(self, request: Request, reply: Reply) -> None:
+        names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
+        results = await self._volumes.quarantine_many(names)
+        _log_failures("quarantine_batch", results)
+        gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if self._volumes.left_out else (wire.DELETED, wire.ABSENT)
+        statuses = [
+            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
+            for result in results
+        ]
+        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+
+    async def _list(self, request: Request, reply: Reply) -> None:
+        query = parse_query(request.query, "after", "limit", wire.WORKING_QUERY, wire.QUARANTINED_QUERY)
+        try:
+            limit = min(int(query.get("limit", LIST_DEFAULT)), wire.LIST_MAX)
+        except ValueError:
+            limit = 0
+        if limit < 1:
+            raise BadRequest("limit is not a number from 1 on")
+        if wire.QUARANTINED_QUERY in query:
+            hidden = await self._volumes.list_quarantined(query.get("after", ""), limit)
+            return await _send_json(reply, {"pieces": hidden, "next": hidden[-1][0] if len(hidden) == limit else None})
+        rows, left_out = await self._volumes.list_working(query.get("after", ""), limit)
+        if left_out and wire.WORKING_QUERY not in query:
+            raise Busy(f"volume {left_out[0]} could not be asked")
+        page: dict[str, object] = {"pieces": rows, "next": rows[-1][0] if len(rows) == limit else None}
+        if wire.WORKING_QUERY in query:
+            page["left_out"] = left_out
+        return await _send_json(reply, page)
+
+    async def _status(self, request: Request, reply: Reply) -> None:
+        answer = {
+            "name": self._node,
+            "role": "data",
+            "version": __version__,
+            "instance": self._instance,
+            "marks": [mark_fields(mark) for mark in self._volumes.marks.seen()],
+            "storage": asdict(self._volumes.status()),
+        }
+        await _send_json(reply, answer)
+
+    async def _healthz(self, request: Request, reply: Reply) -> None:
+        await reply.send(200, _TEXT, b"alive\n")
+
+    async def _readyz(self, request: Request, reply: Reply) -> None:
+        states = {volume.state for volume in self._volumes.status().volumes}
+        if "replaying" in states or not states - {"failed"}:
+            raise Unavailable(f"volumes are {', '.join(sorted(states)) or 'not there'}")
+        await reply.send(200, _TEXT, b"ready\n")
+
+    async def _metrics(self, request: Request, reply: Reply) -> None:
+        await send_metrics(reply, self.metrics())
+
+    def metrics(self) -> Iterator[Metric | Durations]:
+        """What /metrics tells."""
+        return data_metrics(self._counts, self._volumes.status().volumes, self._server)
+
+
+@asynccontextmanager
+async def _turn(turns: trio.Semaphore) -> AsyncIterator[None]:
+    """Hold one of ``turns``; costs no trip through the scheduler while there is one."""
+    try:
+        turns.acquire_nowait()
+    except trio.WouldBlock:
+        await turns.acquire()
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+def _describe(request: Request, name: str, payload: bytes | memoryview) -> Piece:
+    """The Piece as its sender described it; a sender that did not (curl) has it computed here."""
+    fields = request.fields
+    if wire.says_piece(fields):
+        return wire.parse_piece_fields(fields, name, len(payload))
+    scheme = wire.parse_scheme_field(fields)
+    return describe_piece(name, payload, codec=CODEC_PLAIN, scheme=scheme, plain_size=len(payload))
+
+
+def _piece_lines(piece: Piece, span: tuple[int, int] | None) -> bytes:
+    lines = _PIECE + wire.piece_lines(piece)
+    return lines + b"content-range: bytes %d-%d/%d\r\n" % (span[0], span[1] - 1, piece.size) if span else lines
+
+
+async def _send_json(reply: Reply, answer: object) -> None:
+    await reply.send(200, JSON, json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+
+
+async def _send_error(reply: Reply, error: FlareError) -> None:
+    status = wire.status_of(error)
+    lines = JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
+    await reply.send(status, lines + _error_line(error.code), pack_error(error.code, str(error)))
+
+
+def _log_failures(call: str, results: Iterable[object]) -> None:
+    """One line for a call, whatever number of its records failed; what was wrong with the call is its affair."""
+    errors = [result for result in results if isinstance(result, FlareError)]
+    failures = [error for error in errors if wire.status_of(error) >= 500]
+    if failures:
+        first = failures[0]
+        log.warning("event=call_failed call=%s records=%d error=%s message=%r",
+                    call, len(failures), first.code, str(first))  # fmt: skip
+    # Repair looks for what is noted as missing; who misses what should be here says so itself.
+    absent = [error for error in errors if wire.status_of(error) == wire.ABSENT]
+    if absent:
+        log.info("event=pieces_absent call=%s records=%d message=%r", call, len(absent), str(absent[0]))
+
+
+async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:
+    """A path that is not ours, or a method that it does not know."""
+    if not calls:
+        await reply.send(404, JSON + _error_line("NoSuchPath"), pack_error("NoSuchPath", "there is no such call"))
+        return
+    allow = b"allow: %b\r\n" % ", ".join(sorted(calls)).encode()
+    message = f"this path knows {', '.join(sorted(calls))}"
+    await reply.send(405, JSON + allow + _error_line("BadMethod"), pack_error("BadMethod", message))
+
+
+def _error_line(code: str) -> bytes:
+    return encode_fields([(wire.ERROR_FIELD, code)])

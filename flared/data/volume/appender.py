@@ -1,0 +1,365 @@
+"""Appender: the active segment of one kind, and the group commit in front of it.
+
+Whatever waits while one group is written and synced goes into the next one. The order is: append, sync, place (the
+memtable that reads consult), answer. So nothing is acknowledged above bytes that are not there, and no reader sees
+what a crash could take back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from flared.background import Threads
+from flared.data.disk.buffers import PieceBuffer
+from flared.data.disk.disk import Buffer, File
+from flared.data.index.index import Location, Mark
+from flared.data.record import (
+    ALIGNED,
+    BLOCK,
+    LARGE,
+    Head,
+    pack_piece,
+    pack_quarantine,
+    pack_tombstone,
+    padding,
+    record_length,
+)
+from flared.data.volume.changes import Change, Hide, Put
+from flared.data.volume.segment import GROUP_BYTES_MAX, Segment, Segments
+from flared.errors import Busy, Damaged, FlareError, VolumeFull
+
+log = logging.getLogger(__name__)
+
+_ALLOCATE_BYTES = 64 * 1024 * 1024
+_GROUP_RECORDS_MAX = 1024
+_FAILURES_MAX = 3
+"""Failed writes in a row after which the disk is taken for broken."""
+
+
+class Owner(Protocol):
+    """What an Appender asks of its volume."""
+
+    segment_size: int
+
+    def next_sequence(self) -> int: ...
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Called in a thread: those of the names that the index has already."""
+
+    def settled(self, change: Change, location: Location) -> None:
+        """The change is durable, there."""
+
+    def stop_writes(self, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Active:
+    """The segment being written. Only what lies below ``end`` is synced."""
+
+    head: Head
+    end: int = BLOCK
+    allocated: int = BLOCK
+    segment: Segment | None = None
+    file: File | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """One write: the changes, where each goes, and the bytes."""
+
+    changes: list[Change]
+    active: _Active
+    check: list[str]
+    locations: list[Location] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    end: int = 0
+    existing: list[str] = field(default_factory=list)
+    error: FlareError | None = None
+    synced: bool = False
+    """Whether the failure came after the write: what is on the disk is then unknown for good."""
+
+
+class Appender:
+    def __init__(self, owner: Owner, segments: Segments, threads: Threads, kind: int) -> None:
+        self._owner = owner
+        self._segments = segments
+        self._threads = threads
+        self._kind = kind
+        self._waiting: list[Change] = []
+        self._lot = trio.lowlevel.ParkingLot()
+        self._active: _Active | None = None
+        self._sealed: list[Mark] = []
+        self._roll_wanted: trio.Event | None = None
+        self._failures = 0
+        self.syncs = self.records = 0
+        """Groups that became durable, and the records in them."""
+        self._closed: FlareError | None = Busy("the volume is not open yet")
+        self._pack: Callable[[_Group], None] = self._pack_large if kind == LARGE else self._pack_small
+
+    def append(self, change: Change) -> None:
+        """Queue a change; its batch gets the answer. Call ``wake`` after the last one."""
+        if self._closed:
+            change.batch.answers[change.number] = self._closed
+        else:
+            change.batch.left += 1
+            self._waiting.append(change)
+
+    def wake(self) -> None:
+        self._lot.unpark()
+
+    @property
+    def active(self) -> Segment | None:
+        """The segment being written, once it is there."""
+        return self._active.segment if self._active else None
+
+    @property
+    def unused_bytes(self) -> int:
+        """Set aside on the disk, but not yet written."""
+        return self._active.allocated - self._active.end if self._active else 0
+
+    def take_marks(self) -> list[Mark]:
+        """How far the active segment is durable, and those sealed since the last call."""
+        marks, self._sealed = self._sealed, []
+        if self._active and self._active.segment:
+            marks.append(_mark(self._active, sealed=False))
+        return marks
+
+    async def run(self) -> None:
+        """Write groups until cancelled; then whatever still waits is answered Busy."""
+        self._closed = None
+        try:
+            while True:
+                if self._roll_wanted is not None:
+                    await self._roll_now(self._roll_wanted)
+                if not self._waiting:
+                    await self._lot.park()
+                    continue
+                with trio.CancelScope(shield=True):  # a thread may be writing from the callers' buffers
+                    await self._commit_or_abandon(self._take())
+        finally:
+            self.close(Busy("the volume is being closed"))
+            with trio.CancelScope(shield=True):
+                await self.roll()
+
+    def close(self, reason: FlareError) -> None:
+        """Take nothing more; answer all that waits with ``reason``."""
+        self._closed = reason
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            change.batch.answer(change.number, reason)
+
+    async def request_roll(self) -> None:
+        """Have the active segment sealed between two groups; returns when it is."""
+        if self._roll_wanted is None:
+            self._roll_wanted = trio.Event()
+            self.wake()
+        await self._roll_wanted.wait()
+
+    async def _roll_now(self, done: trio.Event) -> None:
+        self._roll_wanted = None
+        await self.roll()
+        done.set()
+
+    async def roll(self) -> None:
+        """Seal the active segment, if there is one; the next group begins another. Not while a group is under way."""
+        active, self._active = self._active, None
+        if active is None or active.segment is None:
+            return
+        self._sealed.append(_mark(active, sealed=True))
+        active.segment.sealed = True
+        try:
+            await self._threads.run(_seal, active)
+        except FlareError as error:
+            log.error("event=seal_failed path=%s error=%r", active.segment.path, str(error))
+            self._owner.stop_writes(str(error))
+
+    def _take(self) -> list[Change]:
+        limit = GROUP_BYTES_MAX[self._kind]
+        total = 0
+        for count, change in enumerate(self._waiting[:_GROUP_RECORDS_MAX]):
+            total += change.piece.size if isinstance(change, Put) else 0
+            if total > limit and count:
+                break
+        else:
+            count = min(len(self._waiting), _GROUP_RECORDS_MAX)
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    async def _commit_or_abandon(self, changes: list[Change]) -> None:
+        try:
+            await self._commit(changes)
+        except BaseException:  # a bug, or the end of the world: nobody may wait for this group forever
+            for change in changes:
+                change.batch.finish()
+            raise
+
+    async def _commit(self, changes: list[Change]) -> None:
+        group = await self._form(changes, check=True)
+        await self._threads.run(self._write, group)
+        if group.existing:
+            changes = self._without(changes, set(group.existing))
+            if not changes:
+                return
+            group = await self._form(changes, check=False)
+            await self._threads.run(self._write, group)
+        if group.error:
+            await self._fail(group, group.error)
+        else:
+            self.syncs += 1
+            self.records += len(group.changes)
+            self._settle(group)
+
+    async def _form(self, changes: list[Change], *, check: bool) -> _Group:
+        """Pack the changes for the active segment, or for a fresh one if they do not fit."""
+        names = [change.name for change in changes if isinstance(change, Put) and not change.absent] if check else []
+        total = sum(
+            record_length(self._kind, len(change.name), change.piece.size) if isinstance(change, Put) else BLOCK
+            for change in changes
+        )
+        active = self._active
+        if active and active.end > BLOCK and active.end + total > self._owner.segment_size:
+            await self.roll()
+            active = None
+        if active is None:
+            active = self._active = _Active(self._segments.new_head(self._kind))
+        group = _Group(changes, active, names)
+        self._pack(group)
+        return group
+
+    def _pack_small(self, group: _Group) -> None:
+        head = group.active.head
+        segment, salt = head.id, head.salt
+        offset = group.active.end
+        buffers, locations, next_sequence = group.buffers, group.locations, self._owner.next_sequence
+        for change in group.changes:
+            sequence = next_sequence()
+            if isinstance(change, Put):
+                piece = change.piece
+                header = pack_piece(piece, segment, offset, sequence, salt)
+                size = piece.size
+                length = len(header) + ((size + 7) & ~7)
+                buffers.append(header)
+                if size:
+                    buffers.append(change.payload)  # type: ignore[arg-type]  # never a PieceBuffer in a small segment
+                    if size & 7:
+                        buffers.append(padding(size))
+                locations.append(Location(segment, offset, size, length, sequence))
+            else:
+                if isinstance(change, Hide):
+                    record = pack_quarantine(change.name, segment, offset, sequence, salt, change.since_ms)
+                else:
+                    record = pack_tombstone(change.name, segment, offset, sequence, salt)
+                length = len(record)
+                buffers.append(record)
+                locations.append(Location(segment, offset, 0, length, sequence))
+            offset += length
+        group.end = offset
+
+    def _pack_large(self, group: _Group) -> None:
+        head = group.active.head
+        offset = group.active.end
+        for change in group.changes:
+            assert isinstance(change, Put)
+            assert isinstance(change.payload, PieceBuffer)
+            sequence = self._owner.next_sequence()
+            size = change.piece.size
+            length = record_length(LARGE, 0, size)
+            header = pack_piece(change.piece, head.id, offset, sequence, head.salt, ALIGNED)
+            change.payload.header[:] = header.ljust(BLOCK, b"\0")
+            whole = change.payload.whole
+            whole[BLOCK + size : length] = bytes(length - BLOCK - size)  # what another piece left there
+            group.buffers.append(whole[:length])
+            group.locations.append(Location(head.id, offset, size, length, sequence))
+            offset += length
+        group.end = offset
+
+    def _write(self, group: _Group) -> None:
+        """In a thread. Everything up to the sync; a failure is noted in the group."""
+        active = group.active
+        try:
+            if group.check:
+                group.existing = self._owner.present(group.check)
+                if group.existing:
+                    return
+            if active.file is None:
+                active.segment, active.file = self._segments.create(active.head)
+            if self._kind == LARGE:
+                self._allocate(active, active.file, group.end)
+            active.file.write(active.end, group.buffers)
+            group.synced = True
+            active.file.sync()
+        except FlareError as error:
+            group.error = error
+
+    def _allocate(self, active: _Active, file: File, end: int) -> None:
+        """Grow the file in large steps: few extents, and nothing for the file system to find while a piece waits."""
+        if end <= active.allocated:
+            return
+        step = min(_ALLOCATE_BYTES, self._owner.segment_size)
+        wanted = -(-end // step) * step
+        try:
+            file.allocate(active.allocated, wanted - active.allocated)
+        except VolumeFull:
+            wanted = end  # no room for a whole step; the write will say if there is room for the group
+        active.allocated = wanted
+
+    def _settle(self, group: _Group) -> None:
+        active = group.active
+        assert active.segment
+        self._failures = 0
+        active.end = active.segment.size = group.end
+        active.segment.allocated = active.allocated = max(active.allocated, group.end)
+        self._segments.known[active.head.id] = active.segment
+        settled = self._owner.settled
+        for change, location in zip(group.changes, group.locations, strict=True):
+            settled(change, location)
+            change.batch.answer(change.number, True)
+
+    async def _fail(self, group: _Group, error: FlareError) -> None:
+        """A failed write ends the segment; a failed sync is never repeated and ends all writing to the volume."""
+        log.error(
+            "event=append_failed segment=%016x synced=%s error=%r", group.active.head.id, group.synced, str(error)
+        )
+        self._failures += isinstance(error, Damaged)
+        if group.synced or self._failures >= _FAILURES_MAX:
+            self._owner.stop_writes(str(error))
+        for change in group.changes:
+            change.batch.answer(change.number, error)
+        if group.active.segment:
+            self._segments.known.setdefault(group.active.head.id, group.active.segment)
+        await self.roll()
+
+    def _without(self, changes: Sequence[Change], existing: set[str]) -> list[Change]:
+        rest = []
+        for change in changes:
+            if change.name in existing and isinstance(change, Put):
+                change.batch.answer(change.number, False)
+            else:
+                rest.append(change)
+        return rest
+
+
+def _mark(active: _Active, *, sealed: bool) -> Mark:
+    return Mark(active.head.id, active.head.kind, active.head.salt, active.end, sealed)
+
+
+def _seal(active: _Active) -> None:
+    """In a thread: give back what was set aside beyond the last record, and cut off for good what a failure left there.
+
+    Else a power cut could bring back records that a reader was told are not there.
+    """
+    assert active.file
+    assert active.segment
+    try:
+        rest = active.file.size() > active.end
+        active.file.truncate(active.end)
+        if rest:
+            active.file.sync()
+        active.segment.allocated = active.file.allocated()
+    finally:
+        active.file.close()

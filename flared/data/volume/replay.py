@@ -1,0 +1,171 @@
+"""Replay: bring the index up to what the segments say, before a volume serves.
+
+With the index of the last run only the tails of the segments that were active then are read. Where the index and the
+files do not fit together, it is made again from all of them. Every step may be cut short and begun anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+
+from flared.data.disk.disk import Disk
+from flared.data.index import quarantine as index_quarantine
+from flared.data.index.index import Index, IndexCorrupt, Mark, SegmentRow
+from flared.data.index.replay import begin_replay, end_replay, forget_gone, gone_segments, replay_records
+from flared.data.record import BLOCK, TORN
+from flared.data.volume.segment import Scan, Segment, Segments, torn
+from flared.errors import FlareError
+
+log = logging.getLogger(__name__)
+
+_STEP_RECORDS = 2048
+"""Records applied in one go: what a stop has to wait for."""
+_REBUILDING = "rebuilding"
+_NEXT_SEGMENT = "next_segment"
+_SEQUENCE = "sequence"
+
+
+class Replay:
+    """One run of it. ``steps`` is to be driven in a thread, a step at a time; ``index`` can be read meanwhile."""
+
+    def __init__(self, disk: Disk, path: str, segments: Segments) -> None:
+        self._disk = disk
+        self._path = path
+        self._segments = segments
+        self.sequence = 0
+        self.pieces = 0
+        self.records = 0
+        self.index = self._open()
+
+    def steps(self) -> Iterator[None]:
+        """Do it all. When it ends, the index knows every segment to its end, and all of them are sealed."""
+        index, segments = self.index, self._segments
+        self._remove_gone()
+        rows = {row.id: row for row in index.segments()}
+        if index.number(_REBUILDING) or not self._fits(rows):
+            self._rebuild()
+            index, rows = self.index, {}
+        self._settle_compactions(rows)
+        segments.reserve(max(index.number(_NEXT_SEGMENT), max(rows, default=0) + 1))
+        self.sequence = index.number(_SEQUENCE)
+        tails = [segment for segment in segments.known.values() if _is_open(segment, rows.get(segment.id))]
+        if not rows and segments.known:
+            with index.transaction():
+                index.note({_REBUILDING: 1})
+        begin_replay(index)
+        marks = []
+        for segment in tails:
+            start = rows[segment.id].watermark if segment.id in rows else BLOCK
+            mark = Mark(segment.id, segment.head.kind, segment.head.salt, start, False)
+            with index.transaction():
+                index.mark([mark])
+            yield from self._read(segment, start)
+            marks.append(mark._replace(watermark=segment.size, sealed=True))
+        with index.transaction():
+            index_quarantine.settle(index)
+            index.mark(marks)
+            index.note({_REBUILDING: 0, **facts(segments.next_id, self.sequence)})
+        end_replay(index)
+        index.checkpoint()
+        self.pieces = sum(row.pieces for row in index.segments())
+
+    def _open(self) -> Index:
+        try:
+            return Index(self._disk, self._path)
+        except IndexCorrupt as error:
+            log.error("event=index_corrupt path=%s error=%r", self._path, str(error))
+            remove_index(self._disk, self._path)
+            return Index(self._disk, self._path)
+
+    def _rebuild(self) -> None:
+        log.warning("event=index_rebuild path=%s segments=%d", self._path, len(self._segments.known))
+        self.index.close()
+        remove_index(self._disk, self._path)
+        self.index = Index(self._disk, self._path)
+
+    def _fits(self, rows: dict[int, SegmentRow]) -> bool:
+        """Whether the index speaks of these files: all it knows are there, and none appeared that it should know."""
+        known = self._segments.known
+        if not rows:
+            return not known or not any(segment.size > BLOCK for segment in known.values())
+        for row in rows.values():
+            segment = known.get(row.id)
+            if segment is None or segment.head.salt != row.salt or segment.size < row.watermark:
+                return False
+        return all(
+            segment.id in rows or all(source in known for source in segment.head.sources) for segment in known.values()
+        )
+
+    def _remove_gone(self) -> None:
+        """Unlink again what a power cut brought back."""
+        back = gone_segments(self.index) & set(self._segments.known)
+        for segment in back:
+            self._segments.remove(segment)
+        self._segments.sync_directory()
+        with self.index.transaction():
+            forget_gone(self.index)
+
+    def _settle_compactions(self, rows: dict[int, SegmentRow]) -> None:
+        """A compacted segment that the index took over replaces its sources; one that was not finished goes.
+
+        Its sources are unlinked only once it is complete and durable, so a missing source proves it complete too.
+        """
+        known = self._segments.known
+        for segment in list(known.values()):
+            sources = segment.head.sources
+            if segment.id in known and sources:
+                left = [source for source in sources if source in known]
+                complete = segment.id in rows or len(left) < len(sources)
+                for gone in left if complete else [segment.id]:
+                    log.info("event=compaction_settled segment=%016x removed=%016x", segment.id, gone)
+                    self._segments.remove(gone)
+
+    def _read(self, segment: Segment, start: int) -> Iterator[None]:
+        """Apply a segment's records from ``start`` on, then give back what lies past the last of them."""
+        file = self._disk.open(segment.path, write=True)
+        try:
+            records = Scan(file, segment.head, start, segment.size)
+            found = iter(records)
+            end = max(start, BLOCK)
+            while batch := list(islice(found, _STEP_RECORDS)):
+                believed = [
+                    record._replace(kind=TORN) if torn(file, segment.head, segment.size, record) else record
+                    for record in batch
+                ]
+                with self.index.transaction():
+                    replay_records(self.index, believed)
+                self.records += len(batch)
+                self.sequence = max(self.sequence, *(record.sequence for record in batch), 0)
+                end = max((record.offset + record.length for record in believed if record.kind != TORN), default=end)
+                yield
+            if records.unreadable:
+                log.error("event=segment_unreadable path=%s", segment.path)
+                end = segment.size
+            file.truncate(end)
+            file.sync()  # what is found now, or cut off, must be so after the next power cut too
+            segment.size = end
+            segment.allocated = file.allocated()
+            segment.sealed = True
+        finally:
+            file.close()
+
+
+def facts(next_segment: int, sequence: int) -> dict[str, int]:
+    """What the index keeps beside pieces and segments."""
+    return {_NEXT_SEGMENT: next_segment, _SEQUENCE: sequence}
+
+
+def remove_index(disk: Disk, path: str) -> None:
+    """The database and the files beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            disk.remove(path + suffix)
+        except FlareError as error:
+            log.error("event=index_remove_failed path=%s error=%r", path + suffix, str(error))
+
+
+def _is_open(segment: Segment, row: SegmentRow | None) -> bool:
+    """Whether the last run may have gone on writing it after the index last heard of it."""
+    return row is None or not row.sealed or segment.size > row.watermark

@@ -1,0 +1,607 @@
+"""Volume: one directory on one disk. Put, delete and find pieces; what it acknowledges outlives a power cut.
+
+Truth is in the segments; where a piece lies is told by their piece map (memtable and index).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+import trio
+import xxhash
+
+from flared.background import Threads, Worker, WorkerRun, first_of
+from flared.data.disk.probe import Probe
+from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
+from flared.data.index.index import IndexCorrupt, Location, Mark
+from flared.data.index.piece_map import PieceMap
+from flared.data.index.quarantine import count_hidden
+from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
+from flared.data.record import LARGE, SMALL, record_length
+from flared.data.volume.appender import Appender
+from flared.data.volume.changes import Answer, Batch, Change, Delete, Hide, Put
+from flared.data.volume.identity import FORMAT, Identity, identity_path, join_cluster, load_identity, raise_format
+from flared.data.volume.punch import Puncher
+from flared.data.volume.reader import Reader
+from flared.data.volume.replay import Replay, facts, remove_index
+from flared.data.volume.segment import Segment, Segments
+from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
+from flared.names import PIECE_NAME_BYTES_MAX
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from flared.data.disk.buffers import PieceBuffer
+    from flared.data.disk.disk import Buffer, Disk
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 2.0
+_PROBE_EVERY = 10
+"""Measurements between two probes of a disk that seems well: nobody may be using it."""
+DAMAGED_MAX = 100_000
+"""Damaged pieces remembered, some hundred bytes each. A dying disk may have more: they are reported when they are met
+again, after heal has dealt with these."""
+HANG_SECONDS = 120.0
+"""A disk that answers a look with nothing for so long is as dead as one that answers with errors; the kernel tells of a
+hung task then, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSettings:
+    """``segment_size`` and ``reserve`` are upper limits: small disks get less."""
+
+    segment_size: int = SEGMENT_SIZE_MAX
+    reserve: int = RESERVE_MAX
+    direct: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeStatus:
+    """``state``: ok, full (reads and deletes go on), readonly, replaying or failed; ``reason`` says why."""
+
+    id: str
+    path: str
+    capacity: int
+    used: int
+    free: int
+    state: str
+    reason: str
+    pieces: int
+    syncs: int = 0
+    """Groups of records written and synced since the start."""
+    records: int = 0
+    """Records in these groups."""
+    state_seconds: float = 0.0
+    """How long it has been in this state."""
+    file_system: int = 0
+    """The same for volumes that share one, and its capacity; 0 if nobody knows."""
+    quarantined_pieces: int = 0
+    """Of the pieces, those that are hidden and will be deleted; ``free`` counts their room, because it is given up for
+    puts."""
+    quarantined_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeThreads:
+    """Writes have threads of their own, so that slow reads never delay a sync; looks at the disk, so that waiting for a
+    thread is never taken for a disk that hangs."""
+
+    write: Threads
+    read: Threads
+    background: Threads
+    look: Threads
+
+
+class Volume:
+    """``run`` must be running for anything to happen; until the replay is over the state is ``replaying``."""
+
+    def __init__(
+        self,
+        path: str,
+        identity: Identity,
+        settings: VolumeSettings,
+        disk: Disk,
+        threads: VolumeThreads,
+        random_bits: random.Random,
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.settings = settings
+        self.disk = disk
+        self.threads = threads
+        self.state = "replaying"
+        self.reason = ""
+        self._state_since = trio.current_time()
+        self._probe = Probe(disk, threads.look)
+        self._measuring_failed = ""
+        self._looking_since: float | None = None
+        self.pieces = 0
+        self.free = self.capacity = self.used = self.file_system = 0
+        self.segment_size = settings.segment_size
+        self.reserve = settings.reserve
+        self.segments = self._segments(random_bits)
+        self.piece_map = PieceMap(path, threads.background, self._collect)
+        self.reader = Reader(
+            self.segments, threads.read, self.piece_map.find, self.report_damage, direct=settings.direct
+        )
+        self.damaged: dict[str, Location] = {}
+        self.new_damage: list[str] = []
+        self.ready = trio.Event()
+        self.workers: list[Worker] = []
+        """What else is to run while the volume serves; set by whoever opens it."""
+        self.deletes = 0
+        self.hidden_pieces = self.hidden_bytes = self.hidden_changes = 0
+        """In quarantine; a hidden piece that is deleted still counts until the next recount."""
+        self.make_room: Callable[[int], Awaitable[None]] | None = None
+        """Have the oldest of what is hidden deleted for a put of so many bytes; set, as ``compact_now``, with the
+        workers."""
+        self.compact_now: Callable[[], None] = lambda: None
+        """Have compaction look for work at once."""
+        self._pending: dict[str, Batch] = {}
+        self._sequence = 0
+        self._small = self._appender(SMALL)
+        self._large = self._appender(LARGE)
+        self.puncher = Puncher(self.segments, disk, threads.background)
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        node: str,
+        settings: VolumeSettings,
+        disk: Disk,
+        threads: VolumeThreads,
+        random_bits: random.Random,
+    ) -> Volume:
+        """Mark an empty directory as a volume of this node, or find it marked so. The caller holds its lock."""
+        fresh = uuid.UUID(int=random_bits.getrandbits(128), version=4)
+        identity = load_identity(disk, path, node, fresh)
+        return cls(path, identity, settings, disk, threads, random_bits)
+
+    # Running
+
+    async def run(self) -> None:
+        """Serve until cancelled. A disk that fails, or a bug, makes the volume ``failed`` until the node is started
+        again; the node goes on with the rest."""
+        try:
+            while True:
+                await self._replay()
+                await self._serve()
+        except* Exception as group:
+            error = first_of(group)
+            bug = None if isinstance(error, FlareError) else error
+            log.error("event=volume_failed path=%s error=%r", self.path, str(error) or repr(error), exc_info=bug)
+            self._enter("failed", str(error) or repr(error))
+            self.ready.set()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close()
+
+    async def _replay(self) -> None:
+        """Bring the index up to date. A volume whose index turns out to be corrupt meanwhile begins anew."""
+        self._enter("replaying", "the index is being brought up to date")
+        self.piece_map.clear()
+        run = self.threads.background.run
+        started = trio.current_time()
+        await self.measure()
+        await run(self.segments.discover)
+        replay = await self._bring_up()
+        self._sequence = max(self._sequence, replay.sequence)
+        self.pieces = replay.pieces
+        self.piece_map.complete = True
+        self.hidden_pieces, self.hidden_bytes = await self.piece_map.ask(count_hidden)
+        await self.measure()
+        log.info(
+            "event=volume_open path=%s pieces=%d replayed=%d seconds=%.2f",
+            self.path, self.pieces, replay.records, trio.current_time() - started,
+        )  # fmt: skip
+
+    async def _bring_up(self) -> Replay:
+        run = self.threads.background.run
+        while True:
+            replay = await run(Replay, self.disk, self._index_path, self.segments)
+            steps = replay.steps()
+            try:
+                self.piece_map.use(replay.index)
+                while await run(_advance, steps):
+                    self.piece_map.use(replay.index)
+                self.piece_map.use(replay.index)
+                return replay
+            except IndexCorrupt as error:
+                log.error("event=index_corrupt path=%s error=%r", self.path, str(error))
+                self.piece_map.close()
+                await run(remove_index, self.disk, self._index_path)
+
+    async def _serve(self) -> None:
+        """Until cancelled, or until the index is lost."""
+        self._small = self._appender(SMALL)
+        self._large = self._appender(LARGE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.piece_map.run)
+            nursery.start_soon(self._watch_disk)
+            nursery.start_soon(self._watch_looks)
+            nursery.start_soon(self.puncher.run)
+            for worker in self.workers:
+                nursery.start_soon(WorkerRun(worker).run)
+            nursery.start_soon(self._small.run)
+            nursery.start_soon(self._large.run)
+            await trio.lowlevel.checkpoint()
+            self._enter("ok")
+            self._judge_space()
+            self.ready.set()
+            await self.piece_map.lost.wait()
+            self._enter("replaying", "the index is being made again")
+            nursery.cancel_scope.cancel()
+        self.piece_map.close()
+
+    async def _close(self) -> None:
+        try:
+            if not self.piece_map.lost.is_set():
+                await self.piece_map.flush()
+        except FlareError as error:  # the next start replays instead
+            log.warning("event=last_flush_failed path=%s error=%r", self.path, str(error))
+        self.piece_map.close()
+        self.segments.close()
+
+    def join(self, cluster: str) -> None:
+        """Note which cluster this volume serves; ConfigError if it is another one's."""
+        self.identity = join_cluster(self.disk, self.path, self.identity, cluster)
+
+    # Changing
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+        """Small pieces: True stored, False already there, both durable; else what went wrong with that one."""
+        refusal = self._refusal()
+        if refusal:
+            return [refusal] * len(items)
+        if self.piece_map.backlog_soft:
+            await self.piece_map.wait_for_room()
+        if self.hidden_pieces:
+            await self._prefer_puts(sum(record_length(SMALL, len(piece.name), piece.size) for piece, _ in items))
+        batch = Batch(len(items))
+        answers, pending, append = batch.answers, self._pending, self._small.append
+        recent, damaged = self.piece_map.recent, self.damaged
+        mine: list[str] = []
+        later: list[int] = []
+        for number, (piece, payload) in enumerate(items):
+            name = piece.name
+            bad = _check(piece, payload)
+            if bad:
+                answers[number] = bad
+            elif name in pending or name in damaged:
+                later.append(number)
+            elif isinstance(location := recent(name), Location):
+                answers[number] = False
+            elif not self._admit(record_length(SMALL, len(name), piece.size)):
+                answers[number] = VolumeFull(f"{self.path} is full")
+            else:
+                pending[name] = batch
+                mine.append(name)
+                append(Put(batch, number, name, piece, payload, location is None))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            try:
+                await self._make_way(items[number][0].name)
+                (answers[number],) = await self.put_many([items[number]])
+            except FlareError as error:
+                answers[number] = error
+        return answers
+
+    async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
+        """A piece that lies in ``buffer.payload``: True stored, False already there, both durable."""
+        bad = await self.threads.write.run(_check, piece, buffer.payload[: piece.size])
+        while True:
+            refusal = bad or self._refusal()
+            if refusal:
+                raise refusal
+            if piece.name not in self._pending and piece.name not in self.damaged:
+                break
+            await self._make_way(piece.name)
+        if self.hidden_pieces:
+            await self._prefer_puts(record_length(LARGE, 0, piece.size))
+        if self.piece_map.find(piece.name):
+            return False
+        if not self._admit(record_length(LARGE, 0, piece.size)):
+            raise VolumeFull(f"{self.path} is full")
+        batch = Batch(1)
+        self._pending[piece.name] = batch
+        self._large.append(Put(batch, 0, piece.name, piece, buffer, True))
+        await self._finish(batch, [piece.name], self._large)
+        (answer,) = batch.answers
+        if isinstance(answer, FlareError):
+            raise answer
+        return answer
+
+    async def delete_many(self, names: Sequence[str]) -> list[Answer]:
+        """True deleted, False was not there, both durable; else what went wrong with that one.
+
+        A volume that is read-only refuses only what it holds.
+        """
+        refusal = self._refusal()
+        if refusal and self.state == "readonly" and self.piece_map.complete:
+            held = self.piece_map.find_many(names)
+            return [refusal if name in held else False for name in names]
+        if refusal:
+            return [refusal] * len(names)
+        if self.piece_map.backlog_soft:
+            await self.piece_map.wait_for_room()
+        batch = Batch(len(names))
+        mine: list[str] = []
+        later: list[int] = []
+        locations = self.piece_map.find_many(names)
+        for number, name in enumerate(names):
+            if name in self._pending:
+                later.append(number)
+            elif name not in locations:
+                batch.answers[number] = False
+            else:
+                self._pending[name] = batch
+                mine.append(name)
+                self._small.append(Delete(batch, number, name, locations[name]))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            while names[number] in self._pending:
+                await self._wait_for(names[number])
+            (batch.answers[number],) = await self.delete_many([names[number]])
+        return batch.answers
+
+    async def hide_many(self, names: Sequence[str], since_ms: int) -> list[Answer]:
+        """Put pieces in quarantine, or with 0 take them out of it: True done and durable, False not there or so
+        already; else what went wrong with that one. Order: the volume's format is raised before the first record.
+        """
+        refusal = self._refusal()
+        if refusal:
+            return [refusal] * len(names)
+        if self.piece_map.backlog_soft:
+            await self.piece_map.wait_for_room()
+        try:
+            self._raise_format()
+            hidden = self.piece_map.hidden(names)
+        except FlareError as error:
+            return [error] * len(names)
+        batch = Batch(len(names))
+        mine: list[str] = []
+        later: list[int] = []
+        locations = self.piece_map.find_many(names)
+        for number, name in enumerate(names):
+            if name in self._pending:
+                later.append(number)
+            elif name not in locations or (name in hidden) == bool(since_ms):
+                batch.answers[number] = False
+            else:
+                self._pending[name] = batch
+                mine.append(name)
+                self._small.append(Hide(batch, number, name, locations[name], since_ms))
+        if mine:
+            await self._finish(batch, mine, self._small)
+        for number in later:
+            while names[number] in self._pending:
+                await self._wait_for(names[number])
+            (batch.answers[number],) = await self.hide_many([names[number]], since_ms)
+        return batch.answers
+
+    async def show(self, names: Sequence[str]) -> None:
+        """Take those of the names that are in quarantine out of it, durably: somebody wants them."""
+        if not self.hidden_pieces:
+            return
+        hidden = self.piece_map.hidden(names)
+        if hidden:
+            answers = await self.hide_many(sorted(hidden), 0)
+            log.info("event=quarantine_lifted path=%s pieces=%d", self.path, answers.count(True))
+            for answer in answers:
+                if isinstance(answer, FlareError):
+                    raise answer
+
+    def _raise_format(self) -> None:
+        """Blocks for a sync, once in a volume's life."""
+        if self.identity.format < FORMAT:
+            self.identity = raise_format(self.disk, self.path, self.identity)
+            log.info("event=format_raised path=%s format=%d", self.path, FORMAT)
+
+    async def _prefer_puts(self, length: int) -> None:
+        """What is only kept in case gives way to what is put."""
+        if self.free < length and self.make_room is not None:
+            await self.make_room(length)
+
+    async def _finish(self, batch: Batch, names: list[str], appender: Appender) -> None:
+        """Wait for the answers, come what may: until then the disk may read from the caller's buffers."""
+        try:
+            if batch.left:
+                appender.wake()
+                await batch.wait_whatever_comes()
+        finally:
+            for name in names:
+                del self._pending[name]
+
+    async def _make_way(self, name: str) -> None:
+        """Wait for another change of this piece; bury it if it is known to be damaged."""
+        while name in self._pending:
+            await self._wait_for(name)
+        if name in self.damaged:
+            (answer,) = await self.delete_many([name])
+            self.damaged.pop(name, None)
+            if isinstance(answer, FlareError):
+                raise answer
+
+    async def _wait_for(self, name: str) -> None:
+        await self._pending[name].done.wait()
+        await trio.lowlevel.checkpoint()  # its own caller takes it off the list
+
+    def _refusal(self) -> FlareError | None:
+        if self.state in ("readonly", "failed"):
+            return VolumeFailed(f"{self.path}: {self.reason}")
+        if self.state == "replaying" or not self.piece_map.complete:
+            return Busy(f"{self.path}: {self.reason or 'the index is being made again'}")
+        return None
+
+    def _admit(self, length: int) -> bool:
+        if self.free < length or self.piece_map.backlog_hard:
+            return False
+        self.free -= length
+        return True
+
+    # What an Appender asks
+
+    def next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        return self.piece_map.present(names)
+
+    def settled(self, change: Change, location: Location) -> None:
+        if isinstance(change, Put):
+            self.piece_map.put(change.name, location)
+            self.pieces += 1
+        elif isinstance(change, Hide):
+            self.piece_map.hide(change.name, location, change.since_ms)
+            sign = 1 if change.since_ms else -1
+            self.hidden_changes += 1
+            self.hidden_pieces = max(0, self.hidden_pieces + sign)
+            self.hidden_bytes = max(0, self.hidden_bytes + sign * change.location.length)
+        else:
+            self.piece_map.delete(change.name, location, change.victim)
+            self.pieces -= 1
+            self.deletes += 1
+            self.puncher.add(change.victim)
+            self.damaged.pop(change.name, None)
+
+    def stop_writes(self, reason: str) -> None:
+        if self.state in ("ok", "full"):
+            log.error("event=volume_readonly path=%s reason=%r", self.path, reason)
+            self._enter("readonly", reason)
+            for appender in (self._small, self._large):
+                appender.close(VolumeFailed(reason))
+
+    def _collect(self) -> tuple[Sequence[Mark], dict[str, int]]:
+        """What the index is to learn with the next flush, besides locations."""
+        marks = [*self._small.take_marks(), *self._large.take_marks()]
+        return marks, facts(self.segments.next_id, self._sequence)
+
+    async def roll(self, kind: int) -> None:
+        """Seal the active segment of this kind as soon as no group is under way."""
+        await (self._small if kind == SMALL else self._large).request_roll()
+
+    def active_segments(self) -> list[Segment]:
+        return [appender.active for appender in (self._small, self._large) if appender.active]
+
+    # Space and health
+
+    def status(self) -> VolumeStatus:
+        free = 0 if self.state == "failed" else max(0, self.free + self.hidden_bytes)
+        return VolumeStatus(
+            self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason,
+            self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
+            round(trio.current_time() - self._state_since, 1), self.file_system,
+            self.hidden_pieces, self.hidden_bytes,
+        )  # fmt: skip
+
+    def _enter(self, state: str, reason: str = "") -> None:
+        if state != self.state:
+            self._state_since = trio.current_time()
+        self.state, self.reason = state, reason
+
+    def report_damage(self, name: str, location: Location, reason: str) -> None:
+        """A piece does not prove itself although the index names that location."""
+        if self.damaged.get(name) != location:
+            log.error(
+                "event=damage path=%s piece=%s segment=%016x offset=%d reason=%r",
+                self.path, name, location.segment, location.offset, reason,
+            )  # fmt: skip
+            if len(self.damaged) < DAMAGED_MAX:
+                self.damaged[name] = location
+                self.new_damage.append(name)
+
+    async def measure(self) -> None:
+        """Ask the disk how much room there is."""
+        space = await self.threads.look.run(self.disk.space, self.path)
+        if self.file_system and space.file_system != self.file_system:
+            raise VolumeFailed("another file system lies there: the disk is not mounted any more")
+        self.capacity, self.file_system = space.capacity, space.file_system
+        self.segment_size = find_segment_size(self.settings.segment_size, space.capacity)
+        self.reserve = find_reserve(self.settings.reserve, space.capacity)
+        unused = self._small.unused_bytes + self._large.unused_bytes
+        self.free = space.free + unused - self.reserve
+        self.used = sum(segment.allocated for segment in self.segments.known.values()) - unused
+        self._judge_space()
+
+    def _judge_space(self) -> None:
+        low = is_low(self.free + self.hidden_bytes, self.capacity)  # what is hidden gives way to puts
+        if self.state == "ok" and low:
+            self._enter("full", "no room left for pieces")
+        elif self.state == "full" and not low:
+            self._enter("ok")
+
+    async def _watch_disk(self) -> None:
+        """Until cancelled; raises VolumeFailed when the disk could not be read for a while. A measurement that fails
+        ends nothing, and is told of once: the room that was last seen is what puts go by."""
+        for turn in count(1):
+            self._looking_since = None
+            await trio.sleep(_WATCH_SECONDS)
+            self._looking_since = trio.current_time()
+            trouble = ""
+            try:
+                await self.measure()
+            except FlareError as error:
+                trouble = str(error)
+                if trouble != self._measuring_failed:
+                    log.error("event=measuring_failed path=%s error=%r", self.path, trouble)
+            self._measuring_failed = trouble
+            if trouble or self.state == "readonly" or self._probe.failures or turn % _PROBE_EVERY == 0:
+                segments = islice(self.segments.known.values(), 1)
+                await self._probe.look([identity_path(self.path), *(segment.path for segment in segments)])
+
+    async def _watch_looks(self) -> None:
+        """Until cancelled; raises VolumeFailed when the disk does not answer.
+
+        The threads that wait for it cannot be called back, so ``run`` ends only when they do; until then the volume
+        is ``failed`` all the same, and refuses whatever comes. Turns are counted, because a process that was stopped
+        for minutes has a clock that says so, but gave its disk no time.
+        """
+        asked, turns = None, 0
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            turns = turns + 1 if self._looking_since is not None and self._looking_since == asked else 0
+            asked = self._looking_since
+            if turns * _WATCH_SECONDS >= HANG_SECONDS:
+                reason = f"the disk has not answered for {HANG_SECONDS:.0f} s"
+                log.error("event=volume_hangs path=%s error=%r", self.path, reason)
+                self.stop_writes(reason)
+                self._enter("failed", reason)
+                raise VolumeFailed(reason)
+
+    def _appender(self, kind: int) -> Appender:
+        return Appender(self, self.segments, self.threads.write, kind)
+
+    def _segments(self, random_bits: random.Random) -> Segments:
+        volume = uuid.UUID(self.identity.volume).bytes
+        path = f"{self.path}/segments"
+        return Segments(self.disk, path, volume, direct=self.settings.direct, random_bits=random_bits)
+
+    @property
+    def _index_path(self) -> str:
+        return f"{self.path}/index.db"
+
+
+def _advance(steps: Iterator[None]) -> bool:
+    """One step; False if there was none left."""
+    return next(steps, "over") is None
+
+
+def _check(piece: Piece, payload: Buffer) -> FlareError | None:
+    """Whether these are the bytes that the piece says it has, and it can be written down."""
+    if len(payload) != piece.size or xxhash.xxh3_128_digest(payload) != piece.checksum:
+        return BadDigest(f"{piece.name}: the payload does not have the checksum that came with it")
+    if (xxhash.xxh3_64_digest(payload) if 0 < piece.size <= BLOCK_SIZE else block_checksums(payload)) != piece.blocks:
+        return BadDigest(f"{piece.name}: the payload does not have the block checksums that came with it")
+    if len(piece.scheme) > SCHEME_BYTES_MAX or len(piece.name) > PIECE_NAME_BYTES_MAX or not piece.name.isascii():
+        return BadRequest("the piece's name or scheme is too long")
+    return None

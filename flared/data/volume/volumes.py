@@ -1,0 +1,466 @@
+"""Volumes: all disks of one data node as one store of pieces; what the service talks to.
+
+A put goes to the volume with the most free space; everything else asks all of them. One volume that fails does not
+stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
+until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.lost_volumes``).
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import trio
+
+from flared.background import Threads, WorkerRun, WorkerThreads
+from flared.data.disk.buffers import BufferPool, PieceBuffer
+from flared.data.disk.real_disk import RealDisk
+from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX
+from flared.data.index.quarantine import page_hidden
+from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.data.volume.compact import Compactor
+from flared.data.volume.duplicates import Duplicates
+from flared.data.volume.identity import find_cluster, refuse_copies, require_volume
+from flared.data.volume.marks import Marks
+from flared.data.volume.quarantine import KEEP_SECONDS, Quarantine
+from flared.data.volume.reader import Found, OpenPiece, Wanted
+from flared.data.volume.scrub import Scrubber
+from flared.data.volume.volume import Volume, VolumeSettings, VolumeStatus, VolumeThreads
+from flared.errors import (
+    Busy,
+    FlareError,
+    NoSuchPiece,
+    PieceCorrupt,
+    TooLarge,
+    VolumeFailed,
+    VolumeFull,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flared.data.disk.disk import Buffer, Disk, Lock
+    from flared.data.index.index import Location
+    from flared.data.volume.changes import Answer
+
+__all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
+
+log = logging.getLogger(__name__)
+
+_WRITE_THREADS = 4
+_READ_THREADS = 16
+_BACKGROUND_THREADS = 2
+_LOOK_THREADS = 1
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """``volumes`` are directories, best one a disk; made if they are not there.
+
+    ``segment_size`` and ``reserve`` (held back so that deletes and compaction go on) are upper limits: a small disk
+    takes less of either.
+    """
+
+    node: str
+    volumes: tuple[str, ...]
+    segment_size: int = SEGMENT_SIZE_MAX
+    reserve: int = RESERVE_MAX
+    direct: bool = True
+    new_volumes: bool = True
+    """Whether an empty directory becomes a volume. Where not, it is the mount point of a disk that is not there."""
+    buffer_bytes: int = PIECE_SIZE_MAX
+    scrub_period_seconds: float = 30 * 86400.0
+    quarantine_seconds: float = KEEP_SECONDS
+    """How long orphans are kept, hidden, before they are deleted for good."""
+    clock: Callable[[], float] = time.time
+    """The wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataStatus:
+    volumes: tuple[VolumeStatus, ...]
+    pieces: int
+    cluster: str
+    buffer_bytes: int
+
+
+class Volumes:
+    """The PieceStore of a data node. ``run`` must be running for anything but ``status`` to work."""
+
+    def __init__(
+        self, settings: DataSettings, volumes: Sequence[Volume], failed: Sequence[VolumeStatus], locks: Sequence[Lock]
+    ) -> None:
+        self.buffers = BufferPool(settings.buffer_bytes)
+        self._volumes = list(volumes)
+        self._failed = list(failed)
+        self._opened = trio.current_time()
+        self._locks = list(locks)
+        self.marks = Marks(volumes)
+        self.duplicates = Duplicates(self._volumes) if len(volumes) > 1 else None
+        self._clock = settings.clock
+        self._quarantines: list[Quarantine] = []
+        for volume in volumes:
+            compactor = Compactor(volume)
+            quarantine = Quarantine(volume, settings.quarantine_seconds, settings.clock)
+            self._quarantines.append(quarantine)
+            volume.make_room, volume.compact_now = quarantine.make_room, compactor.wake
+            volume.workers = [compactor, Scrubber(volume, settings.scrub_period_seconds), quarantine]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled: group commits, index, scrub, compaction. Started at once; see ``wait_ready``."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for volume in self._volumes:
+                    nursery.start_soon(volume.run)
+                nursery.start_soon(self.buffers.run_trimmer)
+                nursery.start_soon(self.marks.run)
+                if self.duplicates is not None:
+                    nursery.start_soon(WorkerRun(self.duplicates).run)
+                task_status.started()
+        finally:
+            for lock in self._locks:
+                lock.close()
+
+    async def wait_ready(self) -> None:
+        """Return when every volume serves, or has failed."""
+        for volume in self._volumes:
+            await volume.ready.wait()
+
+    # Pieces
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+        """Store small pieces: True stored now, False already there; both durable. Else what refused that one.
+
+        The buffers are read until this returns, also when cancelled.
+        """
+        if len(self._volumes) == 1 and not self._failed:
+            answers = await self._volumes[0].put_many(items)
+            return await self._show_existing([piece.name for piece, _ in items], answers)
+        elsewhere = self._look_many([piece.name for piece, _ in items])
+        rest = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
+        answers = [False] * len(items)
+        if rest:
+            try:
+                volume = self._roomiest()
+            except FlareError as error:
+                stored: list[Answer] = [error] * len(rest)
+            else:
+                stored = await volume.put_many([items[number] for number in rest])
+            for number, answer in zip(rest, stored, strict=True):
+                answers[number] = answer
+        return await self._show_existing([piece.name for piece, _ in items], answers)
+
+    async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
+        """Store a piece that lies in ``buffer.payload[:piece.size]``: True stored now, False already there.
+
+        Raises BadDigest, VolumeFull, VolumeFailed, Busy. The buffer is used until this returns, also when cancelled.
+        """
+        if len(self._volumes) > 1 and self._look_many([piece.name]):
+            stored = False
+        else:
+            stored = await self._roomiest().put_large(piece, buffer)
+        if not stored:
+            await self.show([piece.name])
+        return stored
+
+    async def quarantine_many(self, names: Sequence[str]) -> list[Answer]:
+        """Hide pieces that reconcile took for orphans: True hidden, False was not there or hidden already; both
+        durable. Else what went wrong with that one. A failed volume is left out, as in ``delete_many``."""
+        answers: list[Answer] = [False] * len(names)
+        working = self._working()
+        if not working:
+            return [_unasked(self.left_out[0])] * len(names)
+        for volume in working:
+            try:
+                hidden = await volume.hide_many(names, int(self._clock() * 1000))
+            except FlareError as error:
+                hidden = [error] * len(names)
+            answers = [_worse(one, other) for one, other in zip(answers, hidden, strict=True)]
+        return answers
+
+    async def show(self, names: Sequence[str]) -> None:
+        """Take these pieces out of quarantine where they are in it: they are wanted. Durable when it returns."""
+        for volume in self._working():
+            await volume.show(names)
+
+    async def list_quarantined(self, after: str, limit: int) -> list[tuple[str, int, int]]:
+        """(name, size, hidden since, ms) of the next hidden pieces in name order."""
+        pages = [
+            await volume.piece_map.change(lambda index: page_hidden(index, after, limit)) for volume in self._working()
+        ]
+        return list(islice(heapq.merge(*pages), limit))
+
+    def keep_quarantined(self, seconds: float) -> None:
+        """How long hidden pieces are kept, from now on."""
+        for quarantine in self._quarantines:
+            quarantine.keep_seconds = seconds
+
+    async def _show_existing(self, names: Sequence[str], answers: list[Answer]) -> list[Answer]:
+        """What was put again is wanted again, although it is there already."""
+        existing = [name for name, answer in zip(names, answers, strict=True) if answer is False]
+        try:
+            if existing:
+                await self.show(existing)
+        except FlareError as error:
+            return [error if answer is False else answer for answer in answers]
+        return answers
+
+    async def delete_many(self, names: Sequence[str]) -> list[Answer]:
+        """True deleted, False was not there; both durable. Busy where a volume could not be asked.
+
+        A failed volume stands in nobody's way: what it holds of these names it will have when it comes back (see
+        ``left_out``), and whoever has them deleted looks at its inventory then.
+        """
+        answers: list[Answer] = [False] * len(names)
+        working = self._working()
+        if not working:
+            return [_unasked(self.left_out[0])] * len(names)
+        for volume in working:
+            try:
+                deleted = await volume.delete_many(names)
+            except FlareError as error:
+                deleted = [error] * len(names)
+            answers = [_worse(one, other) for one, other in zip(answers, deleted, strict=True)]
+        return answers
+
+    async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
+        """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
+        answers: dict[str, Found | FlareError] = {}
+        unsure: FlareError | None = self._left_out()
+        left: Sequence[str] = names
+        for volume in self._working():
+            try:
+                locations = volume.piece_map.find_many(left)
+            except FlareError as error:
+                unsure = error
+                continue
+            if not volume.piece_map.complete:
+                unsure = Busy(f"volume {volume.path} cannot be asked for everything yet")
+            wanted = []
+            for name, location in locations.items():
+                if location.size < LARGE_SIZE:
+                    wanted.append(Wanted(name, location))
+                else:
+                    answers[name] = TooLarge(f"{name} has {location.size} bytes: open it instead")
+            if wanted:
+                try:
+                    read = await volume.reader.read_many(wanted)
+                except VolumeFailed as error:
+                    unsure = error
+                    continue
+                for want, answer in zip(wanted, read, strict=True):
+                    if not isinstance(answer, NoSuchPiece):
+                        answers[want.name] = answer
+            # Of a piece that is damaged here, another volume may hold a good one.
+            left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
+            if not left:
+                break
+        await self._show_read([name for name, answer in answers.items() if isinstance(answer, tuple)])
+        return [answers[name] if name in answers else _missing(name, unsure) for name in names]
+
+    async def _show_read(self, names: Sequence[str]) -> None:
+        """What is read by its name is wanted again. A disk that takes no record of that can be read all the same."""
+        try:
+            await self.show(names)
+        except FlareError as error:
+            log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
+
+    async def open(self, name: str) -> OpenPiece:
+        """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        unsure: FlareError | None = self._left_out()
+        damaged: PieceCorrupt | None = None
+        for volume in sorted(self._working(), key=lambda volume: name in volume.damaged):
+            try:
+                opened = await volume.reader.open(name)
+            except NoSuchPiece:
+                continue
+            except PieceCorrupt as error:
+                damaged = error
+            except (Busy, VolumeFailed) as error:
+                unsure = error
+            else:
+                try:
+                    await self._show_read([name])
+                except BaseException:
+                    opened.close()
+                    raise
+                return opened
+        raise damaged or _missing(name, unsure)
+
+    async def head(self, name: str) -> Piece:
+        """What is known of a piece, from its record's header. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        with await self.open(name) as opened:
+            return opened.piece
+
+    async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
+        """(name, size) of the next ``limit`` pieces after ``after``, in name order, on all volumes but those that have
+        failed; and the paths of these.
+
+        Whatever lies in between in name order and is not in the page is on none of the others. Busy if one of them
+        cannot be asked for now.
+        """
+        working = self._working()
+        pages = [await volume.piece_map.page(after, limit) for volume in working]
+        # After the pages: one that failed meanwhile was asked or raised, and is told of either way.
+        left_out = self.left_out
+        merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
+        return list(islice(merged.items(), limit)), left_out
+
+    # The node
+
+    def status(self) -> DataStatus:
+        lasted = round(trio.current_time() - self._opened, 1)
+        failed = (replace(volume, state_seconds=lasted) for volume in self._failed)
+        volumes = (*(volume.status() for volume in self._volumes), *failed)
+        pieces = sum(volume.pieces for volume in volumes)
+        return DataStatus(volumes, pieces, self.cluster, self.buffers.leased_bytes)
+
+    def take_damage(self) -> list[str]:
+        """Names of pieces found corrupt since the last call."""
+        damage: list[str] = []
+        for volume in self._volumes:
+            damage += volume.new_damage
+            volume.new_damage = []
+        return damage
+
+    @property
+    def cluster(self) -> str:
+        """The cluster these volumes serve; "" until the first heartbeat told."""
+        return next((volume.identity.cluster for volume in self._volumes if volume.identity.cluster), "")
+
+    def set_cluster(self, cluster: str) -> None:
+        """Note the cluster in every volume; raises ConfigError if they serve another one. Blocks for a sync or two."""
+        for volume in self._working():
+            volume.join(cluster)
+
+    def _look_many(self, names: Sequence[str]) -> dict[str, Location]:
+        """Pieces that some volume has already. One that cannot be asked is passed over: a second copy does no harm.
+        So is one that has failed, whatever it still knows from before: what lies there is no copy to count on."""
+        found: dict[str, Location] = {}
+        for volume in self._working():
+            try:
+                locations = volume.piece_map.find_many(names)
+            except Busy:
+                continue
+            found.update((name, location) for name, location in locations.items() if name not in volume.damaged)
+        return found
+
+    def _roomiest(self) -> Volume:
+        writable = [volume for volume in self._volumes if volume.state in ("ok", "full")]
+        if not writable:
+            states = ", ".join(f"{volume.path}: {volume.state}" for volume in self.status().volumes)
+            if any(volume.state == "replaying" for volume in self._volumes):
+                raise Busy(f"no volume takes writes yet ({states})")
+            raise VolumeFull(f"no volume takes writes ({states})")
+        return max(writable, key=lambda volume: volume.free)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The paths of the failed volumes: nobody can say what they hold until the node is started again."""
+        running = (volume.path for volume in self._volumes if volume.state == "failed")
+        return (*running, *(volume.path for volume in self._failed))
+
+    def _working(self) -> list[Volume]:
+        return [volume for volume in self._volumes if volume.state != "failed"]
+
+    def _left_out(self) -> Busy | None:
+        left_out = self.left_out
+        return _unasked(left_out[0]) if left_out else None
+
+    async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
+        """``list_working`` of all volumes, or Busy. Last in the class, in which ``list`` is no type any more."""
+        page, left_out = await self.list_working(after, limit)
+        if left_out:
+            raise _unasked(left_out[0])
+        return page
+
+
+async def open_volumes(
+    settings: DataSettings,
+    *,
+    disk: Disk | None = None,
+    threads: Threads | None = None,
+    random_bits: random.Random | None = None,
+) -> Volumes:
+    """Lock and identify every volume. A disk that fails is left out (state ``failed``).
+
+    Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node, two of
+    them to different clusters, or one is a copy of another. ``threads`` replaces all threads (for tests on a virtual
+    clock).
+    """
+    disk = disk or RealDisk()
+    random_bits = random_bits or random.Random(os.urandom(16))
+    volumes: list[Volume] = []
+    failed: list[VolumeStatus] = []
+    locks: list[Lock] = []
+    try:
+        for path in settings.volumes:
+            try:
+                if not settings.new_volumes:
+                    require_volume(disk, path)
+                disk.make_directory(path)
+                locks.append(disk.lock(f"{path}/{_LOCK}"))
+                volumes.append(
+                    Volume.open(path, settings.node, _volume_settings(settings), disk, _threads(threads), random_bits)
+                )
+            except (VolumeFailed, VolumeFull) as error:
+                log.error("event=volume_failed path=%s error=%r", path, str(error))
+                failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error), 0))
+        refuse_copies((volume.path, volume.identity) for volume in volumes)
+        cluster = find_cluster((volume.path, volume.identity) for volume in volumes)
+        if cluster:
+            _join_all(volumes, cluster)
+        await trio.lowlevel.checkpoint()
+        return Volumes(settings, volumes, failed, locks)
+    except BaseException:
+        for lock in locks:
+            lock.close()
+        raise
+
+
+def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
+    """A disk that was added to the node is of the same cluster, also when it is the only one that works one day."""
+    for volume in volumes:
+        try:
+            volume.join(cluster)
+        except (VolumeFailed, VolumeFull) as error:
+            log.error("event=cluster_not_noted path=%s error=%r", volume.path, str(error))
+
+
+def _unasked(path: str) -> Busy:
+    return Busy(f"volume {path} could not be asked")
+
+
+def _missing(name: str, unsure: FlareError | None) -> FlareError:
+    return unsure or NoSuchPiece(f"{name} is not on this node")
+
+
+def _worse(one: Answer, other: Answer) -> Answer:
+    if isinstance(one, FlareError):
+        return one
+    if isinstance(other, FlareError):
+        return other
+    return one or other
+
+
+def _volume_settings(settings: DataSettings) -> VolumeSettings:
+    return VolumeSettings(settings.segment_size, settings.reserve, settings.direct)
+
+
+def _threads(shared: Threads | None) -> VolumeThreads:
+    if shared:
+        return VolumeThreads(shared, shared, shared, shared)
+    return VolumeThreads(
+        WorkerThreads(_WRITE_THREADS),
+        WorkerThreads(_READ_THREADS),
+        WorkerThreads(_BACKGROUND_THREADS),
+        WorkerThreads(_LOOK_THREADS),
+    )
