@@ -46,6 +46,12 @@ class Callers:
                 return known
         identity = identify(policy.keyring, peer, fields.get("authorization"))
         caller = Caller(identity, policy.context(method, peer, fields), peer, secrets)
-        if memo is not None and len(memo) < REMEMBERED_MAX:
-            memo[method] = caller
+        if memo is not None:
+            remember(memo, method, caller)
         return caller
+
+
+def remember(memo: dict[str, object], name: str, value: object) -> None:
+    """Keep what a head means for the next equal one, if there is room."""
+    if len(memo) < REMEMBERED_MAX:
+        memo[name] = value

@@ -19,7 +19,9 @@ class RequestCounts:
         self._durations: dict[str, Histogram] = {}
         self._in_buckets: dict[tuple[str, str], int] = {}
 
-    def count(self, method: str, status: int, seconds: float) -> None:
+    def count(self, method: str, status: int, seconds: float, bucket: str) -> None:
+        """Count an answer. ``bucket`` is the one that the request was about if it succeeded, else empty: no one makes
+        labels of names that are not there."""
         if method not in METHOD_NAMES:
             method = OTHER_METHODS
         key = (method, status)
@@ -28,15 +30,13 @@ class RequestCounts:
         if durations is None:
             durations = self._durations[method] = Histogram()
         durations.observe(seconds)
-
-    def count_in_bucket(self, bucket: str, method: str) -> None:
-        """Called only after success, so that no one makes labels of names that are not there."""
-        key = (bucket, method)
-        count = self._in_buckets.get(key)
-        if count is None and len(self._in_buckets) >= BUCKET_SERIES_MAX:
-            key = (OTHER_BUCKETS, method)
-            count = self._in_buckets.get(key)
-        self._in_buckets[key] = (count or 0) + 1
+        if bucket:
+            in_bucket = (bucket, method)
+            count = self._in_buckets.get(in_bucket)
+            if count is None and len(self._in_buckets) >= BUCKET_SERIES_MAX:
+                in_bucket = (OTHER_BUCKETS, method)
+                count = self._in_buckets.get(in_bucket)
+            self._in_buckets[in_bucket] = (count or 0) + 1
 
     def metrics(self) -> list[Metric | Durations]:
         answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]

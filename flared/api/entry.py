@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from flared.access.authorize import authorize
+from flared.api.callers import remember
 from flared.api.counts import RequestCounts
 from flared.api.router import Refusal, Router
 from flared.chunks.chunk import INLINE_DIGEST_MAX
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from flared.http.messages import Reply, Request
     from flared.metrics import Durations, Metric
 
+_PROVED = "proved"
+
 Prove = Callable[["Standing"], None]
 """Hears what the connection has proved."""
 
@@ -48,7 +51,9 @@ class Entry:
         self._first = faces[0]
         self._faces: dict[Call, Face] = {call: face for face in faces for call in face.handlers}
         self._handlers: dict[Call, Handler] = {call: way for face in faces for call, way in face.handlers.items()}
-        self._in_turns: dict[Call, TurnHandler] = {call: way for face in faces for call, way in face.in_turns.items()}
+        self._in_turns: dict[Call, tuple[Face, TurnHandler]] = {
+            call: (face, way) for face in faces for call, way in face.in_turns.items()
+        }
         self._counts = RequestCounts()
         self.metrics: Callable[[], list[Metric | Durations]] = self._counts.metrics
 
@@ -56,7 +61,7 @@ class Entry:
         """Answer one request. Only ConnectionLost and bugs come out of here."""
         current_request.set(_request_id(request.fields))
         began = perf_counter()
-        face = self._first
+        face, bucket = self._first, ""
         try:
             route = self._router.find(request.method, request.path)
             if isinstance(route, Refusal):
@@ -66,7 +71,6 @@ class Entry:
             await self._handlers[route.call](request, reply, resource)
             if resource is not None:
                 bucket = resource.bucket if isinstance(resource, ObjectName) else resource
-                self._counts.count_in_bucket(bucket, request.method)
         except FlareError as error:
             await face.errors.answer(request, reply, error)
         except ExceptionGroup as group:
@@ -76,7 +80,7 @@ class Entry:
                 raise
             await face.errors.answer(request, reply, cause)
         finally:
-            self._counts.count(request.method, reply.status, perf_counter() - began)
+            self._counts.count(request.method, reply.status, perf_counter() - began, bucket)
 
     def begin(self, exchange: Exchange) -> bool:
         """Begin a small call in turns; False if it is left to ``answer``."""
@@ -88,11 +92,12 @@ class Entry:
             if isinstance(route, Refusal):
                 exchange.request_id = _request_id(exchange.fields)
                 raise self._refuse(route, exchange, exchange.prove, exchange.memo)
-            begin = self._in_turns.get(route.call)
-            if begin is None:
+            in_turn = self._in_turns.get(route.call)
+            if in_turn is None:
                 return False
-            exchange.request_id = _request_id(exchange.fields)
-            face = self._faces[route.call]
+            face, begin = in_turn
+            fields = exchange.fields
+            exchange.request_id = _request_id(fields) if REQUEST_FIELD in fields else next_request()
             resource = _admit(face, route, exchange, exchange.prove, exchange.memo)
             assert isinstance(resource, ObjectName)
             return begin(exchange, resource)
@@ -102,9 +107,7 @@ class Entry:
 
     def answered(self, exchange: Exchange, status: int) -> None:
         """Count a reply that was given in turns."""
-        self._counts.count(exchange.method, status, perf_counter() - exchange.began)
-        if exchange.bucket:
-            self._counts.count_in_bucket(exchange.bucket, exchange.method)
+        self._counts.count(exchange.method, status, perf_counter() - exchange.began, exchange.bucket)
 
     def _refuse(
         self, refusal: Refusal, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
@@ -132,7 +135,12 @@ def _admit(
         # Who may not make the call learns nothing about names either.
         prove(authorize(identity, call.action, None, context))
         raise
-    prove(authorize(identity, call.action, resource, context))
+    standing = authorize(identity, call.action, resource, context)
+    if memo is None:
+        prove(standing)
+    elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it
+        prove(standing)
+        remember(memo, _PROVED, standing)
     return resource
 
 

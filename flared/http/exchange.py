@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flared.http.eviction import Standing
+    from flared.http.parsing import RequestHead
 
 
 log = logging.getLogger(__name__)
@@ -70,21 +71,15 @@ class Exchange:
         self,
         connection: Sender,
         handler: QuickHandler,
-        method: str,
-        path: str,
-        query: str,
-        fields: Mapping[str, str],
+        head: RequestHead,
         body: bytes | bytearray,
-        memo: dict[str, object],
     ) -> None:
         self._connection = connection
         self._handler = handler
-        self.method = method
-        self.path = path
-        self.query = query
-        self.fields = fields
+        self.method, self.path, self.query, _, shared, _ = head
+        self.fields: Mapping[str, str] = shared.values
         self.body = body
-        self.memo = memo
+        self.memo = shared.memo
         """Of the head: equal ones on one connection share it (``parsing.Fields``)."""
         self.began = perf_counter()
         self.request_id: int | str = 0

@@ -350,9 +350,10 @@ Handler = Callable[[Request, Reply], Awaitable[None]]
 
 def pack_head(status: int, lines: bytes, ending: bytes, length: int) -> bytes:
     """The head of a reply whose body has ``length`` bytes. ``ending``: a field line about the connection, or empty."""
+    line = _STATUS_LINES.get(status) or status_line(status)
     if status in _WITHOUT_BODY:
-        return b"%b%b%b\r\n" % (status_line(status), lines, ending)
-    return b"%b%b%bcontent-length: %d\r\n\r\n" % (status_line(status), lines, ending, length)
+        return b"%b%b%b\r\n" % (line, lines, ending)
+    return b"%b%b%bcontent-length: %d\r\n\r\n" % (line, lines, ending, length)
 
 
 def status_line(status: int) -> bytes:

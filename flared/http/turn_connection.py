@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ENDING = ENDED | GONE
+
 
 class BodyBudget(Protocol):
     """Bytes that bodies under way may take in all."""
@@ -76,6 +78,8 @@ class TurnConnection(Connection):
         self._head: RequestHead | HeadRefused | None = None
         """Of that request, or of the one that a task is to answer."""
         self._in_task = False
+        self._free = True
+        """Another request may be taken: none is being answered, and the last reply has left."""
         self._readable = False
         """More may have come than was received."""
         self._peer_ended = False
@@ -104,16 +108,18 @@ class TurnConnection(Connection):
         try:
             if self._unsent is not None and flags & WRITABLE:
                 self._flush()
-            if flags & GONE and self._exchange is not None:
-                return self.close()
-            if flags & (ENDED | GONE):
+            if flags & _ENDING:
+                if flags & GONE and self._exchange is not None:
+                    return self.close()
                 self._peer_ended = True
             self._readable = True
-            if self._is_free and self._link.data:
+            if self._free and self._link.data:
                 self._advance()  # what came behind a request that has been answered since
-            if self._is_free:
+            if self._free:
                 self._receive()
-                self._come_back_if_readable()
+                # One receive a turn, so that a connection that never stops sending leaves the others their turn.
+                if self._readable and self._free:
+                    self._owner.turns.soon(self._resume)
         except ConnectionLost:
             self.close()
         except Exception:
@@ -152,68 +158,54 @@ class TurnConnection(Connection):
                     return self._give_back_body()
                 self._filled += count
         self._body = None
-        self._offer(body)
+        assert isinstance(self._head, tuple)
+        self._offer(self._head, body)
         return self._advance()
 
     def _advance(self) -> None:
-        """Take one request after the other, while each is answered at once."""
+        """Take one request after the other from what was received, while each is answered at once."""
         if self._advancing:
             return  # the loop below, further up the stack, goes on
         self._advancing = True
+        link, tally = self._link, self._tally
         try:
-            while self._is_free and self._take_request():
-                pass
+            while self._free and self._body is None:
+                data, at = link.data, link.at
+                if not data:
+                    self.phase = "idle"
+                    break
+                try:
+                    head = self._heads.read(data, at)
+                except HeadRefused as error:
+                    self._give_to_task(error)
+                    break
+                if head is None:
+                    self.phase = "head"
+                    break
+                self.phase = "exchange"
+                self.requests += 1
+                self._head = head
+                fields, end = head[4], head[5]
+                length = fields.length or 0
+                stop = end + length
+                last = tally.stopping or self._evicted or self.is_shed
+                if last or not head[3] or fields.needs_task or length > self._body_bytes_max:
+                    link.skip(end - at)
+                    self._give_to_task(head)
+                elif stop < len(data):
+                    link.at = stop
+                    self._offer(head, data[end:stop])
+                elif stop == len(data):
+                    link.data, link.at = b"", 0
+                    self._offer(head, data[end:])
+                else:
+                    link.skip(end - at)
+                    self._begin_gathering(head, length)
         finally:
             self._advancing = False
 
-    @property
-    def _is_free(self) -> bool:
-        """Whether another request may be taken: none is being answered, and the last reply has left."""
-        return self._exchange is None and not (self._in_task or self._closed or self._unsent is not None)
-
-    def _come_back_if_readable(self) -> None:
-        """One receive a turn, so that a connection that never stops sending leaves the others their turn."""
-        if self._readable and self._is_free:
-            self._owner.turns.soon(self._resume)
-
     def _resume(self) -> None:
         self._ready(0)
-
-    def _take_request(self) -> bool:
-        """Take the next request from what was received; False if more must come first."""
-        link = self._link
-        data, at = link.data, link.at
-        if self._body is not None:
-            return False
-        if not data:
-            self.phase = "idle"
-            return False
-        try:
-            head = self._heads.read(data, at)
-        except HeadRefused as error:
-            self._give_to_task(error)
-            return True
-        if head is None:
-            self.phase = "head"
-            return False
-        _, _, _, minor, fields, end = head
-        length = fields.length
-        self.phase = "exchange"
-        self.requests += 1
-        self._head = head
-        stop = end + (length or 0)
-        last = self._tally.stopping or self._evicted or self.is_shed
-        if last or not minor or fields.needs_task or stop - end > self._body_bytes_max:
-            link.skip(end - at)
-            self._give_to_task(head)
-        elif stop <= len(data):
-            body = data[end:stop] if length else b""
-            link.skip(stop - at)
-            self._offer(body)
-        else:
-            link.skip(end - at)
-            self._begin_gathering(head, stop - end)
-        return True
 
     def _begin_gathering(self, head: RequestHead, length: int) -> None:
         if not self._owner.bodies.reserve_nowait(length):
@@ -237,13 +229,10 @@ class TurnConnection(Connection):
         assert isinstance(self._head, tuple)
         self._give_to_task(self._head)
 
-    def _offer(self, body: bytes | bytearray) -> None:
+    def _offer(self, head: RequestHead, body: bytes | bytearray) -> None:
         """Have the handler begin the request; a task answers it if the handler does not."""
-        head = self._head
-        assert isinstance(head, tuple)
-        method, path, query, _, fields, _ = head
-        exchange = Exchange(self, self._quick, method, path, query, fields.values, body, fields.memo)
-        self._exchange = exchange
+        self._free = False
+        exchange = self._exchange = Exchange(self, self._quick, head, body)
         if not self._quick.begin(exchange):
             self.hand_over(exchange)
 
@@ -255,7 +244,10 @@ class TurnConnection(Connection):
 
     def answer(self, exchange: Exchange, reply: bytes) -> None:
         """Send the reply, and go on with the next request. If the peer has left, nothing happens."""
-        self._end_exchange(exchange)
+        assert self._exchange is exchange or self._closed, "an exchange was answered twice"
+        self._exchange = None
+        if self._reserved:
+            self._give_back_reserved()
         if self._closed:
             return
         try:
@@ -265,6 +257,7 @@ class TurnConnection(Connection):
         if sent != len(reply):
             self._unsent = memoryview(reply)[sent:]
             return None
+        self._free = True
         if not self._link.data:
             self.phase = "idle"
         # Not at once: what the next request does wrong is none of this exchange's business.
@@ -274,7 +267,9 @@ class TurnConnection(Connection):
 
     def hand_over(self, exchange: Exchange) -> None:
         """Have a task answer it from the start: the body goes back in front of what was received after it."""
-        self._end_exchange(exchange)
+        assert self._exchange is exchange or self._closed, "an exchange was answered twice"
+        self._exchange = None
+        self._give_back_reserved()
         if self._closed:
             return
         link = self._link
@@ -282,11 +277,6 @@ class TurnConnection(Connection):
             link.data, link.at = bytes(exchange.body) + link.data[link.at :], 0
         assert isinstance(self._head, tuple)
         self._give_to_task(self._head)
-
-    def _end_exchange(self, exchange: Exchange) -> None:
-        assert self._exchange is exchange or self._closed, "an exchange was answered twice"
-        self._exchange = None
-        self._give_back_reserved()
 
     def _give_back_reserved(self) -> None:
         if self._reserved:
@@ -298,13 +288,14 @@ class TurnConnection(Connection):
         sent = self.stream.send_nowait(self._unsent)
         self._unsent = self._unsent[sent:] if sent < len(self._unsent) else None
         if self._unsent is None:
+            self._free = True
             self._advance()
 
     # The general way
 
     def _give_to_task(self, head: RequestHead | HeadRefused) -> None:
         self._head = head
-        self._in_task = True
+        self._in_task, self._free = True, False
         self._tally.handed_over += 1
         self._owner.start_task(self)
 
@@ -319,6 +310,7 @@ class TurnConnection(Connection):
             assert head is not None
             keep = await self._exchange_in_task(head)
         self._in_task = False
+        self._free = not self._closed
         if not keep or (self._tally.stopping and not self._link.data):
             return self.close()
         self.phase = "idle"
@@ -330,7 +322,7 @@ class TurnConnection(Connection):
         """Close the stream, once. An exchange under way hears that nobody waits for it any more."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, self._free = True, False
         self._body = self._unsent = None
         self._give_back_reserved()
         self.stream.forget(self._owner.turns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from flared.api.callers import remember
 from flared.api.errors import JSON_ERRORS
 from flared.api.native.headers import manifest_head, object_headers, promised_digests, write_conditions
 from flared.api.native.objects import COPY_SOURCE, put_reply
@@ -47,6 +48,7 @@ class _PutHead(NamedTuple):
 
     headers: ObjectHeaders
     when: Conditions
+    conditional: bool
     digests: Digests
 
 
@@ -88,11 +90,11 @@ class Quick:
         head = _put_head(exchange)
         if head is None:
             return False
-        headers, when, digests = head
+        headers, when, conditional, digests = head
         bucket = find_bucket_nowait(store.kv, name.bucket)
         if len(plain) > bucket.chunk_size:
             return False
-        if not when.empty:  # refused before a byte is sent; the transaction decides
+        if conditional:  # refused before a byte is sent; the transaction decides
             current = find_current(store.kv, name)
             check_write(when, current.etag if current else None)
         check_size(store, len(plain))
@@ -132,20 +134,22 @@ def _is_plain_read(exchange: Exchange) -> bool:
     """Return whether the head asks for the whole object, without conditions."""
     plain = exchange.memo.get(READ_MEMO)
     if plain is None:
-        plain = exchange.memo[READ_MEMO] = GENERAL_READS.isdisjoint(exchange.fields)
+        plain = GENERAL_READS.isdisjoint(exchange.fields)
+        remember(exchange.memo, READ_MEMO, plain)
     return plain is True
 
 
 def _put_head(exchange: Exchange) -> _PutHead | None:
     """Return what the head of a plain put says; None if it is not a plain one. Raises BadRequest and TooLarge."""
     known = exchange.memo.get(PUT_MEMO)
-    if isinstance(known, _PutHead):
+    if type(known) is _PutHead:
         return known
     fields = exchange.fields
     if not GENERAL_WRITES.isdisjoint(fields):
         return None
     when, digests = write_conditions(fields), promised_digests(fields)
-    head = exchange.memo[PUT_MEMO] = _PutHead(object_headers(fields), when, digests)
+    head = _PutHead(object_headers(fields), when, not when.empty, digests)
+    remember(exchange.memo, PUT_MEMO, head)
     return head
 
 

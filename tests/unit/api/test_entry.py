@@ -23,6 +23,7 @@ from flared.chunks.budget import MemoryBudget
 from flared.http.eviction import Standing
 from flared.http.exchange import Exchange
 from flared.http.messages import EMPTY_BODY, Reply, ReplyFields, Request, encode_fields
+from flared.http.parsing import Fields, RequestHead
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import InTurns, Server
 from tests.support.cluster import Cluster
@@ -232,7 +233,7 @@ async def test_the_same_callers_are_let_in_as_by_the_old_rule(autojump_clock: Cl
         connection = Connection(peer)
         # One memo for each head and peer, over all paths and methods: nothing may leak from one to another.
         memo = memos.setdefault((number, peer), {})
-        if entry.begin(Exchange(connection, entry, method, path, "", fields, b"", memo)):
+        if entry.begin(Exchange(connection, entry, head_of(method, path, fields, memo), b"")):
             found = connection.status
         else:
             reply = TaskReply()
@@ -244,9 +245,14 @@ async def test_the_same_callers_are_let_in_as_by_the_old_rule(autojump_clock: Cl
     assert all(len(memo) <= REMEMBERED_MAX for memo in memos.values())
 
 
+def head_of(method: str, path: str, fields: dict[str, str], memo: dict[str, object]) -> RequestHead:
+    shared = Fields(fields, 0, False, False, False, False, has_host=True, memo=memo)
+    return method, path, "", 1, shared, 0
+
+
 def begin(entry: Entry, method: str, fields: dict[str, str], memo: dict[str, object], peer: str = AWAY + ":5") -> int:
     connection = Connection(peer)
-    assert entry.begin(Exchange(connection, entry, method, "/nowhere", "", fields, b"", memo))
+    assert entry.begin(Exchange(connection, entry, head_of(method, "/nowhere", fields, memo), b""))
     return connection.status
 
 
@@ -281,7 +287,7 @@ async def test_a_refusal_is_logged_with_the_grant_that_was_lacking(
     entry = make_entry(Cluster(), Keyring([SECRET]), "read")
     connection = Connection(AWAY + ":5")
     with caplog.at_level(logging.DEBUG, "flared.api.errors"):
-        assert entry.begin(Exchange(connection, entry, "PUT", "/object/a", "", {"host": "api"}, b"x", {}))
+        assert entry.begin(Exchange(connection, entry, head_of("PUT", "/object/a", {"host": "api"}, {}), b"x"))
     assert "error=Unauthenticated" in caplog.text
     assert "lacking=object:write" in caplog.text
     assert b"lacking" not in connection.replies[0]
