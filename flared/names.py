@@ -104,7 +104,9 @@ def chunk_id(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
     Only the random bits make it unique. A clock that is wrong or jumps back costs nothing but the order; one outside
     of 1970 to 10889 counts as the nearer end, so that the form stays.
     """
-    return ChunkId(f"{chunk_time(now_ms)}{random_bits:016x}.{digest.hex()}")
+    if not 0 <= now_ms <= _TIME_MAX_MS:
+        now_ms = min(max(now_ms, 0), _TIME_MAX_MS)
+    return ChunkId(f"{_TIMED}{now_ms:012x}{random_bits:016x}.{digest.hex()}")
 
 
 def chunk_time(now_ms: int) -> str:

@@ -6,7 +6,7 @@ names; ``upkeep.reconcile`` collects them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -148,7 +148,7 @@ def _encode(plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress:
     for number, payload in enumerate(payloads):
         name = piece_name(chunk, number)
         if number and payload is payloads[0]:  # a copy: its checksums are known
-            piece = replace(outgoing[0][0], name=name)
+            piece = outgoing[0][0]._replace(name=name)
         else:
             piece = describe_piece(name, payload, codec=codec, scheme=scheme.text, plain_size=len(plain))
         outgoing.append((piece, payload))

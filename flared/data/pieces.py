@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import xxhash
 
@@ -23,8 +23,7 @@ CODEC_LZ4 = 1
 CODEC_LZ4_BLOCKS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Everything about a piece but its bytes. It travels and rests with them."""
 
     name: str

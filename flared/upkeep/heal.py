@@ -240,7 +240,7 @@ class Heal:
                 targets.pop(source, None)
             payloads = parse_scheme(record.scheme).encode(stored)
             for number, node in targets.items():
-                numbered = replace(piece, name=piece_name(record.id, number))
+                numbered = piece._replace(name=piece_name(record.id, number))
                 spare = self._spare_for(record, {*targets.values(), *found.values()})
                 for candidate in (node, *spare):
                     if await self._write(numbered, payloads[number], candidate):
