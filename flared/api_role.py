@@ -48,7 +48,7 @@ from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
 from flared.upkeep.failure import find_failure_cost, obstacle_without
-from flared.upkeep.membership import Membership
+from flared.upkeep.membership.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
 

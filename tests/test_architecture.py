@@ -30,6 +30,8 @@ LAYERS = [
 FOUNDATION = LAYERS[-1]
 # Inside data/ the same holds, from what carries pieces down to what keeps them; the files beside are shared values.
 DATA_ROOMS = ["transport", "volume", "index", "disk"]
+# So does it inside upkeep/: what reads all rooms, the rooms, and below them what they share.
+UPKEEP_ROOMS = ["status", "failure", "workers", "removal", "deletion", "repair", "membership", "survey", "walk"]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # The value of a piece is shared by both ends of the wire: it stands beside the data room, not in its depths.
 FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "findings", "data.pieces"}
@@ -83,13 +85,19 @@ def test_arrows_point_down(path: Path) -> None:
         assert LEVEL[room] < LEVEL[target], f"{path.name} in {room} imports {name}, which is not below it"
 
 
-@pytest.mark.parametrize("path", files_of("flared/data"), ids=str)
-def test_arrows_point_down_inside_data(path: Path) -> None:
-    depth = {room: level for level, room in enumerate(DATA_ROOMS)}
-    own = depth.get(path.parent.name, len(depth))
-    for target in modules_of(imports_of(path)):
-        if target.is_relative_to(ROOT / "flared/data"):
-            assert own <= depth.get(target.parent.name, len(depth)), f"{path}: {target.name} is not below it"
+@pytest.mark.parametrize("package", ["data", "upkeep"])
+def test_arrows_point_down_inside(package: str) -> None:
+    rooms = {"data": DATA_ROOMS, "upkeep": UPKEEP_ROOMS}[package]
+    house = ROOT / "flared" / package
+
+    def depth_of(path: Path) -> int:
+        room = path.relative_to(house).parts[0].removesuffix(".py")
+        return rooms.index(room) if room in rooms else len(rooms)
+
+    for path in files_of(f"flared/{package}"):
+        for target in modules_of(imports_of(path)):
+            if target.is_relative_to(house):
+                assert depth_of(path) <= depth_of(target), f"{path}: {target.name} is not below it"
 
 
 def test_no_circles() -> None:

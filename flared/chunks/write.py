@@ -1,7 +1,7 @@
 """Write one chunk: encode, place, send its pieces, count to the quorum.
 
 The order is: pieces durable, then (by the caller) the record. A crash in between leaves pieces that no record
-names; ``upkeep.reconcile`` collects them.
+names; ``upkeep.deletion.reconcile`` collects them.
 """
 
 from __future__ import annotations

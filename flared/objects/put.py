@@ -2,8 +2,8 @@
 
 The order is: pieces of every chunk, then (for more than one chunk) each chunk's record and its place in an open extent,
 then the manifest, in one transaction with the release of what it replaces. A reader sees the whole new version or the
-whole old one. A crash before the last transaction leaves pieces and an extent that no manifest names; ``upkeep.sweep``
-and ``upkeep.reconcile`` collect them.
+whole old one. A crash before the last transaction leaves pieces and an extent that no manifest names;
+``upkeep.deletion`` collects them.
 """
 
 from __future__ import annotations

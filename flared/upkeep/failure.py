@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.membership import Member, Membership
+    from flared.upkeep.membership.membership import Member, Membership
     from flared.upkeep.workers import Upkeep
 
 AWAY = (NodeState.SUSPECT, NodeState.OFFLINE)

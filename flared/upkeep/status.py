@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
-from flared.upkeep.brake import explain_held
+from flared.upkeep.deletion.brake import explain_held
+from flared.upkeep.membership.metadata_age import ADVICE
 from flared.upkeep.metadata import advise_metadata, explain_metadata, obstacle_of
-from flared.upkeep.metadata_age import ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from flared.meta.kv import Health as MetadataHealth
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.heal import HealStatistics
-    from flared.upkeep.heartbeat import VolumeReport
-    from flared.upkeep.lost_volumes import VolumeRepair
-    from flared.upkeep.membership import Member, Membership
-    from flared.upkeep.reconcile import ReconcileStatistics
-    from flared.upkeep.removal import RemovalProgress
-    from flared.upkeep.sweep import SweepStatistics
+    from flared.upkeep.deletion.reconcile import ReconcileStatistics
+    from flared.upkeep.deletion.sweep import SweepStatistics
+    from flared.upkeep.membership.heartbeat import VolumeReport
+    from flared.upkeep.membership.membership import Member, Membership
+    from flared.upkeep.removal.removal import RemovalProgress
+    from flared.upkeep.repair.heal import HealStatistics
+    from flared.upkeep.repair.lost_volumes import VolumeRepair
     from flared.upkeep.workers import Upkeep
 
 Health = Literal["ok", "degraded", "down"]

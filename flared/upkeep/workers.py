@@ -8,18 +8,18 @@ import trio
 
 from flared.background import Worker, WorkerRun, WorkerStatistics
 from flared.cluster.states import NodeState
-from flared.upkeep.heal import Heal
-from flared.upkeep.lost_nodes import LostNodes
-from flared.upkeep.lost_volumes import LostVolumes
-from flared.upkeep.reconcile import Reconcile
-from flared.upkeep.removal import Removal
-from flared.upkeep.sweep import Sweep
+from flared.upkeep.deletion.reconcile import Reconcile
+from flared.upkeep.deletion.sweep import Sweep
+from flared.upkeep.removal.removal import Removal
+from flared.upkeep.repair.heal import Heal
+from flared.upkeep.repair.lost_nodes import LostNodes
+from flared.upkeep.repair.lost_volumes import LostVolumes
 
 if TYPE_CHECKING:
     from flared.chunks.nodes import Nodes
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.membership import Membership
+    from flared.upkeep.membership.membership import Membership
 
 TRIM_SECONDS = 10.0
 

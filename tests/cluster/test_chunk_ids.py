@@ -14,7 +14,8 @@ from flared.meta import keys
 from flared.names import ChunkId, PieceName, chunk_digest, chunk_time, piece_name, piece_parts
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.upkeep import heal, reconcile
+from flared.upkeep.deletion import reconcile
+from flared.upkeep.repair import heal
 from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, SmallNode, name, node_name
 from tests.support.old_ids import old_chunk_id, old_ids

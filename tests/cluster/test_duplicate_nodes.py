@@ -9,13 +9,13 @@ import trio
 import trio.testing
 
 from flared.errors import DuplicateNode
-from flared.upkeep.heartbeat import VolumeReport
+from flared.upkeep.membership.heartbeat import VolumeReport
 from tests.support.cluster import Cluster, SmallNode
 
 if TYPE_CHECKING:
     import pytest
 
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 Clock = trio.testing.MockClock
 CLONE = "elsewhere:9000"

@@ -10,7 +10,7 @@ import trio.testing
 
 from flared.catalog.orphans import OrphanRecord, decode, list_orphans
 from flared.meta import keys
-from flared.upkeep import brake, reconcile
+from flared.upkeep.deletion import brake, reconcile
 from tests.support.cluster import GRACE, Cluster, node_name
 
 Clock = trio.testing.MockClock

@@ -16,7 +16,7 @@ from flared.cluster.states import NodeState
 from flared.errors import ChunkLost, Conflict
 from flared.objects.delete import delete_object
 from flared.upkeep.failure import obstacle_without
-from flared.upkeep.removal_cost import about_cost, find_removal_cost, obstacle_to_removal
+from flared.upkeep.removal.cost import about_cost, find_removal_cost, obstacle_to_removal
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name, node_name
 

@@ -19,7 +19,7 @@ from flared.objects.commit import ObjectHeaders
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.put import put_object
-from flared.upkeep.strays import adopt
+from flared.upkeep.deletion.strays import adopt
 from tests.support.checkers import recount
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource

@@ -9,15 +9,15 @@ import trio
 import trio.testing
 
 from flared.cluster.states import NodeState
+from flared.upkeep.deletion.reconcile import SETTLE_SECONDS
 from flared.upkeep.failure import find_failure_cost, obstacle_without
-from flared.upkeep.reconcile import SETTLE_SECONDS
-from flared.upkeep.removal_cost import find_removal_cost
+from flared.upkeep.removal.cost import find_removal_cost
 from tests.support.cluster import Cluster, node_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.upkeep.membership import Member
+    from flared.upkeep.membership.membership import Member
 
 Clock = trio.testing.MockClock
 OBJECTS = 30

@@ -37,14 +37,14 @@ from flared.objects.get import open_object
 from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import put_object
 from flared.objects.ranges import RangeRequest
-from flared.upkeep import reconcile
+from flared.upkeep.deletion import reconcile
 from flared.upkeep.failure import obstacle_without
-from flared.upkeep.missing import mark_many_missing, mark_missing
+from flared.upkeep.repair.missing import mark_many_missing, mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 Clock = trio.testing.MockClock
 

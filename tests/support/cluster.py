@@ -28,8 +28,8 @@ from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.get import open_object
 from flared.objects.put import put_object
 from flared.objects.store import Defaults, Store
-from flared.upkeep.heartbeat import Heartbeat, VolumeReport
-from flared.upkeep.membership import Membership
+from flared.upkeep.membership.heartbeat import Heartbeat, VolumeReport
+from flared.upkeep.membership.membership import Membership
 from flared.upkeep.status import ClusterStatus, find_status
 from flared.upkeep.workers import Upkeep
 from tests.support.piece_nodes import MemoryNode, MemorySource

@@ -17,7 +17,7 @@ from flared.errors import FlareError
 from flared.http.error_body import JSON
 from flared.http.server import Server
 from flared.names import NodeName
-from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.membership.heartbeat import parse_heartbeat
 from tests.support.cluster import Cluster
 from tests.support.data_node import RealNode, wall_clock
 from tests.support.engine import get

@@ -16,7 +16,7 @@ from flared.objects.store import now_ms
 
 if TYPE_CHECKING:
     from flared.objects.store import Store
-    from flared.upkeep.membership import Membership
+    from flared.upkeep.membership.membership import Membership
 
 
 class MetadataCalls:

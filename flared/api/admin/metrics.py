@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flared.http.server import Server
     from flared.meta.kv import KV
     from flared.objects.store import Store
-    from flared.upkeep.membership import Member
+    from flared.upkeep.membership.membership import Member
     from flared.upkeep.status import ClusterStatus
 
 

@@ -18,13 +18,13 @@ from flared.http.json_body import parse_json_object
 from flared.http.messages import Reply, Request
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
-from flared.upkeep.heartbeat import parse_heartbeat
-from flared.upkeep.removal_cost import about_cost, obstacle_to_removal
+from flared.upkeep.membership.heartbeat import parse_heartbeat
+from flared.upkeep.removal.cost import about_cost, obstacle_to_removal
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
-    from flared.upkeep.membership import Member, Membership
-    from flared.upkeep.removal import Removal
+    from flared.upkeep.membership.membership import Member, Membership
+    from flared.upkeep.removal.removal import Removal
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024
 """10,000 damaged pieces of 90 bytes, and 256 volumes, fit thrice."""

@@ -10,11 +10,11 @@ from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
-from flared.upkeep.brake import HELD_MS
+from flared.upkeep.deletion.brake import HELD_MS
 
 if TYPE_CHECKING:
-    from flared.upkeep.membership import Membership
-    from flared.upkeep.reconcile import Reconcile
+    from flared.upkeep.deletion.reconcile import Reconcile
+    from flared.upkeep.membership.membership import Membership
 
 
 class OrphanCalls:

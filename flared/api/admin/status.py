@@ -14,14 +14,14 @@ from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
 from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
+from flared.upkeep.membership.metadata_age import ADVICE
 from flared.upkeep.metadata import advise_metadata, explain_metadata
-from flared.upkeep.metadata_age import ADVICE
 from flared.upkeep.status import advise, is_only_heard
 
 if TYPE_CHECKING:
     from flared.meta.kv import Health
     from flared.metrics import Durations, Metric
-    from flared.upkeep.membership import Member
+    from flared.upkeep.membership.membership import Member
     from flared.upkeep.status import ClusterStatus
 
 

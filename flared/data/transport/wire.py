@@ -319,7 +319,7 @@ def get_error(node: str, name: str, status: int) -> FlareError:
 
 def delete_error(node: str, name: str, status: int) -> FlareError | None:
     """What the status of one deleted record means: one that is not there counts as deleted, and so does one that only
-    a failed volume may hold: ``upkeep.reconcile`` finds that one when the volume is back."""
+    a failed volume may hold: ``upkeep.deletion.reconcile`` finds that one when the volume is back."""
     if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
         return None
     return NodeUnreachable(node, f"answered {status} to the delete of {name}")

@@ -2,7 +2,7 @@
 
 A put goes to the volume with the most free space; everything else asks all of them. One volume that fails does not
 stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
-until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.lost_volumes``).
+until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.repair.lost_volumes``).
 """
 
 from __future__ import annotations

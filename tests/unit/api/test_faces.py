@@ -23,7 +23,7 @@ from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.meta import keys
-from flared.upkeep import brake
+from flared.upkeep.deletion import brake
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster
 from tests.support.entry import make_entry
 from tests.support.memory_net import MemoryNetwork
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from flared.names import NodeName
-    from flared.upkeep.removal_cost import RemovalCost
+    from flared.upkeep.removal.cost import RemovalCost
 
 Clock = trio.testing.MockClock
 KEYRING = Keyring([b"the cluster's secret"])

@@ -13,7 +13,7 @@ from flared.data.transport.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heart
 from flared.errors import ConfigError
 from flared.http.server import Server
 from flared.names import NodeName
-from flared.upkeep.heartbeat import parse_heartbeat
+from flared.upkeep.membership.heartbeat import parse_heartbeat
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flared.catalog.chunks import ChunkRecord, place, read_chunk
-from flared.upkeep.portions import transact_each
+from flared.upkeep.batches import transact_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

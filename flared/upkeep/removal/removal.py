@@ -20,16 +20,16 @@ import trio
 from flared.catalog.chunks import ChunkRecord, place, read_chunk
 from flared.catalog.garbage import Garbage, list_condemned, told
 from flared.objects.store import now_ms
-from flared.upkeep.portions import transact_each
-from flared.upkeep.removal_cost import RemovalCost, find_removal_cost
+from flared.upkeep.batches import transact_each
+from flared.upkeep.removal.cost import RemovalCost, find_removal_cost
 from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
     from flared.names import ChunkId, NodeName
     from flared.objects.store import Store
-    from flared.upkeep.heal import Heal
-    from flared.upkeep.membership import Membership
+    from flared.upkeep.membership.membership import Membership
+    from flared.upkeep.repair.heal import Heal
 
 log = logging.getLogger(__name__)
 

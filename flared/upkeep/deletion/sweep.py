@@ -21,8 +21,8 @@ from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pi
 from flared.cluster.states import NodeState
 from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
-from flared.upkeep.portions import transact_each
-from flared.upkeep.steady_clock import SteadyClock
+from flared.upkeep.batches import transact_each
+from flared.upkeep.deletion.steady_clock import SteadyClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import trio
 
 from flared.errors import Busy, FlareError, NodeUnreachable
 from flared.names import NodeName, PieceName, piece_name, piece_parts
-from flared.upkeep.missing import mark_many_missing
+from flared.upkeep.repair.missing import mark_many_missing
 from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from flared.catalog.chunks import ChunkRecord
     from flared.objects.store import Store
-    from flared.upkeep.heal import Heal
-    from flared.upkeep.membership import GivenUp, Membership
+    from flared.upkeep.membership.membership import GivenUp, Membership
+    from flared.upkeep.repair.heal import Heal
 
 log = logging.getLogger(__name__)
 

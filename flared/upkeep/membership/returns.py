@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flared.upkeep.admission import PIECES_CHANGE, PIECES_FEW, volumes_of
+from flared.upkeep.membership.admission import PIECES_CHANGE, PIECES_FEW, volumes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flared.catalog.nodes import NodeRecord
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 RECORDED = "it came back with other volumes or fewer pieces than it had"
 

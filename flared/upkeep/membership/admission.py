@@ -11,7 +11,7 @@ from flared.errors import Conflict
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
     from flared.names import NodeName
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 CAPACITY_CHANGE = 0.1
 """A node's weight follows its capacity when that changed by a tenth: a ring that twitches moves data for nothing."""

@@ -16,7 +16,7 @@ from flared.errors import DuplicateNode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 ASK_SECONDS = 1.0
 """Who answers at an address is waited for so long: the sender of the heartbeat gives up after two seconds."""

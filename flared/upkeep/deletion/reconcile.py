@@ -32,11 +32,11 @@ from flared.cluster.states import NodeState
 from flared.errors import BadName, FlareError, ManifestCorrupt, NodeOutdated, NodeUnreachable, NoSuchPiece
 from flared.names import ChunkId, NodeName, PieceName, piece_name, piece_parts
 from flared.objects.store import now_ms
-from flared.upkeep.brake import Brake, Found
-from flared.upkeep.deletion import DeletionRules
-from flared.upkeep.missing import mark_missing
-from flared.upkeep.steady_clock import SteadyClock
-from flared.upkeep.strays import adopt, may_go
+from flared.upkeep.deletion.brake import Brake, Found
+from flared.upkeep.deletion.rules import DeletionRules
+from flared.upkeep.deletion.steady_clock import SteadyClock
+from flared.upkeep.deletion.strays import adopt, may_go
+from flared.upkeep.repair.missing import mark_missing
 from flared.upkeep.walk import BEYOND, Walk, find_horizon
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from flared.chunks.nodes import PieceNode
     from flared.objects.store import Store
-    from flared.upkeep.heal import Heal
-    from flared.upkeep.membership import Membership
+    from flared.upkeep.membership.membership import Membership
+    from flared.upkeep.repair.heal import Heal
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flared.catalog.chunks import ChunkRecord, place, read_chunk
 from flared.errors import FlareError, NoSuchPiece
 from flared.names import piece_name
-from flared.upkeep.missing import mark_missing
+from flared.upkeep.repair.missing import mark_missing
 
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.cluster.states import NodeState
-from flared.upkeep.missing import mark_many_missing
+from flared.upkeep.repair.missing import mark_many_missing
 from flared.upkeep.walk import Walk
 
 if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.heal import Heal
+    from flared.upkeep.repair.heal import Heal
 
 log = logging.getLogger(__name__)
 

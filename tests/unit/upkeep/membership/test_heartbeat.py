@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from flared.errors import BadName, BadRequest
-from flared.upkeep.heartbeat import VolumeReport, parse_heartbeat
+from flared.upkeep.membership.heartbeat import VolumeReport, parse_heartbeat
 
 GOOD: dict[str, object] = {
     "name": "data1",

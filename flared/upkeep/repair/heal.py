@@ -22,8 +22,8 @@ from flared.data.pieces import LARGE_SIZE, Piece
 from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, Unavailable
 from flared.names import ChunkId, NodeName, PieceName, chunk_digest_hex, piece_name, piece_parts
 from flared.objects.store import Store, now_ms
-from flared.upkeep.damage_log import DamageLog
-from flared.upkeep.missing import mark_missing
+from flared.upkeep.repair.damage_log import DamageLog
+from flared.upkeep.repair.missing import mark_missing
 from flared.upkeep.walk import find_horizon
 
 if TYPE_CHECKING:

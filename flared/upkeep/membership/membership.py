@@ -27,18 +27,18 @@ from flared.cluster.ring import RingNode
 from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState, Sighting, decide_state
 from flared.errors import BadName, Conflict, DuplicateNode, FlareError, NodeUnreachable, Unauthenticated
 from flared.names import NodeName, PieceName, piece_parts
-from flared.upkeep.admission import being_removed, differs, refuse_other_cluster, write_record
-from flared.upkeep.claims import ASK_SECONDS, Answer, Holder, refuse_second, refuse_shared_volumes
-from flared.upkeep.heartbeat import parse_marks
-from flared.upkeep.metadata_age import MetadataAge
-from flared.upkeep.returns import RECORDED, holding_of, parse_holding, reason_to_compare
+from flared.upkeep.membership.admission import being_removed, differs, refuse_other_cluster, write_record
+from flared.upkeep.membership.claims import ASK_SECONDS, Answer, Holder, refuse_second, refuse_shared_volumes
+from flared.upkeep.membership.heartbeat import parse_marks
+from flared.upkeep.membership.metadata_age import MetadataAge
+from flared.upkeep.membership.returns import RECORDED, holding_of, parse_holding, reason_to_compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flared.chunks.damage import DamageList
     from flared.meta.kv import KV, Transaction
-    from flared.upkeep.heartbeat import Heartbeat
+    from flared.upkeep.membership.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
