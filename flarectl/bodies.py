@@ -26,7 +26,7 @@ from flarectl.answers import (
     parse_put,
 )
 from flarectl.errors import Failure, NotFound, Temporary, from_flare, from_reply
-from flarectl.profile import proof, unreachable
+from flarectl.profile import is_covered, proof, trust, unreachable, untrusted
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -35,6 +35,7 @@ from flared.http.json_body import parse_json
 from flared.http.messages import Body
 from flared.http.pool import BodySource, Pool, PoolSettings, Response
 from flared.http.stream import Buffer, Stream, connect_tcp
+from flared.http.tls import connect_tls
 
 T = TypeVar("T")
 
@@ -52,7 +53,8 @@ class Bodies:
         url = urlsplit(endpoint)
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         settings = PoolSettings(connections_max=connections, stall_seconds=STALL_SECONDS)
-        self._pool = Pool(f"{host}:{url.port or 80}", settings, self._connect)
+        self._trust = trust() if is_covered(endpoint) else None
+        self._pool = Pool(f"{host}:{url.port or (443 if self._trust else 80)}", settings, self._connect)
         self._proof = list(proof().items())
 
     def close(self) -> None:
@@ -184,8 +186,10 @@ class Bodies:
 
     async def _connect(self, address: str) -> Stream:
         try:
-            stream = await connect_tcp(address)
+            stream = await connect_tls(address, self._trust) if self._trust else await connect_tcp(address)
         except ConnectionLost as error:
+            if reason := getattr(error.__cause__, "verify_message", ""):
+                raise untrusted(self.endpoint, reason) from None
             raise unreachable(self.endpoint, _reason(error)) from None
         self._retries.reached()
         return stream

@@ -9,7 +9,7 @@ import json
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
@@ -40,7 +40,7 @@ from flarectl.answers import (
     parse_status,
 )
 from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
-from flarectl.profile import proof, proof_of, unreachable
+from flarectl.profile import is_covered, proof, proof_of, trust, unreachable, untrusted
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -353,17 +353,25 @@ class Client:
         """This thread's connection; Unreachable if nobody answers."""
         connection: HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = HTTPConnection(self._host.hostname or "", self._host.port or 80, timeout=CONNECT_SECONDS)
+            connection = self._new_connection()
             self._local.connection = connection
             self._connections.append(connection)
         if not self._is_open(connection):
             try:
                 connection.connect()
             except OSError as error:
+                if reason := getattr(error, "verify_message", ""):
+                    raise untrusted(self.endpoint, reason) from None
                 raise unreachable(self.endpoint, error.strerror or "") from None
             connection.sock.settimeout(TIMEOUT_SECONDS)
             self._retries.reached()
         return connection
+
+    def _new_connection(self) -> HTTPConnection:
+        host, port = self._host.hostname or "", self._host.port
+        if not is_covered(self.endpoint):
+            return HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+        return HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=trust())
 
     @staticmethod
     def _is_open(connection: HTTPConnection) -> bool:

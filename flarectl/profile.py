@@ -6,16 +6,22 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flarectl.errors import Failure, Unreachable, Usage, from_os
+from flarectl.errors import Failure, Refusal, Unreachable, Usage, from_os
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 VARIABLE = "FLARE_ENDPOINT"
 SECRET_VARIABLE = "FLARE_SECRET_FILE"
+CA_VARIABLE = "FLARE_CA_FILE"
 SETTINGS = {
     "endpoint": "the URL of an api node, such as http://10.0.0.1:8000",
     "secret_file": "a file with the secret of the cluster, which others may not read",
+    "ca_file": "certificates in PEM to believe at https:// endpoints, instead of those of this system",
 }
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]+)?")
@@ -54,6 +60,14 @@ def unreachable(endpoint: str, reason: str) -> Unreachable:
     )
 
 
+def untrusted(endpoint: str, reason: str) -> Refusal:
+    """The Failure for an endpoint whose certificate is not believed; ``reason`` is OpenSSL's. Not to be repeated."""
+    return Refusal(
+        f"the certificate of {endpoint} is not good: {reason}",
+        hints=["if it was made for this cluster: flarectl config set ca_file FILE, with its authority's certificate"],
+    )
+
+
 def find_secret_file() -> tuple[str, str]:
     """The file with the cluster's secret and where its name comes from; both empty if there is none."""
     if text := _variable(SECRET_VARIABLE):
@@ -61,6 +75,26 @@ def find_secret_file() -> tuple[str, str]:
     if text := read_settings().get("secret_file", ""):
         return text, str(config_path())
     return "", ""
+
+
+def trust() -> SSLContext:
+    """What certificates are believed at https:// endpoints: those of ``ca_file``, or of the system. Raises Failure."""
+    import ssl
+
+    path, origin = _variable(CA_VARIABLE), CA_VARIABLE
+    if path is None:
+        path, origin = read_settings().get("ca_file"), str(config_path())
+    try:
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise Usage(f"{path} (ca_file, from {origin}) does not hold certificates in PEM") from None
+    except OSError as error:
+        raise from_os(error, f"{path} (ca_file, from {origin})") from None
+
+
+def is_covered(endpoint: str) -> bool:
+    """Return whether the endpoint speaks TLS."""
+    return endpoint.startswith("https://")
 
 
 def _variable(name: str) -> str | None:
@@ -106,18 +140,17 @@ def read_secret(path: str, origin: str) -> bytes:
 
 def check_endpoint(text: str, origin: str) -> str:
     """The URL without a trailing slash; raises Usage with what is allowed."""
-    allowed = "write http://HOST:PORT, such as http://10.0.0.1:8000"
+    allowed = "write http://HOST:PORT or https://HOST:PORT, such as http://10.0.0.1:8000"
     # One word alone is rather a slip than the name of a host that has an api node at port 80.
     url = urlsplit(text if "://" in text else f"http://{text}" if ":" in text else "")
     try:
         port_is_good = url.port is None or url.port > 0
     except ValueError:
         port_is_good = False
-    if url.scheme == "https":
-        raise Usage(f"{origin}: {text!r}: Flare does not speak TLS yet; {allowed}")
-    if url.scheme != "http" or not _HOST.fullmatch(url.netloc) or not port_is_good or url.path.strip("/") or url.query:
+    is_place = _HOST.fullmatch(url.netloc) and port_is_good and not url.path.strip("/") and not url.query
+    if url.scheme not in ("http", "https") or not is_place:
         raise Usage(f"{origin}: {text!r} is no endpoint; {allowed}")
-    return f"http://{url.netloc}"
+    return f"{url.scheme}://{url.netloc}"
 
 
 def read_settings() -> dict[str, str]:
@@ -137,7 +170,7 @@ def read_settings() -> dict[str, str]:
         raise Usage(f"{path}: {error}") from None
     for name, value in found.items():
         if name not in SETTINGS or not isinstance(value, str):
-            raise Usage(f"{path}: {name}: allowed is {' and '.join(SETTINGS)}, a text in quotes")
+            raise Usage(f"{path}: {name}: allowed are {', '.join(SETTINGS)}, a text in quotes")
     return {name: str(value) for name, value in found.items()}
 
 
@@ -157,7 +190,7 @@ def forget_setting(name: str) -> Path:
 def check_setting(name: str) -> None:
     """Raise Usage unless there is a setting of this name."""
     if name not in SETTINGS:
-        raise Usage(f"{name!r} is not a setting; there are {' and '.join(SETTINGS)}")
+        raise Usage(f"{name!r} is not a setting; there are {', '.join(SETTINGS)}")
 
 
 def _write_settings(settings: dict[str, str]) -> Path:

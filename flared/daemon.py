@@ -22,7 +22,16 @@ from flared.config.values import is_loopback
 from flared.errors import Busy, ConfigError, FlareError
 from flared.http.address import Address, resolve
 from flared.http.metrics import metrics_handler
-from flared.http.server import Server, ServerSettings, inherited_listeners, listening_address, open_listeners
+from flared.http.server import (
+    Listener,
+    Server,
+    ServerSettings,
+    TcpListener,
+    inherited_listeners,
+    listening_address,
+    open_listeners,
+)
+from flared.http.tls import Tls, TlsListener
 from flared.log import set_up_logging
 from flared.role import RELOADED, Role
 from flared.systemd import notify, take_descriptors, watchdog_seconds
@@ -95,19 +104,25 @@ async def _serve(config: Config, file: Path) -> None:
     # The port first: whoever runs there already is found before a file is touched.
     listeners = take_listeners(config.listen)
     metrics_listeners = _listen(config.metrics_listen) if config.metrics_listen else []
+    tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
-            nursery.start_soon(_heed_signals, signals, role, config, file, nursery.cancel_scope)
-            await nursery.start(role.server.serve, listeners)
+            nursery.start_soon(_heed_signals, signals, role, config, file, tls, nursery.cancel_scope)
+            await nursery.start(role.server.serve, _covered(listeners, tls))
             if metrics_listeners:
                 teller = Server(metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX))
-                await nursery.start(teller.serve, metrics_listeners)
+                await nursery.start(teller.serve, _covered(metrics_listeners, tls))
                 log.info("event=metrics_told at=%s", listening_address(metrics_listeners[0]))
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
             address = listening_address(listeners[0])
             log.info("event=node_started name=%s version=%s address=%s", config.name, __version__, address)
             nursery.start_soon(_report, role)
+
+
+def _covered(listeners: list[socket.socket], tls: Tls | None) -> list[Listener | socket.socket]:
+    """The same, speaking TLS if the node has a certificate."""
+    return [TlsListener(TcpListener(listener), tls) if tls else listener for listener in listeners]
 
 
 def take_listeners(listen: Address) -> list[socket.socket]:
@@ -171,14 +186,14 @@ async def _ask_for_time(role: Role) -> None:
 
 
 async def _heed_signals(
-    signals: AsyncIterator[int], role: Role, config: Config, file: Path, scope: trio.CancelScope
+    signals: AsyncIterator[int], role: Role, config: Config, file: Path, tls: Tls | None, scope: trio.CancelScope
 ) -> None:
     """SIGHUP reads the TOML file again. The first other signal stops the server in order, the second at once."""
     async with trio.open_nursery() as nursery:
         asked = False
         async for number in signals:
             if number == signal.SIGHUP:
-                config = _reload(role, config, file)
+                config = _reload(role, config, file, tls)
                 continue
             if asked:
                 scope.cancel()
@@ -189,7 +204,7 @@ async def _heed_signals(
             nursery.start_soon(_stop, role.server, scope)
 
 
-def _reload(role: Role, running: Config, file: Path) -> Config:
+def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
     """Take over what may change; a file with mistakes changes nothing. What is in force now."""
     try:
         wanted = load_config(file)
@@ -205,6 +220,14 @@ def _reload(role: Role, running: Config, file: Path) -> Config:
     if not wanted.secrets and not is_loopback(running.listen):
         # A file that moves the node to loopback needs no secret; until it is there, everybody would be let in.
         taken = [name for name in taken if name not in _SECRETS]
+    if (tls is None) != (wanted.tls is None):
+        taken = [name for name in taken if name != "tls"]  # the ports change what they speak at a restart
+    elif tls is not None and wanted.tls is not None:
+        try:  # also if no path has changed: certificates are renewed in place
+            tls.load(wanted.tls.certificate, wanted.tls.key, wanted.tls.plain)
+        except ConfigError as error:
+            log.error("event=reload_refused message=%r", error.mistakes[0])
+            return running
     in_force = replace(running, **{name: getattr(wanted, name) for name in taken})
     set_up_logging(level=in_force.log.level, format=in_force.log.format)
     role.reload(in_force)

@@ -30,7 +30,7 @@ class Role:
 
 
 RELOADED = frozenset(
-    {"log", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max", "quarantine"}
+    {"log", "tls", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max", "quarantine"}
 )
 """What may change while a node runs; all else wants a restart."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS
 from flared.config.reader import Reader, show
-from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig
+from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig, TlsConfig
 from flared.config.values import (
     GIB,
     KIB,
@@ -94,6 +94,7 @@ def _read_api(reader: Reader) -> ApiConfig:
         secrets=secrets,
         secret_file=secret_file,
         log=_read_log(reader),
+        tls=_read_tls(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
         anonymous=reader.read("anonymous", "none", one_of(*GRANTS)),
@@ -126,6 +127,7 @@ def _read_data(reader: Reader) -> DataConfig:
         secrets=secrets,
         secret_file=secret_file,
         log=_read_log(reader),
+        tls=_read_tls(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
         api=reader.read("api", (Address("127.0.0.1", API_PORT),), urls),
@@ -149,6 +151,18 @@ def _read_log(reader: Reader) -> LogConfig:
         level=reader.read("log.level", "info", one_of("debug", "info", "warning", "error")),
         format=reader.read("log.format", "text", one_of("text", "json")),
     )
+
+
+def _read_tls(reader: Reader) -> TlsConfig | None:
+    """The certificate of the node's ports; None if it has none. What is in the files is looked at when it starts."""
+    certificate, key = reader.read("tls.certificate", "-", text), reader.read("tls.key", "-", text)
+    plain = reader.read("tls.plain", "allow", one_of("allow", "local", "refuse"))
+    if not any(map(reader.given, ("tls.certificate", "tls.key", "tls.plain"))):
+        return None
+    missing = [name for name in ("tls.certificate", "tls.key") if not reader.given(name)]
+    for name in missing:
+        reader.note(name, "is missing; [tls] needs both certificate and key, each the path of a file in PEM")
+    return None if missing else TlsConfig(reader.path(certificate), reader.path(key), plain)
 
 
 def _read_door(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:

@@ -19,6 +19,15 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    certificate: Path
+    """In PEM, followed by those of the authorities between it and the root, if there are any."""
+    key: Path
+    plain: str
+    """Who may do without TLS: "allow" (everyone), "local" (this machine), "refuse"."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What a node is told, whatever its role. Sizes in bytes, times in seconds, here and below."""
 
@@ -28,6 +37,7 @@ class NodeConfig:
     """The one that signs first; each one opens."""
     secret_file: Path | None
     log: LogConfig
+    tls: TlsConfig | None
     metrics_listen: Address | None
     hosts: tuple[str, ...]
     """Names, beside this machine's own, that callers without the secret may call the node by."""

@@ -51,8 +51,12 @@ class Stream(Protocol):
     """A connection: the bytes of one direction arrive in order or not at all. ConnectionLost once it is gone."""
 
     peer: str
-    received: int
-    sent: int
+
+    @property
+    def received(self) -> int: ...
+
+    @property
+    def sent(self) -> int: ...
 
     def receive_nowait(self, size: int) -> bytes | None:
         """What is there, up to ``size`` bytes; empty at the end; None if there is nothing yet."""

@@ -16,6 +16,7 @@ from tests.support.bodies import UNIT_SIZE, Stream
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
 NO_ANSWER = (OSError, http.client.HTTPException)
 """What a call raises when the answer did not come whole: whether it was done is not known."""
@@ -42,8 +43,14 @@ def object_path(key: str, bucket: str = "default") -> str:
 class Client:
     """Use it from one thread. After NO_ANSWER the next call connects anew."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 60.0) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", timeout: float = 60.0, context: ssl.SSLContext | None = None
+    ) -> None:
+        """With a ``context`` it speaks TLS."""
+        if context is None:
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        else:
+            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
 
     def call(self, method: str, path: str, body: Body = b"", fields: Mapping[str, str] | None = None) -> Answer:
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from flared.config.load import load_config, parse_config
 from flared.config.secret_files import read_secrets
-from flared.config.settings import ApiConfig, DataConfig
+from flared.config.settings import ApiConfig, DataConfig, TlsConfig
 from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
 from flared.config.values import format_size, parse_duration, parse_listen, parse_size
 from flared.errors import ConfigError
@@ -49,6 +49,15 @@ def test_a_data_node_needs_a_name_and_volumes() -> None:
     assert config.advertise == config.listen == Address("127.0.0.1", 9000)
     assert config.volumes == (Path("/srv/a"),)
     assert len(mistakes('role = "data"')) == 2
+
+
+def test_tls_needs_both_files() -> None:
+    assert read(API).tls is None
+    config = read(API + '[tls]\ncertificate = "tls/cert.pem"\nkey = "/k.pem"\nplain = "local"\n')
+    assert config.tls == TlsConfig(FILE.parent / "tls/cert.pem", Path("/k.pem"), "local")
+    check_mistake(API + '[tls]\ncertificate = "cert.pem"\n', "tls.key", "is missing")
+    assert len(mistakes(DATA + '[tls]\nplain = "refuse"\n')) == 2
+    check_mistake(DATA + '[tls]\ncertificate = "c"\nkey = "k"\nplain = "no"\n', "tls.plain", "'refuse'")
 
 
 def test_every_mistake_is_named_at_once() -> None:

@@ -113,7 +113,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["bucket", "rm", "default"], 6, "still holds objects"),
         (["bucket", "rm", "nope"], 3, "there is no bucket nope"),
         (["bucket", "create", "NO"], 2, "no bucket name"),
-        (["ls", "--endpoint", "https://x"], 2, "TLS"),
+        (["ls", "--endpoint", "ftp://x"], 2, "is no endpoint"),
         (["ls", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
         (["put", "tree/a.txt", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
         (["get", "q", "--endpoint", "http://no.such.host.invalid"], 5, "cannot reach"),

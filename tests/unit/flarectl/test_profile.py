@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flarectl import profile
-from flarectl.errors import Usage
+from flarectl.errors import Failure, Usage
 from flared.access.keys import API_AUDIENCE, authorization, node_token
+from tests.support.certificates import CERTIFICATE
 from tests.unit.flarectl.conftest import KIB, Run
 
 if TYPE_CHECKING:
@@ -38,9 +39,22 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
         profile.check_endpoint(text, "--endpoint")
 
 
-def test_https_is_refused_by_name() -> None:
-    with pytest.raises(Usage, match="TLS"):
-        profile.check_endpoint("https://host:1", "--endpoint")
+def test_https_is_an_endpoint() -> None:
+    assert profile.check_endpoint("https://host:1/", "--endpoint") == "https://host:1"
+    assert profile.is_covered("https://host:1")
+    assert not profile.is_covered("http://host:1")
+
+
+def test_a_ca_file_that_holds_no_certificates_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    monkeypatch.setenv("FLARE_CA_FILE", str(file))
+    with pytest.raises(Failure, match="FLARE_CA_FILE"):
+        profile.trust()
+    file.write_text("nothing")
+    with pytest.raises(Usage, match="does not hold certificates in PEM"):
+        profile.trust()
+    file.write_text(CERTIFICATE)
+    assert profile.trust().get_ca_certs()
 
 
 def test_host_and_port_are_enough() -> None:
@@ -65,7 +79,7 @@ def test_settings_are_kept_shown_and_forgotten(run: Run, home: Path) -> None:
     assert run("config", "unset", "colour").code == 2
     assert run("config", "get", "endpoint").code == 4
     assert run("config", "set", "colour", "red").code == 2
-    assert run("config", "set", "endpoint", "https://x").code == 2
+    assert run("config", "set", "endpoint", "ftp://x").code == 2
     assert run("config", "set", "endpoint", "bla").code == 2
     assert not home.read_text()
 

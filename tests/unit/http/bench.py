@@ -11,9 +11,11 @@ import trio
 from flared.errors import ConnectionLost
 from flared.http.exchange import Exchange
 from flared.http.messages import Handler, Reply, Request
-from flared.http.server import InTurns, Server, ServerSettings
+from flared.http.server import InTurns, Listener, Server, ServerSettings
 from flared.http.stream import Stream
+from flared.http.tls import Tls, TlsListener, TlsStream
 from flared.http.turns import Turns
+from tests.support.certificates import trusting
 from tests.support.memory_net import MemoryNetwork
 
 ADDRESS = "server:80"
@@ -58,17 +60,26 @@ class Raw:
 class Bench:
     """One server and the network it is on."""
 
-    def __init__(self, network: MemoryNetwork, server: Server, nursery: trio.Nursery) -> None:
+    def __init__(self, network: MemoryNetwork, server: Server, nursery: trio.Nursery, *, tls: bool = False) -> None:
         self.network = network
         self.server = server
         self.nursery = nursery
+        self.tls = tls
 
     async def connect(self) -> Raw:
-        return Raw(await self.network.connect(ADDRESS))
+        stream = await self.network.connect(ADDRESS)
+        if not self.tls:
+            return Raw(stream)
+        covered = TlsStream(stream, trusting(), host="localhost")
+        await covered.shake_hands()
+        return Raw(covered)
 
     async def say(self, data: bytes) -> bytes:
         """Everything the server answers to ``data`` until it closes, or has nothing more to say for a minute."""
-        raw = await self.connect()
+        try:
+            raw = await self.connect()
+        except ConnectionLost:
+            return b""
         answer = b""
         with trio.move_on_after(60):
             await raw.send(data)
@@ -129,7 +140,12 @@ class Room:
 
 @asynccontextmanager
 async def serve(
-    handler: Handler, settings: ServerSettings | None = None, *, way: Way = "tasks", room: Room | None = None
+    handler: Handler,
+    settings: ServerSettings | None = None,
+    *,
+    way: Way = "tasks",
+    room: Room | None = None,
+    tls: Tls | None = None,
 ) -> AsyncIterator[Bench]:
     network = MemoryNetwork()
     turns = Turns()
@@ -140,8 +156,9 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(turns.run)
-            await nursery.start(server.serve, [network.listen(ADDRESS)])
-            yield Bench(network, server, nursery)
+            listener: Listener = network.listen(ADDRESS)
+            await nursery.start(server.serve, [TlsListener(listener, tls) if tls else listener])
+            yield Bench(network, server, nursery, tls=tls is not None)
             nursery.cancel_scope.cancel()
     finally:
         assert turns.statistics().failures == 0

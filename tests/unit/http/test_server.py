@@ -16,6 +16,8 @@ from flared.errors import BodyTruncated, ConnectionLost, LocalProtocolError
 from flared.http.eviction import Standing
 from flared.http.messages import Reply, Request
 from flared.http.server import SHED_CONNECTIONS_MAX, ServerSettings
+from flared.http.tls import Tls
+from tests.support.certificates import write_certificate
 from tests.unit.http.bench import ADDRESS, Bench, Raw, Way, echo
 from tests.unit.http.bench import serve as serve_one_way
 from tests.unit.http.test_parsing import CORPUS
@@ -23,6 +25,7 @@ from tests.unit.http.test_parsing import CORPUS
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from trio.testing import MockClock
 
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
 WAYS: tuple[Way, ...] = ("tasks", "turns", "later turns", "handed over")
 
 
-@pytest.fixture(params=WAYS)
-def serve(request: pytest.FixtureRequest) -> Serve:
+@pytest.fixture(params=[*WAYS, "TLS in tasks", "TLS in turns"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
     """A server that answers in each of the ways: no client can tell them apart."""
-    return partial(serve_one_way, way=request.param)
+    if request.param in WAYS:
+        return partial(serve_one_way, way=request.param)
+    tls = Tls(*write_certificate(tmp_path), "refuse")
+    return partial(serve_one_way, way=request.param.removeprefix("TLS in "), tls=tls)
 
 
 HOST = b"Host: h\r\n"

@@ -1,0 +1,200 @@
+"""TLS on a listener: who needs it, what a bad certificate or handshake does, and that no byte is lost or added.
+
+All of ``test_server`` runs over TLS as well.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flared.errors import ConfigError, ConnectionLost
+from flared.http.tls import HANDSHAKE, Tls, TlsStream
+from tests.support.certificates import (
+    CERTIFICATE,
+    KEY,
+    OTHER_CERTIFICATE,
+    OTHER_KEY,
+    trusting,
+    write_certificate,
+)
+from tests.support.memory_net import MemoryNetwork
+from tests.unit.http.bench import ADDRESS, Raw, Way, echo, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("way", ["tasks", "turns"])
+@pytest.mark.parametrize(("plain", "peer_is_here", "served"), [
+    ("allow", False, True), ("allow", True, True), ("local", False, False), ("local", True, True),
+    ("refuse", True, False),
+])  # fmt: skip
+async def test_who_may_do_without(
+    way: Way,
+    plain: str,
+    peer_is_here: bool,
+    served: bool,
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flared.http.tls.is_local", lambda peer: peer_is_here)
+    async with serve(echo, way=way, tls=Tls(*write_certificate(tmp_path), plain)) as bench:
+        raw = Raw(await bench.network.connect(ADDRESS))
+        await raw.send(LAST)
+        answer = await raw.receive_all()
+        assert answer.startswith(b"HTTP/1.1 200" if served else b"HTTP/1.1 400")
+        assert (b"use https://" in answer) is not served
+        assert (await bench.say(LAST)).startswith(b"HTTP/1.1 200")
+    assert bench.server.statistics().connections == 0
+
+
+@pytest.mark.parametrize("way", ["tasks", "turns"])
+async def test_a_handshake_that_is_none_costs_its_own_connection(
+    way: Way, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with serve(echo, way=way, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+        good = await bench.connect()
+        for seed in range(50):
+            raw = Raw(await bench.network.connect(ADDRESS))
+            await raw.send(bytes([HANDSHAKE]) + random.Random(seed).randbytes(300))
+            with trio.move_on_after(200):  # a record that claims to be longer is waited for, and then swept
+                await raw.receive_all()
+            raw.stream.close()
+        await good.send(LAST)
+        assert (await good.receive_all()).startswith(b"HTTP/1.1 200")
+    assert bench.server.statistics().failures == 0
+
+
+async def test_a_client_believes_only_the_right_certificate(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with serve(echo, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+        for context, host in ((trusting(OTHER_CERTIFICATE), "localhost"), (trusting(), "elsewhere.example")):
+            stream = TlsStream(await bench.network.connect(ADDRESS), context, host=host)
+            with pytest.raises(ConnectionLost, match="its certificate is not good"):
+                await stream.shake_hands()
+            stream.close()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+async def test_old_versions_are_refused(tmp_path: Path, autojump_clock: MockClock) -> None:
+    context = trusting()
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    async with serve(echo, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+        stream = TlsStream(await bench.network.connect(ADDRESS), context, host="localhost")
+        with pytest.raises(ConnectionLost, match="TLS failed"):
+            await stream.shake_hands()
+
+
+async def test_a_new_certificate_is_shown_from_the_next_connection_on(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    tls = Tls(*write_certificate(tmp_path), "refuse")
+    async with serve(echo, tls=tls) as bench:
+        before = await bench.connect()
+        tls.load(*write_certificate(tmp_path, OTHER_CERTIFICATE, OTHER_KEY), "refuse")
+        stream = TlsStream(await bench.network.connect(ADDRESS), trusting(OTHER_CERTIFICATE), host="localhost")
+        await stream.shake_hands()
+        await before.send(LAST)
+        assert (await before.receive_all()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(("certificate", "key", "said"), [
+    (CERTIFICATE, OTHER_KEY, "key values mismatch"),
+    ("nothing", KEY, "not a certificate in PEM"),
+    (CERTIFICATE, "nothing", "not a certificate in PEM and its key"),
+])  # fmt: skip
+def test_files_that_do_not_belong_together_are_named(certificate: str, key: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Tls(*write_certificate(tmp_path, certificate, key), "allow")
+
+
+def test_files_that_cannot_be_used_are_named_and_change_nothing(tmp_path: Path) -> None:
+    paths = write_certificate(tmp_path)
+    tls = Tls(*paths, "allow")
+    context = tls.context
+    paths[1].chmod(0o604)
+    with pytest.raises(ConfigError, match="chmod o= "):
+        tls.load(*paths, "refuse")
+    paths[1].chmod(0o600)
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        tls.load(tmp_path / "nothing.pem", paths[1], "refuse")
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        tls.load(paths[0], tmp_path / "nothing.pem", "refuse")
+    assert (tls.context, tls.plain) == (context, "allow")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+async def pass_through(sender: TlsStream, receiver: TlsStream, sent: bytes, sizes: list[int]) -> bytes:
+    """Send ``sent`` by offers of these sizes, in turn, while the other end receives; the bytes that came."""
+    got = bytearray()
+
+    async def receive() -> None:
+        while len(got) < len(sent):
+            data = receiver.receive_nowait(sizes[len(got) % len(sizes)])
+            if data is None:
+                await receiver.wait_readable()
+            else:
+                assert data, "the end came early"
+                got.extend(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        at = turn = 0
+        while at < len(sent):
+            count = sender.send_nowait(sent[at : at + sizes[turn % len(sizes)]])
+            at += count
+            turn += 1
+            if not count:
+                await sender.wait_writable()
+    return bytes(got)
+
+
+@given(
+    seed=st.integers(0, 1 << 32),
+    size=st.integers(0, 700_000),
+    sizes=st.lists(st.sampled_from([1000, 4096, 16_384, 16_385, 70_000, 300_000]), min_size=1, max_size=4),
+    fragment=st.booleans(),
+)
+def test_every_byte_arrives_once_and_in_order(
+    files: tuple[Path, Path], seed: int, size: int, sizes: list[int], fragment: bool
+) -> None:
+    """Offers grow and shrink while the network takes what it likes: a byte that was encrypted counts once."""
+
+    async def run() -> None:
+        network = MemoryNetwork(seed)
+        listener = network.listen(ADDRESS)
+        client = TlsStream(await network.connect(ADDRESS), trusting(), host="localhost")
+        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server_context.load_cert_chain(*files)
+        server = TlsStream(await listener.accept(), server_context)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.shake_hands)
+            nursery.start_soon(server.shake_hands)
+        if fragment:
+            network.fragment(ADDRESS)
+        sent = random.Random(seed).randbytes(size)
+        assert await pass_through(client, server, sent, sizes) == sent
+        assert await pass_through(server, client, sent, sizes) == sent
+        assert (client.sent, client.received, server.sent, server.received) == (size,) * 4
+        client.finish_sending()
+        assert server.receive_nowait(1) == b""
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
