@@ -249,7 +249,7 @@ class Client:
         reply = self._send("POST", "/cluster/invite", None, proof_of(secret), content=asked)
         return parse_invite(self._checked(reply).decode())
 
-    def obstacle_without(self, node: str) -> str:
+    def reason_node_must_stay(self, node: str) -> str:
         """Why this data node must not go down now; empty if it may."""
         reply = self._send("GET", "/readyz", {"without": node})
         if reply.status != 503:

@@ -47,7 +47,7 @@ from flared.meta.open import open_kv
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
-from flared.upkeep.failure import find_failure_cost, obstacle_without
+from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.membership.membership import Membership
 from flared.upkeep.status import find_status, obstacle
 from flared.upkeep.workers import Upkeep
@@ -138,7 +138,7 @@ def _role(
         objects = f"{totals.objects} objects" if totals.exact else f"{totals.objects} objects counted so far"
         backlog = upkeep.heal.statistics().backlog
         return (
-            f"{objects}, {rate.look():.0f} requests/s, {online} of {len(members)} data nodes online, "
+            f"{objects}, {rate.sample():.0f} requests/s, {online} of {len(members)} data nodes online, "
             f"{backlog} chunks to repair"
         )
 
@@ -248,7 +248,7 @@ def _build_server(
         StatusCalls(
             status=status,
             obstacle=lambda: obstacle(store, membership),
-            without=lambda node: obstacle_without(store, membership, upkeep, node),
+            without=lambda node: reason_node_must_stay(store, membership, upkeep, node),
             metrics=metrics,
         ),
         NodeCalls(membership, failure=lambda node: find_failure_cost(store, node), removal=upkeep.removal),

@@ -107,11 +107,13 @@ async def _serve(config: Config, file: Path) -> None:
     tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
-            nursery.start_soon(_heed_signals, signals, role, config, file, tls, nursery.cancel_scope)
+            nursery.start_soon(_handle_signals, signals, role, config, file, tls, nursery.cancel_scope)
             await nursery.start(role.server.serve, _covered(listeners, tls))
             if metrics_listeners:
-                teller = Server(metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX))
-                await nursery.start(teller.serve, _covered(metrics_listeners, tls))
+                metrics_server = Server(
+                    metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX)
+                )
+                await nursery.start(metrics_server.serve, _covered(metrics_listeners, tls))
                 log.info("event=metrics_told at=%s", listening_address(metrics_listeners[0]))
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
@@ -185,7 +187,7 @@ async def _ask_for_time(role: Role) -> None:
         await trio.sleep(STATUS_SECONDS)
 
 
-async def _heed_signals(
+async def _handle_signals(
     signals: AsyncIterator[int], role: Role, config: Config, file: Path, tls: Tls | None, scope: trio.CancelScope
 ) -> None:
     """SIGHUP reads the TOML file again. The first other signal stops the server in order, the second at once."""

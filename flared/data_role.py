@@ -61,7 +61,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         keyring,
     )
     server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
-    service.tell_of(server)
+    service.attach_server(server)
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)
         with trio.move_on_after(OPEN_SECONDS):
@@ -78,9 +78,9 @@ def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: 
         status = volumes.status()
         free = sum(volume.free for volume in status.volumes) / GIB
         ailing = "".join(f", {volume.path} is {volume.state}" for volume in status.volumes if volume.state != "ok")
-        complaints = ", ".join(heartbeat.complaints())
-        unheard = f"{NOT_HEARD}{complaints}" if complaints else ""
-        return f"{status.pieces} pieces, {rate.look():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
+        failures = ", ".join(heartbeat.failures())
+        unheard = f"{NOT_HEARD}{failures}" if failures else ""
+        return f"{status.pieces} pieces, {rate.sample():.0f} requests/s, {free:.1f} GiB free{ailing}{unheard}"
 
     def reload(config: Config) -> None:
         assert isinstance(config, DataConfig)

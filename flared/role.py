@@ -36,7 +36,7 @@ RELOADED = frozenset(
 
 
 class Rate:
-    """Something counted, as how often it happened each second since the last look."""
+    """How often something that is counted happened each second, since the last sample."""
 
     def __init__(self, count: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
@@ -44,7 +44,8 @@ class Rate:
         self._seen = count()
         self._at = clock()
 
-    def look(self) -> float:
+    def sample(self) -> float:
+        """Return the rate a second since the last call."""
         count, at = self._count(), self._clock()
         rate = (count - self._seen) / max(at - self._at, 1e-3)
         self._seen, self._at = count, at

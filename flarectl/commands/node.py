@@ -118,7 +118,7 @@ def _ask(client: Client, node: Node) -> tuple[FailureCost | None, str]:
     """What its failure would cost, None if that cannot be counted now; and why it must not go down, or nothing."""
     from flarectl.errors import Temporary
 
-    obstacle = client.obstacle_without(node.name)
+    obstacle = client.reason_node_must_stay(node.name)
     try:
         return client.failure_cost(node.name), obstacle
     except Temporary:

@@ -3,8 +3,8 @@
     record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
                   ["r": being removed until ms]}
 
-Every put reads its bucket's record in its transaction. A removal marks the record, looks whether the bucket is
-empty, and deletes the record only if its own mark still stands; a marked bucket takes no puts. A removal that died
+Every put reads its bucket's record in its transaction. A removal marks the record, checks that the bucket is
+empty, and deletes the record only if its own mark is still there; a marked bucket takes no puts. A removal that died
 leaves a mark that runs out: the next put wipes it off, so that a removal that was only slow fails.
 """
 
@@ -91,7 +91,7 @@ async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:
         bucket = read_bucket(tx, name)
         if bucket is None:
             return None
-        # Each removal's mark is its own: two at once may not take each other's look for theirs.
+        # Each removal's mark is its own: of two at once, neither takes the other's scan for its own.
         until = max(now_ms + REMOVAL_MS, bucket.removing_until_ms + 1)
         marked = encode(replace(bucket, removing_until_ms=until))
         tx.put(keys.bucket(name), marked)
@@ -119,8 +119,8 @@ async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:
     return True
 
 
-def read_bucket(look: Snapshot, name: BucketName) -> Bucket | None:
-    value = look.get(keys.bucket(name))
+def read_bucket(snapshot: Snapshot, name: BucketName) -> Bucket | None:
+    value = snapshot.get(keys.bucket(name))
     return None if value is None else decode(name, value)
 
 

@@ -40,7 +40,7 @@ class ChunkRecord:
     scheme: str
     references: int
     nodes: tuple[NodeName | None, ...]
-    """Who holds each piece, by piece number; None: nobody yet."""
+    """The node that holds each piece, by piece number; None: no node yet."""
     missing: tuple[int, ...] = ()
     """Piece numbers that are known not to be where ``nodes`` says; every None is one of them."""
     due_ms: int = 0
@@ -68,7 +68,7 @@ async def find_many(kv: KV, chunks: Sequence[ChunkId]) -> list[ChunkRecord | Non
 
 async def find_shared(kv: KV, digest: bytes, scheme: str) -> ChunkRecord | None:
     """The chunk to reference instead of storing the same bytes again, if there is one; it may lack pieces."""
-    return await kv.view(lambda look: read_shared(look, digest, scheme))
+    return await kv.view(lambda snapshot: read_shared(snapshot, digest, scheme))
 
 
 async def list_chunks(kv: KV, after: ChunkId | None, limit: int, before: str = "") -> list[ChunkRecord]:
@@ -95,14 +95,14 @@ async def list_repairs(kv: KV, after: ChunkId | None, limit: int, before: str = 
     return await scan_readable(kv, start, end, limit, lambda key, _: chunk_of(key))
 
 
-def read_chunk(look: Snapshot, chunk: ChunkId) -> ChunkRecord | None:
-    value = look.get(keys.chunk(chunk))
+def read_chunk(snapshot: Snapshot, chunk: ChunkId) -> ChunkRecord | None:
+    value = snapshot.get(keys.chunk(chunk))
     return None if value is None else decode(chunk, value)
 
 
-def read_shared(look: Snapshot, digest: bytes, scheme: str) -> ChunkRecord | None:
-    value = look.get(keys.shared(digest, scheme))
-    return None if value is None else read_chunk(look, ChunkId(value.decode()))
+def read_shared(snapshot: Snapshot, digest: bytes, scheme: str) -> ChunkRecord | None:
+    value = snapshot.get(keys.shared(digest, scheme))
+    return None if value is None else read_chunk(snapshot, ChunkId(value.decode()))
 
 
 # Changes
@@ -146,7 +146,7 @@ def add_reference(tx: Transaction, chunk: ChunkId) -> bool:
 
 
 def release_reference(tx: Transaction, chunk: ChunkId, due_ms: int) -> None:
-    """Give a reference back. With the last one the chunk becomes garbage, to be looked at when ``due_ms`` is past.
+    """Give a reference back. With the last one the chunk becomes garbage, due at ``due_ms``.
 
     A chunk without a record has nothing to release: what names it must be deletable still.
     """
@@ -162,10 +162,10 @@ def release_reference(tx: Transaction, chunk: ChunkId, due_ms: int) -> None:
     garbage.add(tx, Garbage(due_ms, CHUNK, chunk))
 
 
-def place(tx: Transaction, chunk: ChunkId, expected: ChunkRecord, new: ChunkRecord) -> bool:
-    """Record new nodes and missing pieces, if they still are as ``expected``; False if not, or if the chunk is gone.
+def update_placement(tx: Transaction, chunk: ChunkId, expected: ChunkRecord, new: ChunkRecord) -> bool:
+    """Record the nodes and missing pieces of ``new``, if the recorded ones are still those of ``expected``.
 
-    References may have come and gone meanwhile and stay as they are now.
+    Return False, and change nothing, if they are not, or if the chunk is gone. References stay as they are now.
     """
     now = read_chunk(tx, chunk)
     if now is None or (now.nodes, now.missing) != (expected.nodes, expected.missing):
@@ -175,19 +175,21 @@ def place(tx: Transaction, chunk: ChunkId, expected: ChunkRecord, new: ChunkReco
 
 
 def condemn_chunk(tx: Transaction, item: Garbage, now_ms: int) -> Garbage | None:
-    """Give up a chunk that had no reference ever since ``item`` was written: what is left is a condemned item.
+    """Delete the record of a chunk without references since ``item`` was written. Return the condemned item left.
 
     From this transaction on nothing can reference the generation, so its pieces may be deleted at any later time.
-    None if the item stands no more (the chunk was referenced meanwhile), or if there is no piece to delete.
+    None if the item is gone (the chunk was referenced meanwhile), or if there is no piece to delete.
     """
-    if not garbage.stands(tx, item):
+    if not garbage.exists(tx, item):
         return None
+    # The item goes in any case: one whose record says otherwise is left over.
     tx.reclaim()
     garbage.remove(tx, item)
     chunk = ChunkId(item.id)
     record = read_chunk(tx, chunk)
     if record is None or record.references or record.due_ms != item.due_ms:
         return None
+    # With the record go all keys by which the chunk could be found, and so referenced again.
     tx.delete(keys.chunk(chunk))
     if record.missing:
         tx.delete(keys.repair(chunk))

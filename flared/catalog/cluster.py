@@ -61,8 +61,8 @@ def _write(tx: Transaction, cluster: Cluster) -> None:
     tx.put(keys.CLUSTER, b"1" + json.dumps(fields, separators=(",", ":")).encode())
 
 
-def read_cluster(look: Snapshot) -> Cluster | None:
-    value = look.get(keys.CLUSTER)
+def read_cluster(snapshot: Snapshot) -> Cluster | None:
+    value = snapshot.get(keys.CLUSTER)
     if value is None:
         return None
     try:

@@ -43,7 +43,7 @@ async def list_damage(kv: KV) -> dict[NodeName, NodeDamage]:
 
 
 def count_damage(tx: Transaction, node: NodeName, *, found: int = 0, mended: int = 0, now_ms: int = 0) -> NodeDamage:
-    """Add to the record, which begins anew if it cannot be read; what it says now."""
+    """Add to the record, which begins anew if it cannot be read. Return it as it is now."""
     value = tx.get(keys.damage(node))
     try:
         before = NodeDamage() if value is None else _decode(node, value)

@@ -42,7 +42,7 @@ class Extent:
     chunk_size: int
     references: int
     expires_ms: int = 0
-    """When an upload that nobody carries on is given up; 0: sealed or given up."""
+    """When an upload that no process continues is given up; 0: sealed or given up."""
     due_ms: int = 0
     """When the garbage item of an extent without references is due; 0 while it is open or referenced."""
     released: int = 0
@@ -128,7 +128,7 @@ def give_up(tx: Transaction, extent: ExtentId, due_ms: int) -> bool:
 
 
 def add_reference(tx: Transaction, extent: ExtentId) -> bool:
-    """Reference an extent that a manifest names; False if it is gone, or on its way."""
+    """Reference an extent that a manifest names. False if it is gone, or being released."""
     now = read_extent(tx, extent)
     if now is None or now.expires_ms or now.released:
         return False
@@ -157,27 +157,30 @@ def release_reference(tx: Transaction, extent: ExtentId, due_ms: int) -> None:
 def release_extent_page(tx: Transaction, item: Garbage, due_ms: int, limit: int) -> bool:
     """Release up to ``limit`` chunks of an extent that had no reference since ``item``; True if there are more.
 
-    ``due_ms`` is for the chunks that become garbage by it. How far it came stands in the extent's record, so it
-    goes on where it was, after a crash too, and no chunk is released twice. The last one takes the extent along.
+    ``due_ms`` is for the chunks that become garbage by it. The extent's record says how many are released, so
+    that it goes on there after a crash, and no chunk is released twice. With the last one the extent's record goes.
     """
-    if not garbage.stands(tx, item):
+    if not garbage.exists(tx, item):
         return False
     tx.reclaim()
+    # An item whose record says otherwise is left over: it goes, and releases nothing.
     extent = ExtentId(item.id)
     now = read_extent(tx, extent)
     if now is None or now.references or now.due_ms != item.due_ms:
         garbage.remove(tx, item)
         return False
+    # Chunks give their references back in the transaction that counts them as released.
     page, place = divmod(now.released, PAGE_CHUNKS)
     key = keys.extent_page(extent, page)
     entries = decode_page(extent, tx.get(key) or b"1[]")
-    portion = entries[place : place + limit]
-    for chunk, _ in portion:
+    batch = entries[place : place + limit]
+    for chunk, _ in batch:
         chunks.release_reference(tx, chunk, due_ms)
-    released = now.released + len(portion)
-    if place + len(portion) >= len(entries):
+    released = now.released + len(batch)
+    if place + len(batch) >= len(entries):
         tx.delete(key)
         released = max(released, min(now.chunks, (page + 1) * PAGE_CHUNKS))
+    # The record goes last: while chunks are left it says where to go on.
     if released < now.chunks:
         _write(tx, replace(now, released=released))
         return True
@@ -186,8 +189,8 @@ def release_extent_page(tx: Transaction, item: Garbage, due_ms: int, limit: int)
     return False
 
 
-def read_extent(look: Snapshot, extent: ExtentId) -> Extent | None:
-    value = look.get(keys.extent(extent))
+def read_extent(snapshot: Snapshot, extent: ExtentId) -> Extent | None:
+    value = snapshot.get(keys.extent(extent))
     return None if value is None else decode(extent, value)
 
 

@@ -3,8 +3,8 @@
     key   = "garbage/" due "/" kind "/" id
     value = "1{}" | "1" {"p": [[piece number, node], ...]}      the pieces of a condemned chunk, still to be deleted
 
-An ``extent`` or ``chunk`` item stands exactly as long as its record has no reference and says the same ``due``.
-A ``condemned`` item stands until every node was told to delete its pieces; its chunk has no record any more.
+An ``extent`` or ``chunk`` item exists exactly as long as its record has no reference and has the same ``due``.
+A ``condemned`` item exists until every node has deleted its pieces; its chunk has no record any more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONDEMNED: Kind = "condemned"
 _KINDS = {kind: kind for kind in get_args(Kind)}
 
 _EVER_MS = 10**15 - 2
-"""The last moment that a key can tell."""
+"""The last moment that a key can hold."""
 
 Pieces = tuple[tuple[int, NodeName], ...]
 """(piece number, the node that may hold it)"""
@@ -55,15 +55,15 @@ def remove(tx: Transaction, item: Garbage) -> None:
     tx.delete(item.key)
 
 
-def stands(tx: Transaction, item: Garbage) -> bool:
-    """Whether the item is still there: if not, its thing was referenced again, or another sweep was faster."""
+def exists(tx: Transaction, item: Garbage) -> bool:
+    """Return whether the item is still there. If not, its chunk or extent was referenced again or already swept."""
     return tx.get(item.key) is not None
 
 
 def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int) -> bool:
-    """Have pieces deleted that were sent out for a chunk without a record: of a put that failed or lost a race.
+    """Condemn pieces that were sent out for a chunk without a record, by a put that failed or lost a race.
 
-    False if the chunk has a record after all: then nothing of it is condemned.
+    Return False, and condemn nothing, if the chunk has a record after all.
     """
     if tx.get(keys.chunk(chunk)) is not None:
         return False
@@ -72,8 +72,11 @@ def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int)
     return True
 
 
-def told(tx: Transaction, item: Garbage, node: NodeName) -> Garbage | None:
-    """The node has deleted its pieces of a condemned chunk; what is left of the item, or None. May be repeated."""
+def mark_deleted(tx: Transaction, item: Garbage, node: NodeName) -> Garbage | None:
+    """Take the pieces of ``node``, which it has deleted, out of a condemned item. May be repeated.
+
+    Return what is left of the item; None if nothing is.
+    """
     value = tx.get(item.key)
     if value is None:
         return None
@@ -88,8 +91,11 @@ def told(tx: Transaction, item: Garbage, node: NodeName) -> Garbage | None:
 
 
 def postpone(tx: Transaction, item: Garbage, due_ms: int) -> Garbage | None:
-    """Look at a condemned item again later, because a node of it cannot be told now; None if it is gone."""
-    assert item.kind == CONDEMNED, "the due time of an unreferenced chunk or extent stands in its record too"
+    """Make a condemned item due later, because one of its nodes does not answer now.
+
+    Return the item with its new due time; None if it is gone.
+    """
+    assert item.kind == CONDEMNED, "the due time of an unreferenced chunk or extent is in its record too"
     value = tx.get(item.key)
     if value is None:
         return None
@@ -99,7 +105,7 @@ def postpone(tx: Transaction, item: Garbage, due_ms: int) -> Garbage | None:
 
 
 def _add_condemned(tx: Transaction, item: Garbage) -> Garbage:
-    """Two items of one chunk may come to be due in the same millisecond: then they are one."""
+    """Add the item, merged with one of the same chunk that is due in the same millisecond: they share a key."""
     value = tx.get(item.key)
     if value is not None:
         item = replace(item, pieces=tuple(dict.fromkeys(decode(item.key, value).pieces + item.pieces)))
@@ -107,10 +113,10 @@ def _add_condemned(tx: Transaction, item: Garbage) -> Garbage:
     return item
 
 
-async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None) -> list[Garbage]:
-    """The items due by ``now_ms``, longest due first, beyond ``after``. They stay until their step removes them.
+async def list_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None) -> list[Garbage]:
+    """Return the items due by ``now_ms`` beyond ``after``, the longest due first. Nothing is removed.
 
-    One that cannot be read is told of and passed over.
+    An item that cannot be read is logged and skipped.
     """
     start, end = keys.timed("garbage", now_ms)
     if after is not None:
@@ -119,8 +125,8 @@ async def take_due(kv: KV, now_ms: int, limit: int, after: Garbage | None = None
 
 
 async def list_condemned(kv: KV, after: Garbage | None, limit: int) -> tuple[list[Garbage], Garbage | None]:
-    """Condemned items, due or not, of a page beyond ``after``; and the ``after`` of the next page, None at the end."""
-    page = await take_due(kv, _EVER_MS, limit, after)
+    """Return the condemned items, due or not, of the page beyond ``after``, and the next ``after`` or None."""
+    page = await list_due(kv, _EVER_MS, limit, after)
     return [item for item in page if item.kind == CONDEMNED], page[-1] if len(page) == limit else None
 
 

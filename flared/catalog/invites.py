@@ -1,8 +1,8 @@
-"""Invites: for whom the api node will seal the cluster's secret, until when, and who came (``access.invites``).
+"""Invites: which host may fetch the cluster's secret, until when, and which one has (``access.invites``).
 
 invite/{id} = "1" {"e": expires ms, "n": the only node it is for, "u": the node that used it, "o": its nonce}
 
-No key stands here. A used invite stays until it expires, so that the host whose answer was lost may ask again.
+No key is kept here. A used invite stays until it expires, so that the host whose answer was lost may ask again.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def use_invite(tx: Transaction, invite: str, node: str, nonce: str, now_ms: int)
     _put(tx, replace(known, used_by=node, nonce=nonce))
 
 
-def read_invite(look: Snapshot, invite: str) -> Invite | None:
+def read_invite(snapshot: Snapshot, invite: str) -> Invite | None:
     key = keys.invite(invite)
-    value = look.get(key)
+    value = snapshot.get(key)
     return None if value is None else decode(key, value)
 
 

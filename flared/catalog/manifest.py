@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flared.names import ChunkId, ObjectName
 
 ExtentId = NewType("ExtentId", str)
-"""32 hex digits, drawn at random by whoever opens the extent."""
+"""32 hex digits, drawn at random when the extent is opened."""
 
 
 class ExtentRef(NamedTuple):
@@ -69,7 +69,7 @@ class Manifest:
 
 
 def unreadable(name: ObjectName) -> Manifest:
-    """What stands for an object whose row is damaged: it is there, and nothing is known of it. It has no etag."""
+    """Return the stand-in for an object whose row is damaged: it exists, and nothing is known of it. It has no etag."""
     return Manifest(name, 0, 0, "", 0.0, "", {}, None)
 
 

@@ -1,4 +1,4 @@
-"""Nodes: who they are and what the operator wants of them. Whether they live is no record (``upkeep.membership``).
+"""Nodes: their identities, and what the operator wants of them. ``upkeep.membership`` knows whether they live.
 
 A node that was removed leaves the key ``removed/{node}``, by which its old volumes are known when they turn up again.
 """
@@ -17,8 +17,8 @@ from flared.names import NodeName
 if TYPE_CHECKING:
     from flared.meta.kv import KV, Snapshot, Transaction
 
-Wish = Literal["stay", "drain", "remove"]
-_WISHES = {wish: wish for wish in get_args(Wish)}
+DesiredState = Literal["stay", "drain", "remove"]
+_DESIRED_STATES = {state: state for state in get_args(DesiredState)}
 VOLUMES_MAX = 1024
 """Ids of volumes remembered of one node, the newest: four times as many as a node may have at once."""
 
@@ -31,7 +31,7 @@ class NodeRecord:
     zone: str
     capacity: int
     """Bytes: its weight on the ring."""
-    wish: Wish = "stay"
+    desired_state: DesiredState = "stay"
     forced: bool = False
     """To be removed even if that loses the last copies of something."""
     volumes: tuple[str, ...] = ()
@@ -41,6 +41,11 @@ class NodeRecord:
     unchecked: str = ""
     """The instance that came back with less than the records place on it, or with new volumes, until its inventory has
     been compared with the records. Recorded, so that a restart of the api node does not forget it."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """The operator removes this node: nothing new goes to it, and its heartbeats are refused."""
+        return self.desired_state == "remove"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,13 @@ async def list_nodes(kv: KV, limit: int = 10_000) -> list[NodeRecord]:
     return [decode(NodeName(key.decode().partition("/")[2]), value) for key, value in rows if value != DAMAGED]
 
 
-def read_node(look: Snapshot, name: NodeName) -> NodeRecord | None:
-    value = look.get(keys.node(name))
+def read_node(snapshot: Snapshot, name: NodeName) -> NodeRecord | None:
+    value = snapshot.get(keys.node(name))
     return None if value is None else decode(name, value)
 
 
 def put_node(tx: Transaction, node: NodeRecord) -> None:
-    fields: dict[str, object] = {"a": node.address, "z": node.zone, "c": node.capacity, "w": node.wish}
+    fields: dict[str, object] = {"a": node.address, "z": node.zone, "c": node.capacity, "w": node.desired_state}
     if node.forced:
         fields["f"] = 1
     if node.volumes:
@@ -93,8 +98,8 @@ def settle_unchecked(tx: Transaction, name: NodeName, instance: str) -> None:
         put_node(tx, replace(node, unchecked=""))
 
 
-def read_removed(look: Snapshot, name: NodeName) -> Removed | None:
-    value = look.get(keys.removed(name))
+def read_removed(snapshot: Snapshot, name: NodeName) -> Removed | None:
+    value = snapshot.get(keys.removed(name))
     if value is None:
         return None
     try:
@@ -105,10 +110,10 @@ def read_removed(look: Snapshot, name: NodeName) -> Removed | None:
 
 
 def readmit_node(tx: Transaction, name: NodeName) -> bool:
-    """Call off the removal of a node, under way or done; whether there was one."""
+    """Call off the removal of a node, under way or done. Return whether there was one."""
     node = read_node(tx, name)
-    if node is not None and node.wish == "remove":
-        put_node(tx, replace(node, wish="stay", forced=False))
+    if node is not None and node.is_leaving:
+        put_node(tx, replace(node, desired_state="stay", forced=False))
         return True
     gone = read_removed(tx, name) is not None
     tx.delete(keys.removed(name))
@@ -120,13 +125,13 @@ def decode(name: NodeName, value: bytes) -> NodeRecord:
     try:
         fields = parse(text_of(value), 1)[0]
         volumes = tuple(map(str, fields.get("v", ())))
-        wish = _WISHES[fields["w"]]
+        desired_state = _DESIRED_STATES[fields["w"]]
         return NodeRecord(
             name,
             fields["a"],
             fields["z"],
             fields["c"],
-            wish,
+            desired_state,
             bool(fields.get("f")),
             volumes,
             int(fields.get("p", 0)),

@@ -58,7 +58,7 @@ def put_version(
 
 
 def delete_version(tx: Transaction, name: ObjectName, conditions: Conditions, due_ms: int) -> Manifest | None:
-    """Delete the object and release what it names; the deleted version, or None if there was none.
+    """Delete the object and release what it names. Return the deleted version, or None if there was none.
 
     Raises NoSuchBucket, and what ``conditions`` raises.
     """
@@ -84,7 +84,7 @@ def add_references(tx: Transaction, manifest: Manifest) -> bool:
 
 
 def release(tx: Transaction, manifest: Manifest, due_ms: int) -> None:
-    """Give back the references of a version that is no more.
+    """Give back the references of a version that was deleted or replaced.
 
     A damaged row of a chunk or an extent stays, and so do its pieces: an object can be deleted nevertheless.
     """
@@ -131,27 +131,27 @@ async def find_object_and_chunk(kv: KV, name: ObjectName) -> tuple[Manifest, Chu
 
     None for an empty object, for one with extents, and for a chunk whose record is lost.
     """
-    found = await kv.view(lambda look: _read_object_and_chunk(look, name))
+    found = await kv.view(lambda snapshot: _read_object_and_chunk(snapshot, name))
     if found is None:
         raise missing_error(kv, name)
     return found
 
 
-def read_object(look: Snapshot, name: ObjectName) -> Manifest | None:
-    value = look.get(keys.object_(*name))
+def read_object(snapshot: Snapshot, name: ObjectName) -> Manifest | None:
+    value = snapshot.get(keys.object_(*name))
     return None if value is None else decode(name, value)
 
 
-def _read_object_and_chunk(look: Snapshot, name: ObjectName) -> tuple[Manifest, ChunkRecord | None] | None:
-    value = look.get(keys.object_(*name))
+def _read_object_and_chunk(snapshot: Snapshot, name: ObjectName) -> tuple[Manifest, ChunkRecord | None] | None:
+    value = snapshot.get(keys.object_(*name))
     if value is None:
         return None
     manifest = decode(name, value)
-    return manifest, None if manifest.chunk is None else read_chunk(look, manifest.chunk)
+    return manifest, None if manifest.chunk is None else read_chunk(snapshot, manifest.chunk)
 
 
 def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
-    """What to say of an object that is not there."""
+    """Return the error for an object that does not exist: NoSuchBucket if its bucket does not exist either."""
     if kv.get_many_nowait([keys.bucket(name.bucket)]) == [None]:
         return NoSuchBucket(f"there is no bucket {name.bucket}")
     return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}")
@@ -212,7 +212,7 @@ class _Lister:
         self.more = False
 
     def visit(self, rows: list[tuple[bytes, bytes]]) -> bytes | None:
-        """Take a page of the walk; where to go on."""
+        """Take a page of the walk. Return the key to go on at; None at the end of the listing."""
         head = len(self._head)
         position = 0
         while position < len(rows):
@@ -237,7 +237,7 @@ class _Lister:
         return keys.after(rows[-1][0]) if len(rows) == self.page else None
 
     def _common(self, key: bytes) -> bytes | None:
-        """What the key is shown as if the delimiter comes after the prefix; None if it is shown itself."""
+        """Return the common prefix that stands for the key in the listing; None if the key itself is listed."""
         if not self._delimiter:
             return None
         found = key.find(self._delimiter, self._prefix_size)

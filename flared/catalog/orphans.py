@@ -43,9 +43,9 @@ class OrphanRecord:
     sample: tuple[str, ...] = ()
 
 
-def read_orphans(look: Snapshot, node: NodeName) -> OrphanRecord:
+def read_orphans(snapshot: Snapshot, node: NodeName) -> OrphanRecord:
     """Raises ManifestCorrupt."""
-    value = look.get(keys.orphans(node))
+    value = snapshot.get(keys.orphans(node))
     return OrphanRecord() if value is None else decode(node, value)
 
 

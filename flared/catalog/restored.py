@@ -4,9 +4,9 @@ backup   = "1" {"t": of which moment, ms}                         in a backup on
 restored = "1" {"t": of which moment, ms, "r": restored, or accepted as old as it is, at, ms}
 
 Metadata that came from a backup is older than the pieces on the nodes. What was written since has no record, what was
-deleted since has one: both are told apart from garbage by nothing but an operator who looks. And what was garbage, or
-an unfinished upload, when the backup was made may have been referenced, or finished, since. So for some days nothing
-of the kind is deleted: until then the way back to a newer file is open.
+deleted since has one; nothing in the metadata tells either from garbage. What was garbage, or an unfinished upload,
+when the backup was made may have been referenced, or finished, since. So for some days nothing of the kind is
+deleted: until then the way back to a newer file is open.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def mark_backup(copy: Copy, now_ms: int) -> None:
     copy.put(keys.BACKUP, b'1{"t":%d}' % now_ms)
 
 
-def read_backup(look: Snapshot) -> int | None:
-    """Of which moment a backup is; None if another program made it."""
-    value = look.get(keys.BACKUP)
+def read_backup(snapshot: Snapshot) -> int | None:
+    """Return the moment, in ms, that a backup shows; None if another program made it."""
+    value = snapshot.get(keys.BACKUP)
     try:
         return None if value is None else int(parse(text_of(value), 1)[0]["t"])
     except UNDECODABLE as error:
@@ -57,7 +57,7 @@ def read_backup(look: Snapshot) -> int | None:
 
 
 def mark_restored(copy: Copy, taken_ms: int, now_ms: int) -> None:
-    """Note it, and let nothing be shared with what was there before: those pieces may have been deleted since.
+    """Mark the copy as restored, and forget which chunks may be shared: their pieces may have been deleted since.
 
     A put of known bytes references their chunk without asking any node for it. An earlier restore counts as older,
     whatever the clock says.
@@ -106,7 +106,7 @@ def _hold_page(tx: Transaction, hold: Hold, rows: Rows) -> None:
 
 
 def _holds(until_ms: int) -> tuple[tuple[keys.Range, Hold], ...]:
-    """What is to rest until then: where it is, and what to do with a page of it."""
+    """Return the ranges of what must not be deleted before then, each with the change that holds a page of it."""
     return (
         (keys.under(b"open/"), partial(_hold_uploads, until_ms=until_ms)),
         (keys.Range(*keys.timed("garbage", until_ms - 1)), partial(_hold_garbage, until_ms=until_ms)),
@@ -114,17 +114,17 @@ def _holds(until_ms: int) -> tuple[tuple[keys.Range, Hold], ...]:
 
 
 def _hold_uploads(tx: Transaction, page: Rows, *, until_ms: int) -> None:
-    """Nobody carries them on, but one of them may have become an object since."""
+    """Give up the open uploads: no process continues them, but one of them may have become an object since."""
     for key, _ in page:
         tx.delete(key)
         try:
             extents.give_up(tx, ExtentId(key.decode(errors="replace").rpartition("/")[2]), until_ms)
-        except ManifestCorrupt:  # it is told of whenever it is read
+        except ManifestCorrupt:  # it is logged whenever it is read
             continue
 
 
 def _hold_garbage(tx: Transaction, page: Rows, *, until_ms: int) -> None:
-    """Chunks and extents may have been referenced since. Condemned ones never: no record names them any more."""
+    """Postpone garbage that may have been referenced since. Condemned chunks never were: no record names them."""
     for key, value in page:
         try:
             item = garbage.decode(key, value)
@@ -156,13 +156,13 @@ def _apply(copy: Copy, tx: Draft) -> None:
 
 
 async def read_accepted(kv: KV) -> int:
-    """When this metadata was last restored, or accepted although it was old; 0 if never. Milliseconds."""
+    """Return when this metadata was last restored, or accepted although it was old, in ms; 0 if never."""
     return await kv.view(read_restored)
 
 
-def read_restored(look: Snapshot) -> int:
-    """The same, from one moment of it."""
-    value = look.get(keys.RESTORED)
+def read_restored(snapshot: Snapshot) -> int:
+    """The same as ``read_accepted``, in one snapshot."""
+    value = snapshot.get(keys.RESTORED)
     try:
         return 0 if value is None else int(parse(text_of(value), 1)[0]["r"])
     except UNDECODABLE as error:
@@ -170,6 +170,6 @@ def read_restored(look: Snapshot) -> int:
 
 
 async def orphans_kept_until(kv: KV) -> int:
-    """No orphan is deleted before; 0 if this metadata never came from a backup."""
+    """Return until when, in ms, no orphan is deleted; 0 if this metadata never came from a backup."""
     accepted_ms = await read_accepted(kv)
     return accepted_ms + ORPHANS_KEPT_MS if accepted_ms else 0

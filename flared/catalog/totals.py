@@ -40,7 +40,7 @@ class TotalsNow:
     stored_bytes: int
     """Of all chunks after their codec, each counted once, whatever its scheme."""
     exact: bool
-    """Whether the first scan is done; until then the numbers only grow towards the truth."""
+    """The first scan is done; until then the numbers only grow towards the truth."""
 
 
 class BucketTotals(NamedTuple):
@@ -65,8 +65,8 @@ class Totals:
 
     def buckets(self) -> tuple[list[BucketTotals], BucketTotals]:
         """The buckets that are counted each by itself, the largest first; and all others together, without a name."""
-        told = [BucketTotals(name.decode(), *held) for name, held in self._buckets.held.items()]
-        return sorted(told, key=lambda bucket: -bucket.bytes), BucketTotals("", *self._buckets.others)
+        each = [BucketTotals(name.decode(), *held) for name, held in self._buckets.held.items()]
+        return sorted(each, key=lambda bucket: -bucket.bytes), BucketTotals("", *self._buckets.others)
 
     async def fill(self, rest: Callable[[], float] = lambda: 0.0) -> None:
         """Count everything once, a page at a time, with ``rest()`` seconds between two pages."""
@@ -87,7 +87,7 @@ class _Table:
     Keys below the cursor are counted, so notes about them apply; keys above it will be. The page under way is of a
     moment that no one knows exactly: a note about one of its keys may or may not be in it already. So the page's
     sizes are kept, and each note about such a key sets what the key counts for, until every transaction that can
-    have been in the page has been heard of.
+    have been in the page has sent its note.
     """
 
     def __init__(self, span: keys.Range, groups: _Groups | None = None) -> None:
@@ -140,8 +140,8 @@ class _Table:
 class _Groups:
     """The same for each bucket: the first ones met, by name at the start and later as they come.
 
-    A bucket is never moved between those told and the others: once one had no place, no new one gets a place, so that
-    whatever is told of a bucket is all of it.
+    A bucket never moves between those counted by name and the others: once one found no room, no new one gets a
+    name, so that a count with a name is complete.
     """
 
     def __init__(self) -> None:

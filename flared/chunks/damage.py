@@ -1,4 +1,4 @@
-"""DamageList: what readers, scrubs and reconciliation found lacking; heal takes it from here.
+"""DamageList: what readers, scrubs and reconciliation found lacking; heal repairs from here.
 
 Bounded and merged: what does not fit is found again by the next scrub, so dropping it loses time, not data.
 """
@@ -51,11 +51,11 @@ class DamageList:
         return (chunk, number) in self._entries
 
     def is_corrupt(self, chunk: ChunkId, number: int) -> bool:
-        """Whether the piece is there and fails its checksum, which a disk does that decays."""
+        """Return whether the piece is there and fails its checksum, as on a disk that decays."""
         return (chunk, number) in self._corrupt
 
-    def take(self, limit: int) -> list[tuple[ChunkId, int, str]]:
-        """The oldest entries as (chunk, piece number, node). They stay known until ``settle``."""
+    def oldest(self, limit: int) -> list[tuple[ChunkId, int, str]]:
+        """Return the oldest entries as (chunk, piece number, node). They stay until ``settle``."""
         return [(chunk, number, node) for (chunk, number), node in list(self._entries.items())[:limit]]
 
     def settle(self, chunk: ChunkId, number: int) -> None:
@@ -64,7 +64,7 @@ class DamageList:
         self._corrupt.discard((chunk, number))
 
     async def wait(self) -> None:
-        """Return when there is something to take."""
+        """Return when there is an entry."""
         if not self._entries:
             self._woken = trio.Event()
             await self._woken.wait()

@@ -166,11 +166,11 @@ class Nodes:
         return self._states.get(name, NodeState.OFFLINE)
 
     def is_online(self, name: NodeName | None) -> bool:
-        """Whether the node answers: online, or full."""
+        """Return whether the node answers: online, or full."""
         return name is not None and self._states.get(name) in _ANSWERS
 
-    def is_certain(self, name: NodeName | None) -> bool:
-        """Whether the node answers and has what the records place on it, as far as anybody knows."""
+    def has_all_recorded(self, name: NodeName | None) -> bool:
+        """Return whether the node answers and, as far as is known, has every piece that the records place on it."""
         if name is None or not self.is_online(name) or name in self._unchecked:
             return False
         return self._failed.get(name, frozenset()) <= self._searched.get(name, frozenset())

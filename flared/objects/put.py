@@ -77,7 +77,7 @@ async def put_object(
     store.chunks.nodes.refuse_while_halted()
     bucket = await find_bucket(store.kv, name.bucket)
     if not when.empty:
-        current = await store.kv.view(lambda look: read_object(look, name))
+        current = await store.kv.view(lambda snapshot: read_object(snapshot, name))
         check_write(when, current.etag if current else None)
     check_size(store, body.length or 0)
     target = Target(store, bucket, name, headers, when)
@@ -182,7 +182,9 @@ def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
     sound = [
         number
         for number, node in enumerate(known.nodes)
-        if number not in known.missing and chunks.nodes.is_certain(node) and not chunks.damage.holds(known.id, number)
+        if number not in known.missing
+        and chunks.nodes.has_all_recorded(node)
+        and not chunks.damage.holds(known.id, number)
     ]
     return len(sound) >= parse_scheme(known.scheme).quorum
 

@@ -34,7 +34,7 @@ class FailureCost:
     """Whether all chunks were looked at; else the numbers are a beginning."""
 
 
-def obstacle_without(store: Store, membership: Membership, upkeep: Upkeep, node: str) -> str:
+def reason_node_must_stay(store: Store, membership: Membership, upkeep: Upkeep, node: str) -> str:
     """Why the data node ``node`` must not go down now; empty if it may. From memory, without a scan.
 
     It goes by the scheme that new buckets get: a bucket with fewer copies may have objects on this node alone.
@@ -59,7 +59,7 @@ def _trouble(member: Member, upkeep: Upkeep) -> str:
 
     A volume whose pieces are known to be missing does not: what of them is not made again yet waits for repair.
     """
-    if member.record.wish == "remove":
+    if member.record.is_leaving:
         return ""
     if member.state in AWAY:
         return f"node {member.record.name} is {member.state.value}"
@@ -104,4 +104,4 @@ def pieces_left(store: Store, record: ChunkRecord, node: NodeName) -> int | None
     good = [owner for number, owner in enumerate(record.nodes) if number not in record.missing]
     if node not in good:
         return None
-    return sum(owner != node and store.chunks.nodes.is_certain(owner) for owner in good)
+    return sum(owner != node and store.chunks.nodes.has_all_recorded(owner) for owner in good)

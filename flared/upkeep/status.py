@@ -90,7 +90,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
     removals = {
         member.record.name: upkeep.removal.progress_of(member.record.name)
         for member in members
-        if member.record.wish == "remove"
+        if member.record.is_leaving
     }
     staying = tuple(member for member in members if member.record.name not in removals)
     refusals = membership.refusals(duplicates=not writes)
@@ -216,7 +216,7 @@ def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, up
     found = []
     for member in members:
         name = member.record.name
-        if member.record.wish == "remove":
+        if member.record.is_leaving:
             continue
         for volume in member.heartbeat.volumes if member.heartbeat else ():
             if volume.state == "failed":
@@ -285,7 +285,7 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool,
         for member in members
         for line in advise(member)[:1]
     ]
-    gone = [member for member in members if member.state is NodeState.OFFLINE and member.record.wish != "remove"]
+    gone = [member for member in members if member.state is NodeState.OFFLINE and not member.record.is_leaving]
     lines += [f"if {member.record.name} is gone for good: flarectl node rm {member.record.name}" for member in gone]
     if refused:
         what = "; if this is not those nodes' metadata: flared restore" if lacking else ""
@@ -307,7 +307,7 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool,
 
 def advise(member: Member) -> list[str]:
     """What to type about one node."""
-    if member.record.wish == "remove":
+    if member.record.is_leaving:
         return [
             f"flarectl status --watch    (it goes on by itself; flarectl node add {member.record.name} calls it off)"
         ]

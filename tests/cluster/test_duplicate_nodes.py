@@ -39,7 +39,7 @@ def address_of(cluster: Cluster) -> str:
 async def hear(cluster: Cluster, heartbeat: Heartbeat) -> str:
     """What the sender is told, if it is refused."""
     try:
-        await cluster.membership.heard(heartbeat)
+        await cluster.membership.receive_heartbeat(heartbeat)
     except DuplicateNode as error:
         return str(error)
     return ""
@@ -117,7 +117,7 @@ async def test_a_process_that_is_heard_and_cannot_be_asked_keeps_its_name(autoju
         first.silent = True
         for _ in range(5):
             assert "runs twice" in await hear(cluster, clone.heartbeat())
-            await cluster.membership.heard(first.heartbeat())
+            await cluster.membership.receive_heartbeat(first.heartbeat())
             await trio.sleep(3)
 
 

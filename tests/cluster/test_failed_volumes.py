@@ -10,7 +10,7 @@ import trio.testing
 from flared.cluster.states import NodeState
 from flared.errors import NodeUnreachable
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import obstacle_without
+from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.status import advise
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 
@@ -40,7 +40,7 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         assert len(await cluster.recorded_pieces()) == 60, "it may come back"
         (reason,) = cluster.status().reasons
         assert reason.startswith("volume /disk2 on node data2 is failed for 9 min (Input/output error): what was on it")
-        assert "on node data2" in obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert "on node data2" in reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
         assert cluster.upkeep.lost_volumes.repair_of(member.name, "/disk2") is None
         await trio.sleep(120)
         assert lost <= set(member.pieces)
@@ -51,7 +51,7 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         (reason,) = cluster.status().reasons
         assert reason.endswith(": its 10 pieces were made again elsewhere")
         assert any("systemctl restart" in line for line in advise(cluster.membership.members()[1]))
-        assert not obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert not reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
         for key in KEYS:
             assert await cluster.get(key) == noise(key)
 

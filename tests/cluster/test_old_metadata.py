@@ -15,7 +15,7 @@ from flared.names import BucketName
 from flared.objects.buckets import create_bucket, remove_bucket
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import obstacle_without
+from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.status import obstacle
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name
@@ -76,7 +76,7 @@ async def check_refused(cluster: Cluster) -> None:
     assert (status.health, status.metadata_older) == ("down", status.reasons[0])
     assert "flarectl metadata accept" in status.advice[0]
     assert "older" in obstacle(cluster.store, cluster.membership)
-    assert "older" in obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+    assert "older" in reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
     with pytest.raises(MetadataOlder):
         await cluster.membership.begin_removal(cluster.members["data1"].name, forced=True)
 
@@ -154,7 +154,7 @@ async def test_a_node_takes_puts_only_after_its_mark_was_compared(autojump_clock
             await cluster.put("b", b"x" * 5000)
         assert "node data2 has not said yet" in obstacle(cluster.store, cluster.membership)
         cluster.members["data2"].down = False
-        await cluster.membership.heard(cluster.members["data2"].heartbeat())
+        await cluster.membership.receive_heartbeat(cluster.members["data2"].heartbeat())
         await cluster.put("b", b"x" * 5000)
         nursery.cancel_scope.cancel()
 
@@ -198,9 +198,9 @@ async def test_a_mark_that_only_one_volume_of_one_node_has_is_enough(autojump_cl
         member = cluster.members["data2"]
         assert member.mark is not None
         old, new = replace(member.mark, number=1), SeenMark("ff" * 16, 1, 0, 0)
-        await cluster.membership.heard(replace(member.heartbeat(), marks=(old, member.mark)))
+        await cluster.membership.receive_heartbeat(replace(member.heartbeat(), marks=(old, member.mark)))
         assert cluster.status().health == "ok"
-        await cluster.membership.heard(replace(member.heartbeat(), marks=(old, new)))
+        await cluster.membership.receive_heartbeat(replace(member.heartbeat(), marks=(old, new)))
         assert cluster.status().health == "down"
         assert cluster.membership.age.mark_for(cluster.members["data1"].name, 0) is None, "none learns of this metadata"
 

@@ -15,8 +15,8 @@ from flared.catalog.nodes import list_nodes
 from flared.cluster.states import NodeState
 from flared.errors import ChunkLost, Conflict
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import obstacle_without
-from flared.upkeep.removal.cost import about_cost, find_removal_cost, obstacle_to_removal
+from flared.upkeep.failure import reason_node_must_stay
+from flared.upkeep.removal.cost import explain_cost, find_removal_cost, obstacle_to_removal
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name, node_name
 
@@ -68,12 +68,12 @@ async def test_a_node_whose_pieces_were_made_again_goes_at_once(autojump_clock: 
         assert cluster.status().advice[-1] == "if data2 is gone for good: flarectl node rm data2"
         for key in KEYS[:5]:
             await delete_object(cluster.store, name(key))
-        assert about_cost(await find_removal_cost(cluster.store, GONE)) == ""
+        assert explain_cost(await find_removal_cost(cluster.store, GONE)) == ""
         await remove(cluster)
         await trio.sleep(10)
         await check_gone(cluster)
         assert cluster.status().health == "ok"
-        assert not obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert not reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
         for key in KEYS[5:]:
             assert await cluster.get(key) == noise(key)
         await trio.sleep(10 * GRACE)
@@ -109,7 +109,7 @@ async def test_it_waits_for_heal_however_long(autojump_clock: Clock) -> None:
         assert not cluster.upkeep.lost_nodes.settled
         cost = await find_removal_cost(cluster.store, GONE)
         assert (cost.waiting, cost.unreadable, cost.complete) == (30, 0, True)
-        assert "30 chunks lack the copy that was on it" in about_cost(cost)
+        assert "30 chunks lack the copy that was on it" in explain_cost(cost)
         await remove(cluster)
         await trio.sleep(3600)
         assert is_listed(cluster)
@@ -151,7 +151,7 @@ async def test_by_force_the_last_copies_are_lost_and_told_of(autojump_clock: Clo
         await trio.sleep(REPAIR_AFTER + 60)
         cost = await find_removal_cost(cluster.store, GONE)
         assert (cost.waiting, cost.unreadable) == (0, len(held))
-        assert f"{len(held)} chunks have no other copy that answers" in about_cost(cost)
+        assert f"{len(held)} chunks have no other copy that answers" in explain_cost(cost)
         await remove(cluster, forced=True)
         await trio.sleep(120)
         await check_gone(cluster)
@@ -218,9 +218,9 @@ async def test_who_belongs_to_the_cluster_and_is_not_known_was_here_before(autoj
         await trio.sleep(10)
         member.volume_id = "never-seen"
         with pytest.raises(Conflict, match="was removed"):
-            await cluster.membership.heard(replace(member.heartbeat(), cluster="c"))
-        await cluster.membership.heard(replace(member.heartbeat(), cluster=None))
-        await cluster.membership.heard(replace(member.heartbeat(), cluster="c"))
+            await cluster.membership.receive_heartbeat(replace(member.heartbeat(), cluster="c"))
+        await cluster.membership.receive_heartbeat(replace(member.heartbeat(), cluster=None))
+        await cluster.membership.receive_heartbeat(replace(member.heartbeat(), cluster="c"))
         assert is_listed(cluster)
 
 
@@ -334,7 +334,7 @@ async def test_a_removal_that_begins_while_the_node_returns_is_not_forgotten(aut
 
         cluster.kv.transact = transact_slowly  # type: ignore[method-assign,assignment]
         with pytest.raises(Conflict, match="is being removed"):
-            await cluster.membership.heard(moved)
+            await cluster.membership.receive_heartbeat(moved)
         await trio.sleep(60)
         await check_gone(cluster)
         assert cluster.status().health == "ok"

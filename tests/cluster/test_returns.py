@@ -10,7 +10,7 @@ import trio.testing
 
 from flared.cluster.states import NodeState
 from flared.upkeep.deletion.reconcile import SETTLE_SECONDS
-from flared.upkeep.failure import find_failure_cost, obstacle_without
+from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.removal.cost import find_removal_cost
 from tests.support.cluster import Cluster, node_name
 
@@ -37,7 +37,7 @@ def data1(cluster: Cluster) -> Member:
 
 
 def obstacle(cluster: Cluster) -> str:
-    return obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data2")
+    return reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data2")
 
 
 def empty(cluster: Cluster, *, new_volume: bool) -> None:
@@ -119,7 +119,7 @@ async def test_an_api_node_that_was_away_meanwhile_notices_too(autojump_clock: C
     empty(cluster, new_volume=False)
     async with trio.open_nursery() as nursery:
         await nursery.start(cluster.membership.run)
-        assert not cluster.nodes.is_certain(node_name("data1"))
+        assert not cluster.nodes.has_all_recorded(node_name("data1"))
         nursery.cancel_scope.cancel()
     cluster._build()
     async with cluster.running():
@@ -137,4 +137,4 @@ async def test_a_node_that_was_only_restarted_counts_at_once(autojump_clock: Clo
         assert not obstacle(cluster)
     async with cluster.running():
         await trio.sleep(1)
-        assert cluster.nodes.is_certain(node_name("data1"))
+        assert cluster.nodes.has_all_recorded(node_name("data1"))

@@ -12,7 +12,7 @@ import trio.testing
 
 from flared.catalog.chunks import find_chunk
 from flared.catalog.chunks import list_chunks as list_all_chunks
-from flared.catalog.garbage import take_due
+from flared.catalog.garbage import list_due
 from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import (
@@ -38,7 +38,7 @@ from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import put_object
 from flared.objects.ranges import RangeRequest
 from flared.upkeep.deletion import reconcile
-from flared.upkeep.failure import obstacle_without
+from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.repair.missing import mark_many_missing, mark_missing
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
@@ -118,7 +118,7 @@ async def test_what_is_deleted_or_replaced_gives_its_space_back(autojump_clock: 
         await delete_object(cluster.store, name("b"))
         await trio.sleep(10 * GRACE)
         assert cluster.piece_count() == 0
-        assert not await take_due(cluster.kv, 1 << 60, 10)
+        assert not await list_due(cluster.kv, 1 << 60, 10)
         assert cluster.status().totals.chunks == 0
 
 
@@ -704,12 +704,14 @@ async def test_no_other_node_may_go_down_while_repair_is_under_way(autojump_cloc
         for _ in range(30):
             await trio.sleep(0.2)
             assert cluster.status().health == "degraded"
-            assert "wait for repair" in obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1")
+            assert "wait for repair" in reason_node_must_stay(
+                cluster.store, cluster.membership, cluster.upkeep, "data1"
+            )
         assert 0 < len(fresh.pieces) < 100
         await trio.sleep(60)
         assert len(fresh.pieces) == 100
         assert cluster.status().health == "ok"
-        assert obstacle_without(cluster.store, cluster.membership, cluster.upkeep, "data1") == ""
+        assert reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1") == ""
 
 
 async def test_a_put_that_was_given_up_never_replaces_a_later_one(autojump_clock: Clock) -> None:

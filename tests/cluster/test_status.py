@@ -59,7 +59,7 @@ async def test_a_piece_that_was_mended_leaves_a_trace_also_after_a_restart(
             cluster.members[node].flip(name)
             if found_by == "data node":
                 beat = cluster.members[node].heartbeat()
-                await cluster.membership.heard(type(beat)(**{**fields_of(beat), "damage": (name,)}))
+                await cluster.membership.receive_heartbeat(type(beat)(**{**fields_of(beat), "damage": (name,)}))
         assert await cluster.get("a") == noise(4096, 1)
         await trio.sleep(60)
         assert all(cluster.members[str(node)].pieces[name][1] == noise(4096, 1) for node, name in pieces)

@@ -216,14 +216,14 @@ class Cluster:
         for member in self.members.values():
             if not member.down:
                 with suppress(Conflict):
-                    await self.membership.heard(member.heartbeat())
+                    await self.membership.receive_heartbeat(member.heartbeat())
         task_status.started()
         while True:
             await trio.sleep(3)
             for member in self.members.values():
                 if not member.down and not member.silent and member.link.carries_heartbeats:
                     try:
-                        await self.membership.heard(member.heartbeat())
+                        await self.membership.receive_heartbeat(member.heartbeat())
                         member.refused = ""
                         moment = int(self.store.now() * 1000)
                         member.mark = self.membership.age.mark_for(member.name, moment) or member.mark

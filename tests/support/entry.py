@@ -14,7 +14,7 @@ from flared.api.admin.status import StatusCalls, describe_status
 from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
-from flared.upkeep.failure import find_failure_cost, obstacle_without
+from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.status import obstacle
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def make_faces(
         StatusCalls(
             status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
             obstacle=lambda: obstacle(cluster.store, cluster.membership),
-            without=lambda node: obstacle_without(cluster.store, cluster.membership, cluster.upkeep, node),
+            without=lambda node: reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, node),
             metrics=metrics,
         ),
         NodeCalls(

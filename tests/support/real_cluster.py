@@ -183,7 +183,7 @@ class RealCluster(Cluster):
         """As ``api.admin.nodes`` does."""
         try:
             data = json.loads(await request.body.read_all(HEARTBEAT_BYTES_MAX))
-            await self.membership.heard(parse_heartbeat(data, wall_clock()))
+            await self.membership.receive_heartbeat(parse_heartbeat(data, wall_clock()))
         except FlareError as error:
             await reply.send(409, [], str(error).encode())
         else:

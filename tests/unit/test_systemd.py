@@ -140,4 +140,4 @@ def test_a_reload_takes_what_may_change_and_tells_of_the_rest(
 def test_a_rate_is_what_happened_since_the_last_look() -> None:
     counts, times = iter((10, 30, 30)), iter((1.0, 3.0, 4.0))
     rate = Rate(lambda: next(counts), lambda: next(times))
-    assert [rate.look(), rate.look()] == [10.0, 0.0]
+    assert [rate.sample(), rate.sample()] == [10.0, 0.0]

@@ -110,8 +110,8 @@ def _node_metrics(members: Sequence[Member]) -> Iterator[Metric]:
 
 
 def _bucket_metrics(store: Store) -> Iterator[Metric]:
-    told, others = store.totals.buckets()
-    all_of_them = [*told, others._replace(bucket=OTHER_BUCKETS)] if others.objects else told
+    named, others = store.totals.buckets()
+    all_of_them = [*named, others._replace(bucket=OTHER_BUCKETS)] if others.objects else named
     objects = [Sample(bucket.objects, (bucket.bucket,)) for bucket in all_of_them]
     yield Metric("flare_bucket_objects", "Objects of each bucket that has any.", objects, ("bucket",))
     sizes = [Sample(bucket.bytes, (bucket.bucket,)) for bucket in all_of_them]

@@ -19,7 +19,7 @@ from flared.http.messages import Reply, Request
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.membership.heartbeat import parse_heartbeat
-from flared.upkeep.removal.cost import about_cost, obstacle_to_removal
+from flared.upkeep.removal.cost import explain_cost, obstacle_to_removal
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
@@ -71,12 +71,12 @@ class NodeCalls:
         if not known and await self._membership.was_removed(name):
             return await _send_removal(reply, 200, name, "removed")
         member = self._member(name)
-        if not forced and member.record.wish == "remove":
+        if not forced and member.record.is_leaving:
             return await _send_removal(reply, 202, name, "removing")
         obstacle = obstacle_to_removal(member, self._membership.repair_after_seconds, forced=forced)
         if not obstacle and not forced:
             async with self._turn():
-                obstacle = about_cost(await self._removal.cost(name))
+                obstacle = explain_cost(await self._removal.cost(name))
             # That took its time, in which the node may have come back.
             member, repair_after = self._member(name), self._membership.repair_after_seconds
             obstacle = obstacle or obstacle_to_removal(member, repair_after, forced=forced)
@@ -118,7 +118,7 @@ class NodeCalls:
         parse_query(request.query)
         data = parse_json_object(await request.body.read_all(HEARTBEAT_BYTES_MAX), "the heartbeat")
         heartbeat = parse_heartbeat(data, time.time())
-        await self._membership.heard(heartbeat)
+        await self._membership.receive_heartbeat(heartbeat)
         answer: dict[str, object] = {"cluster": self._membership.cluster}
         mark = self._membership.age.mark_for(heartbeat.name, int(time.time() * 1000))
         if mark is not None:

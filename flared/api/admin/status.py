@@ -118,7 +118,7 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
     return {
         "name": member.record.name,
         "role": "data",
-        "state": "removing" if member.record.wish == "remove" else member.state.value,
+        "state": "removing" if member.record.is_leaving else member.state.value,
         "state_since_seconds": round(member.state_seconds, 1),
         "zone": member.record.zone,
         "address": member.record.address,

@@ -103,9 +103,9 @@ class Heartbeat:
             for beat in self._beats:
                 nursery.start_soon(self._keep_beating, beat)
 
-    def complaints(self) -> list[str]:
+    def failures(self) -> list[str]:
         """A sentence for each api node that does not take our word."""
-        return [beat.complaint for beat in self._beats if beat.complaint]
+        return [beat.failure for beat in self._beats if beat.failure]
 
     async def _keep_beating(self, beat: _Beat) -> None:
         while True:
@@ -113,9 +113,9 @@ class Heartbeat:
             try:
                 await self._send(beat)
             except FlareError as error:
-                beat.complain(str(error))
+                beat.mark_failed(str(error))
             else:
-                beat.calm()
+                beat.mark_ok()
             await trio.sleep_until(due)
 
     async def _send(self, beat: _Beat) -> None:
@@ -192,17 +192,17 @@ class _Beat:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.damage: list[str] = []
-        self.complaint = ""
+        self.failure = ""
 
-    def complain(self, message: str) -> None:
+    def mark_failed(self, message: str) -> None:
         """Log what is wrong, once until it changes."""
-        if message != self.complaint:
-            self.complaint = message
+        if message != self.failure:
+            self.failure = message
             log.warning("event=heartbeat_failed api=%s message=%r", self.pool.address, message)
 
-    def calm(self) -> None:
-        if self.complaint:
-            self.complaint = ""
+    def mark_ok(self) -> None:
+        if self.failure:
+            self.failure = ""
             log.info("event=heartbeat_heard api=%s", self.pool.address)
 
 

@@ -105,7 +105,7 @@ class DataService:
             "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
         }
 
-    def tell_of(self, server: Server) -> None:
+    def attach_server(self, server: Server) -> None:
         """Count the connections of ``server``, which has this service's handler, among the metrics."""
         self._server = server
 

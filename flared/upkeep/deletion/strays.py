@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flared.catalog.chunks import ChunkRecord, place, read_chunk
+from flared.catalog.chunks import ChunkRecord, read_chunk, update_placement
 from flared.errors import FlareError, NoSuchPiece
 from flared.names import piece_name
 from flared.upkeep.repair.missing import mark_missing
@@ -35,7 +35,7 @@ async def adopt(store: Store, chunk: ChunkId, number: int, node: NodeName) -> bo
             return False  # two copies on one node are one copy
         nodes = [None if other == node else other for other in now.nodes]
         nodes[number] = node
-        return place(tx, chunk, now, replace(now, nodes=tuple(nodes)))
+        return update_placement(tx, chunk, now, replace(now, nodes=tuple(nodes)))
 
     return await store.kv.transact(decide)
 

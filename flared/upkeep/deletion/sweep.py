@@ -17,7 +17,7 @@ import trio
 
 from flared.catalog.chunks import condemn_chunk, find_chunk
 from flared.catalog.extents import give_up, list_open_extents, release_extent_page
-from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, postpone, take_due, told
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, list_due, mark_deleted, postpone
 from flared.cluster.states import NodeState
 from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
@@ -71,7 +71,7 @@ class Sweep:
             return False
         await self._give_up_expired(now_ms)
         abandoned = await self._delete_abandoned()
-        items = await take_due(self._store.kv, now_ms, BATCH)
+        items = await list_due(self._store.kv, now_ms, BATCH)
         progress = 0
         for item in items:
             try:
@@ -146,7 +146,7 @@ class Sweep:
 
     async def _note_told(self, node: NodeName, items: Sequence[Garbage]) -> None:
         """The node has deleted its pieces of these."""
-        await transact_each(self._store.kv, items, lambda tx, item: told(tx, item, node))
+        await transact_each(self._store.kv, items, lambda tx, item: mark_deleted(tx, item, node))
 
     async def _postpone(self, items: Sequence[tuple[Garbage, float]], now_ms: int) -> None:
         """What some node could not be told now. Last of all, because the items have other keys after it."""

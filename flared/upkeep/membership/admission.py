@@ -35,7 +35,7 @@ def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeR
     ``returns``). Raises Conflict if the node was removed, or is being removed."""
     name, volumes = heartbeat.name, volumes_of(heartbeat)
     before, removed = read_node(tx, name), read_removed(tx, name)
-    if before is not None and before.wish == "remove":
+    if before is not None and before.is_leaving:
         raise Conflict(being_removed(name))
     # A fresh machine belongs to no cluster yet; whoever belongs to this one and is not known was here before.
     if removed is not None and (volumes & set(removed.volumes) or (before is None and heartbeat.cluster is not None)):

@@ -193,14 +193,14 @@ class Membership:
         if reason or not holding.final:
             self._set_unchecked(known, reason or known.unchecked)
 
-    async def heard(self, heartbeat: Heartbeat) -> None:
+    async def receive_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Take a node's word for where it is and what it has.
 
         Raises Conflict when it belongs to another cluster, was removed, or its name is taken by a node that is alive.
         """
         who = heartbeat.name, heartbeat.address, heartbeat.instance
         try:
-            await self._hear(heartbeat)
+            await self._receive(heartbeat)
         except Conflict as error:
             if who not in self._refused or self._refused[who].message != str(error):
                 log.warning("event=node_refused node=%s message=%r", heartbeat.name, str(error))
@@ -210,10 +210,10 @@ class Membership:
             raise
         self._refused.pop(who, None)
 
-    async def _hear(self, heartbeat: Heartbeat) -> None:
+    async def _receive(self, heartbeat: Heartbeat) -> None:
         refuse_other_cluster(heartbeat, self.cluster)
         known = self._known.get(heartbeat.name)
-        if known is not None and known.record.wish == "remove":
+        if known is not None and known.record.is_leaving:
             raise Conflict(being_removed(heartbeat.name))
         if known is None:
             refuse_shared_volumes(heartbeat, self._living(heartbeat.name))
@@ -347,14 +347,14 @@ class Membership:
                 found[name] = GivenUp(known.heartbeat.instance, paths)
         return found
 
-    # The operator's wishes
+    # What the operator wants
 
     async def begin_removal(self, name: NodeName, *, forced: bool) -> None:
         """Note durably that the node is to go: it gets nothing more, and is not listened to any more."""
         known = self._known[name]
 
         def decide(tx: Transaction) -> NodeRecord:
-            record = replace(read_node(tx, name) or known.record, wish="remove", forced=forced)
+            record = replace(read_node(tx, name) or known.record, desired_state="remove", forced=forced)
             put_node(tx, record)
             return record
 
@@ -370,7 +370,7 @@ class Membership:
 
         def decide(tx: Transaction) -> bool:
             record = read_node(tx, name)
-            if record is not None and record.wish != "remove":
+            if record is not None and not record.is_leaving:
                 return False
             remove_node(tx, name, now_ms)
             return True
@@ -389,8 +389,8 @@ class Membership:
         """Call off the removal of a node, under way or done, so that it may return; whether there was one."""
         called_off = await self._kv.transact(lambda tx: readmit_node(tx, name))
         known = self._known.get(name)
-        if known is not None and known.record.wish == "remove":
-            known.record = replace(known.record, wish="stay", forced=False)
+        if known is not None and known.record.is_leaving:
+            known.record = replace(known.record, desired_state="stay", forced=False)
             self._set_ring()
         if called_off:
             log.warning("event=node_readmitted node=%s", name)
@@ -408,7 +408,7 @@ class Membership:
         return True
 
     async def was_removed(self, name: NodeName) -> bool:
-        return await self._kv.view(lambda look: read_removed(look, name)) is not None
+        return await self._kv.view(lambda snapshot: read_removed(snapshot, name)) is not None
 
     async def _record(self, heartbeat: Heartbeat, known: _Known | None, *, lacks: bool = False) -> _Known:
         if known is None and len(self._known) >= NODES_MAX:
@@ -416,7 +416,7 @@ class Membership:
         record = await self._kv.transact(lambda tx: write_record(tx, heartbeat, lacks=lacks))
         if known is None:
             known = self._known.get(heartbeat.name) or await self._add(record)
-        if known.record.wish == "remove":  # since the transaction
+        if known.record.is_leaving:  # since the transaction
             raise Conflict(being_removed(heartbeat.name))
         is_news = replace(known.record, pieces=record.pieces) != record
         known.record = record
@@ -438,7 +438,7 @@ class Membership:
         await self._nursery.start(_run_remote, known)
         self._nodes.set_node(record.name, remote, known.state)
         self._nodes.set_unchecked(record.name, unchecked=bool(known.unchecked))
-        if record.wish != "remove":  # such a node is not listened to
+        if not record.is_leaving:  # such a node is not listened to
             self._nodes.set_uncompared(record.name)
         return known
 
@@ -446,12 +446,12 @@ class Membership:
         self._nodes.set_ring(
             RingNode(known.record.name, known.record.zone, float(max(1, known.record.capacity)))
             for known in self._known.values()
-            if known.record.wish != "remove"
+            if not known.record.is_leaving
         )
 
     def _review(self, known: _Known) -> bool:
         """Decide the state anew; whether it changed. Who is being removed is away, whatever it answers."""
-        heard = None if known.record.wish == "remove" else known.last_heard
+        heard = None if known.record.is_leaving else known.last_heard
         if heard is not None and known.unreachable_since is not None:
             heard = min(heard, known.unreachable_since)
         sighting = Sighting(heard, known.heartbeat is not None and known.heartbeat.full)

@@ -45,7 +45,7 @@ def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) ->
     return ""
 
 
-def about_cost(cost: RemovalCost) -> str:
+def explain_cost(cost: RemovalCost) -> str:
     """Why a node must not be taken away, after counting; empty if nothing counts on it."""
     if not cost.waiting and not cost.unreadable:
         return ""
@@ -65,7 +65,7 @@ async def find_removal_cost(store: Store, node: NodeName) -> RemovalCost:
         nonlocal waiting, unreadable
         if not record.references or node not in record.nodes:
             return
-        certain = store.chunks.nodes.is_certain
+        certain = store.chunks.nodes.has_all_recorded
         good = sum(
             owner != node and number not in record.missing and certain(owner)
             for number, owner in enumerate(record.nodes)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, place, read_chunk
-from flared.catalog.garbage import Garbage, list_condemned, told
+from flared.catalog.chunks import ChunkRecord, read_chunk, update_placement
+from flared.catalog.garbage import Garbage, list_condemned, mark_deleted
 from flared.objects.store import now_ms
 from flared.upkeep.batches import transact_each
 from flared.upkeep.removal.cost import RemovalCost, find_removal_cost
@@ -90,7 +90,7 @@ class Removal:
         wishes = {
             member.record.name: member.record.forced
             for member in self._membership.members()
-            if member.record.wish == "remove"
+            if member.record.is_leaving
         }
         self._removing = {node: removing for node, removing in self._removing.items() if node in wishes}
         for node, forced in wishes.items():
@@ -146,7 +146,7 @@ class Removal:
         while True:
             items, after = await list_condemned(self._store.kv, after, GARBAGE_PAGE)
             named = [item for item in items if any(owner == node for _, owner in item.pieces)]
-            await transact_each(self._store.kv, named, lambda tx, item: told(tx, item, node))
+            await transact_each(self._store.kv, named, lambda tx, item: mark_deleted(tx, item, node))
             if after is None:
                 return
             await trio.lowlevel.checkpoint()
@@ -159,7 +159,7 @@ def _take_out(tx: Transaction, record: ChunkRecord, node: NodeName, *, forced: b
         return False
     if now.references and not forced:
         return True
-    place(tx, now.id, now, without(now, node))
+    update_placement(tx, now.id, now, without(now, node))
     return False
 
 

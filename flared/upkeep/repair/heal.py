@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, place, read_chunk
+from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, read_chunk, update_placement
 from flared.catalog.garbage import condemn_pieces
 from flared.chunks.read import read_stored, verify_piece
 from flared.chunks.scheme import parse_scheme
@@ -146,15 +146,15 @@ class Heal:
 
     async def _record_damage(self) -> int:
         """Write what readers and scrubs found into the chunk records; how many entries were taken."""
-        entries = self._damage.take(BATCH)
+        entries = self._damage.oldest(BATCH)
         for chunk, number, node in entries:
             try:
                 record = await find_chunk(self._store.kv, chunk)
             except ManifestCorrupt as error:  # it must not keep repair from all behind it
                 log.error("event=record_unreadable chunk=%s message=%r", chunk, str(error))
                 record = None
-            stands = record is not None and number < len(record.nodes) and record.nodes[number] == node
-            if record is not None and stands and number not in record.missing:
+            names_it = record is not None and number < len(record.nodes) and record.nodes[number] == node
+            if record is not None and names_it and number not in record.missing:
                 marked = await mark_missing(self._store, record, number)
                 if marked and self._damage.is_corrupt(chunk, number):
                     await self.damage_log.found(chunk, number, NodeName(node))
@@ -285,7 +285,7 @@ class Heal:
         new = replace(record, nodes=nodes, missing=missing)
 
         def decide(tx: Transaction) -> bool:
-            if place(tx, record.id, record, new):
+            if update_placement(tx, record.id, record, new):
                 return True
             if read_chunk(tx, record.id) is None:
                 # The chunk was condemned meanwhile: nobody else knows of what was just written.

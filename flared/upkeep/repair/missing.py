@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flared.catalog.chunks import ChunkRecord, place, read_chunk
+from flared.catalog.chunks import ChunkRecord, read_chunk, update_placement
 from flared.upkeep.batches import transact_each
 
 if TYPE_CHECKING:
@@ -32,4 +32,4 @@ def _mark(tx: Transaction, record: ChunkRecord, number: int) -> bool:
     now = read_chunk(tx, record.id)
     if now is None or number >= len(now.nodes) or now.nodes[number] != record.nodes[number] or number in now.missing:
         return False
-    return place(tx, record.id, now, replace(now, missing=tuple(sorted((*now.missing, number)))))
+    return update_placement(tx, record.id, now, replace(now, missing=tuple(sorted((*now.missing, number)))))

@@ -492,7 +492,7 @@ async def test_a_node_that_returns_while_its_chunks_are_counted_stays(autojump_c
 
         cluster.upkeep.removal.cost = count_slowly  # type: ignore[method-assign]
         assert "stop it first" in str((await call("DELETE", "/cluster/node?node=data1")).json)
-        assert cluster.membership.members()[0].record.wish == "stay"
+        assert cluster.membership.members()[0].record.desired_state == "stay"
 
 
 async def test_a_node_that_is_needed_is_not_removed_but_by_force(autojump_clock: Clock) -> None:
@@ -572,7 +572,7 @@ async def test_old_metadata_is_accepted_by_the_operators_word_alone(autojump_clo
         assert (await call("PUT", path, b"", fields)).status == 409, "it is as new as it should be"
         member = call.cluster.members["data1"]
         newer = SeenMark("ff" * 16, 5, 0, 1_700_000_000_000)
-        await call.cluster.membership.heard(replace(member.heartbeat(), marks=(newer,)))
+        await call.cluster.membership.receive_heartbeat(replace(member.heartbeat(), marks=(newer,)))
         refused = await call("PUT", "/object/late", b"x", fields)
         assert refused.status == 503
         assert "retry-after" in refused.fields

@@ -9,7 +9,7 @@ from flared.catalog import chunks, extents, garbage, objects
 from flared.catalog.buckets import Bucket, create_bucket
 from flared.catalog.chunks import ChunkRecord, condemn_chunk, create_chunk, create_shared_chunk
 from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent, release_extent_page, seal
-from flared.catalog.garbage import CHUNK, EXTENT, Garbage, take_due, told
+from flared.catalog.garbage import CHUNK, EXTENT, Garbage, list_due, mark_deleted
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.meta.kv import KV, Transaction
 from flared.names import BucketName, ChunkId, NodeName, ObjectKey, ObjectName, PieceName, chunk_id, piece_name
@@ -122,7 +122,7 @@ class LittleStore:
             assert await self.kv.transact(lambda tx, extent=extent: give_up(tx, extent, self.due_ms))
 
     async def due(self, limit: int = 100) -> list[Garbage]:
-        return await take_due(self.kv, self.now_ms, limit)
+        return await list_due(self.kv, self.now_ms, limit)
 
     async def sweep_item(self, item: Garbage, portion: int = 2) -> None:
         """One transaction's worth of work on an item."""
@@ -135,7 +135,7 @@ class LittleStore:
             self.pieces.difference_update(
                 piece_name(ChunkId(item.id), number) for number, holder in item.pieces if holder == node
             )
-            await self.kv.transact(lambda tx: told(tx, item, node))
+            await self.kv.transact(lambda tx: mark_deleted(tx, item, node))
 
     async def sweep_dry(self) -> None:
         for _ in range(1000):

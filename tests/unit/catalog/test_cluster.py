@@ -34,17 +34,17 @@ async def test_a_removed_node_is_known_by_its_volumes_until_it_may_return() -> N
     await kv.transact(lambda tx: put_node(tx, first))
     assert await list_nodes(kv) == [first]
     assert await kv.transact(lambda tx: readmit_node(tx, name)), "while it is under way"
-    assert await list_nodes(kv) == [replace(first, wish="stay", forced=False)]
+    assert await list_nodes(kv) == [replace(first, desired_state="stay", forced=False)]
     await kv.transact(lambda tx: remove_node(tx, name, 7))
     await kv.transact(lambda tx: put_node(tx, replace(first, volumes=("v3",))))
     await kv.transact(lambda tx: remove_node(tx, name, 8))
-    assert await kv.view(lambda look: read_removed(look, name)) == Removed(8, ("v3", "v1", "v2"))
+    assert await kv.view(lambda snapshot: read_removed(snapshot, name)) == Removed(8, ("v3", "v1", "v2"))
     assert await kv.transact(lambda tx: readmit_node(tx, name))
-    assert await kv.view(lambda look: read_removed(look, name)) is None
+    assert await kv.view(lambda snapshot: read_removed(snapshot, name)) is None
     assert not await kv.transact(lambda tx: readmit_node(tx, name))
     await kv.commit({}, {removed("a"): b"1{broken"})
     with pytest.raises(ManifestCorrupt):
-        await kv.view(lambda look: read_removed(look, name))
+        await kv.view(lambda snapshot: read_removed(snapshot, name))
 
 
 async def test_metadata_of_a_newer_flare_is_refused() -> None:
@@ -74,12 +74,12 @@ async def test_nodes_are_recorded_replaced_and_removed() -> None:
     records = [NodeRecord(NodeName(name), "host:9000", "z", 10**12) for name in ("b", "a")]
     for record in records:
         await kv.transact(lambda tx, record=record: put_node(tx, record))
-    drained = replace(records[0], wish="drain", address="[::1]:9000", zone='"')
+    drained = replace(records[0], desired_state="drain", address="[::1]:9000", zone='"')
     await kv.transact(lambda tx: put_node(tx, drained))
     assert await list_nodes(kv) == [records[1], drained]
     await kv.transact(lambda tx: remove_node(tx, NodeName("a"), 7))
-    assert await kv.view(lambda look: read_node(look, NodeName("a"))) is None
-    assert await kv.view(lambda look: read_removed(look, NodeName("a"))) == Removed(7, ())
+    assert await kv.view(lambda snapshot: read_node(snapshot, NodeName("a"))) is None
+    assert await kv.view(lambda snapshot: read_removed(snapshot, NodeName("a"))) == Removed(7, ())
     await kv.commit({}, {node("c"): b'1{"a":"x","z":"y","c":1,"w":"strange"}'})
     with pytest.raises(ManifestCorrupt):
         await list_nodes(kv)

@@ -57,7 +57,7 @@ async def test_what_is_not_there_is_said_precisely(store: LittleStore) -> None:
             await find(store.kv, object_name("a"))
         with pytest.raises(NoSuchBucket):
             await find(store.kv, NOWHERE)
-    assert await store.kv.view(lambda look: read_object(look, NOWHERE)) is None
+    assert await store.kv.view(lambda snapshot: read_object(snapshot, NOWHERE)) is None
     assert not await store.delete(object_name("a"))
     with pytest.raises(NoSuchBucket):
         await store.delete(NOWHERE)

@@ -77,7 +77,7 @@ class Machine:
 
     async def copy(self, source: ObjectName, target: ObjectName) -> None:
         if await self.store.copy(source, target):
-            manifest = await self.store.kv.view(lambda look: read_object(look, target))
+            manifest = await self.store.kv.view(lambda snapshot: read_object(snapshot, target))
             assert manifest is not None
             self._now(target, self.objects[source], manifest)
 

@@ -17,9 +17,9 @@ from flared.catalog.chunks import (
     find_shared,
     list_chunks,
     list_repairs,
-    place,
+    update_placement,
 )
-from flared.catalog.garbage import CONDEMNED, Garbage, condemn_pieces, postpone, take_due, told
+from flared.catalog.garbage import CONDEMNED, Garbage, condemn_pieces, list_due, mark_deleted, postpone
 from flared.errors import Conflict
 from flared.meta.memory import MemoryKV
 from flared.names import ChunkId, NodeName, chunk_digest
@@ -83,23 +83,23 @@ async def test_placement_is_compare_and_swap_and_keeps_references(store: LittleS
     record = await stored(store)
     await stored(store, "b")
     moved = replace(record, nodes=(NODES[0], OTHER))
-    assert await store.kv.transact(lambda tx: place(tx, record.id, record, moved))
+    assert await store.kv.transact(lambda tx: update_placement(tx, record.id, record, moved))
     now = await find_chunk(store.kv, record.id)
     assert now == replace(moved, references=2)
-    assert not await store.kv.transact(lambda tx: place(tx, record.id, record, moved))
+    assert not await store.kv.transact(lambda tx: update_placement(tx, record.id, record, moved))
     gone = replace(record, id=ChunkId("0" * 64 + "." + "0" * 16))
-    assert not await store.kv.transact(lambda tx: place(tx, gone.id, gone, moved))
+    assert not await store.kv.transact(lambda tx: update_placement(tx, gone.id, gone, moved))
 
 
 async def test_chunks_with_missing_pieces_are_listed_for_repair(store: LittleStore) -> None:
     record = await stored(store)
     assert await list_repairs(store.kv, None, 10) == []
     lacking = replace(record, nodes=(NODES[0], None), missing=(1,))
-    assert await store.kv.transact(lambda tx: place(tx, record.id, record, lacking))
+    assert await store.kv.transact(lambda tx: update_placement(tx, record.id, record, lacking))
     assert await list_repairs(store.kv, None, 10) == [record.id]
     assert await list_repairs(store.kv, record.id, 10) == []
     assert await recount(store.kv) == []
-    assert await store.kv.transact(lambda tx: place(tx, record.id, lacking, record))
+    assert await store.kv.transact(lambda tx: update_placement(tx, record.id, lacking, record))
     assert await list_repairs(store.kv, None, 10) == []
 
 
@@ -134,23 +134,23 @@ async def test_records_are_listed_in_pages(store: LittleStore) -> None:
 async def test_nodes_are_told_one_by_one_and_may_be_told_twice(store: LittleStore) -> None:
     record = store.store_pieces(b"x")
     assert await store.kv.transact(lambda tx: condemn_pieces(tx, record.id, record.pieces, 5))
-    (item,) = await take_due(store.kv, 5, 10)
-    left = await store.kv.transact(lambda tx: told(tx, item, NODES[0]))
+    (item,) = await list_due(store.kv, 5, 10)
+    left = await store.kv.transact(lambda tx: mark_deleted(tx, item, NODES[0]))
     assert left == Garbage(5, CONDEMNED, record.id, ((1, NODES[1]),))
-    assert await store.kv.transact(lambda tx: told(tx, item, NODES[0])) == left
-    assert await store.kv.transact(lambda tx: told(tx, item, NODES[1])) is None
-    assert await store.kv.transact(lambda tx: told(tx, item, NODES[1])) is None
-    assert await take_due(store.kv, 5, 10) == []
+    assert await store.kv.transact(lambda tx: mark_deleted(tx, item, NODES[0])) == left
+    assert await store.kv.transact(lambda tx: mark_deleted(tx, item, NODES[1])) is None
+    assert await store.kv.transact(lambda tx: mark_deleted(tx, item, NODES[1])) is None
+    assert await list_due(store.kv, 5, 10) == []
 
 
 async def test_a_postponed_item_is_due_later_and_joins_what_is_there(store: LittleStore) -> None:
     record = store.store_pieces(b"x")
     await store.kv.transact(lambda tx: condemn_pieces(tx, record.id, record.pieces[:1], 5))
     await store.kv.transact(lambda tx: condemn_pieces(tx, record.id, record.pieces[1:], 9))
-    (item,) = await take_due(store.kv, 8, 10)
+    (item,) = await list_due(store.kv, 8, 10)
     later = await store.kv.transact(lambda tx: postpone(tx, item, 9))
-    assert await take_due(store.kv, 8, 10) == []
-    assert await take_due(store.kv, 9, 10) == [later]
+    assert await list_due(store.kv, 8, 10) == []
+    assert await list_due(store.kv, 9, 10) == [later]
     assert later is not None
     assert set(later.pieces) == set(record.pieces)
     assert await store.kv.transact(lambda tx: postpone(tx, item, 9)) is None
@@ -160,16 +160,16 @@ async def test_pieces_of_a_recorded_chunk_are_not_condemned(store: LittleStore) 
     record = store.store_pieces(b"x")
     await store.kv.transact(lambda tx: create_chunk(tx, record))
     assert not await store.kv.transact(lambda tx: condemn_pieces(tx, record.id, record.pieces, 5))
-    assert await take_due(store.kv, 5, 10) == []
+    assert await list_due(store.kv, 5, 10) == []
 
 
 async def test_garbage_comes_in_the_order_it_is_due(store: LittleStore) -> None:
     for due in (30, 10, 20, 1000):
         record = store.store_pieces(b"x")
         await store.kv.transact(lambda tx, record=record, due=due: condemn_pieces(tx, record.id, record.pieces, due))
-    first = await take_due(store.kv, 30, 2)
+    first = await list_due(store.kv, 30, 2)
     assert [item.due_ms for item in first] == [10, 20]
-    assert [item.due_ms for item in await take_due(store.kv, 30, 2, after=first[-1])] == [30]
+    assert [item.due_ms for item in await list_due(store.kv, 30, 2, after=first[-1])] == [30]
 
 
 async def test_racing_creators_share_the_winner() -> None:

@@ -10,7 +10,7 @@ from flared.__main__ import main
 from flared.catalog.chunks import ChunkRecord, create_chunk, release_reference
 from flared.catalog.cluster import open_cluster
 from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent
-from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, add, take_due
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, add, list_due
 from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
 from flared.commands.backup import NotDone, back_up, restore
@@ -152,8 +152,8 @@ async def test_what_may_have_been_referenced_since_is_not_swept_after_a_restore(
     restore(config, target, silent)
     async with open_kv(str(config.metadata)) as kv:
         until = await orphans_kept_until(kv)
-        assert [item.id for item in await take_due(kv, until - 1, 100)] == [chunk(9)]
-        held = await take_due(kv, until, 100)
+        assert [item.id for item in await list_due(kv, until - 1, 100)] == [chunk(9)]
+        held = await list_due(kv, until, 100)
         assert {(item.kind, item.id, item.due_ms) for item in held[1:]} == {
             (CHUNK, chunk(0), until), (EXTENT, DONE, until), (EXTENT, UPLOAD, until)
         }  # fmt: skip

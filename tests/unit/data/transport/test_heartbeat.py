@@ -178,10 +178,10 @@ async def test_why_an_api_node_refuses_us_is_told_until_it_does_not(autojump_clo
     api.status = 409
     async with beating(MemoryNetwork(), Disks(), {API: api}) as heartbeat:
         await trio.sleep(1)
-        assert heartbeat.complaints() == [f"node {API}: answered 409: another name, please"]
+        assert heartbeat.failures() == [f"node {API}: answered 409: another name, please"]
         api.status = 200
         await trio.sleep(BEAT_SECONDS)
-        assert heartbeat.complaints() == []
+        assert heartbeat.failures() == []
 
 
 async def test_damage_is_told_to_every_api_node_once_it_listens(autojump_clock: trio.testing.MockClock) -> None:
