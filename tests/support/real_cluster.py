@@ -134,7 +134,7 @@ class RealMember:
         if not names or self.node.volumes is not volumes:
             return None
         name = self._random.choice(names)
-        place = volume.piece_map.look(name)
+        place = volume.piece_map.find(name)
         if place is None or place.segment not in volume.segments.known:
             return None
         path = volume.segments.known[place.segment].path
