@@ -34,6 +34,14 @@ class Limits:
     object_size_max: int = OBJECT_SIZE_MAX
 
 
+@dataclass(slots=True)
+class MissingMarks:
+    """How many pieces were noted as missing since the start: whoever looks for copies elsewhere sees that there are
+    more to look for."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     kv: KV
@@ -44,6 +52,7 @@ class Store:
     random_bits: Callable[[int], int]
     defaults: Defaults = Defaults()
     limits: Limits = field(default_factory=Limits)
+    missing_marks: MissingMarks = field(default_factory=MissingMarks)
     garbage_grace_seconds: float = 15 * 60.0
     upload_ttl_seconds: float = 24 * 3600.0
     copying: trio.Lock = field(default_factory=trio.Lock)

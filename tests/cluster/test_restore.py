@@ -11,10 +11,11 @@ import pytest
 import trio
 import trio.testing
 
+from flared.catalog.chunks import list_chunks
 from flared.catalog.restored import mark_restored
 from flared.errors import FlareError
 from flared.meta import keys
-from flared.names import PieceName, piece_parts
+from flared.names import PieceName, piece_name, piece_parts
 from flared.objects.commit import ObjectHeaders
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
@@ -239,3 +240,29 @@ async def test_a_chunk_of_which_a_copy_is_found_just_now_is_not_called_lost(auto
         assert not any(lost)
         assert await cluster.get("a") == data
         assert cluster.status().health == "ok"
+
+
+async def test_a_moved_copy_is_found_though_its_chunk_lacked_another_before(autojump_clock: Clock) -> None:
+    """Its node was looked through while only the other copy was known to be gone; then this one is missed, too."""
+    cluster = Cluster(4, scheme="replica:2")
+    data = random.Random(1).randbytes(4096)
+    async with cluster.running():
+        await cluster.put("a", data)
+        rows = await all_rows(cluster)
+        (record,) = await list_chunks(cluster.kv, None, 10)
+    first, second = (cluster.members[node] for node in record.nodes if node)
+    elsewhere, _ = (member for member in cluster.members.values() if member not in (first, second))
+    moved = piece_name(record.id, 1)
+    elsewhere.pieces[moved] = second.pieces.pop(moved)
+    first.pieces.clear()
+    second.down = elsewhere.down = True
+
+    await restore(cluster, rows)
+    async with cluster.running():
+        for member in (elsewhere, second):
+            await trio.sleep(20)
+            member.down = False
+        await trio.sleep(120)
+        assert cluster.status().heal.lost == 0
+        assert await cluster.get("a") == data
+        assert len(cluster.held_pieces()) == 2

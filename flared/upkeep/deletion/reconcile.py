@@ -9,7 +9,7 @@ orphan instead (``strays``). Everything a look relies on must have been answered
 read ends the look with nothing deleted. **What is deleted goes to quarantine first**:
 the node hides it and keeps it for days. Other reasons to keep orphans are rules (``deletion``): for some days after
 the metadata came from a backup nothing is deleted (``catalog.restored``); then moved copies are looked for whenever
-heal has found more missing. Of a node with too many orphans at once nothing is deleted until an operator allows it
+more pieces were found missing. Of a node with too many orphans at once nothing is deleted until an operator allows it
 (``brake``).
 
 Why a piece of a put under way cannot be taken for an orphan: it is in ``in_flight`` from before its first byte is sent
@@ -98,7 +98,8 @@ class Reconcile:
         self.brake = Brake(store)
         self._loaded = False
         self._kept_until_ms: int | None = None
-        self._lacking = 0
+        self._looked_for: dict[NodeName, int] = {}
+        """How many pieces had been noted as missing when the last look at the node began."""
         self._rested: dict[NodeName, float] = {}
         self._membership: Membership | None = None
         self._woken = trio.Event()
@@ -169,6 +170,7 @@ class Reconcile:
     async def _look(self, node: NodeName) -> None:
         """Walk inventory and records side by side; both are in the order of chunk ids."""
         started = trio.current_time()
+        self._looked_for[node] = self._store.missing_marks.count
         missing_before, orphans_before, adopted_before = self._missing, self._orphans, self._adopted
         unchecked = self._membership.unchecked_instance(node) if self._membership else ""
         keeps = await self._keeps_orphans()
@@ -218,13 +220,16 @@ class Reconcile:
         return self._clock.steady_ms() < self._kept_until_ms
 
     def _look_for_moved(self) -> None:
-        """What heal lacks may have been moved since the backup, to a node that was looked at before it was missed."""
-        lacking = self._heal.statistics().backlog
-        if lacking > self._lacking:
-            for node in self._store.chunks.nodes.names():
+        """What heal lacks may have been moved since the backup, to a node that was looked at before it was missed.
+
+        It goes by pieces, not by chunks: a chunk that lacked one copy and then lacks another is to be looked for again.
+        """
+        if not self._heal.statistics().backlog:
+            return
+        for node in self._store.chunks.nodes.names():
+            if self._looked_for.get(node, -1) < self._store.missing_marks.count:
                 soon = max(trio.current_time(), self._rested.get(node, 0.0))
                 self._due[node] = min(self._due.get(node, soon), soon)
-        self._lacking = lacking
 
     async def _find_orphans(self, node: NodeName, keeps: bool) -> tuple[list[PieceName], Found]:
         """Orphans of this look that were orphans a grace ago too; the others are remembered. None, if it ``keeps``

@@ -127,6 +127,7 @@ class Removal:
         )
         removing.waiting += sum(waits)
         if named:
+            self._store.missing_marks.count += len(named) - sum(waits)
             self._heal.wake()
         removing.walk.move_on(page)
         if not removing.walk.ended:

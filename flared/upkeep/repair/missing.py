@@ -20,12 +20,16 @@ async def mark_missing(store: Store, record: ChunkRecord, number: int) -> bool:
 
     Decided inside the transaction: what else changed in the record meanwhile does not matter.
     """
-    return await store.kv.transact(lambda tx: _mark(tx, record, number))
+    marked = await store.kv.transact(lambda tx: _mark(tx, record, number))
+    store.missing_marks.count += marked
+    return marked
 
 
 async def mark_many_missing(store: Store, marks: Sequence[tuple[ChunkRecord, int]]) -> int:
     """The same for many pieces, some in one transaction; how many marks had to be made."""
-    return sum(await transact_each(store.kv, marks, lambda tx, mark: _mark(tx, *mark)))
+    marked = sum(await transact_each(store.kv, marks, lambda tx, mark: _mark(tx, *mark)))
+    store.missing_marks.count += marked
+    return marked
 
 
 def _mark(tx: Transaction, record: ChunkRecord, number: int) -> bool:
