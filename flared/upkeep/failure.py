@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.chunks.scheme import parse_scheme
-from flared.cluster.states import NodeState
 from flared.upkeep.survey import visit_chunks
 
 if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.membership.membership import Member, Membership
+    from flared.upkeep.membership.member import Member
+    from flared.upkeep.membership.membership import Membership
     from flared.upkeep.workers import Upkeep
-
-AWAY = (NodeState.SUSPECT, NodeState.OFFLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def reason_node_must_stay(store: Store, membership: Membership, upkeep: Upkeep, 
     scheme = parse_scheme(store.defaults.scheme)
     if membership.age.is_older:
         return membership.age.reason
-    usable = sum(member.state is NodeState.ONLINE and member.compared for member in others)
+    usable = sum(member.takes_writes for member in others)
     if usable < scheme.quorum:
         nodes = "node takes" if usable == 1 else "nodes take"
         return f"without {node} {usable} data {nodes} writes; {scheme.text} needs {scheme.quorum}"
@@ -61,7 +59,7 @@ def _trouble(member: Member, upkeep: Upkeep) -> str:
     """
     if member.record.is_leaving:
         return ""
-    if member.state in AWAY:
+    if member.is_away:
         return f"node {member.record.name} is {member.state.value}"
     if member.unchecked:
         return f"node {member.record.name} has not been compared with the records: {member.unchecked}"

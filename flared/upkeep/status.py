@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flared.chunks.scheme import parse_scheme
-from flared.cluster.states import HEARTBEAT_SECONDS, MISSED_HEARTBEATS, NodeState
+from flared.cluster.states import NodeState
 from flared.upkeep.deletion.brake import explain_held
 from flared.upkeep.membership.metadata_age import ADVICE
 from flared.upkeep.metadata import advise_metadata, explain_metadata, obstacle_of
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from flared.upkeep.deletion.reconcile import ReconcileStatistics
     from flared.upkeep.deletion.sweep import SweepStatistics
     from flared.upkeep.membership.heartbeat import VolumeReport
-    from flared.upkeep.membership.membership import Member, Membership
+    from flared.upkeep.membership.member import Member
+    from flared.upkeep.membership.membership import Membership
     from flared.upkeep.removal.removal import RemovalProgress
     from flared.upkeep.repair.heal import HealStatistics
     from flared.upkeep.repair.lost_volumes import VolumeRepair
@@ -143,7 +144,7 @@ def obstacle(store: Store, membership: Membership) -> str:
     if membership.age.is_older:
         return f"{membership.age.reason}; {ADVICE}"
     members = membership.members()
-    usable = [member for member in members if takes_writes(member)]
+    usable = [member for member in members if member.takes_writes]
     if len(usable) >= scheme.quorum:
         return ""
     if waiting := [member.record.name for member in members if not member.compared]:
@@ -154,13 +155,9 @@ def obstacle(store: Store, membership: Membership) -> str:
     return f"{scheme.text} needs {scheme.quorum} data nodes that take writes, {len(usable)} can"
 
 
-def takes_writes(member: Member) -> bool:
-    return member.state is NodeState.ONLINE and member.compared
-
-
 def _about_writes(store: Store, members: tuple[Member, ...]) -> list[str]:
     scheme = parse_scheme(store.defaults.scheme)
-    usable = sum(map(takes_writes, members))
+    usable = sum(member.takes_writes for member in members)
     if usable < scheme.quorum:
         return [f"writes are refused: {scheme.text} needs {scheme.quorum} data nodes that take them, {usable} can"]
     if usable < scheme.pieces:
@@ -172,9 +169,9 @@ def _about_nodes(members: tuple[Member, ...], repair_after: float, *, settled: b
     reasons = []
     for member in members:
         name = member.record.name
-        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+        if member.is_away:
             seen = member.last_seen_seconds
-            if is_only_heard(member):
+            if member.is_only_heard:
                 lasts = _lasted(member.unreachable_seconds)
                 since = f"it is heard, but cannot be called ({member.unreachable}), for {lasts}"
             else:
@@ -185,7 +182,7 @@ def _about_nodes(members: tuple[Member, ...], repair_after: float, *, settled: b
                 f"node {name} takes no new data: none of its volumes has room or is writable, "
                 f"for {_lasted(member.state_seconds)}"
             )
-        if member.unchecked and member.state in (NodeState.ONLINE, NodeState.FULL):
+        if member.unchecked and member.answers:
             reasons.append(
                 f"node {name} is being compared with the records, and its pieces do not count until it has been: "
                 f"{member.unchecked}"
@@ -207,7 +204,7 @@ def _at_stake(member: Member, repair_after: float, settled: bool) -> str:
     if member.state is NodeState.OFFLINE:
         return f"{held} are made again elsewhere, as far as there is room"
     left = repair_after - max(member.last_seen_seconds or 0.0, member.unreachable_seconds)
-    return f"unless it {'can' if is_only_heard(member) else 'returns'}, {held} are made again elsewhere" + (
+    return f"unless it {'can' if member.is_only_heard else 'returns'}, {held} are made again elsewhere" + (
         f" in {_lasted(left)}" if left > 0 else ""
     )
 
@@ -231,7 +228,7 @@ def _find_volume_repairs(members: tuple[Member, ...], membership: Membership, up
 
 def _repair_words(member: Member, volume: VolumeReport, repair: VolumeRepair | None, repair_after: float) -> str:
     if repair is None:
-        if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+        if member.is_away:
             return "its node is away"
         held = f"its {volume.pieces:,} pieces" if volume.pieces else "what was on it"
         left = repair_after - volume.state_seconds
@@ -250,7 +247,7 @@ def _about_removal(name: NodeName, progress: RemovalProgress) -> str:
 
 def unavailable_pieces(members: Iterable[Member], *, settled: bool) -> int:
     """Pieces on nodes that are away, as these last said; none once all of them were made again elsewhere."""
-    away = [member for member in members if member.state in (NodeState.SUSPECT, NodeState.OFFLINE)]
+    away = [member for member in members if member.is_away]
     return sum(
         member.heartbeat.pieces if member.heartbeat else member.record.pieces
         for member in away
@@ -297,7 +294,7 @@ def _advise(members: tuple[Member, ...], heal: HealStatistics, *, lacking: bool,
             0, "flarectl node ls    (bring back the nodes and disks that held the lost copies; delete nothing)"
         )
     if heal.unplaced and not any("node invite" in line for line in lines):
-        away = any(member.state in (NodeState.SUSPECT, NodeState.OFFLINE) for member in members)
+        away = any(member.is_away for member in members)
         instead = "if it does not come back: " if away else ""
         lines.append(f"{instead}flarectl node invite; on a further data host: flared init data --join TOKEN")
     if heal.backlog > heal.lost + heal.unplaced and not lines:
@@ -312,9 +309,9 @@ def advise(member: Member) -> list[str]:
             f"flarectl status --watch    (it goes on by itself; flarectl node add {member.record.name} calls it off)"
         ]
     host = f"on {member.record.name} ({member.record.address.rpartition(':')[0]})"
-    if member.state in (NodeState.SUSPECT, NodeState.OFFLINE):
+    if member.is_away:
         gone = f"if it is gone for good: flarectl node rm {member.record.name}"
-        if is_only_heard(member):
+        if member.is_only_heard:
             address = member.record.address
             return [
                 f"{host}: open {address} to the api node, or correct advertise in /etc/flare/data.toml and restart",
@@ -337,15 +334,9 @@ def advise(member: Member) -> list[str]:
 
 def _bad_volumes(member: Member) -> list[str]:
     """The paths of its volumes that failed, while the node itself is there."""
-    if member.heartbeat is None or member.state not in (NodeState.ONLINE, NodeState.FULL):
+    if member.heartbeat is None or not member.answers:
         return []
     return [volume.path for volume in member.heartbeat.volumes if volume.state in ("failed", "readonly")]
-
-
-def is_only_heard(member: Member) -> bool:
-    """Whether a node's heartbeats come while it answers no call."""
-    seen = member.last_seen_seconds
-    return bool(member.unreachable) and seen is not None and seen <= MISSED_HEARTBEATS * HEARTBEAT_SECONDS
 
 
 def _lasted(seconds: float) -> str:

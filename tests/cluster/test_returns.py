@@ -17,7 +17,7 @@ from tests.support.cluster import Cluster, node_name
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.upkeep.membership.membership import Member
+    from flared.upkeep.membership.member import Member
 
 Clock = trio.testing.MockClock
 OBJECTS = 30

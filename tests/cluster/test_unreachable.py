@@ -15,7 +15,7 @@ from tests.support.cluster import REPAIR_AFTER, Cluster
 if TYPE_CHECKING:
     import pytest
 
-    from flared.upkeep.membership.membership import Member
+    from flared.upkeep.membership.member import Member
 
 Clock = trio.testing.MockClock
 

@@ -9,7 +9,6 @@ from flared.data.transport.remote import Remote
 from flared.http.metrics import connection_metrics
 from flared.meta.sqlite import SqliteKV
 from flared.metrics import OTHER_BUCKETS, Metric, Sample, about, number
-from flared.upkeep.failure import AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from flared.http.server import Server
     from flared.meta.kv import KV
     from flared.objects.store import Store
-    from flared.upkeep.membership.membership import Member
+    from flared.upkeep.membership.member import Member
     from flared.upkeep.status import ClusterStatus
 
 
@@ -49,7 +48,7 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     older = bool(status.metadata_older)
     yield number(older, "flare_metadata_older", "1 if data nodes have seen newer metadata than this: no writes.")
     yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
-    away = sum(member.state in AWAY for member in status.members)
+    away = sum(member.is_away for member in status.members)
     yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")
     yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")
     yield number(status.totals.bytes, "flare_object_bytes", "Bytes of all objects, as users see them.")

@@ -23,7 +23,8 @@ from flared.upkeep.removal.cost import explain_cost, obstacle_to_removal
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
-    from flared.upkeep.membership.membership import Member, Membership
+    from flared.upkeep.membership.member import Member
+    from flared.upkeep.membership.membership import Membership
     from flared.upkeep.removal.removal import Removal
 
 HEARTBEAT_BYTES_MAX = 4 * 1024 * 1024

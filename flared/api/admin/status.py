@@ -16,12 +16,12 @@ from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
 from flared.upkeep.membership.metadata_age import ADVICE
 from flared.upkeep.metadata import advise_metadata, explain_metadata
-from flared.upkeep.status import advise, is_only_heard
+from flared.upkeep.status import advise
 
 if TYPE_CHECKING:
     from flared.meta.kv import Health
     from flared.metrics import Durations, Metric
-    from flared.upkeep.membership.membership import Member
+    from flared.upkeep.membership.member import Member
     from flared.upkeep.status import ClusterStatus
 
 
@@ -126,7 +126,7 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
         "used": heartbeat.used if heartbeat else 0,
         "capacity": heartbeat.capacity if heartbeat else member.record.capacity,
         "last_seen_seconds": None if seen is None else round(seen, 1),
-        "unreachable": member.unreachable if is_only_heard(member) else "",
+        "unreachable": member.unreachable if member.is_only_heard else "",
         "pieces": heartbeat.pieces if heartbeat else 0,
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],

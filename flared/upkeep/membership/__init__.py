@@ -1,4 +1,6 @@
 """Who is there: heartbeats in, states of nodes out, and the connections to the nodes.
 
-It believes no process that it has no reason to believe, and never moves or deletes a piece. Open ``membership.py``.
+It never moves or deletes a piece. ``membership`` is what others call; ``roster`` keeps the nodes and their states,
+``reception`` takes heartbeats, and whom it believes is decided by plain functions: ``claims``, ``admission``,
+``returns``, ``metadata_age``.
 """

@@ -69,6 +69,11 @@ class Heartbeat:
         return sum(volume.used for volume in self.volumes)
 
     @property
+    def failed_paths(self) -> frozenset[str]:
+        """The paths of the volumes that have failed."""
+        return frozenset(volume.path for volume in self.volumes if volume.state == "failed")
+
+    @property
     def dead(self) -> bool:
         """Whether its process lives and none of its disks does: as good as silent."""
         return bool(self.volumes) and all(volume.state == "failed" for volume in self.volumes)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.names import NodeName
     from flared.objects.store import Store
-    from flared.upkeep.membership.membership import Member
+    from flared.upkeep.membership.member import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RemovalCost:
 def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) -> str:
     """Why a node in this state cannot be taken away; empty if it can, as far as that goes."""
     name, host = member.record.name, member.record.address.rpartition(":")[0]
-    if member.state in (NodeState.ONLINE, NodeState.FULL):
+    if member.answers:
         return (
             f"node {name} is {member.state.value}, heard {member.last_seen_seconds or 0:.0f} s ago: "
             f"stop it first, on {host}: systemctl disable --now flared@data.socket flared@data"
