@@ -79,6 +79,8 @@ class Nodes:
         self._unchecked: set[NodeName] = set()
         self._uncompared: set[NodeName] = set()
         self._halted = ""
+        self._takers: frozenset[NodeName] = frozenset()
+        """Those that take new pieces now: worked out when something changes, because every put asks."""
         self._policy: Policy = Ring(())
 
     def set_ring(self, nodes: Iterable[RingNode]) -> None:
@@ -87,10 +89,11 @@ class Nodes:
 
     def set_node(self, name: NodeName, store: PieceNode, state: NodeState) -> None:
         self._stores[name] = store
-        self._states[name] = state
+        self.set_state(name, state)
 
     def set_state(self, name: NodeName, state: NodeState) -> None:
         self._states[name] = state
+        self._find_takers()
 
     def set_failed(self, name: NodeName, volumes: frozenset[str]) -> None:
         """Which volumes of a node have failed, so that nobody can say what they hold."""
@@ -109,9 +112,11 @@ class Nodes:
     def set_uncompared(self, name: NodeName) -> None:
         """The node has not said yet how new the metadata was that it has seen; until then it takes nothing."""
         self._uncompared.add(name)
+        self._find_takers()
 
     def set_compared(self, name: NodeName) -> None:
         self._uncompared.discard(name)
+        self._find_takers()
 
     def is_compared(self, name: NodeName) -> bool:
         return name not in self._uncompared
@@ -123,6 +128,7 @@ class Nodes:
     def halt(self, reason: str) -> None:
         """From now on nothing is written or deleted, because of ``reason``; go on if it is empty."""
         self._halted = reason
+        self._find_takers()
 
     @property
     def halted(self) -> str:
@@ -158,6 +164,7 @@ class Nodes:
         self._unchecked.discard(name)
         for known in (self._stores, self._states, self._failed, self._searched):
             known.pop(name, None)
+        self._find_takers()
 
     def store(self, name: NodeName) -> PieceNode | None:
         return self._stores.get(name)
@@ -176,7 +183,7 @@ class Nodes:
         return self._failed.get(name, frozenset()) <= self._searched.get(name, frozenset())
 
     def takes_pieces(self, name: NodeName) -> bool:
-        return self._states.get(name) is NodeState.ONLINE and name not in self._uncompared and not self._halted
+        return name in self._takers
 
     def names(self) -> list[NodeName]:
         return list(self._stores)
@@ -187,7 +194,16 @@ class Nodes:
 
     def choose(self, digest_hex: str, pieces: int, *, taken: Iterable[NodeName] = ()) -> list[NodeName]:
         """At most ``pieces`` nodes that take new pieces now, none of them ``taken``."""
-        return choose(self._policy.order(digest_hex), pieces, self.takes_pieces, taken=taken)
+        order = self._policy.order(digest_hex)
+        if not taken:
+            best = order[:pieces]
+            if self._takers.issuperset(best):
+                return list(best)
+        return choose(order, pieces, self.takes_pieces, taken=taken)
+
+    def _find_takers(self) -> None:
+        online = (name for name, state in self._states.items() if state is NodeState.ONLINE)
+        self._takers = frozenset(() if self._halted else (name for name in online if name not in self._uncompared))
 
 
 _ANSWERS = frozenset({NodeState.ONLINE, NodeState.FULL})

@@ -27,10 +27,8 @@ class Scheme:
     text: str
     pieces: int
     needed: int
-
-    @property
-    def quorum(self) -> int:
-        return write_quorum(self.pieces, self.needed)
+    quorum: int
+    """Pieces that must be durable before a put is answered."""
 
     def encode(self, stored: bytes | memoryview) -> list[bytes | memoryview]:
         """The payloads of piece 0, 1, …; replicas share one buffer."""
@@ -47,4 +45,5 @@ def parse_scheme(text: str) -> Scheme:
     match = _REPLICA.fullmatch(text)
     if not match:
         raise BadRequest(f"{text!r} is no scheme: use replica:N with N from 1 to {REPLICAS_MAX}")
-    return Scheme(text, pieces=int(match[1]), needed=1)
+    pieces = int(match[1])
+    return Scheme(text, pieces, needed=1, quorum=write_quorum(pieces, 1))

@@ -36,9 +36,5 @@ def choose(
     order: Sequence[NodeName], pieces: int, usable: Callable[[NodeName], bool], *, taken: Iterable[NodeName] = ()
 ) -> list[NodeName]:
     """At most ``pieces`` distinct usable nodes, in order, none of them already ``taken``."""
-    if not taken:
-        head = list(order[:pieces])
-        if all(map(usable, head)):
-            return head
     excluded = set(taken)
     return [node for node in order if node not in excluded and usable(node)][:pieces]
