@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from flared.catalog.chunks import list_chunks
-from flared.catalog.restored import mark_restored
+from flared.catalog.restored import accept_metadata, mark_restored
 from flared.errors import FlareError
 from flared.meta import keys
 from flared.names import PieceName, piece_name, piece_parts
@@ -28,6 +28,8 @@ from tests.support.piece_nodes import MemorySource
 if TYPE_CHECKING:
     from flared.data.pieces import Piece
     from flared.meta.keys import Range
+    from flared.names import NodeName
+    from flared.upkeep.deletion.brake import Found
 
 Clock = trio.testing.MockClock
 
@@ -266,3 +268,27 @@ async def test_a_moved_copy_is_found_though_its_chunk_lacked_another_before(auto
         assert cluster.status().heal.lost == 0
         assert await cluster.get("a") == data
         assert len(cluster.held_pieces()) == 2
+
+
+async def test_metadata_that_is_accepted_in_the_middle_of_a_look_keeps_its_orphans(autojump_clock: Clock) -> None:
+    """When the look began, nothing spoke against deleting what it confirms."""
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", random.Random(1).randbytes(4096))
+    rows = [key for key, _ in await all_rows(cluster) if key.startswith((b"chunk/", b"object/"))]
+    await cluster.kv.commit({}, dict.fromkeys(rows))
+    held = cluster.piece_count()
+    async with cluster.running():
+        accepted: list[int] = []
+        admits = cluster.upkeep.reconcile.brake.admits
+
+        async def admit_later(node: NodeName, found: Found, now_ms: int) -> bool:
+            """The inventory was taken; the operator is as quick as that."""
+            if found.confirmed and not accepted:
+                accepted.append(await accept_metadata(cluster.kv, int(cluster.store.now() * 1000)))
+            return await admits(node, found, now_ms)
+
+        cluster.upkeep.reconcile.brake.admits = admit_later  # type: ignore[method-assign]
+        await trio.sleep(20 * GRACE)
+        assert accepted, "a second look took place"
+        assert cluster.piece_count() == held

@@ -345,6 +345,7 @@ class Reconcile:
         """Ask the records once more, right before: nothing recorded is ever deleted here. Only strays unless
         ``admitted``."""
         for start in range(0, len(confirmed), PAGE):
+            await self._keeps_orphans()  # the metadata may have been accepted as old since the look began
             found = await self._unrecorded(node, list(confirmed[start : start + PAGE]))
             in_flight = self._store.chunks.in_flight
             orphans: list[PieceName] = []
