@@ -8,8 +8,8 @@ import sys
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
-    # What the app does not see: while it is loaded, and when a help page cannot be written. The codes are those of
-    # errors.ExitCode, which there is no time to load for this.
+    # The app itself handles errors once it runs. These happen while it loads, or when a help page cannot be written.
+    # The codes are those of errors.ExitCode, written out because loading that module would take too long here.
     try:
         _run()
     except KeyboardInterrupt:
@@ -35,7 +35,7 @@ def _run() -> None:
 
 
 def _silence_output() -> None:
-    """What cannot be written must not make the interpreter complain once more at its end."""
+    """Keep the interpreter from reporting a second time, at its end, that standard output cannot be written."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What the API answers, as values. Everything is checked here, once: what comes may not be from Flare at all."""
+"""The API's answers as values. Everything is checked here, once: an answer may not come from Flare at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     etag: str
     modified: float
     version: int = 0
-    """0 from an api node that does not say."""
+    """0 if the api node does not report it."""
     damaged: bool = False
     """Its metadata is damaged: nothing but the name is known, and that may be wrong."""
 
@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
 
 class ObjectInfo(NamedTuple):
-    """What HEAD tells about an object. ``etag`` comes with its quotes."""
+    """The facts about an object that HEAD returns. ``etag`` includes its quotes."""
 
     size: int
     etag: str
@@ -48,12 +48,12 @@ class ObjectInfo(NamedTuple):
 
 
 class Invite(NamedTuple):
-    """What a join token is made of, beside the key."""
+    """The parts of a join token, except the key."""
 
     id: str
     expires: float
     node: str
-    """The only one it is for; empty: any."""
+    """The only node that may use it; empty for any."""
     cluster: str
     listen: str
     """Where the api node listens, as its TOML file says."""
@@ -102,12 +102,12 @@ class NodeVolume(NamedTuple):
     reason: str = ""
     state_seconds: float | None = None
     repair: str = ""
-    """How far the pieces of a failed one are made again elsewhere, in words."""
+    """How far the repair of a failed volume's pieces has come, in words."""
     repaired: bool = False
     file_system: int = 0
-    """The same for volumes of one node that share one; 0 if nobody knows."""
+    """Equal for volumes of one node on the same file system; 0 if unknown."""
     free: int | None = None
-    """What new pieces may take; None if the node does not say."""
+    """Bytes available to new pieces; None if the node does not report it."""
     quarantined_pieces: int = 0
     """Hidden pieces that no record names; they are deleted after days."""
     quarantined_bytes: int = 0
@@ -128,34 +128,34 @@ class Node(NamedTuple):
     volumes: tuple[NodeVolume, ...]
     advice: tuple[str, ...]
     removal_share: float = 0.0
-    """How many of the chunk records were looked at, while it is being removed."""
+    """The share of chunk records that the removal has checked."""
     removal_waiting: int = 0
     unreachable: str = ""
-    """Why the api node, which hears it, cannot call it."""
+    """Why the api node, which receives its heartbeats, cannot connect to it."""
     orphans_held: int = 0
-    """Pieces that no record names, too many at once to be deleted without a word."""
+    """Pieces that no record names, too many at once to be deleted without a command."""
     orphans_held_bytes: int = 0
     checksum_errors: int = 0
-    """Pieces on it that failed their checksum, since it is in the cluster."""
+    """Pieces on it that have failed their checksum since it joined the cluster."""
     pieces_mended: int = 0
     damaged_last: float | None = None
     """When the last one was found, in seconds since 1970."""
 
 
 class MetadataAge(NamedTuple):
-    """Whether data nodes have seen newer metadata than the api node has."""
+    """Metadata newer than the api node's that data nodes have seen, if any."""
 
     older: bool
     objects: int
-    """That the api node knows."""
+    """Known to the api node."""
     seen: tuple[tuple[str, float], ...]
-    """(node, seconds since 1970 when it was told last)"""
+    """(node, seconds since 1970 when it last received the newer metadata's mark)"""
     orphans_kept_seconds: float
-    """After it was accepted."""
+    """How long orphans are kept once the metadata is accepted."""
 
 
 class HeldOrphans(NamedTuple):
-    """What of a node's orphans is held back."""
+    """The orphans of a node that are held back from deletion."""
 
     held: int
     bytes: int
@@ -164,14 +164,14 @@ class HeldOrphans(NamedTuple):
     seconds_left: float
     """Until they are deleted without a command."""
     allowed: int
-    """Of these an operator allowed so many to be deleted."""
+    """How many of them an operator has allowed to be deleted."""
     sample: tuple[str, ...]
     obstacles: tuple[str, ...]
-    """Why no orphan of any node is deleted now."""
+    """Why orphans are not deleted on any node now."""
 
 
 class RemovalCost(NamedTuple):
-    """What counts on a node that is away."""
+    """The chunks that removing a node which is away would affect."""
 
     waiting: int
     unreadable: int
@@ -179,7 +179,7 @@ class RemovalCost(NamedTuple):
 
 
 class FailureCost(NamedTuple):
-    """What a failure of a node would cost."""
+    """The chunks that the failure of a node would affect."""
 
     chunks: int
     below_quorum: int
@@ -198,26 +198,26 @@ class Status(NamedTuple):
     advice: tuple[str, ...]
     nodes: tuple[Node, ...]
     metadata_reasons: tuple[str, ...] | None = None
-    """What is wrong with the metadata; among ``reasons``, too. None from an api node that does not say."""
+    """Problems of the metadata, also among ``reasons``. None if the api node does not report them."""
     metadata_advice: tuple[str, ...] = ()
     unavailable_pieces: int = 0
-    """On data nodes that are away."""
+    """Pieces on data nodes that are away."""
 
     @property
     def refused(self) -> list[str]:
-        """The reasons that speak of nodes which the api node does not take."""
+        """Return the reasons about nodes that the api node refuses."""
         return [reason for reason in self.reasons if reason.startswith("refused: ")]
 
 
 def parse_listing(answer: object) -> Listing:
-    """Raises Refusal if this is no listing."""
+    """Raise Refusal if the answer is not a listing."""
     fields = _fields(answer)
     objects = tuple(_parse_entry(_fields(item)) for item in _items(fields, "objects"))
     return Listing(objects, tuple(map(str, _items(fields, "prefixes"))), str(fields.get("next") or ""))
 
 
 def parse_info(fields: Mapping[str, str]) -> ObjectInfo:
-    """From the fields of a HEAD or GET, with lower-case names; raises Refusal if this is no object of Flare's."""
+    """Parse the fields of a HEAD or GET, with lower-case names. Raise Refusal if they do not describe an object."""
     prefix = "x-flare-meta-"
     try:
         size = int(fields.get("content-range", "").rpartition("/")[2] or fields["content-length"])
@@ -230,11 +230,11 @@ def parse_info(fields: Mapping[str, str]) -> ObjectInfo:
             {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)},
         )
     except (KeyError, ValueError):
-        raise _strange() from None
+        raise _unexpected_answer() from None
 
 
 def parse_chunks(answer: object) -> ChunkPage:
-    """Raises Refusal if this is no page of a manifest."""
+    """Raise Refusal if the answer is not a page of a manifest."""
     fields = _fields(answer)
     following = fields.get("next")
     return ChunkPage(
@@ -248,13 +248,13 @@ def parse_chunks(answer: object) -> ChunkPage:
 
 
 def parse_put(answer: object) -> PutResult:
-    """Raises Refusal if this is no answer to a PUT."""
+    """Raise Refusal if the answer is not one to a PUT."""
     fields = _fields(answer)
     return PutResult(quote_etag(_text(fields, "etag")), _number(fields, "size"), _count(fields, "version"))
 
 
 def parse_buckets(answer: object) -> list[Bucket]:
-    """Raises Refusal if this is no list of buckets."""
+    """Raise Refusal if the answer is not a list of buckets."""
     return [
         Bucket(
             _text(item, "name"),
@@ -268,7 +268,7 @@ def parse_buckets(answer: object) -> list[Bucket]:
 
 
 def parse_status(answer: object) -> Status:
-    """Raises Refusal if this is no status. What an older or newer server leaves out is empty."""
+    """Raise Refusal if the answer is not a status. Fields that an older or newer server omits are empty."""
     fields = _fields(answer)
     metadata = _fields(fields.get("metadata", {}))
     return Status(
@@ -288,7 +288,7 @@ def parse_status(answer: object) -> Status:
 
 
 def parse_failure(answer: object) -> FailureCost:
-    """Raises Refusal if this is no such answer."""
+    """Raise Refusal if the answer is not the cost of a failure."""
     fields = _fields(answer)
     return FailureCost(
         _number(fields, "chunks"),
@@ -299,7 +299,7 @@ def parse_failure(answer: object) -> FailureCost:
 
 
 def parse_metadata(answer: object) -> MetadataAge:
-    """Raises Refusal if this is not such an answer."""
+    """Raise Refusal if the answer is not about the metadata's age."""
     fields = _fields(answer)
     seen = tuple(
         (str(item.get("node")), _seconds(item, "time") or 0.0) for item in map(_fields, _items(fields, "seen"))
@@ -309,7 +309,7 @@ def parse_metadata(answer: object) -> MetadataAge:
 
 
 def parse_orphans(answer: object) -> HeldOrphans:
-    """Raises Refusal if this is not such an answer."""
+    """Raise Refusal if the answer is not about held orphans."""
     fields = _fields(answer)
     return HeldOrphans(
         _number(fields, "held"),
@@ -323,7 +323,7 @@ def parse_orphans(answer: object) -> HeldOrphans:
 
 
 def parse_invite(answer: object) -> Invite:
-    """Raises Refusal if this is no such answer."""
+    """Raise Refusal if the answer is not an invite."""
     fields = _fields(answer)
     identity, expires = str(fields.get("invite")), fields.get("expires")
     if not re.fullmatch("[0-9a-f]{32}", identity) or not isinstance(expires, int | float):
@@ -333,13 +333,13 @@ def parse_invite(answer: object) -> Invite:
 
 
 def parse_removal(answer: object) -> RemovalCost:
-    """Raises Refusal if this is no such answer."""
+    """Raise Refusal if the answer is not the cost of a removal."""
     fields = _fields(answer)
     return RemovalCost(_number(fields, "waiting"), _number(fields, "unreadable"), fields.get("complete") is True)
 
 
 def parse_time(value: object) -> float:
-    """Seconds since 1970 from the API's time (ISO 8601) or an HTTP date; 0 if it is neither."""
+    """Return seconds since 1970 from the API's time (ISO 8601) or an HTTP date; 0 if it is neither."""
     text = str(value)
     try:
         if text[:1].isdigit():
@@ -354,17 +354,17 @@ def parse_time(value: object) -> float:
 
 
 def quote_etag(etag: str) -> str:
-    """The ETag as the HTTP fields carry it, in quotes."""
+    """Return the ETag in quotes, as HTTP fields carry it."""
     return etag if etag.startswith('"') else f'"{etag}"'
 
 
 def bare_etag(etag: str) -> str:
-    """An ETag without its quotes: in JSON it has those of JSON."""
+    """Return the ETag without its quotes, for JSON, which adds its own."""
     return etag.strip('"')
 
 
 def etag_of(digests: Iterable[bytes]) -> str:
-    """The ETag of a body whose chunks have these SHA-256 digests."""
+    """Return the ETag of a body whose chunks have these SHA-256 digests."""
     count, over = 0, hashlib.sha256()
     for digest in digests:
         over.update(digest)
@@ -373,7 +373,7 @@ def etag_of(digests: Iterable[bytes]) -> str:
 
 
 def chunk_count(etag: str) -> int:
-    """How many chunks an object with this ETag has; -1 if it is not an ETag of Flare's."""
+    """Return how many chunks an object with this ETag has; -1 if it is not an ETag of Flare's."""
     count = etag.strip('"').rpartition("-")[2]
     return int(count) if count.isascii() and count.isdigit() else -1
 
@@ -442,34 +442,34 @@ def _parse_volume(fields: dict[str, object]) -> NodeVolume:
     )
 
 
-def _strange() -> Refusal:
+def _unexpected_answer() -> Refusal:
     return Refusal("the answer is not what an api node of Flare sends; is the endpoint right?", code="StrangeAnswer")
 
 
 def _fields(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise _strange()
+        raise _unexpected_answer()
     return value
 
 
 def _items(fields: dict[str, object], name: str) -> list[object]:
     value = fields.get(name)
     if not isinstance(value, list | None):
-        raise _strange()
+        raise _unexpected_answer()
     return value or []
 
 
 def _text(fields: dict[str, object], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        raise _strange()
+        raise _unexpected_answer()
     return value
 
 
 def _number(fields: dict[str, object], name: str) -> int:
     value = fields.get(name)
     if not isinstance(value, int) or value < 0:
-        raise _strange()
+        raise _unexpected_answer()
     return value
 
 

@@ -1,4 +1,4 @@
-"""The commands, put together; and the one place where an error becomes a sentence and an exit code."""
+"""The app: it assembles the commands, and is the one place where an error becomes a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code,
 
 
 class Commands(LeanGroup):
-    """The commands; whatever one of them raises ends as one sentence and a documented exit code."""
+    """The commands. Any exception of a command ends as one sentence and a documented exit code."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
         try:
             return super().parse_args(ctx, args)
-        except Failure as failure:  # of the options before a command's name
-            end(failure)
+        except Failure as failure:  # from an option before the command's name
+            exit_with(failure)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # typer hides the class of a context
         try:
             result: object = super().invoke(ctx)
             render.flush()
         except (Failure, OSError, KeyboardInterrupt, EOFError, typer.Abort) as error:
-            end(explain(error))
+            exit_with(explain(error))
         if isinstance(result, ExitCode) and result:
             sys.exit(result)
         return None
 
 
-def end(failure: Failure) -> NoReturn:
+def exit_with(failure: Failure) -> NoReturn:
     """End the process with the sentence and the exit code of ``failure``."""
-    if isinstance(failure, Interrupted):  # a second Ctrl-C must not make the interpreter complain while it ends
+    if isinstance(failure, Interrupted):  # a second Ctrl-C must not print a traceback while the interpreter ends
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not isinstance(failure, OutputClosed):  # who has read enough wants no more words
+    if not isinstance(failure, OutputClosed):  # the reader has stopped on purpose, as `head` does
         render.complain(failure.sentence(), failure.hints)
     sys.exit(failure.exit_code)
 
 
 def explain(error: BaseException) -> Failure:
-    """The Failure that an exception amounts to."""
+    """Return the Failure for an exception."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, BrokenPipeError):

@@ -26,7 +26,7 @@ from flarectl.answers import (
     parse_put,
 )
 from flarectl.errors import Failure, NotFound, Temporary, from_flare, from_reply
-from flarectl.profile import is_covered, proof, trust, unreachable, untrusted
+from flarectl.profile import secret_fields, tls_context, unreachable, untrusted, uses_tls
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -45,7 +45,7 @@ CHUNK_PAGE = 500
 
 
 class Bodies:
-    """The body calls of one endpoint, on a few kept connections. Everything raises Failure."""
+    """The body calls of one endpoint, over a few persistent connections. All methods raise Failure."""
 
     def __init__(self, endpoint: str, connections: int, retries: Retries) -> None:
         self.endpoint = endpoint
@@ -53,26 +53,26 @@ class Bodies:
         url = urlsplit(endpoint)
         host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
         settings = PoolSettings(connections_max=connections, stall_seconds=STALL_SECONDS)
-        self._trust = trust() if is_covered(endpoint) else None
-        self._pool = Pool(f"{host}:{url.port or (443 if self._trust else 80)}", settings, self._connect)
-        self._proof = list(proof().items())
+        self._tls = tls_context() if uses_tls(endpoint) else None
+        self._pool = Pool(f"{host}:{url.port or (443 if self._tls else 80)}", settings, self._connect)
+        self._secret_fields = list(secret_fields().items())
 
     def close(self) -> None:
         self._pool.close()
 
     def attempts(self) -> Attempts:
-        """Of one call, for ``rest``."""
+        """Return the counter of one call's attempts, for ``rest``."""
         return self._retries.begin()
 
     async def rest(self, failure: Failure, attempts: Attempts) -> None:
-        """Wait before the next attempt of a call, or raise its failure if there have been enough."""
+        """Wait before the next attempt of a call, or raise its failure if it may not be repeated again."""
         await sleep(attempts.rest_seconds(failure))
 
     @asynccontextmanager
     async def get(
         self, target: Target, *, etag: str = "", span: tuple[int, int] | None = None
     ) -> AsyncIterator[tuple[ObjectInfo, Body]]:
-        """The object's body, or its bytes ``span`` (start, end). Exists if its ETag is not ``etag`` any more."""
+        """Yield the object's body, or its bytes ``span`` (start, end). Raise Exists if its ETag is not ``etag``."""
         asked, request = self._fields()
         fields = [*asked, ("if-match", etag)] if etag else asked
         if span:
@@ -83,11 +83,11 @@ class Bodies:
                 await self._check(response)
                 self._retries.succeeded()
                 if span and response.status != 206:
-                    raise Temporary(f"{target}: a part was asked for and something else came")
+                    raise Temporary(f"{target}: asked for a part of it, got an answer of another kind")
                 yield parse_info(response.fields), response.body
 
     async def head(self, target: Target) -> ObjectInfo:
-        """NotFound or NoBucket if it is not there."""
+        """Raise NotFound or NoBucket if it does not exist."""
         path = object_path(target.bucket, target.object_key())
 
         async def ask() -> ObjectInfo | None:
@@ -100,12 +100,12 @@ class Bodies:
 
         if found := await self._retried(ask):
             return found
-        # A HEAD is refused without a word; the same question as a GET is answered with one.
+        # The error of a HEAD has no body; a GET for the same object returns one that explains it.
         await self._read(f"{path}?chunks&limit=1")
-        raise NotFound(f"{target}: it was gone for a moment")
+        raise NotFound(f"{target}: it did not exist a moment ago; try again")
 
     async def head_named(self, target: Target, advice: str) -> ObjectInfo:
-        """As ``head``, of an object that a person named; Usage with the advice if that is a prefix."""
+        """As ``head``, for a name that a person typed. Raise Usage with the advice if it is a prefix."""
         try:
             return await self.head(target)
         except NotFound:
@@ -117,7 +117,7 @@ class Bodies:
     async def put(
         self, target: Target, fields: Sequence[tuple[str, str]], body: Sequence[Buffer] | BodySource
     ) -> PutResult:
-        """Store a body. It is not sent a second time by itself."""
+        """Store a body. It is sent only once: repeating it is the caller's decision."""
         path = object_path(target.bucket, target.object_key())
         asked, request = self._fields()
         with self._failures(request):
@@ -128,7 +128,7 @@ class Bodies:
         raise AssertionError  # as above
 
     async def chunk_page(self, target: Target, *, after: int, etag: str) -> ChunkPage:
-        """The chunks from number ``after`` on, of the version with this ETag; Exists if it was replaced."""
+        """Return the chunks from number ``after`` on. Raise Exists if the version with this ETag was replaced."""
         path = object_path(target.bucket, target.object_key())
         query = f"chunks&limit={CHUNK_PAGE}" + (f"&after={after}" if after else "")
         return parse_chunks(await self._read(f"{path}?{query}", [("if-match", etag)]))
@@ -155,7 +155,7 @@ class Bodies:
         return answer
 
     async def _check(self, response: Response) -> None:
-        """Raises what the reply means unless it is a success."""
+        """Raise the Failure for the reply unless it is a success."""
         self._retries.replied()
         if response.status < 300:
             return
@@ -164,7 +164,7 @@ class Bodies:
         raise from_reply(self.endpoint, response.status, body, retry_after=retry_after)
 
     async def _retried(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What ``ask`` answers, asked again when it fails for now."""
+        """Return what ``ask`` returns; repeat it after a temporary failure."""
         attempts = self.attempts()
         while True:
             try:
@@ -173,9 +173,9 @@ class Bodies:
                 await self.rest(failure, attempts)
 
     def _fields(self) -> tuple[list[tuple[str, str]], str]:
-        """The fields of every call, and the id among them."""
+        """Return the fields that every call sends, and the request id among them."""
         request = new_request_id()
-        return [*self._proof, (REQUEST_FIELD, request)], request
+        return [*self._secret_fields, (REQUEST_FIELD, request)], request
 
     @contextmanager
     def _failures(self, request: str) -> Iterator[None]:
@@ -186,7 +186,7 @@ class Bodies:
 
     async def _connect(self, address: str) -> Stream:
         try:
-            stream = await connect_tls(address, self._trust) if self._trust else await connect_tcp(address)
+            stream = await connect_tls(address, self._tls) if self._tls else await connect_tcp(address)
         except ConnectionLost as error:
             if reason := getattr(error.__cause__, "verify_message", ""):
                 raise untrusted(self.endpoint, reason) from None
@@ -196,12 +196,12 @@ class Bodies:
 
 
 def _reason(error: BaseException | None) -> str:
-    """The operating system's word, wherever trio put it."""
+    """Return the operating system's text for the error, from where trio has put it."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         elif isinstance(error, OSError) and error.errno:
-            # Trio rewrites the text, and names that do not resolve have numbers of their own.
+            # Trio rewrites the text; and names that do not resolve have error numbers of their own.
             return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
         else:
             error = error.__cause__
@@ -209,6 +209,6 @@ def _reason(error: BaseException | None) -> str:
 
 
 def mtime_fields(mtime_ns: int) -> list[tuple[str, str]]:
-    """How a file's modification time travels: as rclone writes it."""
+    """Return the fields that carry a file's modification time, written as rclone does."""
     seconds, nanoseconds = divmod(abs(mtime_ns), 1_000_000_000)
     return [(f"x-flare-meta-{MTIME}", f"{'-' if mtime_ns < 0 else ''}{seconds}.{nanoseconds:09d}")]

@@ -1,4 +1,4 @@
-"""Checks: from what the api node says of a cluster to what is wrong with it. ``docs/doctor.md`` explains each."""
+"""Checks that find problems of a cluster in the api node's answers. ``docs/doctor.md`` explains each."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from flarectl.answers import Node, Status
 
 SKEW_SECONDS_MAX = 2.0
-"""Beyond it logs of two hosts cannot be read side by side."""
+"""With larger differences the logs of two hosts cannot be read side by side."""
 SKEW_SECONDS_RISKY = 60.0
-"""What is due for deletion goes by the clock."""
+"""With larger differences deletions, which are due by the clock, come too early or too late."""
 USED_SHARE_MAX = 0.85
 USED_SHARE_RISKY = 0.95
 DAMAGE_SECONDS = 30 * 86400.0
-"""So long damage that was found, and mended, is a warning."""
+"""How long damage that was found and repaired remains a warning."""
 AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
 SOUND_VOLUMES = {"ok", "full", "replaying"}
 
 
 class Cluster(NamedTuple):
-    """What was seen of it; None where nothing was said."""
+    """The facts gathered about a cluster; None where there was no answer."""
 
     status: Status
     lost_chunks: int = 0
     api_ahead_seconds: float | None = None
-    """The api node's clock less ours."""
+    """The api node's clock minus ours."""
     ahead_seconds: Mapping[str, float] = {}
-    """The clocks of data nodes less the api node's."""
+    """The clocks of data nodes minus the api node's."""
     schemes: Sequence[str] = ()
     """Of the buckets."""
     time: float = 0.0
-    """The api node's, in seconds since 1970; 0 if it did not say."""
+    """The api node's time, in seconds since 1970; 0 if it did not report it."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -48,10 +48,10 @@ class Cluster(NamedTuple):
 
 
 def check_nodes(cluster: Cluster) -> list[Trouble]:
-    """Nodes that are away, or take nothing."""
+    """Report nodes that are away, or accept no new data."""
     if not cluster.nodes:
         if refused := cluster.status.refused:
-            return [Trouble(Severity.CRITICAL, f"no data node is taken; {refused[0]}", cluster.status.advice[0])]
+            return [Trouble(Severity.CRITICAL, f"no data node is accepted; {refused[0]}", cluster.status.advice[0])]
         command = "for each data host: flarectl node invite; there: flared init data --join TOKEN"
         return [Trouble(Severity.CRITICAL, "there is no data node: nothing can be stored", command)]
     troubles = []
@@ -62,11 +62,11 @@ def check_nodes(cluster: Cluster) -> list[Trouble]:
         if node.state in AWAY:
             cause = f"node {node.name} is {node.state}{_since(node)}"
             if node.unreachable:
-                cause += f": it is heard, but cannot be called ({node.unreachable})"
+                cause += f": its heartbeats arrive, but the api node cannot connect to it ({node.unreachable})"
                 command = node.advice[0] if node.advice else command
             troubles.append(Trouble(AWAY[node.state], cause, command))
         elif node.state == "full":
-            cause = f"node {node.name} takes no new data: none of its volumes has room or is writable"
+            cause = f"node {node.name} accepts no new data: none of its volumes has room or is writable"
             troubles.append(Trouble(Severity.WARNING, cause, f"flarectl node show {shlex.quote(node.name)}"))
     return troubles
 
@@ -90,23 +90,23 @@ def check_volumes(cluster: Cluster) -> list[Trouble] | None:
 
 
 def check_schemes(cluster: Cluster) -> list[Trouble] | None:
-    """Whether there are as many nodes as the schemes have pieces."""
+    """Report schemes that have more pieces than there are nodes."""
     schemes = {scheme for scheme in map(_scheme, cluster.schemes) if scheme}
     known, usable = len(cluster.nodes), sum(node.state == "online" for node in cluster.nodes)
     troubles = []
     for scheme in sorted(schemes, key=lambda scheme: -scheme.pieces):
         command = "flarectl bucket ls; flarectl node invite; on one more host: flared init data --join TOKEN"
         if usable < scheme.quorum:
-            cause = f"buckets with {scheme.text} take no writes: that wants {scheme.quorum} nodes, {usable} can"
+            cause = f"buckets with {scheme.text} accept no writes: they need {scheme.quorum} usable nodes, {usable} are"
             troubles.append(Trouble(Severity.CRITICAL, cause, command))
         elif known < scheme.pieces:
-            cause = f"{scheme.text} wants {scheme.pieces} data nodes, and there are {known}: objects lack copies"
+            cause = f"{scheme.text} needs {scheme.pieces} data nodes, and there are {known}: objects lack copies"
             troubles.append(Trouble(Severity.WARNING, cause, command))
     return troubles if schemes else None
 
 
 def check_domains(cluster: Cluster) -> list[Trouble] | None:
-    """Whether one failure takes all."""
+    """Report if the failure of one host or zone would take every copy."""
     if len(cluster.nodes) < 2:
         return None
     hosts, zones = {_host(node) for node in cluster.nodes}, {node.zone for node in cluster.nodes}
@@ -118,7 +118,7 @@ def check_domains(cluster: Cluster) -> list[Trouble] | None:
             Trouble(Severity.WARNING, cause, "flarectl node invite; on another host: flared init data --join TOKEN")
         ]
     if len(zones) == 1:
-        cause = f"{every} data nodes are in one zone, {zones.pop()}: nothing says which of them fail together"
+        cause = f"{every} data nodes are in one zone, {zones.pop()}: Flare cannot know which of them fail together"
         command = "on each data host: set zone in /etc/flare/data.toml; systemctl restart flared@data"
         return [Trouble(Severity.WARNING, cause, command)]
     return []
@@ -153,7 +153,7 @@ def check_room(cluster: Cluster) -> list[Trouble] | None:
             troubles += [
                 Trouble(
                     Severity.WARNING,
-                    f"volume {volume.path} on node {node.name} is full; the other ones of the node take what comes",
+                    f"volume {volume.path} on node {node.name} is full; new pieces go to the node's other volumes",
                     f"on {_host(node)}: df -h {shlex.quote(volume.path)}; du -xhd1 {shlex.quote(volume.path)}",
                 )
                 for volume in node.volumes
@@ -163,7 +163,7 @@ def check_room(cluster: Cluster) -> list[Trouble] | None:
 
 
 def _share_used(node: Node) -> float:
-    """Of the room that pieces may have: what is taken, by whomever."""
+    """Return the share of the space for pieces that is taken, by Flare or by others."""
     sound = [volume for volume in node.volumes if volume.state != "failed"]
     told = [(volume.capacity, volume.free) for volume in sound if volume.capacity and volume.free is not None]
     if not told:
@@ -197,7 +197,7 @@ def check_clocks(cluster: Cluster) -> list[Trouble] | None:
 
 
 def check_orphans(cluster: Cluster) -> list[Trouble] | None:
-    """Pieces that no record names, so many that they are held back."""
+    """Report nodes with so many pieces that no record names that these are held back from deletion."""
     troubles = [
         Trouble(
             Severity.CRITICAL,
@@ -212,14 +212,14 @@ def check_orphans(cluster: Cluster) -> list[Trouble] | None:
 
 
 def check_damage(cluster: Cluster) -> list[Trouble] | None:
-    """Pieces that failed their checksum lately; that they were mended does not mend the disk."""
+    """Report pieces that failed their checksum lately, also if repaired: the disk may fail again."""
     troubles = []
     for node in cluster.nodes:
         last = node.damaged_last
         if node.checksum_errors and last is not None and cluster.time - last < DAMAGE_SECONDS:
             cause = (
                 f"{node.checksum_errors:,} pieces on node {node.name} failed their checksum, {node.pieces_mended:,} "
-                "were written again: its disk may be dying"
+                "were repaired: its disk may be failing"
             )
             command = f"on {_host(node)}: smartctl -a DEVICE; flared doctor; dmesg | grep -i error"
             troubles.append(Trouble(Severity.WARNING, cause, command))
@@ -227,7 +227,7 @@ def check_damage(cluster: Cluster) -> list[Trouble] | None:
 
 
 def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
-    """Volumes that share the room of one file system, and its fate."""
+    """Report volumes that share one file system, its space and its failures."""
     troubles = []
     for node in cluster.nodes:
         shared: dict[int, list[str]] = {}
@@ -238,7 +238,7 @@ def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
             if len(paths) > 1:
                 cause = (
                     f"volumes {' and '.join(paths)} of node {node.name} lie on one file system: "
-                    "they share its room, its speed and its fate"
+                    "they share its space and its speed, and fail together"
                 )
                 command = f"on {_host(node)}: findmnt; is a disk not mounted? Give each disk one volume"
                 troubles.append(Trouble(Severity.WARNING, cause, command))
@@ -246,7 +246,7 @@ def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
 
 
 def check_refused(cluster: Cluster) -> list[Trouble] | None:
-    """Nodes and volumes that are there twice: one of each is not taken."""
+    """Report nodes and volumes that exist twice: the cluster refuses one of each."""
     command = "journalctl -u 'flared@*' -g node_refused; on the host of the second one: flared doctor"
     return [Trouble(Severity.CRITICAL, reason, command) for reason in cluster.status.refused] if cluster.nodes else None
 
@@ -260,9 +260,9 @@ def check_metadata(cluster: Cluster) -> list[Trouble] | None:
 
 
 CHECKS: Sequence[Check[Cluster]] = (
-    Check("F501", "all data nodes are here and take writes", check_nodes),
+    Check("F501", "all data nodes are online and accept writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
-    Check("F503", "there are nodes enough for the schemes of the buckets", check_schemes),
+    Check("F503", "there are enough nodes for the schemes of the buckets", check_schemes),
     Check("F504", "no single host or zone holds every copy", check_domains),
     Check("F505", "no chunk lacks a piece", check_chunks),
     Check("F506", "there is room", check_room),
@@ -285,7 +285,7 @@ def _host(node: Node) -> str:
 
 
 def _scheme(text: str) -> Scheme | None:
-    """None for one that only newer versions know."""
+    """Return None for a scheme that only newer versions know."""
     try:
         return parse_scheme(text)
     except BadRequest:

@@ -40,7 +40,7 @@ from flarectl.answers import (
     parse_status,
 )
 from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
-from flarectl.profile import is_covered, proof, proof_of, trust, unreachable, untrusted
+from flarectl.profile import secret_fields, secret_fields_of, tls_context, unreachable, untrusted, uses_tls
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -69,7 +69,7 @@ class Reply:
     content: bytes
 
     def decode(self) -> object:
-        """The JSON of the body; None if it is none."""
+        """Return the body's JSON; None if it is not JSON."""
         try:
             answer: object = parse_json(self.content)
         except ValueError:
@@ -80,14 +80,14 @@ class Reply:
 class Client:
     """The API of one endpoint. Its methods block and may be called from several threads; all raise Failure.
 
-    A read that fails for now is asked again as ``retries`` says; a change only if they are patient.
+    A read that fails temporarily is repeated as ``retries`` allows; a change only if they are patient.
     """
 
     def __init__(self, endpoint: str, retries: Retries | None = None) -> None:
         self.endpoint = endpoint
         self._retries = retries or Retries()
         self._host = urlsplit(endpoint)
-        self._proof = proof()
+        self._secret_fields = secret_fields()
         self._local = threading.local()
         self._connections: list[HTTPConnection] = []
 
@@ -100,8 +100,8 @@ class Client:
         for connection in self._connections:
             connection.close()
 
-    def rest_no_more(self) -> None:
-        """What failed for now is given up; calls that wait for an answer go on."""
+    def stop_retrying(self) -> None:
+        """Give up calls that failed temporarily; calls that wait for an answer go on."""
         self._retries.stop()
 
     def abort(self) -> None:
@@ -113,13 +113,13 @@ class Client:
                     connection.sock.shutdown(SHUT_RDWR)
 
     def list_page(self, target: Target, *, delimiter: str = "", after: str = "", limit: int = PAGE) -> Listing:
-        """Keys of the bucket that begin with the target's key; with a delimiter only up to it."""
+        """Return keys of the bucket that begin with the target's key; with a delimiter, only up to it."""
         asked = {"prefix": target.key, "delimiter": delimiter, "after": after, "limit": str(limit)}
         params = {name: value for name, value in asked.items() if value}
         return parse_listing(self._read(f"/bucket/{target.bucket}", params))
 
     def list_pages(self, target: Target, *, delimiter: str = "") -> Iterator[Listing]:
-        """All pages, each asked for when it is wanted."""
+        """Yield all pages; each is requested when it is needed."""
         page = self.list_page(target, delimiter=delimiter)
         yield page
         while page.next:
@@ -127,59 +127,59 @@ class Client:
             yield page
 
     def list_objects(self, target: Target) -> Iterator[Entry]:
-        """All objects whose key begins with the target's key."""
+        """Yield all objects whose key begins with the target's key."""
         for page in self.list_pages(target):
             yield from page.objects
 
     def head(self, target: Target) -> ObjectInfo:
-        """NotFound or NoBucket if it is not there."""
+        """Raise NotFound or NoBucket if it does not exist."""
         path = object_path(target.bucket, target.object_key())
         reply = self._send_again("HEAD", path)
         if reply.status != 200:
-            # A HEAD is refused without a word; the same question as a GET is answered with one.
+            # The error of a HEAD has no body; a GET for the same object returns one that explains it.
             self._read(path, {"chunks": "", "limit": "1"})
-            raise NotFound(f"{target}: it was gone for a moment") from None
+            raise NotFound(f"{target}: it did not exist a moment ago; try again") from None
         return parse_info(reply.fields)
 
     def head_named(self, target: Target, advice: str) -> ObjectInfo:
-        """As ``head``, of an object that a person named; Usage with the advice if that is a prefix."""
+        """As ``head``, for a name that a person typed. Raise Usage with the advice if it is a prefix."""
         try:
             return self.head(target)
         except NotFound as failure:
             raise self.explain_missing(target, failure, advice) from None
 
     def explain_missing(self, target: Target, failure: NotFound, advice: str) -> Failure:
-        """The failure, or that ``target`` is a prefix if objects lie below it."""
+        """Return the failure, or one that says that ``target`` is a prefix, if there are objects below it."""
         below = self.list_page(target.at(f"{target.key}/"), limit=1).objects
         return is_prefix(target, advice) if below else failure
 
     def find(self, target: Target) -> ObjectInfo | None:
-        """As ``head``, but None if the object is not there."""
+        """As ``head``, but return None if the object does not exist."""
         try:
             return self.head(target)
         except NotFound:
             return None
 
     def delete(self, target: Target, *, if_match: str = "") -> None:
-        """Also for what is not there. Exists if it has another ETag than ``if_match``."""
+        """Succeed also if it does not exist. Raise Exists if its ETag is not ``if_match``."""
         fields = {"if-match": if_match} if if_match else {}
         attempts = self._retries.begin()
         try:
             self._change("DELETE", object_path(target.bucket, target.object_key()), fields, attempts)
         except Exists:
-            # Our own delete, whose answer was lost, may have removed it.
+            # An earlier attempt, whose answer was lost, may have deleted it.
             if attempts.number == 1 or self.find(target):
                 raise
 
     def copy(self, source: Target, target: Target, *, if_not_exists: bool = False) -> PutResult:
-        """Copy on the cluster: no body travels. Exists if the target is there and may not be replaced."""
+        """Copy on the cluster: no body travels. Raise Exists if the target exists and may not be replaced."""
         fields = {"x-flare-copy-source": object_path(source.bucket, source.object_key())}
         if if_not_exists:
             fields["if-none-match"] = "*"
         return parse_put(self._change("PUT", object_path(target.bucket, target.object_key()), fields))
 
     def chunk_page(self, target: Target, *, after: int = 0, etag: str = "", limit: int = CHUNK_PAGE) -> ChunkPage:
-        """The chunks from number ``after`` on; Exists if the object has another ETag than ``etag`` by now."""
+        """Return the chunks from number ``after`` on. Raise Exists if the object's ETag is no longer ``etag``."""
         fields = {"if-match": etag} if etag else {}
         params = {"chunks": "", "limit": str(limit)} | ({"after": str(after)} if after else {})
         return parse_chunks(self._read(object_path(target.bucket, target.object_key()), params, fields))
@@ -188,20 +188,20 @@ class Client:
         return parse_buckets(self._read("/bucket"))
 
     def create_bucket(self, name: str, settings: Mapping[str, object]) -> bool:
-        """True if it is new, False if it was there with these settings."""
+        """Return True if it is new, False if it existed with these settings."""
         content = json.dumps(settings).encode() if settings else b""
         return self._checked(self._send("PUT", f"/bucket/{name}", content=content)).status == 201
 
     def remove_bucket(self, name: BucketName) -> None:
-        """Refusal while it holds objects, NoBucket if it is not there."""
-        # The removal alone is content with what is not there.
+        """Raise Refusal while it holds objects, NoBucket if it does not exist."""
+        # The removal itself succeeds for a bucket that does not exist, so look for it first.
         self.list_page(Target(name, ""), limit=1)
         self._change("DELETE", f"/bucket/{name}")
 
     def status(self) -> tuple[Status, object]:
-        """The cluster's status, and the same as the server wrote it."""
+        """Return the cluster's status, parsed and as the server wrote it."""
         reply = self._send_again("GET", "/status")
-        # A cluster that is down may say so with a 503: what counts is whether it says so.
+        # A cluster that is down may send its status with a 503; it is a status all the same.
         answer = reply.decode()
         if isinstance(answer, dict) and "health" in answer:
             return parse_status(answer), answer
@@ -209,48 +209,48 @@ class Client:
         return parse_status(answer), answer
 
     def failure_cost(self, node: str) -> FailureCost:
-        """What a failure of this data node would cost; may take a quarter of a minute."""
+        """Return what a failure of this data node would cost. Takes up to a quarter of a minute."""
         return parse_failure(self._read("/cluster/failure", {"node": node}))
 
     def removal_cost(self, node: str) -> RemovalCost:
-        """What still counts on this data node, which is away; may take a quarter of a minute."""
+        """Return what removing this data node, which is away, would cost. Takes up to a quarter of a minute."""
         return parse_removal(self._read("/cluster/node", {"node": node}))
 
     def remove_node(self, node: str, *, force: bool) -> str:
-        """Have a data node taken away that is gone: ``removing`` or ``removed``. Refusal while it is needed."""
+        """Remove a data node that is gone; return ``removing`` or ``removed``. Raise Refusal while it is needed."""
         params = {"node": node} | ({"force": "1"} if force else {})
         answer = self._checked(self._send("DELETE", "/cluster/node", params)).decode()
         return str(answer.get("state")) if isinstance(answer, dict) else ""
 
     def held_orphans(self, node: str) -> tuple[HeldOrphans, object]:
-        """What is held back on this data node, and the same as the server wrote it."""
+        """Return the orphans held back on this data node, parsed and as the server wrote them."""
         answer = self._read("/cluster/orphans", {"node": node})
         return parse_orphans(answer), answer
 
     def allow_orphans(self, node: str, pieces: int) -> object:
-        """Let so many held orphans be deleted. Refusal if nothing is held back."""
+        """Allow the deletion of so many held orphans. Raise Refusal if none are held back."""
         return self._checked(self._send("DELETE", "/cluster/orphans", {"node": node, "pieces": str(pieces)})).decode()
 
     def metadata_age(self) -> MetadataAge:
-        """Whether data nodes have seen newer metadata than this api node has."""
+        """Return which data nodes have seen newer metadata than this api node has."""
         return parse_metadata(self._read("/cluster/metadata", {}))
 
     def accept_metadata(self) -> object:
-        """Have the api node go on with metadata that is older than it should be. Refusal if it is not."""
+        """Make the api node go on with metadata that is older than it should be. Raise Refusal if it is not."""
         return self._checked(self._send("PUT", "/cluster/metadata", {})).decode()
 
     def readmit_node(self, node: str) -> None:
-        """Let a removed data node return. Refusal if none of this name was removed."""
+        """Let a removed data node return. Raise Refusal if no node of this name was removed."""
         self._checked(self._send("PUT", "/cluster/node", {"node": node}))
 
     def invite(self, secret: bytes, *, node: str, valid_seconds: int) -> Invite:
-        """Have the api node let one host in, once: any, or one whose node has this name."""
+        """Create an invite for one host, to be used once: any host, or the one whose node has this name."""
         asked = json.dumps({"node": node, "valid_seconds": valid_seconds}).encode()
-        reply = self._send("POST", "/cluster/invite", None, proof_of(secret), content=asked)
+        reply = self._send("POST", "/cluster/invite", None, secret_fields_of(secret), content=asked)
         return parse_invite(self._checked(reply).decode())
 
     def reason_node_must_stay(self, node: str) -> str:
-        """Why this data node must not go down now; empty if it may."""
+        """Return why this data node must not go down now; empty if it may."""
         reply = self._send("GET", "/readyz", {"without": node})
         if reply.status != 503:
             self._checked(reply)
@@ -265,7 +265,7 @@ class Client:
     def _change(
         self, method: str, path: str, fields: Mapping[str, str] | None = None, attempts: Attempts | None = None
     ) -> object:
-        """A change that may be made twice without harm."""
+        """Send a change that may be made twice without harm."""
         attempts = attempts or self._retries.begin()
         while True:
             try:
@@ -294,14 +294,14 @@ class Client:
         params: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Reply:
-        """A read: asked again when it fails for now."""
+        """Send a read; repeat it after a temporary failure."""
         attempts = self._retries.begin()
         while True:
             reply: Reply | None = None
             try:
                 reply = self._send(method, path, params, fields)
                 if reply.status not in RETRIED or path == "/status":
-                    if not self._retries.patient:  # else a change must succeed before all is well
+                    if not self._retries.patient:  # patient retries count as ended only when a change succeeds
                         self._retries.succeeded()
                     return reply
                 failure = self._failure(reply)
@@ -310,7 +310,7 @@ class Client:
             try:
                 seconds = attempts.rest_seconds(failure)
             except Failure:
-                if reply is not None:  # whoever asked can say more about it
+                if reply is not None:  # the caller can explain the reply better
                     return reply
                 raise
             self._retries.sleep(seconds, failure)
@@ -328,7 +328,9 @@ class Client:
             path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
         request = new_request_id()
         try:
-            return self._exchange(method, path, {**self._proof, REQUEST_FIELD: request, **(fields or {})}, content)
+            return self._exchange(
+                method, path, {**self._secret_fields, REQUEST_FIELD: request, **(fields or {})}, content
+            )
         except TimeoutError:
             late = f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds"
             raise Unreachable(late, request_id=request) from None
@@ -350,7 +352,7 @@ class Client:
             raise
 
     def _connection(self) -> HTTPConnection:
-        """This thread's connection; Unreachable if nobody answers."""
+        """Return this thread's connection. Raise Unreachable if the endpoint accepts none."""
         connection: HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._new_connection()
@@ -369,9 +371,9 @@ class Client:
 
     def _new_connection(self) -> HTTPConnection:
         host, port = self._host.hostname or "", self._host.port
-        if not is_covered(self.endpoint):
+        if not uses_tls(self.endpoint):
             return HTTPConnection(host, port, timeout=CONNECT_SECONDS)
-        return HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=trust())
+        return HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=tls_context())
 
     @staticmethod
     def _is_open(connection: HTTPConnection) -> bool:

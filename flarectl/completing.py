@@ -1,7 +1,7 @@
-"""What a shell offers when Tab is pressed: buckets, keys, nodes, settings, and files where files are meant.
+"""Completion in a shell: buckets, keys, nodes, settings, and files where an argument is a file.
 
-The shell's script (``flarectl completion SHELL``) hands over the line up to the cursor in COMP_WORDS. The answer is one
-word a line, and comes soon or not at all; whatever goes wrong, nothing is written.
+The shell's script (``flarectl completion SHELL``) passes the line up to the cursor in COMP_WORDS. The answer is one
+word a line, and comes soon or not at all; after any error nothing is written.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from flarectl.target import Target
 
 LIMIT_SECONDS = 1.5
-"""Whoever presses Tab waits; a cluster that answers later is one that does not answer."""
+"""A person waits for the answer to Tab; a later one is dropped."""
 OFFERED_MAX = 1000
 _SPECIAL = re.compile(r"([^\w@%+=:,./~-])")
 
 
 class Item(Protocol):
-    """What typer or click offers."""
+    """One completion that typer or click offers."""
 
     value: str
     type: str
@@ -59,14 +59,14 @@ if [[ $funcstack[1] == _flarectl ]]; then _flarectl_completion "$@"; else compde
 
 
 def answer(app: typer.Typer, shell: str) -> None:
-    """Write what may follow the line in COMP_WORDS, for ``complete_bash``, ``complete_zsh`` or ``complete_fish``."""
+    """Write the completions of the line in COMP_WORDS, for ``complete_bash``, ``complete_zsh`` or ``complete_fish``."""
     _limit_time()
     line = os.environ.get("COMP_WORDS", "")
     words = _split(line)
     unfinished = words.pop() if words and not line[-1:].isspace() else ""
     try:
         found = list(_offer(app, words[1:], unfinished))
-    except (Exception, SystemExit):  # an endpoint that is not there, a file of settings that is broken: no words
+    except (Exception, SystemExit):  # an endpoint that is down, a broken settings file: offer nothing
         return
     raw = line[len(line.rstrip()) :] or line.split()[-1] if line.split() else ""
     for value, help_text in found[:OFFERED_MAX]:
@@ -84,7 +84,7 @@ def _limit_time() -> None:
 
 
 def _split(line: str) -> list[str]:
-    """The words of a shell's line, of which the last may be unfinished."""
+    """Return the words of a shell's line; the last may be unfinished."""
     lexer = shlex.shlex(line, posix=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -101,9 +101,9 @@ def _offer(app: typer.Typer, words: list[str], unfinished: str) -> Iterator[tupl
 
     try:
         module = import_module("typer._click.shell_completion")
-    except ImportError:  # older versions of typer stand on click
+    except ImportError:  # older versions of typer use click
         module = import_module("click.shell_completion")
-    # What shells read and write is ours; of the class only the walk from the words to a parameter is of use.
+    # We read and write the shells' formats ourselves; the class only finds the parameter that a word belongs to.
     unused = dict.fromkeys(("format_completion", "get_completion_args", "source_vars"))
     finder: Finder = type("Finder", (module.ShellComplete,), unused)(typer.main.get_command(app), {}, "flarectl", "")
     for item in finder.get_completions(words, unfinished):
@@ -117,24 +117,24 @@ def _for_shell(shell: str, value: str, help_text: str, unfinished: str, *, quote
     if shell != "complete_bash" or quoted:
         return value
     if ":" in os.environ.get("FLARECTL_WORDBREAKS", ""):
-        # Bash takes what follows the last colon for the word that is to be replaced.
+        # Bash replaces only the text after the last colon.
         value = value[unfinished.rfind(":") + 1 :]
     return _SPECIAL.sub(r"\\\1", value)
 
 
 def keys(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Objects and prefixes up to the next slash, and buckets."""
+    """Complete objects and prefixes up to the next slash, and buckets."""
     return _ask(ctx, lambda client: _keys(client, incomplete))
 
 
 def put_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Files; behind a first one also where they may go."""
+    """Complete files; after the first one also targets."""
     found = local_paths(ctx, incomplete)
     return [*found, *keys(ctx, incomplete)] if _given(ctx) or ":" in incomplete else found
 
 
 def get_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Objects; behind a first one also the directories where they may go."""
+    """Complete objects; after the first one also directories."""
     found = keys(ctx, incomplete)
     return [*found, *(path for path in local_paths(ctx, incomplete) if path.endswith("/"))] if _given(ctx) else found
 
@@ -158,12 +158,12 @@ def setting_values(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def commands(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The commands of flarectl."""
+    """Complete the commands of flarectl."""
     return list(getattr(ctx.find_root().command, "commands", {}))
 
 
 def local_paths(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Files and directories of this machine, these with a slash."""
+    """Complete files and directories of this machine; directories end in a slash."""
     directory, name = os.path.split(incomplete)
     try:
         with os.scandir(os.path.expanduser(directory) or ".") as entries:

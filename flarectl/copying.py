@@ -14,7 +14,7 @@ from flarectl.target import Exclusion, Target, parse_target
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class CopyOptions:
     recursive: bool = False
     exclude: tuple[str, ...] = ()
     if_not_exists: bool = False
@@ -22,47 +22,47 @@ class Wish:
     move: bool = False
 
 
-def copy_all(client: Client, sources: list[str], target: str, wish: Wish, report: Report) -> ExitCode:
-    """Copy, or move, each object that ``sources`` name to where ``target`` says."""
+def copy_all(client: Client, sources: list[str], target: str, options: CopyOptions, report: Report) -> ExitCode:
+    """Copy or move each object that ``sources`` name to ``target``."""
     place = parse_target(target)
     froms = [parse_target(source) for source in sources]
     name = name_remote(place, many=are_many(sources))
     for source in froms:
-        _check_not_inside(source, place, wish)
+        _check_not_inside(source, place, options)
 
     def copy(remote: RemoteObject) -> None:
-        copy_one(client, remote.target, name(remote.landing), wish)
+        copy_one(client, remote.target, name(remote.landing), options)
 
-    exclusion = Exclusion(wish.exclude)
-    found = find_objects(client, froms, recursive=wish.recursive, exclude=exclusion, trouble=report.trouble)
+    exclusion = Exclusion(options.exclude)
+    found = find_objects(client, froms, recursive=options.recursive, exclude=exclusion, trouble=report.trouble)
     return on_each(client, found, copy, report)
 
 
-def copy_one(client: Client, source: Target, target: Target, wish: Wish) -> None:
-    """Copy one object; a move then removes the source, if it still is what was copied."""
+def copy_one(client: Client, source: Target, target: Target, options: CopyOptions) -> None:
+    """Copy one object; a move then removes the source, unless it has changed since the copy."""
     if source == target:
         raise Refusal(f"{source}: source and target are the same object")
     target.object_key()
-    if wish.dry_run:
+    if options.dry_run:
         client.head_named(source, "use -r")
         return
     try:
-        result = client.copy(source, target, if_not_exists=wish.if_not_exists)
+        result = client.copy(source, target, if_not_exists=options.if_not_exists)
     except NotFound as failure:
         raise client.explain_missing(source, failure, "use -r") from None
     except Exists:
-        if not wish.if_not_exists:
+        if not options.if_not_exists:
             raise
         raise Existing(str(target)) from None
-    if wish.move:
+    if options.move:
         try:
             client.delete(source, if_match=result.etag)
         except Exists:
             raise Exists(f"{source}: copied, but not removed: another client has changed it since") from None
 
 
-def _check_not_inside(source: Target, place: Target, wish: Wish) -> None:
-    """A prefix copied into itself would find its own copies for ever; raises Usage."""
+def _check_not_inside(source: Target, place: Target, options: CopyOptions) -> None:
+    """Raise Usage for a prefix that is copied into itself: it would find its own copies for ever."""
     prefix = source.key if source.is_place else f"{source.key}/"
-    if wish.recursive and source.bucket == place.bucket and f"{place.key}/".startswith(prefix):
+    if options.recursive and source.bucket == place.bucket and f"{place.key}/".startswith(prefix):
         raise Usage(f"{source} cannot be put into itself, as {place}")

@@ -10,7 +10,7 @@ SURELY_ONE_CHUNK = 64 * 1024
 
 
 class ChunkDigests:
-    """Feed it the body in order, in pieces of any size; the interpreter lock is released for large ones."""
+    """Digests a body that is fed in order, in parts of any size; large parts release the interpreter lock."""
 
     def __init__(self, chunk_size: int) -> None:
         self.chunk_size = chunk_size
@@ -28,7 +28,7 @@ class ChunkDigests:
                 self._close()
 
     def finish(self) -> list[bytes]:
-        """The digests of all chunks; none for an empty body."""
+        """Return the digests of all chunks; none for an empty body."""
         if self._room < self.chunk_size:
             self._close()
         return self._finished

@@ -1,6 +1,6 @@
-"""A body on its way down: several chunks at once, each verified before a byte of it is written.
+"""Download a body: several chunks at once, each verified before any of its bytes is written.
 
-All chunks are of one version, pinned by its ETag. Memory is bounded by the buffers, one for each parallel chunk.
+All chunks belong to one version, pinned by its ETag. Memory is bounded by the buffers, one for each parallel chunk.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from flarectl.tasks import in_thread, open_tasks
 from flared.http.messages import Body
 
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
-"""No bucket has larger chunks; an answer that says otherwise is not believed."""
+"""No bucket has larger chunks; an answer that claims so is rejected."""
 
 Moved = Callable[[int], None]
 
 
 class Sink(Protocol):
-    """Where the verified bytes go."""
+    """The destination of verified bytes."""
 
     async def open(self, info: ObjectInfo) -> None:
-        """Told first of the version that comes."""
+        """Prepare for the version that will be written; called first."""
 
     async def write(self, data: memoryview, offset: int) -> None:
-        """Verified bytes of the body, from ``offset`` on. Several may be under way at once."""
+        """Write verified bytes of the body at ``offset``. Several calls may run at once."""
 
 
 class Buffer:
@@ -52,7 +52,7 @@ class Buffer:
 
 
 class Buffers:
-    """As many as chunks may be on their way at once, whatever files they belong to."""
+    """The buffers of a command: one for each chunk that may be in flight at once, across all files."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -60,7 +60,7 @@ class Buffers:
         self._free = [Buffer() for _ in range(number)]
 
     async def take(self, size: int) -> Buffer:
-        """Wait for one with room for ``size`` bytes; ``give`` it back."""
+        """Wait for a buffer with room for ``size`` bytes. The caller returns it by ``give``."""
         await self._turns.acquire()
         buffer = self._free.pop()
         buffer.grow(size)
@@ -81,7 +81,7 @@ class Buffers:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One chunk of a version that is being fetched."""
+    """One chunk of the version that is being fetched."""
 
     number: int
     offset: int
@@ -90,7 +90,7 @@ class Part:
 
 
 class Download:
-    """One version of an object on its way into a sink."""
+    """The transfer of one version of an object into a sink."""
 
     def __init__(
         self, bodies: Bodies, buffers: Buffers, target: Target, info: ObjectInfo, sink: Sink, moved: Moved
@@ -100,12 +100,12 @@ class Download:
         self._target = target
         self._info = info
         self.info = info
-        """The same as told by a reply that carried bytes: a listing does not know everything."""
+        """The object's facts as a reply with a body reports them: a listing lacks some."""
         self._sink = sink
         self._moved = moved
 
     async def fetch_small(self) -> None:
-        """The whole object, which has at most one chunk, in one request."""
+        """Fetch an object of at most one chunk in one request."""
         size = self._info.size
         if size > CHUNK_BYTES_MAX:
             raise Refusal(f"{self._target}: its manifest makes no sense: one chunk of {size} bytes")
@@ -115,14 +115,14 @@ class Download:
             await self._sink.write(buffer.view[:size], 0)
 
     async def fetch_at_once(self) -> None:
-        """All chunks, each written at its offset as it comes."""
+        """Fetch all chunks, and write each at its offset when it arrives."""
         async with open_tasks() as tasks, aclosing(self._parts()) as parts:
             async for part in parts:
                 buffer = await self._buffers.take(part.size)
                 tasks.start_soon(self._fetch_and_write, part, buffer)
 
     async def fetch_in_order(self) -> None:
-        """All chunks, several on their way while one is written."""
+        """Fetch several chunks at once, and write them in order."""
         coming: deque[tuple[Part, Buffer, trio.Event]] = deque()
         try:
             async with open_tasks() as tasks, aclosing(self._parts()) as parts:
@@ -158,12 +158,14 @@ class Download:
             self._buffers.give(buffer)
 
     async def _parts(self) -> AsyncGenerator[Part, None]:
-        """The chunks of the manifest, page by page; raises Refusal if they do not add up to the object."""
+        """Yield the chunks of the manifest, page by page. Raise Refusal if they do not add up to the object."""
         number, offset = 0, 0
         while True:
             page = await self._bodies.chunk_page(self._target, after=number, etag=self._info.etag)
             if page.first != number or (page.next is not None and page.next <= number):
-                raise Refusal(f"{self._target}: its manifest makes no sense: chunk {page.first} came for {number}")
+                raise Refusal(
+                    f"{self._target}: its manifest makes no sense: asked for chunk {number}, got {page.first}"
+                )
             for chunk in page.chunks:
                 yield self._part(number, offset, chunk)
                 number, offset = number + 1, offset + chunk.size
@@ -182,7 +184,7 @@ class Download:
         return Part(number, offset, chunk.size, digest)
 
     async def _receive_again(self, part: Part, buffer: Buffer) -> None:
-        """Receive and verify; what fails for now, or was damaged on the way, is asked for again."""
+        """Receive and verify a chunk; repeat after a temporary failure or damage on the way."""
         attempts = self._bodies.attempts()
         while True:
             received = _Count(self._moved)
@@ -197,7 +199,7 @@ class Download:
         span = None if whole else (part.offset, part.offset + part.size)
         async with self._bodies.get(self._target, etag=self._info.etag, span=span) as (info, body):
             if info.etag != self._info.etag:
-                raise Exists(f"{self._target}: it was replaced while it was read")
+                raise Exists(f"{self._target}: it was replaced while it was being read")
             self.info = info
             await _fill(body, buffer.view[: part.size], received)
         digest = await in_thread(_sha256, buffer.view[: part.size])
@@ -216,9 +218,9 @@ async def download(
     info: ObjectInfo | None = None,
     in_order: bool = False,
 ) -> ObjectInfo:
-    """Bring one version of the object into the sink, verified; ``info`` if it is known already.
+    """Write one version of the object into the sink, verified. Pass ``info`` if it is known already.
 
-    Exists if another client replaces the object meanwhile: its bytes are of two versions then, and none is shown.
+    Raise Exists if another client replaces the object in the meantime: its bytes would then be of two versions.
     """
     info = info or await bodies.head(target)
     await sink.open(info)
@@ -233,7 +235,7 @@ async def download(
 
 
 class _Count:
-    """What one attempt has received, to be taken back if it was in vain."""
+    """The bytes that one attempt has received, to be subtracted again if it fails."""
 
     def __init__(self, moved: Moved) -> None:
         self._moved = moved

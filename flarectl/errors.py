@@ -1,4 +1,4 @@
-"""What can go wrong in flarectl: each class carries its exit code; the man page and --help list the same codes.
+"""The failures of flarectl. Each class carries its exit code; the man page and --help list the same codes.
 
 Foreign errors become a Failure here: a reply of the server, a FlareError, an OSError.
 """
@@ -16,11 +16,11 @@ from flared.errors import FlareError
 from flared.http.error_body import parse_error
 
 MESSAGE_CHARS_MAX = 500
-"""Of what a server that is not ours may answer, a person needs the beginning."""
+"""Longest message shown; the answer of a server that is not Flare's may be long, and its beginning is enough."""
 
 
 class ExitCode(IntEnum):
-    """As rclone's where it has one for the case."""
+    """Exit codes: rclone's, where it has one for the case."""
 
     DONE = 0
     FAILED = 1
@@ -37,14 +37,14 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.DONE: "done",
-    ExitCode.FAILED: "several things failed for different reasons, or something unforeseen",
+    ExitCode.FAILED: "several things failed for different reasons, or an unexpected error",
     ExitCode.USAGE: "the command line or the configuration is wrong",
     ExitCode.NO_BUCKET: "no such bucket, or no such local directory",
     ExitCode.NOT_FOUND: "no such object, or no such local file",
     ExitCode.TEMPORARY: "the cluster cannot be reached or cannot serve this now: try again",
     ExitCode.REFUSED: "refused by the cluster or this machine: trying again will not help",
     ExitCode.DAMAGED: "bytes are not what was stored or sent: data is at risk",
-    ExitCode.NOTHING_DONE: "nothing was transferred, because all of it is there (--if-not-exists)",
+    ExitCode.NOTHING_DONE: "nothing was transferred, because everything exists already (--if-not-exists)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
     ExitCode.OUTPUT_CLOSED: "the reader of standard output went away",
 }
@@ -62,7 +62,7 @@ class Failure(Exception):
         self.code = code or type(self).__name__
         self.request_id = request_id
         self.hints = tuple(hints)
-        """What to type next, one line each."""
+        """Commands to type next, one line each."""
 
     def sentence(self) -> str:
         return f"{self} (request {self.request_id})" if self.request_id else str(self)
@@ -75,26 +75,26 @@ class Usage(Failure):
 
 
 class NoBucket(Failure):
-    """There is no such bucket, or no such local directory."""
+    """The bucket or local directory does not exist."""
 
     exit_code = ExitCode.NO_BUCKET
 
 
 class NotFound(Failure):
-    """There is no such object, or no such local file."""
+    """The object or local file does not exist."""
 
     exit_code = ExitCode.NOT_FOUND
 
 
 class Temporary(Failure):
-    """It may work later. ``retry_after`` is what the server asked for, in seconds."""
+    """It may work later. ``retry_after`` is the time that the server asked for, in seconds."""
 
     exit_code = ExitCode.TEMPORARY
     retry_after = 0.0
 
 
 class Unreachable(Temporary):
-    """Nobody listens at the endpoint."""
+    """The endpoint does not accept connections."""
 
 
 class Refusal(Failure):
@@ -104,11 +104,11 @@ class Refusal(Failure):
 
 
 class Exists(Refusal):
-    """A condition of the request does not hold: the object is there already, or it changed."""
+    """A condition of the request does not hold: the object exists already, or it has changed."""
 
 
 class Existing(Failure):
-    """Left alone, because it is there already and was not to be replaced; the message is its name. Not a failure."""
+    """Skipped, because it exists already and may not be replaced. The message is its name. Not a failure."""
 
     exit_code = ExitCode.NOTHING_DONE
 
@@ -120,7 +120,7 @@ class Damage(Failure):
 
 
 class OutputClosed(Failure):
-    """Whoever read standard output went away."""
+    """The reader of standard output went away."""
 
     exit_code = ExitCode.OUTPUT_CLOSED
 
@@ -148,22 +148,22 @@ _MISSING = (NoBucket, NotFound)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MISSING_BUCKET = re.compile(r"there is no bucket ([a-z0-9.-]+)")
 _HINTS = {
-    "NoSuchBucket": ("flarectl bucket ls lists the buckets; flarectl bucket create NAME makes one",),
+    "NoSuchBucket": ("flarectl bucket ls lists the buckets; flarectl bucket create NAME creates one",),
     "VolumeFull": ("flarectl node ls shows how full the nodes are; add a disk or a node, or remove objects",),
     "MetadataFull": ("the disk of the api node's metadata is full: make room there, or remove objects",),
     "NoPlacement": ("flarectl status says which nodes are away or full",),
-    "ENOSPC": ("make room there, then the same command again with --if-not-exists goes on",),
-    "EDQUOT": ("make room there, then the same command again with --if-not-exists goes on",),
+    "ENOSPC": ("make room there; then the same command with --if-not-exists goes on",),
+    "EDQUOT": ("make room there; then the same command with --if-not-exists goes on",),
 }
 
 
 def from_flare(error: FlareError, *, request_id: str = "") -> Failure:
-    """The Failure for an error of Flare's own tree."""
+    """Return the Failure for an error of Flare's own tree."""
     return _class_of(type(error))(str(error), code=error.code, request_id=request_id)
 
 
 def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = "") -> Failure:
-    """The Failure a reply means: by its code if it is one of Flare's, else by its status."""
+    """Return the Failure for a reply: by its code if it is one of Flare's, else by its status."""
     code, message, request_id = parse_error(body)
     known = getattr(errors, code, None)
     if isinstance(known, type) and issubclass(known, FlareError):
@@ -171,8 +171,8 @@ def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = ""
     else:
         kind = _STATUSES.get(status, Temporary if status >= 500 else Refusal)
     if status == 404 and kind not in _MISSING:
-        # Any web server says so of a path it does not know: no reason to tell of an object that it is not there.
-        kind, message = Refusal, f"{endpoint} is no api node of Flare; is the endpoint right?"
+        # Any web server answers 404 for a path that it does not know: that does not show that an object is missing.
+        kind, message = Refusal, f"{endpoint} is not an api node of Flare; is the endpoint right?"
     message = message[:MESSAGE_CHARS_MAX] or f"{endpoint} answered with HTTP status {status}, not as Flare would"
     failure = kind(message, code=code, request_id=request_id, hints=_hints(code, message))
     if isinstance(failure, Temporary) and retry_after.isascii() and retry_after.isdigit():
@@ -181,14 +181,14 @@ def from_reply(endpoint: str, status: int, body: bytes, *, retry_after: str = ""
 
 
 def _hints(code: str, message: str) -> tuple[str, ...]:
-    """What to type after an error of the server."""
+    """Return the commands to type after an error of the server."""
     if code == "NoSuchBucket" and (found := _MISSING_BUCKET.search(message)):
-        return (f"flarectl bucket ls lists the buckets; flarectl bucket create {found[1]} makes this one",)
+        return (f"flarectl bucket ls lists the buckets; flarectl bucket create {found[1]} creates this one",)
     return _HINTS.get(code, ())
 
 
 def from_os(error: OSError, path: str) -> Failure:
-    """The Failure for what the operating system refused to do with ``path``."""
+    """Return the Failure for an operating system error about ``path``."""
     reason = (os.strerror(error.errno) if error.errno else str(error) or type(error).__name__).lower()
     kind: type[Failure] = Refusal
     if isinstance(error, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Join tokens: where other hosts reach the api node, and how long a token is good."""
+"""Join tokens: the URLs at which other hosts reach the api node, and how long a token is valid."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ if TYPE_CHECKING:
     from flarectl.answers import Invite
 
 OUR_SECRET = "/etc/flare/secret"
-"""Of the host of an api node with the Debian package; root may read it."""
+"""On the api node's host, if the Debian package is installed; root may read it."""
 APIS_MAX = 16
 _ELSEWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
-"""Addresses of nobody (RFC 5737, RFC 3849): the way to them is the way out of this host."""
+"""Addresses for documentation (RFC 5737, RFC 3849): the route to them is the default route of this host."""
 
 
 def find_secret() -> bytes:
-    """The secret that makes an invite: the one that is set, else that of the api node on this host. Raises Failure."""
+    """Return the secret that signs an invite: the configured one, else that of the api node on this host.
+
+    Raise Failure if there is none.
+    """
     path, origin = find_secret_file()
     if not path and os.access(OUR_SECRET, os.R_OK):
         path, origin = OUR_SECRET, "this host"
     if not path:
         raise Usage(
-            "an invite takes the secret of the cluster: run this as root on the api node's host, "
+            "an invite needs the secret of the cluster: run this as root on the api node's host, "
             "or name a file with it: flarectl config set secret_file FILE"
         )
     return read_secret(path, origin)
 
 
 def parse_valid(text: str) -> int:
-    """Seconds; raises Usage."""
+    """Return seconds; raise Usage for a text that is not a valid time."""
     try:
         seconds = parse_duration(text)
     except Usage:
@@ -52,25 +55,27 @@ def parse_valid(text: str) -> int:
 def parse_apis(urls: Sequence[str]) -> tuple[str, ...]:
     """Raises Usage."""
     if len(urls) > APIS_MAX:
-        raise Usage(f"--api: at most {APIS_MAX} of them")
+        raise Usage(f"--api may be given at most {APIS_MAX} times")
     return tuple(check_endpoint(url, "--api") for url in urls)
 
 
 def make_token(invite: Invite, secret: bytes, endpoint: str, named: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The word, and the URLs in it. Raises Failure if no other host could reach any."""
+    """Return the token and the URLs in it. Raise Failure if no other host could reach any of them."""
     apis = tuple(named) or (_find_api(invite.listen, endpoint),)
     identity = bytes.fromhex(invite.id)
     return format_token(JoinToken(identity, invite_key(secret, identity), apis, invite.node)), apis
 
 
 def is_local(url: str) -> bool:
-    """Whether the URL leads every host to itself."""
+    """Return whether the URL means the host itself, on each host."""
     return _is_loopback(urlsplit(url).hostname or "")
 
 
 def _find_api(listen: str, endpoint: str) -> str:
-    """Where other hosts reach an api node that listens there: what its TOML file says, else how we reach it, else, if
-    it is on this host, this host's own address."""
+    """Return the URL at which other hosts reach an api node that listens there.
+
+    The one of its TOML file, else the one that we use, else, if it is on this host, this host's own address.
+    """
     where = urlsplit(f"http://{listen}")
     host, port = where.hostname or "", where.port or 80
     if _is_loopback(host):
@@ -85,14 +90,14 @@ def _find_api(listen: str, endpoint: str) -> str:
     address = _own_address(socket.AF_INET6 if ":" in host else socket.AF_INET)
     if not address:
         raise Refusal(
-            f"the api node listens on {listen}, and this host's own address cannot be told: "
+            f"the api node listens on {listen}, and this host's own address is unknown: "
             "name the URL at which the new host reaches it with --api"
         )
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _own_address(family: socket.AddressFamily) -> str:
-    """An address of this host that others know it by: that of its name, else that of its way out; empty if neither."""
+    """Return an address of this host for others: that of its name, else of its default route; empty if neither."""
     try:
         places = socket.getaddrinfo(socket.gethostname(), None, family, socket.SOCK_STREAM)
     except OSError:
@@ -102,7 +107,7 @@ def _own_address(family: socket.AddressFamily) -> str:
             return str(place[4][0])
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(_ELSEWHERE[family])  # sends nothing
+            probe.connect(_ELSEWHERE[family])  # UDP: connecting sends nothing
             return str(probe.getsockname()[0])
     except OSError:
         return ""

@@ -1,7 +1,7 @@
-"""Typer's commands without the validation that would load pydantic, 90 ms, to look at texts and flags.
+"""Typer's commands without the validation that would load pydantic, which takes 90 ms, to check texts and flags.
 
-Here alone it is decided that an empty argument or option is a mistake: a script's variable that is not set must not
-become the name of the default bucket, or of nothing.
+Only here an empty argument or option becomes an error: an unset variable of a script must not name the default
+bucket, or nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Descriptor(Protocol):
 
 
 class Parameter(Protocol):
-    """What newer versions of typer have for an option or argument."""
+    """The class that newer versions of typer have for an option or argument."""
 
     type_descriptor: Descriptor
     multiple: bool
@@ -35,9 +35,9 @@ class Parameter(Protocol):
 
 
 class AsGiven:
-    """In place of typer's validation of one parameter.
+    """Replaces typer's validation of one parameter.
 
-    Texts are what they are and defaults are right; whatever else was given goes to typer after all.
+    Texts and defaults need no validation; any other value is passed to typer's.
     """
 
     def coerce(self, value: object, param: Parameter, ctx: typer.Context) -> object:
@@ -71,21 +71,21 @@ class LeanGroup(TyperGroup):
 
 
 def _as_given(params: Sequence[T]) -> Sequence[T]:
-    """Only newer versions of typer have this place; for others nothing is changed."""
+    """Replace the validation in newer versions of typer; older ones have none and stay unchanged."""
     for param in params:
         if getattr(param, "_runtime_param", "") is None:
             setattr(param, "_runtime_param", AsGiven())  # noqa: B010  # unknown to older versions, and to mypy
         metavar = getattr(param, "metavar", None)
         if hasattr(param, "_usage_display_name") and metavar:
-            # Older versions show what we wrote; newer ones put braces, dots and types around it.
+            # Older versions show our text as it is; newer ones put braces, dots and types around it.
             setattr(param, "_usage_display_name", lambda name=metavar: name)  # noqa: B010  # as above
             setattr(param, "display_type_rich", lambda ctx: None)  # noqa: B010  # as above
     return params
 
 
 def _check_named(command: LeanCommand | LeanGroup, ctx: typer.Context) -> None:
-    """Raise Usage for an argument or option that was given with nothing, or only white space, in it."""
-    if ctx.resilient_parsing:  # a shell asks how an unfinished line may go on
+    """Raise Usage for an argument or option whose value is empty or only white space."""
+    if ctx.resilient_parsing:  # a shell asks for completions of an unfinished line
         return
     for param in command.get_params(ctx):
         name: str = getattr(param, "name", "") or ""

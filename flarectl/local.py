@@ -1,4 +1,4 @@
-"""Files that come into being here: under a name inside the target directory, whole or not at all."""
+"""Files that a download creates: inside the target directory, and whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import stat
 
 from flarectl.answers import MTIME, ObjectInfo
 from flarectl.errors import OutputClosed, Refusal, from_os
-from flarectl.tasks import in_stray_thread, in_thread
+from flarectl.tasks import in_abandonable_thread, in_thread
 
 PAGE = 4096
 DIRECT_BYTES_MIN = 1024 * 1024
-"""From here on a file is written past the page cache: half the time and an eighth of the system time of a GiB."""
+"""Larger files are written past the page cache: for 1 GiB, half the time and an eighth of the system time."""
 
 
 class Directory:
-    """The place where a command's files land. Nothing is ever written outside of it."""
+    """The directory that a command's files go into. Nothing is ever written outside of it."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._files: list[str] = []
 
     def place(self, relative: str) -> str:
-        """The path for a key's name; Refusal for one that leads out of the directory or collides with another.
+        """Return the path for a key. Raise Refusal if it leads out of the directory or collides with another key.
 
-        Called in the order of the keys.
+        Must be called in the order of the keys.
         """
         if any(part in ("", ".", "..") for part in relative.split("/")):
-            raise Refusal(f"{relative!r} is no path inside {self.root}: it has an empty part, '.' or '..'")
-        # Keys that begin with the same characters follow each other, so a stack remembers all that matter.
+            raise Refusal(f"{relative!r} is not a path inside {self.root}: it has an empty part, '.' or '..'")
+        # Keys with a common beginning follow each other, so a stack remembers every key that can collide.
         while self._files and not relative.startswith(self._files[-1]):
             self._files.pop()
         for file in self._files:
@@ -41,7 +41,7 @@ class Directory:
         return relative if self.root == "." else os.path.join(self.root, relative)
 
     def make_parent(self, path: str) -> None:
-        """Make the directories above ``path``; Refusal if a symbolic link would lead out."""
+        """Create the directories above ``path``. Raise Refusal if a symbolic link would lead out."""
         parent = os.path.dirname(path) or "."
         try:
             root = os.path.realpath(self.root)
@@ -70,11 +70,11 @@ class PartialFile:
         await in_thread(self._write, data, offset)
 
     async def finish(self, info: ObjectInfo) -> None:
-        """Sync it, give it the object's time, and only then its name."""
+        """Sync the file, set the object's time, and only then give it its name."""
         await in_thread(self._finish, info)
 
     def discard(self) -> None:
-        """Nothing is left of it, unless it was finished."""
+        """Remove the temporary file; does nothing after ``finish``."""
         for descriptor in (self._descriptor, self._direct):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -95,13 +95,13 @@ class PartialFile:
             if mode is not None:
                 os.fchmod(self._descriptor, mode)
             if size >= DIRECT_BYTES_MIN:
-                with contextlib.suppress(OSError):  # some file systems have no such way
+                with contextlib.suppress(OSError):  # some file systems do not support it
                     self._direct = os.open(temporary, flags | os.O_DIRECT)
         except OSError as error:
             raise from_os(error, self.path) from None
 
     def _mode(self) -> int | None:
-        """The permissions of the file that will be replaced; Refusal if it is none."""
+        """Return the permissions of the file that will be replaced, if any. Raise Refusal if it is not a file."""
         try:
             mode = os.stat(self.path).st_mode
         except FileNotFoundError:
@@ -122,7 +122,7 @@ class PartialFile:
             raise from_os(error, self.path) from None
 
     def _write_direct(self, data: memoryview, offset: int) -> int:
-        """How much was written past the page cache: all of it, or what the file system took."""
+        """Write past the page cache; return how many bytes the file system accepted."""
         try:
             _write_all(self._direct, data, offset)
         except OSError as error:
@@ -143,13 +143,13 @@ class PartialFile:
 
 
 class StandardOutput:
-    """A Sink that takes the bytes in order."""
+    """A Sink that expects the bytes in order."""
 
     async def open(self, info: ObjectInfo) -> None:
         pass
 
     async def write(self, data: memoryview, offset: int) -> None:
-        await in_stray_thread(self._write, data)
+        await in_abandonable_thread(self._write, data)
 
     def _write(self, data: memoryview) -> None:
         try:
@@ -162,7 +162,7 @@ class StandardOutput:
 
 
 def parse_mtime(text: str) -> int | None:
-    """Nanoseconds from rclone's seconds with a fraction; None if it is no such number."""
+    """Return nanoseconds from rclone's seconds with a fraction; None if it is not such a number."""
     whole, _, fraction = text.partition(".")
     sign = -1 if whole.startswith("-") else 1
     digits = whole.removeprefix("-")

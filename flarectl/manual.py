@@ -1,7 +1,7 @@
-"""The manual pages as text: found beside the installed program, where man does not look, and read without man.
+"""The manual pages as text: found beside the installed program, where man does not look, and shown without man.
 
-They are written with a few of troff's requests; only these are known here. ``tests/unit/flarectl/test_manual_text.py``
-holds the pages to that.
+The pages use a few of troff's requests, and this module knows only these.
+``tests/unit/flarectl/test_manual_text.py`` checks that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TAG = ".TP"
 
 
 def find_page(name: str) -> Path:
-    """The file of the page: in the source, in a virtual environment, or of the package; raises NotFound."""
+    """Return the page's file: in the source, a virtual environment, or the package. Raise NotFound if there is none."""
     file = f"{name}.{PAGES[name]}"
     installed = f"share/man/man{PAGES[name]}/{file}"
     data = sysconfig.get_path("data")
@@ -48,12 +48,12 @@ def read_page(path: Path) -> str:
 
 
 def page_text(source: str, columns: int) -> str:
-    """The page for a terminal of this width, or a pipe."""
+    """Return the page as text of this width."""
     return "\n".join(_Layout(min(columns, COLUMNS_MAX)).lines(source)) + "\n"
 
 
 def entry_text(source: str, command: str, columns: int) -> str:
-    """What the page's COMMANDS say of one command, or of all that begin with its name; empty if nothing."""
+    """Return the entries of one command, or of all that begin with its name, in COMMANDS; empty if there is none."""
     commands = source.partition("\n.SH COMMANDS\n")[2].partition("\n.SH ")[0]
     entries = commands.split(f"{_TAG}\n")[1:]
     mine = [entry for entry in entries if (_plain(entry.partition("\n")[0]) + " ").startswith(f"{command} ")]
@@ -61,7 +61,7 @@ def entry_text(source: str, command: str, columns: int) -> str:
 
 
 class _Layout:
-    """Lines of troff in, lines of text out."""
+    """Turns lines of troff into lines of text."""
 
     def __init__(self, columns: int) -> None:
         self._columns = max(40, columns)
@@ -70,7 +70,7 @@ class _Layout:
         self._indent = INDENT
         self._is_tag = self._as_it_is = self._in_table = False
         self._is_headed = False
-        """Whether nothing has followed the last heading."""
+        """True until text follows the last heading."""
 
     def lines(self, source: str) -> list[str]:
         for line in source.splitlines():
@@ -80,7 +80,7 @@ class _Layout:
 
     def _take(self, line: str) -> None:
         request, _, rest = line.partition(" ")
-        if line.startswith(("'\\\"", '.\\"')):
+        if line.startswith(("'\\\"", '.\\"')):  # a comment
             return
         if request in (".SH", ".SS"):
             self._heading(_plain(line), 0 if request == ".SH" else 3)
@@ -100,7 +100,7 @@ class _Layout:
         elif request == ".TH":
             title = [_escaped(word) for word in _arguments(rest)]
             self._out += [f"{title[0]}({title[1]})", ""]
-        elif not (self._in_table and re.fullmatch(r"[lcr ]+\.", line)):
+        elif not (self._in_table and re.fullmatch(r"[lcr ]+\.", line)):  # the line with a table's format
             self._text(_plain(line))
 
     def _text(self, text: str) -> None:
@@ -138,17 +138,17 @@ class _Layout:
 
 
 def _plain(line: str) -> str:
-    """The text of a line, without its fonts."""
+    """Return the text of a line without its fonts."""
     request, _, rest = line.partition(" ")
     if not line.startswith("."):
         return _escaped(line)
     words = [_escaped(word) for word in _arguments(rest)]
-    # Requests of two letters alternate two fonts and put nothing between the words.
+    # Requests of two letters alternate between two fonts and put no space between the words.
     return ("" if request in (".BR", ".RB", ".BI", ".IB", ".RI", ".IR") else " ").join(words)
 
 
 def _arguments(rest: str) -> list[str]:
-    # A backslash before a space belongs to the word.
+    # An escaped space does not end the word.
     hidden = rest.replace("\\ ", "\\\0")
     found = (match[1].replace('""', '"') if match[1] is not None else match[2] for match in _ARGUMENT.finditer(hidden))
     return [word.replace("\\\0", "\\ ") for word in found]

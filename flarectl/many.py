@@ -13,18 +13,18 @@ from flarectl.report import Report
 from flarectl.source import RemoteObject
 
 FINISH_SECONDS = 5.0
-"""So long a Ctrl-C waits for the calls that are under way."""
+"""How long Ctrl-C waits for running calls."""
 AT_ONCE = 16
-"""Each change waits for a disk, and the server syncs those that come together in one go."""
+"""Each change waits for a disk, and the server syncs changes that arrive together at once."""
 
 
 def on_each(
     client: Client, objects: Iterator[RemoteObject], call: Callable[[RemoteObject], None], report: Report
 ) -> ExitCode:
-    """``call`` on each object; what fails is reported and the rest goes on, unless the cluster is out of reach.
+    """Call ``call`` on each object. Report failures and go on, unless the cluster is out of reach.
 
-    After Ctrl-C what is under way is finished, so that nothing is left half-done; a second one, or a cluster that does
-    not answer for some seconds, breaks it off.
+    After Ctrl-C the running calls are finished, so that nothing is left half-done. A second Ctrl-C, or a cluster that
+    does not answer for some seconds, breaks them off.
     """
     executor = ThreadPoolExecutor(AT_ONCE)
     running: dict[Future[None], RemoteObject] = {}
@@ -46,22 +46,22 @@ def on_each(
 
 
 def _finish_running(client: Client, running: dict[Future[None], RemoteObject], report: Report) -> None:
-    """Count what ends in time, and break off the rest."""
+    """Count the calls that end in time, and break off the others."""
     for future in list(running):
         if future.cancel():
             del running[future]
     with suppress(KeyboardInterrupt, Failure):
-        client.rest_no_more()
+        client.stop_retrying()
         wait(running, FINISH_SECONDS)
         _take(running, {future for future in running if future.done()}, report)
     client.abort()
 
 
 def _collect(running: dict[Future[None], RemoteObject], report: Report) -> None:
-    """Wait for one at least."""
+    """Wait until at least one call has ended."""
     finished: set[Future[None]] = set()
     while not finished:
-        # Only what is on a terminal has to be drawn meanwhile.
+        # Only a terminal must be redrawn while we wait.
         timeout = TICK_SECONDS if report.bars.visible else None
         finished, _ = wait(running, timeout, return_when=FIRST_COMPLETED)
         report.bars.tick()

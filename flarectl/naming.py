@@ -1,4 +1,4 @@
-"""Where each source lands: the meaning of a trailing slash, for targets here and on the cluster."""
+"""The name of each copy: what a trailing slash means, for targets here and on the cluster."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from flarectl.target import Target, has_pattern
 
 
 def are_many(sources: list[str]) -> bool:
-    """Whether the sources may stand for more than one thing, so that they need a place to be put into."""
+    """Return whether the sources may name more than one thing, so that the target must be a bucket or directory."""
     return len(sources) > 1 or any(map(has_pattern, sources))
 
 
 def name_remote(target: Target, *, many: bool) -> Callable[[Landing], Target]:
-    """Into a target that ends in a slash or is a bucket; else under the target's very name. Raises Usage."""
+    """Return how to name a copy: inside a target that ends in a slash or is a bucket, else as the target itself.
+
+    Raise Usage if ``many`` sources would get one name.
+    """
     if target.is_place:
         return lambda landing: target.at(landing.within(target.key))
     if many:
@@ -26,10 +29,10 @@ def name_remote(target: Target, *, many: bool) -> Callable[[Landing], Target]:
 
 
 def name_local(target: str, *, many: bool) -> tuple[Directory, Callable[[Landing], str]]:
-    """The same on this machine, where a directory that exists needs no slash. Raises Usage."""
+    """As ``name_remote`` for this machine, where an existing directory needs no slash. Raise Usage likewise."""
     if target.endswith("/") or os.path.isdir(target):
         return Directory(target), lambda landing: landing.within("")
     if many:
-        raise Usage(f"several objects need a directory: {target} is none; write {target}/ to have it made")
+        raise Usage(f"several objects need a directory: {target} is not one; write {target}/ to create it")
     parent, name = os.path.split(target)
     return Directory(parent or "."), lambda landing: landing.instead_of(name)

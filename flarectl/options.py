@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they make of them."""
+"""The options that several commands share, and the values they yield."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ RECURSIVE = typer.Option(False, "--recursive", "-r", help="Whole directories and
 EXCLUDE = typer.Option(
     [], "--exclude", metavar="PATTERN", show_default=False, help="Leave out names, or with a slash paths, that match."
 )
-DRY_RUN = typer.Option(False, "--dry-run", "-n", help="Only say what would be done.")
-IF_NOT_EXISTS = typer.Option(False, "--if-not-exists", help="Leave alone what is there already.")
+DRY_RUN = typer.Option(False, "--dry-run", "-n", help="Only show what would be done.")
+IF_NOT_EXISTS = typer.Option(False, "--if-not-exists", help="Skip what exists already.")
 RETRY_FOR = typer.Option(
     "",
     "--retry-for",
     metavar="TIME",
     show_default=False,
-    help="How long to try again what fails for now: 30s, 10min; on a terminal 2min, else 30s.",
+    help="How long to repeat what fails temporarily: 30s, 10min; on a terminal 2min, else 30s.",
 )
-PARALLEL = typer.Option(4, "--parallel", min=1, max=64, metavar="N", help="Chunks or files on their way at once.")
+PARALLEL = typer.Option(4, "--parallel", min=1, max=64, metavar="N", help="Chunks or files to transfer at once.")
 
 
 @dataclass(frozen=True, slots=True)
 class Globals:
-    """What was said before the command's name."""
+    """The options before the command's name."""
 
     endpoint: str = ""
 
 
 def retries_of(text: str, notice: Callable[[str], None]) -> Retries:
-    """The rule of ``--retry-for`` for a command that moves or changes many things; raises Usage."""
+    """Return the retries that ``--retry-for`` asks for, for a command that changes many things. Raise Usage."""
     from flarectl.render import is_terminal
     from flarectl.retry import TERMINAL_SECONDS, UNWATCHED_SECONDS, Retries
     from flarectl.target import parse_duration
@@ -64,7 +64,7 @@ def retries_of(text: str, notice: Callable[[str], None]) -> Retries:
 
 
 def endpoint_of(ctx: typer.Context, flag: str) -> str:
-    """The endpoint to talk to; raises Usage."""
+    """Return the endpoint to use; raise Usage if it is not a valid URL."""
     from flarectl.profile import find_endpoint
 
     said = ctx.obj.endpoint if isinstance(ctx.obj, Globals) else ""

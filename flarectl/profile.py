@@ -1,4 +1,4 @@
-"""Which cluster to talk to, and its secret: a flag, the environment, ``~/.config/flare/config.toml``, in this order."""
+"""The endpoint and the secret: from a flag, the environment, or ``~/.config/flare/config.toml``, in this order."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ CA_VARIABLE = "FLARE_CA_FILE"
 SETTINGS = {
     "endpoint": "the URL of an api node, such as http://10.0.0.1:8000",
     "secret_file": "a file with the secret of the cluster, which others may not read",
-    "ca_file": "certificates in PEM to believe at https:// endpoints, instead of those of this system",
+    "ca_file": "certificates in PEM to trust at https:// endpoints, instead of those of this system",
 }
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\])(:[0-9]+)?")
 
 
 def config_path() -> Path:
-    """Where the settings are kept; XDG_CONFIG_HOME is respected."""
+    """Return the path of the settings file; XDG_CONFIG_HOME is respected."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(base, "flare", "config.toml")
 
 
 def find_endpoint(flag: str) -> tuple[str, str]:
-    """The endpoint and where it comes from; raises Usage if it is no URL."""
+    """Return the endpoint and its origin. Raise Usage if it is not a valid URL."""
     for text, origin in ((flag or None, "--endpoint"), (_variable(VARIABLE), VARIABLE)):
         if text is not None:
             return check_endpoint(text, origin), origin
@@ -44,7 +44,7 @@ def find_endpoint(flag: str) -> tuple[str, str]:
 
 
 def unreachable(endpoint: str, reason: str) -> Unreachable:
-    """The Failure for an endpoint where no one answers; ``reason`` is the operating system's, if there is one."""
+    """Return the Failure for an endpoint that does not answer; ``reason`` is the operating system's, if any."""
     try:
         known, origin = find_endpoint("")
     except Failure:
@@ -61,15 +61,15 @@ def unreachable(endpoint: str, reason: str) -> Unreachable:
 
 
 def untrusted(endpoint: str, reason: str) -> Refusal:
-    """The Failure for an endpoint whose certificate is not believed; ``reason`` is OpenSSL's. Not to be repeated."""
+    """Return the Failure for an endpoint whose certificate is not trusted; ``reason`` is OpenSSL's. Do not retry it."""
     return Refusal(
-        f"the certificate of {endpoint} is not good: {reason}",
+        f"the certificate of {endpoint} is not trusted: {reason}",
         hints=["if it was made for this cluster: flarectl config set ca_file FILE, with its authority's certificate"],
     )
 
 
 def find_secret_file() -> tuple[str, str]:
-    """The file with the cluster's secret and where its name comes from; both empty if there is none."""
+    """Return the file with the cluster's secret and the origin of its name; both empty if there is none."""
     if text := _variable(SECRET_VARIABLE):
         return text, SECRET_VARIABLE
     if text := read_settings().get("secret_file", ""):
@@ -77,8 +77,11 @@ def find_secret_file() -> tuple[str, str]:
     return "", ""
 
 
-def trust() -> SSLContext:
-    """What certificates are believed at https:// endpoints: those of ``ca_file``, or of the system. Raises Failure."""
+def tls_context() -> SSLContext:
+    """Return the TLS context for https:// endpoints: it trusts ``ca_file``, or the system's certificates.
+
+    Raise Failure if ``ca_file`` cannot be used.
+    """
     import ssl
 
     path, origin = _variable(CA_VARIABLE), CA_VARIABLE
@@ -92,36 +95,36 @@ def trust() -> SSLContext:
         raise from_os(error, f"{path} (ca_file, from {origin})") from None
 
 
-def is_covered(endpoint: str) -> bool:
+def uses_tls(endpoint: str) -> bool:
     """Return whether the endpoint speaks TLS."""
     return endpoint.startswith("https://")
 
 
 def _variable(name: str) -> str | None:
-    """A variable of the environment; raises Usage for an empty one, which is rather a slip than a wish for none."""
+    """Return a variable of the environment. Raise Usage for an empty one: it is more likely a mistake than meant."""
     value = os.environ.get(name)
     if value is not None and not value.strip():
         raise Usage(f"{name} is set in the environment, but empty; give it a value, or type: unset {name}")
     return value
 
 
-def proof() -> dict[str, str]:
-    """The field that proves to an api node that we know the secret, if one is set. Raises Failure."""
+def secret_fields() -> dict[str, str]:
+    """Return the header field that proves that we know the secret, if one is set. Raise Failure if it is unreadable."""
     path, origin = find_secret_file()
     if not path:
         return {}
-    return proof_of(read_secret(path, origin))
+    return secret_fields_of(read_secret(path, origin))
 
 
-def proof_of(secret: bytes) -> dict[str, str]:
-    """The field that proves that we know this secret."""
+def secret_fields_of(secret: bytes) -> dict[str, str]:
+    """Return the header field that proves that we know this secret."""
     from flared.access.keys import API_AUDIENCE, authorization, node_token
 
     return {"authorization": authorization(node_token(secret, API_AUDIENCE))}
 
 
 def read_secret(path: str, origin: str) -> bytes:
-    """The secret in the file; of several the first, which signs. Raises Failure."""
+    """Return the secret in the file; of several the first, which signs. Raise Failure if it cannot be read."""
     from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
 
     try:
@@ -139,9 +142,9 @@ def read_secret(path: str, origin: str) -> bytes:
 
 
 def check_endpoint(text: str, origin: str) -> str:
-    """The URL without a trailing slash; raises Usage with what is allowed."""
+    """Return the URL without a trailing slash. Raise Usage with the allowed form."""
     allowed = "write http://HOST:PORT or https://HOST:PORT, such as http://10.0.0.1:8000"
-    # One word alone is rather a slip than the name of a host that has an api node at port 80.
+    # A single word is more likely a mistake than the name of a host that has an api node at port 80.
     url = urlsplit(text if "://" in text else f"http://{text}" if ":" in text else "")
     try:
         port_is_good = url.port is None or url.port > 0
@@ -149,12 +152,12 @@ def check_endpoint(text: str, origin: str) -> str:
         port_is_good = False
     is_place = _HOST.fullmatch(url.netloc) and port_is_good and not url.path.strip("/") and not url.query
     if url.scheme not in ("http", "https") or not is_place:
-        raise Usage(f"{origin}: {text!r} is no endpoint; {allowed}")
+        raise Usage(f"{origin}: {text!r} is not a valid endpoint; {allowed}")
     return f"{url.scheme}://{url.netloc}"
 
 
 def read_settings() -> dict[str, str]:
-    """The settings in the file, none if there is no file; raises Usage if it makes no sense."""
+    """Return the settings in the file, none without a file. Raise Usage if the file is not valid."""
     path = config_path()
     try:
         content = path.read_bytes()
@@ -175,14 +178,14 @@ def read_settings() -> dict[str, str]:
 
 
 def write_setting(name: str, value: str) -> Path:
-    """Keep one setting. The file is replaced whole. Raises Usage, or Refusal by the disk."""
+    """Store one setting; the whole file is replaced. Raise Usage, or Refusal if the disk refuses it."""
     check_setting(name)
     value = check_endpoint(value, name) if name == "endpoint" else os.path.abspath(value)
     return _write_settings(read_settings() | {name: value})
 
 
 def forget_setting(name: str) -> Path:
-    """Keep all settings but this one. Raises as ``write_setting``."""
+    """Remove one setting. Raise as ``write_setting`` does."""
     check_setting(name)
     return _write_settings({known: value for known, value in read_settings().items() if known != name})
 

@@ -1,6 +1,6 @@
-"""How a transfer goes, for the person who watches it: a row for all files together, and one for each large one.
+"""The progress of a transfer on a terminal: one row for all files together, and one for each large file.
 
-Files and bytes are counted ahead in a thread, once the transfer has lasted long enough to be shown.
+Once the transfer has lasted long enough to be shown, a thread counts the files and bytes that are to come.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PATIENCE_SECONDS = 0.4
-"""What is done sooner shows no bar, and does not pay for loading rich."""
+"""A shorter transfer shows no bar, and does not pay for loading rich."""
 ROW_SECONDS = 1.0
-"""Of many files, one that is done sooner has no row of its own: nobody could read it."""
+"""A file that is done sooner gets no row of its own: it would vanish before anyone could read it."""
 TICK_SECONDS = 0.25
 STALL_SECONDS = 4.0
-"""Without a byte for so long, the screen says so, before the call is given up and tried again."""
+"""After so long without a byte the screen reports the stall, before the call is given up and repeated."""
 NAME_CHARS_MAX = 30
 REFRESH_SECONDS = 0.1
 NARROW_COLUMNS = 60
-"""Below it a bar matters more than how many bytes it stands for."""
+"""On narrower terminals the bar is more useful than the number of bytes."""
 
 
 class Meter:
-    """One body on its way."""
+    """The progress of one body."""
 
     def __init__(self, bars: Bars, name: str, size: int | None) -> None:
         self._bars = bars
@@ -45,7 +45,7 @@ class Meter:
         self.task: TaskID | None = None
 
     def moved(self, count: int) -> None:
-        """So many bytes more; negative if a part has to travel again."""
+        """Count so many bytes more; negative if a part must be sent again."""
         self.done += count
         self._bars.moved(count)
 
@@ -54,16 +54,16 @@ class Meter:
 
 
 class Bars:
-    """What a terminal shows of a transfer. Without one everything is only counted."""
+    """The bars of a transfer on a terminal. Without a terminal it only counts."""
 
     def __init__(self, *, visible: bool) -> None:
         self.started = time.monotonic()
         self.bytes = 0
         self.visible = visible and is_terminal(sys.stderr)
         self.files = 0
-        """Done with, whatever became of them."""
+        """Files that are finished, with or without success."""
         self._passed_bytes = 0
-        """Of files that were not moved, or not all of it."""
+        """Bytes of files that were not moved, or not completely."""
         self._begun = 0
         self._begun_bytes: int | None = 0
         self._ahead: _Ahead | None = None
@@ -74,12 +74,12 @@ class Bars:
         self._drawn = self._moved = self.started
 
     def count_with(self, sizes: Callable[[], Iterator[int | None]]) -> None:
-        """``sizes`` finds the same files again, to count them ahead of the transfer; None for an unknown size."""
+        """Set ``sizes``, which yields the size of each file, None if unknown, so that a thread can count ahead."""
         if self.visible:
             self._ahead = _Ahead(sizes)
 
     def begin(self, name: str, size: int | None) -> Meter:
-        """A body sets out; ``size`` None if nobody knows."""
+        """Begin a body; ``size`` is None if it is unknown."""
         meter = Meter(self, name, size)
         self._meters[meter] = None
         self._begun += 1
@@ -93,21 +93,21 @@ class Bars:
         self._draw_if_due(REFRESH_SECONDS)
 
     def file_done(self) -> None:
-        """One file is done with."""
+        """Count one file as finished."""
         self.files += 1
         self._wake()
         self._draw_if_due(REFRESH_SECONDS)
 
-    def pass_over(self, size: int) -> None:
-        """So many bytes will not travel."""
+    def skip_bytes(self, size: int) -> None:
+        """Count bytes that will not be moved."""
         self._passed_bytes += size
 
     def note(self, text: str) -> None:
-        """Show a sentence until something moves again; any thread may call it."""
+        """Show a sentence until bytes move again; any thread may call it."""
         self._note = text
 
     def tick(self) -> None:
-        """Call it a few times a second: what stands still is said too."""
+        """Redraw, and report a stall; to be called a few times a second."""
         idle = time.monotonic() - self._moved
         if idle >= STALL_SECONDS and not self._note.endswith(")") and (self._meters or self._progress):
             self._note = f"the api node does not answer for {idle:.0f} s"
@@ -115,19 +115,19 @@ class Bars:
 
     def drop(self, meter: Meter) -> None:
         self._meters.pop(meter, None)
-        self.pass_over(max(0, (meter.size or 0) - meter.done))
+        self.skip_bytes(max(0, (meter.size or 0) - meter.done))
         if self._progress and meter.task is not None:
             self._progress.remove_task(meter.task)
 
     def say(self, text: str) -> None:
-        """A line on standard error, above the bars."""
+        """Write a line to standard error, above the bars."""
         if self._progress:
             self._progress.console.print(text, soft_wrap=True)
         else:
             print(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Take the bars off the screen."""
+        """Remove the bars from the screen."""
         if self._ahead is not None:
             self._ahead.stop()
         if self._progress:
@@ -136,7 +136,7 @@ class Bars:
         self.visible = False
 
     def summary(self) -> str:
-        """As ``1,054 of 3,000 files, 35 %, 10 s left``, as far as it is known."""
+        """Return a text such as ``1,054 of 3,000 files, 35 %, 10 s left``, as far as it is known."""
         ahead = self._ahead
         total = ahead.files if ahead is not None and ahead.is_done else None
         parts = [f"{self.files:,} of {total:,} files" if total is not None else f"{self.files:,} files"]
@@ -149,7 +149,7 @@ class Bars:
         return ", ".join(parts)
 
     def _share(self) -> float | None:
-        """How much is done: of the bytes if all are known, else of the files."""
+        """Return the share that is done: of the bytes if all sizes are known, else of the files."""
         ahead = self._ahead
         if ahead is None or not ahead.is_done:
             return None
@@ -219,12 +219,12 @@ class Bars:
 
 
 class _Ahead:
-    """A thread that counts what a transfer will be in all; ``is_done`` when ``files`` and ``bytes`` are final."""
+    """A thread that counts all files of a transfer; ``is_done`` when ``files`` and ``bytes`` are final."""
 
     def __init__(self, sizes: Callable[[], Iterator[int | None]]) -> None:
         self.files = 0
         self.bytes: int | None = 0
-        """None if the size of one is not known."""
+        """None if any size is unknown."""
         self.is_done = False
         self._sizes = sizes
         self._stopped = False
@@ -244,12 +244,12 @@ class _Ahead:
                 self.files += 1
                 self.bytes = None if size is None or self.bytes is None else self.bytes + size
         except (Failure, OSError, ValueError):
-            return  # the transfer meets it as well, and says it
+            return  # the transfer meets the same error, and reports it
         self.is_done = True
 
 
 def _make_progress(console: Console, note: Callable[[], str]) -> Progress:
-    """Rows of a name, a bar and a detail, and below them a note."""
+    """Return rows of a name, a bar and a detail, with a note below them."""
     from collections.abc import Iterable
 
     from rich.console import Group
@@ -257,6 +257,7 @@ def _make_progress(console: Console, note: Callable[[], str]) -> Progress:
     from rich.table import Column
     from rich.text import Text
 
+    # rich has no line below its rows; markup is off because a file's name may look like it.
     class Rows(Progress):
         def get_renderables(self) -> Iterable[Table | Group]:
             table = self.make_tasks_table(self.tasks)

@@ -1,6 +1,6 @@
-"""What a person or a script sees: plain lines and JSON lines. Whole screens are in ``screens``, bars in ``progress``.
+"""The output for a person or a script: plain lines and JSON lines. ``screens`` has whole screens, ``progress`` bars.
 
-Results go to standard output, everything about how it went to standard error.
+Results go to standard output, remarks and errors to standard error.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """One line of the result; raises Failure if it cannot be written."""
+    """Write one line of the result. Raise Failure if it cannot be written."""
     with _writing():
         print(text)
 
 
 def say_json(value: object) -> None:
-    """One line of the result for a script."""
-    # Names that are not UTF-8 are legal here; a script gets them escaped.
+    """Write one line of the result for a script."""
+    # A local name need not be UTF-8; a script gets it escaped.
     text = json.dumps(value, ensure_ascii=False)
     say(text if text.isprintable() else json.dumps(value))
 
 
 def complain(text: str, hints: Sequence[str] = ()) -> None:
-    """One line about what went wrong, and below it what to type."""
+    """Write one line about an error, and below it the commands to type."""
     for line in complaint(text, hints):
         print(line, file=sys.stderr)
 
 
 def complaint(text: str, hints: Sequence[str] = ()) -> list[str]:
-    """The lines that ``complain`` prints."""
+    """Return the lines that ``complain`` prints."""
     return [f"flarectl: {harmless(text)}", *(f"  {harmless(hint)}" for hint in hints)]
 
 
 def remark(text: str) -> None:
-    """One line beside the result, for the person who asked."""
+    """Write one line to standard error, for the person who runs the command."""
     print(harmless(text), file=sys.stderr)
 
 
 def flush() -> None:
-    """Whatever was said is out; raises Failure if it cannot be."""
+    """Write out everything that is buffered. Raise Failure if it cannot be written."""
     with _writing():
         sys.stdout.flush()
 
@@ -70,24 +70,24 @@ def _writing() -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """``text`` for standard output: as it is into a pipe, harmless on a terminal."""
+    """Return ``text`` for standard output: unchanged into a pipe, harmless on a terminal."""
     return harmless(text) if sys.stdout.isatty() else text
 
 
 def harmless(text: str) -> str:
-    """``text`` without anything a terminal would obey: a key may hold line ends and escape sequences."""
+    """Return ``text`` without control characters for a terminal: a key may hold line ends and escape sequences."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in text)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches ``stream`` on something that can do more than print."""
+    """Return whether ``stream`` is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def size_text(count: float) -> str:
-    """Bytes for a person: ``999 B``, ``1.5 MiB``, ``12 GiB``."""
+    """Return bytes for a person: ``999 B``, ``1.5 MiB``, ``12 GiB``."""
     if count < 1024:
         return f"{count:.0f} B"
     units = ["KiB", "MiB", "GiB", "TiB", "PiB"]
@@ -99,7 +99,7 @@ def size_text(count: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """``2.4 s``, ``3 min 20 s``, ``4 h 5 min``."""
+    """Return a duration for a person: ``2.4 s``, ``3 min 20 s``, ``4 h 5 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -109,29 +109,29 @@ def duration_text(seconds: float) -> str:
 
 
 def age_text(seconds: float | None) -> str:
-    """How long ago a node was heard of."""
+    """Return how long ago a node's last heartbeat came."""
     return "never" if seconds is None else f"{span_text(seconds)} ago"
 
 
 def time_text(seconds: float) -> str:
-    """A moment in local time, for a person."""
+    """Return a moment in local time, for a person."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def json_time(seconds: float) -> str:
-    """A moment in UTC, for a script."""
+    """Return a moment in UTC, for a script."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{milliseconds:03d}Z"
 
 
 def error_record(name: str, failure: Failure) -> dict[str, object]:
-    """A failure as a script sees it, in the shape of the API's errors."""
+    """Return a failure for a script, in the form of the API's errors."""
     error = {"code": failure.code, "message": str(failure), "request_id": failure.request_id}
     return {"name": name, "error": error, "exit_code": int(failure.exit_code)}
 
 
 def show_entries(entries: Iterable[Entry], prefixes: Iterable[str], *, long: bool, human: bool) -> None:
-    """One page of a listing: the objects and the common prefixes, in the order of their keys."""
+    """Write one page of a listing: objects and common prefixes, in the order of their keys."""
     rows: list[tuple[str, Entry | None]] = [(entry.key, entry) for entry in entries]
     rows += [(prefix, None) for prefix in prefixes]
     for key, entry in sorted(rows, key=lambda row: row[0].encode("utf-8", "surrogateescape")):
@@ -160,7 +160,7 @@ def _long_row(key: str, entry: Entry | None, *, human: bool) -> str:
 
 
 def show_object(target: Target, info: ObjectInfo) -> None:
-    """Everything HEAD tells about an object."""
+    """Write everything that HEAD reports about an object."""
     say(shown(str(target)))
     rows = {
         "size": f"{info.size} ({size_text(info.size)})" if info.size >= 1024 else str(info.size),
@@ -188,7 +188,7 @@ def object_record(target: Target, info: ObjectInfo) -> dict[str, object]:
 
 
 def show_chunk(number: int, offset: int, chunk: Chunk) -> None:
-    """Where one chunk lies."""
+    """Write one chunk and the nodes of its pieces."""
     nodes = ", ".join(f"{node} (missing)" if piece in chunk.missing else node for piece, node in enumerate(chunk.nodes))
     say(f"  chunk {number} at {offset}: {chunk.size} bytes, {chunk.codec}, {chunk.scheme}, on {nodes}")
     say(f"    {chunk.id or chunk.digest}")
@@ -212,16 +212,16 @@ def bucket_record(bucket: Bucket) -> dict[str, object]:
 
 
 def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
-    """A rich console that never guesses at markup or numbers in what users have named.
+    """Return a rich console that never interprets markup or numbers in users' names.
 
-    ``spare_columns`` stay free at the right, for what a terminal echoes there.
+    ``spare_columns`` stay free at the right, for characters that a terminal echoes there.
     """
     from rich.console import Console
     from rich.theme import Theme
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # newer versions would end the process with 1
+            raise BrokenPipeError  # newer versions of rich would end the process with exit code 1
 
     readable_on_white = Theme({"progress.remaining": "none"})
     console = Output(stderr=stderr, highlight=False, markup=False, emoji=False, theme=readable_on_white)
@@ -231,7 +231,7 @@ def make_console(*, stderr: bool = False, spare_columns: int = 0) -> Console:
 
 
 def span_text(seconds: float | None) -> str:
-    """How long something has been so: ``12 s``, ``5 min``, ``3 h``, ``2 d``; a dash if nobody knows."""
+    """Return a rounded duration: ``12 s``, ``5 min``, ``3 h``, ``2 d``; a dash if it is unknown."""
     if seconds is None:
         return "-"
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -241,7 +241,7 @@ def span_text(seconds: float | None) -> str:
 
 
 def space_text(used: int, capacity: int) -> str:
-    """``1.2 GiB of 80 GiB (2%)``; a dash for a node that has no volumes."""
+    """Return used space as ``1.2 GiB of 80 GiB (2%)``; a dash for a node without volumes."""
     if not capacity:
         return "-"
     return f"{size_text(used)} of {size_text(capacity)} ({100 * used / capacity:.0f}%)"

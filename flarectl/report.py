@@ -1,4 +1,4 @@
-"""How a command over many things went: counted, told as it happens, summed up, and turned into an exit code."""
+"""The outcome of a command over many things: reported as it happens, counted, summed up, turned into an exit code."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from flarectl.progress import Bars
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How much a command tells."""
+    """How much a command prints."""
 
     json: bool = False
     quiet: bool = False
 
 
-EXISTING = "it is there already"
+EXISTING = "it exists already"
 SHOWN_MAX = 10
-"""Of failures that are alike but for a name."""
+"""How many failures that differ only in a name are shown."""
 KINDS_MAX = 50
 SHARED_CAUSES = {
     "NoSuchBucket", "VolumeFull", "MetadataFull", "NoPlacement", "QuorumNotReached", "Busy", "ConnectionLost",
     "Unauthenticated", "ENOSPC", "EDQUOT", "EROFS",
 }  # fmt: skip
-"""Codes of failures that are not about one thing: the first one says all there is to say."""
+"""Codes of failures that concern the whole cluster: showing the first one is enough."""
 
 
 class Report:
-    """Use it as a context: its end takes the bars off and prints the summary."""
+    """A context manager: its end removes the bars and prints the summary."""
 
     def __init__(self, done_word: str, style: Style, *, dry_run: bool = False, summary: bool = True) -> None:
         self._done_word = done_word
@@ -46,15 +46,15 @@ class Report:
         self.failures: list[ExitCode] = []
         self._passed_count = 0
         self._alike: dict[tuple[str, str], int] = {}
-        """How many failures of each kind there were."""
+        """The number of failures of each kind."""
 
     @property
     def _words(self) -> str:
-        """What became of the things, for a person."""
+        """What the command does to each thing, for a person."""
         return f"would be {self._done_word}" if self._dry_run else self._done_word
 
     def done(self, name: str, record: dict[str, object]) -> None:
-        """One thing is done, or would be."""
+        """Report one thing that is done, or would be."""
         self.done_count += 1
         self.bars.file_done()
         if self._style.json:
@@ -63,7 +63,7 @@ class Report:
             render.say(render.shown(f"{self._words}: {name}"))
 
     def existing(self, name: str) -> None:
-        """One thing was left alone because it is there already (--if-not-exists); of many a person hears the number."""
+        """Report one thing that was skipped because it exists (--if-not-exists); of many, only the number is shown."""
         self._existing_count += 1
         self.bars.file_done()
         if self._style.json:
@@ -73,7 +73,7 @@ class Report:
             self._last_existing = name
 
     def skipped(self, name: str, why: str) -> None:
-        """One thing was left alone, which is not a failure."""
+        """Report one thing that was skipped, which is not a failure."""
         self.skipped_count += 1
         if self._style.json:
             render.say_json({"skipped": name, "reason": why})
@@ -83,46 +83,46 @@ class Report:
                 self.bars.say(render.harmless(f"skipped: {name}: {why}"))
 
     def trouble(self, name: str, what: Failure | str) -> None:
-        """A name that cannot be taken: a failure, or as a text why it is passed over."""
+        """Report a name that cannot be used: a Failure, or the reason why it is skipped."""
         if isinstance(what, Failure):
             self.failed(name, what)
         else:
             self.skipped(name, what)
 
     def failed(self, name: str, failure: Failure) -> None:
-        """One thing failed; the rest goes on. Of many that failed alike, a person sees the first and the number."""
+        """Report one failure; the command goes on. Of many alike, a person sees the first few and the number."""
         self.failures.append(failure.exit_code)
         self.bars.file_done()
         if self._style.json:
             render.say_json(render.error_record(name, failure))
-        if not self._is_news(failure):
+        if not self._is_shown(failure):
             return
         sentence = failure.sentence()
         text = sentence if name in sentence else f"{name}: {sentence}"
         for line in render.complaint(text, failure.hints):
             self.bars.say(line)
 
-    def _is_news(self, failure: Failure) -> bool:
-        """Whether a failure is to be shown, and not only counted."""
+    def _is_shown(self, failure: Failure) -> bool:
+        """Return whether a failure is shown, and not only counted."""
         shared = failure.code in SHARED_CAUSES
-        # What differs from one to the next are names; a cause that all have in common is said without them.
+        # Failures with one cause differ only in names, so they are compared without them.
         kind = (failure.code, "" if shared else type(failure).__name__)
         if kind not in self._alike and len(self._alike) >= KINDS_MAX:
             kind = ("", "")
         self._alike[kind] = self._alike.get(kind, 0) + 1
         return self._alike[kind] <= (1 if shared else SHOWN_MAX)
 
-    def _tell_hidden(self) -> None:
+    def _report_hidden(self) -> None:
         for (code, _), count in self._alike.items():
             shown = 1 if code in SHARED_CAUSES else SHOWN_MAX
             if count > shown:
                 self.bars.say(f"flarectl: {count - shown:,} more failed like this ({code}); --json names each")
 
     def finish(self, *, interrupted: str = "") -> ExitCode:
-        """Sum up; the exit code of the command. ``interrupted`` says how to go on."""
+        """Print the summary and return the command's exit code. ``interrupted`` says how to go on."""
         self.bars.close()
-        self._tell_existing()
-        self._tell_hidden()
+        self._report_existing()
+        self._report_hidden()
         if self._passed_count > SHOWN_MAX:
             self.bars.say(f"skipped: {self._passed_count - SHOWN_MAX:,} more; --json names each")
         seconds = time.monotonic() - self.bars.started
@@ -139,16 +139,16 @@ class Report:
             return ExitCode.INTERRUPTED
         return self._exit_code()
 
-    def _tell_existing(self) -> None:
+    def _report_existing(self) -> None:
         if self._style.json or self._style.quiet or not self._existing_count:
             return
         if self._existing_count == 1:
             self.bars.say(render.harmless(f"skipped: {self._last_existing}: {EXISTING}"))
         else:
-            self.bars.say(f"skipped: {self._existing_count:,} that are there already")
+            self.bars.say(f"skipped: {self._existing_count:,} that exist already")
 
     def _wants_summary(self) -> bool:
-        """On a terminal, when there is something to sum up."""
+        """Return True on a terminal, if there is something to sum up."""
         if not self._summary or self._dry_run or self._style.quiet or not render.is_terminal(sys.stderr):
             return False
         return bool(self.bars.bytes) or self.done_count + self.skipped_count + len(self.failures) > 1

@@ -1,4 +1,4 @@
-"""The id that goes with each call, so that an error can be found in the logs of the api node and of data nodes."""
+"""The id sent with each call, by which an error can be found in the logs of the api node and of data nodes."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _next = count(1).__next__
 
 
 def new_request_id() -> str:
-    """Of one attempt of one call."""
+    """Return an id for one attempt of one call."""
     return f"{_process}-{_next():x}"

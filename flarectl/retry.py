@@ -1,7 +1,7 @@
-"""How long a call that fails for now is tried again: one rule for bodies and for control calls.
+"""How long a call that fails temporarily is repeated: one rule for bodies and for control calls.
 
-A call is repeated until it has waited, or the cluster has done nothing for us, for the time of ``--retry-for``. What
-waiting rarely mends (a full disk, a chunk that arrives damaged from a node that answers) is given up sooner.
+A call is repeated until it has waited, or the cluster has done nothing for us, for the time of ``--retry-for``.
+Failures that waiting rarely cures (a full disk, a chunk that arrives damaged) are given up sooner.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TERMINAL_SECONDS = 120.0
-"""Somebody watches and can stop it; an api node that is restarted or replaced is back by then."""
+"""On a terminal: a person watches and can stop it; an api node that restarts or is replaced is back by then."""
 UNWATCHED_SECONDS = 30.0
-"""A script learns soon that something is wrong; an api node that starts again is back by then."""
+"""Without a terminal: a script soon sees that something is wrong; an api node that restarts is back by then."""
 SHORT_SECONDS = 7.5
 READ_SECONDS = 1.5
-"""Of a listing or a status, which whoever asked can ask for again."""
+"""For a listing or a status, which the caller can simply request again."""
 FIRST_REST_SECONDS = 0.5
 REST_SECONDS_MAX = 10.0
 RETRY_AFTER_SECONDS_MAX = 30.0
@@ -33,7 +33,7 @@ class Retries:
     """The rule for one command, shared by all its calls, which may run in several threads.
 
     ``patient``: changes, and calls to an endpoint that went away, are repeated too. ``notice`` is called with a
-    sentence for the screen before each rest. ``stubborn``: also an endpoint that was never reached is waited for.
+    sentence for the screen before each rest. ``stubborn``: wait also for an endpoint that was never reached.
     """
 
     def __init__(
@@ -55,27 +55,27 @@ class Retries:
         self._stopped = threading.Event()
 
     def begin(self) -> Attempts:
-        """The attempts of one call."""
+        """Return the attempts of one call."""
         return Attempts(self)
 
     def reached(self) -> None:
-        """The endpoint took a connection."""
+        """Note that the endpoint accepted a connection."""
         self._reached = True
 
     def replied(self) -> None:
-        """The endpoint answered, if only with an error."""
+        """Note that the endpoint answered, possibly with an error."""
         self._replies += 1
 
     def succeeded(self) -> None:
-        """A body or a change went through."""
+        """Note that a body or a change was successful."""
         self._failing_since = None
 
     def stop(self) -> None:
-        """Whoever rests is woken and gives up."""
+        """Wake all calls that rest, and make them give up."""
         self._stopped.set()
 
     def sleep(self, seconds: float, failure: Failure) -> None:
-        """Rest in a thread; raises the failure if the command is stopped meanwhile."""
+        """Rest in a thread. Raise the failure if the command is stopped in the meantime."""
         if self._stopped.wait(seconds):
             raise failure
 
@@ -83,23 +83,23 @@ class Retries:
         return self._replies
 
     def failing_seconds(self) -> float:
-        """For how long nothing has succeeded, since the first failure."""
+        """Return the time since the first failure after the last success."""
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
         return now - self._failing_since
 
     def allows(self, failure: Failure) -> bool:
-        """Whether this kind of failure is repeated at all."""
+        """Return whether calls with this kind of failure are repeated at all."""
         return not isinstance(failure, Unreachable) or (self.patient and self._reached)
 
-    def tell(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         if self._notice is not None:
             self._notice(text)
 
 
 class Attempts:
-    """Of one call: counts them, and what they waited."""
+    """The attempts of one call: their number and how long they have rested."""
 
     def __init__(self, retries: Retries) -> None:
         self._retries = retries
@@ -108,9 +108,9 @@ class Attempts:
         self.number = 1
 
     def rest_seconds(self, failure: Failure) -> float:
-        """How long to rest before the next attempt. Raises the failure if there have been enough.
+        """Return how long to rest before the next attempt. Raise the failure if there have been enough.
 
-        Of an endpoint that has stopped to answer, Unreachable: everything else would meet that as well.
+        Raise Unreachable if the endpoint has stopped answering: every other call would meet that too.
         """
         retries = self._retries
         silent = isinstance(failure, Unreachable) or failure.code in SILENT
@@ -129,5 +129,5 @@ class Attempts:
         self.number += 1
         self._waited += rest
         why = "the api node does not answer" if silent else str(failure)
-        retries.tell(f"{why}, trying again ({self.number - 1})")
+        retries.notify(f"{why}, trying again ({self.number - 1})")
         return rest

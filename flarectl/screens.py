@@ -1,6 +1,6 @@
-"""Screens: what an operator sees at a glance. Sentences are wrapped, what is to be typed never is: it can be copied.
+"""The screens for operators. Sentences are wrapped; commands are not, so that they can be copied.
 
-Each screen is lines of text that fit the terminal; into a pipe nothing is wrapped.
+The lines of each screen fit the terminal; into a pipe nothing is wrapped.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ _STYLES = {
     "readonly": "bold red",
     "replaying": "magenta",
 }
-"""Only what is not as it should be has a colour, of those that can be read on black and on white alike (green and
-cyan cannot); the word always says it too."""
+"""Only states that need attention have a colour, one that is legible on black and on white (green and cyan are not).
+The word always carries the same meaning."""
 
 SENTENCE_COLUMNS_MAX = 100
-"""Longer lines are hard to read, however wide the terminal."""
+"""Longer lines are hard to read, even on a wide terminal."""
 UNBOUNDED = 100_000
 
 _LAYOUTS = (
@@ -64,11 +64,11 @@ _LAYOUTS = (
     ("node", "state", "for", "full", "volumes"),
     ("node", "state", "for", "full"),
 )
-"""What is told of the nodes, by how much room there is."""
+"""The columns of the node table, from the widest layout to the narrowest."""
 
 
 class Row(NamedTuple):
-    """A label and what it is about. ``whole``: never broken, because it is to be typed."""
+    """A label and its text. ``whole``: never wrapped, because it is a command to type."""
 
     label: str
     value: str | Text
@@ -76,19 +76,22 @@ class Row(NamedTuple):
 
 
 def show_status(status: Status) -> None:
-    """The cluster on one screen."""
+    """Show the cluster on one screen."""
     console = make_console()
     _print(console, _status_lines(console, status))
 
 
 def show_nodes(nodes: Sequence[Node]) -> None:
-    """One line for each node."""
+    """Show one line for each node."""
     console = make_console()
     _print(console, _node_lines(nodes, _columns(console)))
 
 
 def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
-    """Everything about one node. ``cost`` is None where nobody could count, ``obstacle`` why it must not go down."""
+    """Show everything about one node.
+
+    ``cost`` is None if it could not be counted; ``obstacle`` says why the node must not go down, or is empty.
+    """
     from rich.text import Text
 
     since = "" if node.state_since_seconds is None else f" for {span_text(node.state_since_seconds)}"
@@ -97,10 +100,10 @@ def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
         Row("node", node.name),
         Row("state", Text.assemble(_state_text(node.state), harmless(since + role))),
         Row("zone", node.zone or "-"),
-        Row("address", f"{node.address or '-'}, heard {age_text(node.last_seen_seconds)}"),
+        Row("address", f"{node.address or '-'}, seen {age_text(node.last_seen_seconds)}"),
         Row("space", space_text(node.used, node.capacity)),
     ]
-    if node.role == "data":
+    if node.role == "data":  # only data nodes have pieces, and only their failure can be counted
         rows += [
             Row("pieces", _pieces_text(node)),
             *_damage_rows(node),
@@ -114,7 +117,7 @@ def show_node(node: Node, cost: FailureCost | None, obstacle: str) -> None:
 
 
 def show_findings(findings: Sequence[Finding]) -> None:
-    """What is wrong and what to type."""
+    """Show what is wrong and what to type."""
     from rich.text import Text
 
     from flared.findings import screen
@@ -130,7 +133,7 @@ def show_findings(findings: Sequence[Finding]) -> None:
 
 
 class Waiting:
-    """One line about what is waited for, on a terminal; nowhere else."""
+    """A line that says what the command waits for, on a terminal only."""
 
     def __init__(self, text: str) -> None:
         visible = is_terminal(sys.stderr)
@@ -151,14 +154,14 @@ class Waiting:
 
 
 class StatusWatch:
-    """The same screen, kept up to date; on a terminal in place, else one after the other."""
+    """The status screen, kept up to date: in place on a terminal, else one after the other."""
 
     def __init__(self) -> None:
         from rich.live import Live
 
         self._console = make_console()
         live = Live(console=self._console, auto_refresh=False, screen=False)
-        # Into a pipe Live would print the last screen only, at the end.
+        # Into a pipe, Live would print only the last screen, at the end.
         self._live = live if is_terminal(sys.stdout) else None
 
     def __enter__(self) -> Self:
@@ -171,7 +174,7 @@ class StatusWatch:
             self._live.stop()
 
     def show(self, status: Status | None, trouble: str) -> None:
-        """The newest status, or why there is none."""
+        """Show the newest status, or why there is none."""
         from rich.console import Group
         from rich.text import Text
 
@@ -214,12 +217,12 @@ def _status_lines(console: Console, status: Status) -> list[Text]:
 
 
 def _block(label: str, lines: Iterable[str], *, whole: bool = False) -> list[Row]:
-    """Rows of which only the first has a label."""
+    """Return rows of which only the first has a label."""
     return [Row("" if number else label, line, whole) for number, line in enumerate(lines)]
 
 
 def _sheet(console: Console, rows: Sequence[Row]) -> list[Text]:
-    """Labels and what they are about; long sentences go on below their own beginning."""
+    """Return the rows as lines; long sentences continue below their own beginning."""
     from rich.text import Text
 
     margin = max(len(row.label) for row in rows) + 3
@@ -236,7 +239,7 @@ def _sheet(console: Console, rows: Sequence[Row]) -> list[Text]:
 
 
 def _node_lines(nodes: Sequence[Node], columns: int) -> list[Text]:
-    """The nodes as a table: as much of them as fits, so that no cell is cut."""
+    """Return the nodes as a table in the widest layout that fits, so that no cell is cut."""
     from rich.text import Text
 
     table = [_cells(node) for node in nodes]
@@ -278,17 +281,17 @@ def _padded(cell: Text, width: int) -> Text:
 
 
 def _damage_rows(node: Node) -> list[Row]:
-    """What was found wrong on it, also when it was mended since."""
+    """Return the checksum errors found on the node, including repaired ones."""
     if not node.checksum_errors:
         return []
     errors = count_text(node.checksum_errors, "piece")
     last = "" if node.damaged_last is None else f", the last one {time_text(node.damaged_last)}"
-    text = f"{errors} failed their checksum{last}; {node.pieces_mended:,} were written again: a disk may be dying"
+    text = f"{errors} failed their checksum{last}; {node.pieces_mended:,} were repaired: a disk may be failing"
     return [Row("damage", text)]
 
 
 def _pieces_text(node: Node) -> str:
-    """How many, and how many of them only wait to be deleted."""
+    """Return how many pieces the node has, and how many of them only wait to be deleted."""
     text = f"{node.pieces:,}"
     if hidden := sum(volume.quarantined_pieces for volume in node.volumes):
         size = size_text(sum(volume.quarantined_bytes for volume in node.volumes))
@@ -314,7 +317,7 @@ def _volume_rows(node: Node) -> list[Row]:
 
 
 def failure_lines(cost: FailureCost | None) -> list[str]:
-    """What a failure would cost, as sentences."""
+    """Return what a failure would cost, as sentences."""
     if cost is None:
         return ["could not be counted now"]
     lines = [f"{count_text(cost.chunks, 'chunk')} {'has' if cost.chunks == 1 else 'have'} a copy here; without it"]
@@ -328,7 +331,7 @@ def failure_lines(cost: FailureCost | None) -> list[str]:
     if not cost.below_quorum:
         lines.append("all of them could be read and have the copies that a write must reach")
     if not cost.complete:
-        lines.append("(not all chunks were looked at: there are more)")
+        lines.append("(not all chunks were checked: there are more)")
     return lines
 
 

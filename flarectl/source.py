@@ -1,4 +1,4 @@
-"""What a command's arguments stand for: files of this machine, objects of the cluster, and where each one lands."""
+"""The files and objects that a command's arguments name, and the name that each gets at the target."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from flarectl.errors import Failure, NoBucket, NotFound, Refusal, Usage, from_os
 from flarectl.target import Exclusion, Target, base_name, has_pattern
 
 Trouble = Callable[[str, Failure | str], None]
-"""Told of each name that cannot be taken: a Failure, or as a text why it is passed over."""
+"""Called with each name that cannot be used, and a Failure or the reason why it is skipped."""
 
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """What a source is called where it lands: ``name``, and for what was found below a directory ``rest``.
+    """The name of a source at the target: ``name``, and ``rest`` for a file found below a directory.
 
-    The name of a directory is empty where only its content was asked for.
+    ``name`` is empty if only the content of the directory was asked for.
     """
 
     name: str
     rest: str | None = None
 
     def within(self, place: str) -> str:
-        """Put into ``place``, which is empty or ends in a slash."""
+        """Return the name inside ``place``, which is empty or ends in a slash."""
         if self.rest is None:
             return place + self.name
         return f"{place}{self.name}/{self.rest}" if self.name else place + self.rest
 
     def instead_of(self, place: str) -> str:
-        """Put under the very name ``place``: a directory's content below it."""
+        """Return the name when ``place`` is the source's new name: a directory's content goes below it."""
         return place if self.rest is None else f"{place}/{self.rest}"
 
 
@@ -49,7 +49,7 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteObject:
-    """``entry`` is what a listing said of it; None for one that was named and not looked at yet."""
+    """An object that a source names. ``entry`` comes from a listing; None for a key that was not looked up."""
 
     target: Target
     landing: Landing
@@ -57,7 +57,7 @@ class RemoteObject:
 
 
 def find_files(sources: list[str], *, recursive: bool, exclude: Exclusion, trouble: Trouble) -> Iterator[LocalFile]:
-    """The files that ``sources`` name: paths, patterns, ``-``, and with ``recursive`` directories."""
+    """Yield the files that ``sources`` name: paths, patterns, ``-``, and with ``recursive`` directories."""
     for source in sources:
         if source == STDIN:
             yield LocalFile(source, Landing(""))
@@ -70,7 +70,7 @@ def find_files(sources: list[str], *, recursive: bool, exclude: Exclusion, troub
 
 
 def count_files(sources: list[str], *, recursive: bool, exclude: Exclusion) -> Iterator[int | None]:
-    """The size of each file that ``find_files`` finds, None if it is not known: what a transfer will be in all."""
+    """Yield the size of each file that ``find_files`` finds, None if it is unknown."""
     for file in find_files(sources, recursive=recursive, exclude=exclude, trouble=_ignore):
         try:
             yield None if file.path == STDIN else os.stat(file.path).st_size
@@ -79,7 +79,7 @@ def count_files(sources: list[str], *, recursive: bool, exclude: Exclusion) -> I
 
 
 def _ignore(name: str, what: Failure | str) -> None:
-    """Whoever takes the file says it."""
+    """Ignore the problem: the transfer of the file reports it."""
 
 
 def _expand_paths(source: str) -> list[str]:
@@ -109,13 +109,14 @@ def _find_below(path: str, *, recursive: bool, exclude: Exclusion, trouble: Trou
 
 
 def _walk(directory: str, below: str, exclude: Exclusion, trouble: Trouble) -> Iterator[tuple[str, str]]:
-    """The regular files of a tree with their relative paths, in the order of their names."""
+    """Yield the regular files of a tree with their relative paths, in the order of their names."""
     try:
         with os.scandir(directory) as entries:
             children = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         trouble(directory, from_os(error, directory))
         return
+    # A name that cannot be read is reported, and the walk goes on: one bad file must not keep the others from a put.
     for child in children:
         relative = below + child.name
         if relative in exclude:
@@ -137,14 +138,14 @@ def _walk(directory: str, below: str, exclude: Exclusion, trouble: Trouble) -> I
 
 
 def _failure(error: OSError, path: str) -> Failure:
-    """Why a file cannot be looked at; of a link to nowhere that it is one."""
+    """Return why a file cannot be read; for a broken link, that it is one."""
     if isinstance(error, FileNotFoundError) and os.path.islink(path):
         return NotFound(f"{path}: {_broken_link(path)}")
     return from_os(error, path)
 
 
 def _broken_link(path: str) -> str:
-    return f"it is a symbolic link to {os.readlink(path)}, which is not there"
+    return f"it is a symbolic link to {os.readlink(path)}, which does not exist"
 
 
 def _check_regular(path: str, mode: int) -> None:
@@ -155,9 +156,9 @@ def _check_regular(path: str, mode: int) -> None:
 def find_objects(
     client: Client, sources: list[Target], *, recursive: bool, exclude: Exclusion, trouble: Trouble
 ) -> Iterator[RemoteObject]:
-    """The objects that ``sources`` name: keys, patterns, and with ``recursive`` prefixes.
+    """Yield the objects that ``sources`` name: keys, patterns, and with ``recursive`` prefixes.
 
-    A key that was named plainly is not looked up: whoever uses it learns whether it is there.
+    A plain key is not looked up: the command that uses it finds out whether it exists.
     """
     for source in sources:
         try:
@@ -171,7 +172,7 @@ def find_objects(
 def count_objects(
     client: Client, sources: list[Target], *, recursive: bool, exclude: Exclusion
 ) -> Iterator[int | None]:
-    """The same of the objects that ``find_objects`` finds."""
+    """Yield the size of each object that ``find_objects`` finds, None if it is unknown."""
     for found in find_objects(client, sources, recursive=recursive, exclude=exclude, trouble=_ignore):
         yield found.entry.size if found.entry else None
 
@@ -196,13 +197,13 @@ def _find_source(client: Client, source: Target, *, recursive: bool, trouble: Tr
 
 
 def _named_or_below(client: Client, source: Target) -> Iterator[RemoteObject]:
-    """As ``rm -r NAME`` finds a file or a directory: the object of that very key, and all below ``key/``."""
+    """Yield the object with this key, and all below ``key/``, as ``rm -r NAME`` takes a file or a directory."""
     yield from _exactly(client, source)
     yield from _below(client, source.at(source.key + "/"), base_name(source.key))
 
 
 def _exactly(client: Client, source: Target) -> Iterator[RemoteObject]:
-    # A key stands first among all that begin with it.
+    # A key sorts first among all keys that begin with it.
     for entry in client.list_page(source, limit=1).objects:
         if entry.key == source.key:
             yield RemoteObject(source, Landing(base_name(source.key)), entry)
@@ -214,7 +215,7 @@ def _below(client: Client, prefix: Target, name: str) -> Iterator[RemoteObject]:
 
 
 def _some(found: Iterator[RemoteObject], source: Target) -> Iterator[RemoteObject]:
-    """``found``, which must not be nothing."""
+    """Yield ``found``. Raise NotFound if it is empty."""
     first = next(found, None)
     if first is None:
         if not source.key:
@@ -225,9 +226,9 @@ def _some(found: Iterator[RemoteObject], source: Target) -> Iterator[RemoteObjec
 
 
 def _match(client: Client, pattern: Target, *, recursive: bool, trouble: Trouble) -> Iterator[RemoteObject]:
-    """What the pattern matches, part by part as the shell does it; a prefix counts as a directory."""
+    """Yield the objects that match the pattern, part by part as in a shell; a prefix counts as a directory."""
     nothing = True
-    for found in _exactly(client, pattern):  # somebody may have put wildcards into a key
+    for found in _exactly(client, pattern):  # a key may contain wildcard characters
         nothing = False
         yield found
     for match in _match_parts(client, pattern.at(""), pattern.key.rstrip("/").split("/")):
@@ -245,7 +246,7 @@ def _match(client: Client, pattern: Target, *, recursive: bool, trouble: Trouble
 
 
 def match_keys(client: Client, pattern: Target, *, recursive: bool) -> Iterator[Listing]:
-    """What the pattern matches, as pages of a listing; with ``recursive`` what is below the prefixes that match."""
+    """Yield the matches of the pattern as pages of a listing; with ``recursive`` also all below matching prefixes."""
     for match in _match_parts(client, pattern.at(""), pattern.key.rstrip("/").split("/")):
         if isinstance(match, Entry):
             yield Listing((match,), (), "")
@@ -256,7 +257,7 @@ def match_keys(client: Client, pattern: Target, *, recursive: bool) -> Iterator[
 
 
 def _match_parts(client: Client, base: Target, parts: list[str]) -> Iterator[Entry | Target]:
-    """Objects as Entry and common prefixes as Target whose parts match ``parts`` below ``base``."""
+    """Yield objects (Entry) and common prefixes (Target) whose parts match ``parts`` below ``base``."""
     literal = 0
     while literal < len(parts) - 1 and not has_pattern(parts[literal]):
         literal += 1
@@ -274,5 +275,5 @@ def _match_parts(client: Client, base: Target, parts: list[str]) -> Iterator[Ent
 
 
 def _literal_start(pattern: str) -> str:
-    """What every match of the pattern begins with."""
+    """Return the text that every match of the pattern begins with."""
     return pattern[: next((at for at, sign in enumerate(pattern) if sign in "*?["), len(pattern))]

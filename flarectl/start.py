@@ -1,4 +1,4 @@
-"""Start the app without what typer would load in vain, and with all three standard streams."""
+"""Start the app without the modules that typer would load in vain, and with all three standard streams."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 
 COMPLETE_VARIABLE = "_FLARECTL_COMPLETE"
-"""With it a shell asks for completions."""
+"""The environment variable with which a shell asks for completions."""
 
 
 def run() -> None:
@@ -17,7 +17,7 @@ def run() -> None:
     _open_closed_streams()
     _print_any_name()
     shell = os.environ.pop(COMPLETE_VARIABLE, "")
-    with without("rich"):  # help pages and mistakes in plain text take a third of the time
+    with without("rich"):  # help pages and errors in plain text take a third of the time
         from flarectl.app import app
     if shell:
         from flarectl.completing import answer
@@ -27,9 +27,9 @@ def run() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Fill the places of standard streams that were closed, or a socket or file would get into them and be written to.
+    """Open the closed standard streams: otherwise a socket or file would get their descriptor and be written to.
 
-    The other way round, so that using one still is an error.
+    They are opened for the opposite direction, so that using one remains an error.
     """
     for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDWR)):
         try:
@@ -42,7 +42,7 @@ def _open_closed_streams() -> None:
 
 
 def _print_any_name() -> None:
-    """Keys are UTF-8, whatever the locale: into a pipe as they are, on a terminal that has not all letters escaped."""
+    """Print keys as UTF-8 in any locale; a terminal without some letter gets it escaped."""
     if isinstance(sys.stdout, TextIOWrapper):
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -52,7 +52,7 @@ def _print_any_name() -> None:
 
 @contextmanager
 def without(*modules: str) -> Iterator[None]:
-    """Imports in here find these modules not installed, unless they were loaded before."""
+    """Make imports inside the context fail for these modules, unless they were loaded before."""
     hidden = [name for name in modules if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # the documented way to forbid an import

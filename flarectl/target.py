@@ -1,4 +1,4 @@
-"""What a user names: ``[BUCKET:]KEY`` on the cluster, and where a source lands in a target."""
+"""Names that a user types: ``[BUCKET:]KEY``, sizes and times."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ _WILD = re.compile(r"[*?[]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A place on the cluster. ``key`` may be empty (the whole bucket), a prefix or a pattern."""
+    """A name on the cluster. ``key`` may be empty (the whole bucket), a prefix or a pattern."""
 
     bucket: BucketName
     key: str
 
     def __str__(self) -> str:
-        """As a user would type it."""
+        """Return the name as a user would type it."""
         if self.bucket == DEFAULT_BUCKET and self.key and ":" not in self.key:
             return self.key
         return f"{self.bucket}:{self.key}"
 
     @property
     def is_place(self) -> bool:
-        """Whether things are put into it rather than under this very name."""
+        """True if objects are stored inside it, rather than under exactly this name."""
         return not self.key or self.key.endswith("/")
 
     @property
     def is_whole_bucket(self) -> bool:
-        """Whether this names all that is in the bucket: nothing after the colon, or a pattern that matches anything."""
+        """True if it names everything in the bucket: no key, or a pattern that matches any key."""
         return not self.key or ("*" in self.key and not self.key.strip("*/"))
 
     def at(self, key: str) -> Target:
         return Target(self.bucket, key)
 
     def object_key(self) -> ObjectKey:
-        """The key, checked; raises Usage for a whole bucket, Refusal for what no object can be called."""
+        """Return the checked key. Raise Usage for a whole bucket, Refusal for an invalid key."""
         if not self.key:
             raise Usage(f"{self} names a bucket, not an object")
         return check_key(self.key)
 
 
 def parse_target(text: str) -> Target:
-    """Parse ``[BUCKET:]KEY``; raises Usage. ``:KEY`` is the default bucket too, and ``:`` alone all of it."""
+    """Parse ``[BUCKET:]KEY``; ``:KEY`` is in the default bucket too, and ``:`` alone is all of it. Raise Usage."""
     bucket, colon, key = text.partition(":")
     if not colon:
         return Target(DEFAULT_BUCKET, text)
@@ -61,7 +61,7 @@ def parse_target(text: str) -> Target:
 
 
 def parse_bucket_argument(text: str) -> BucketName:
-    """A bucket's name, with or without the colon; raises Usage."""
+    """Parse a bucket's name, with or without the colon. Raise Usage."""
     try:
         return parse_bucket(text.removesuffix(":"))
     except BadName as error:
@@ -69,7 +69,7 @@ def parse_bucket_argument(text: str) -> BucketName:
 
 
 def check_key(key: str) -> ObjectKey:
-    """Raises Refusal for what no object can be called."""
+    """Return the key; raise Refusal if it is not a valid one."""
     try:
         return parse_key(key)
     except BadName as error:
@@ -77,44 +77,44 @@ def check_key(key: str) -> ObjectKey:
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``8MiB``, ``512 KiB`` or a plain number; raises Usage."""
+    """Return bytes from ``8MiB``, ``512 KiB`` or a plain number. Raise Usage."""
     match = re.fullmatch(r"\s*(\d{1,15})\s*(|B|KiB|MiB|GiB)\s*", text)
     if not match:
-        raise Usage(f"{text!r} is no size: write bytes, or a number with KiB, MiB or GiB")
+        raise Usage(f"{text!r} is not a valid size: write bytes, or a number with KiB, MiB or GiB")
     return int(match[1]) << {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
 
 
 def parse_duration(text: str) -> int:
-    """Seconds from ``30s``, ``10min``, ``12 h`` or ``7d``; raises Usage."""
+    """Return seconds from ``30s``, ``10min``, ``12 h`` or ``7d``. Raise Usage."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*(s|min|h|d)\s*", text)
     if not match:
-        raise Usage(f"{text!r} is not a time: write a number with s, min, h or d, such as 10min")
+        raise Usage(f"{text!r} is not a valid time: write a number with s, min, h or d, such as 10min")
     return int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def has_pattern(text: str) -> bool:
-    """Whether ``text`` holds a wildcard as the shell knows it: ``*``, ``?`` or ``[``."""
+    """Return whether ``text`` holds a wildcard of the shell: ``*``, ``?`` or ``[``."""
     return _WILD.search(text) is not None
 
 
 def object_path(bucket: str, key: str) -> str:
-    """The object's path on the wire."""
+    """Return the object's path in a URL."""
     return f"/bucket/{bucket}/object/{encode_key(key)}"
 
 
 def is_prefix(target: Target, advice: str) -> Usage:
-    """The Failure for a name that no object has, but that others begin with, as a directory's."""
+    """Return the Failure for a name that is not an object, but a prefix of objects."""
     return Usage(f"{target}: is a prefix, not an object; {advice}")
 
 
 def base_name(key: str) -> str:
-    """The last part of a key or path, whether or not it ends in a slash."""
+    """Return the last part of a key or path, with or without a slash at its end."""
     return key.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """The --exclude patterns: without a slash for any name on the way, with one for the whole relative path."""
+    """The --exclude patterns: one without a slash matches any part of a path, one with a slash the whole path."""
 
     patterns: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Trio for flarectl: start it, stop it on Ctrl-C, and hear of one failure instead of a group of them."""
+"""Trio for flarectl: start it, stop it on Ctrl-C, and raise one failure instead of a group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ABANDON = (
 
 
 def run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
-    """Run ``main``; SIGINT and SIGTERM cancel it and raise Interrupted once everything is cleaned up."""
+    """Run ``main``. SIGINT and SIGTERM cancel it and raise Interrupted once everything is cleaned up."""
 
     async def watched() -> T:
         results: list[T] = []
@@ -39,7 +39,7 @@ def run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def open_tasks() -> AsyncIterator[trio.Nursery]:
-    """A nursery out of which one exception comes: of several the one that matters most."""
+    """Open a nursery that raises one exception: of several, the most important."""
     try:
         async with trio.open_nursery(strict_exception_groups=True) as tasks:
             yield tasks
@@ -48,12 +48,12 @@ async def open_tasks() -> AsyncIterator[trio.Nursery]:
 
 
 async def in_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Run what blocks; a cancel waits for it."""
+    """Run a blocking function; a cancellation waits for it."""
     return await trio.to_thread.run_sync(function, *arguments)
 
 
-async def in_stray_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Run what may block for ever, such as a pipe nobody reads; a cancel leaves it behind."""
+async def in_abandonable_thread(function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Run a function that may block for ever, as on a pipe without a reader; a cancellation abandons it."""
     result: T = await trio.to_thread.run_sync(function, *arguments, **{_ABANDON: True})  # type: ignore[arg-type]  # the name depends on trio's version
     return result
 
@@ -65,7 +65,7 @@ async def _raise_on_signal() -> None:
 
 
 def _worst(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """An interrupt before a bug before a failure."""
+    """Return the most important exception: an interrupt, else a bug, else a failure."""
     leaves = list(_leaves(group))
     for kind in (Interrupted, KeyboardInterrupt):
         for leaf in leaves:

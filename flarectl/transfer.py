@@ -1,4 +1,4 @@
-"""Many bodies: what a put, a get or a cat of several sources does with each, a few at a time."""
+"""Transfer many bodies: put, get or cat several sources, a few at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flarectl.errors import Exists, ExitCode, Failure, Interrupted, NoBucket, Ou
 from flarectl.local import Directory, PartialFile, StandardOutput
 from flarectl.progress import TICK_SECONDS
 from flarectl.source import STDIN, LocalFile, RemoteObject
-from flarectl.tasks import in_stray_thread, in_thread, open_tasks, run_until_signal
+from flarectl.tasks import in_abandonable_thread, in_thread, open_tasks, run_until_signal
 from flarectl.upload import ChunkSizes, PutOptions, put_file, put_stream
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FATAL: tuple[type[Failure], ...] = (Unreachable, OutputClosed)
-"""What would meet everything else as well."""
+"""Failures that every other transfer would meet too."""
 VERSIONS_MAX = 3
-"""So often a get begins anew because the object was replaced under it."""
-GO_ON = "nothing half-made is left; to go on, run the same command again"
-SKIP_DONE = ", with --if-not-exists to pass over what is done"
+"""How often a get starts again because the object was replaced while it was read."""
+GO_ON = "no partial file or object is left; to go on, run the same command again"
+SKIP_DONE = ", with --if-not-exists to skip what is done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,13 @@ def put_all(
     """Put each file under the name that ``target_of`` gives it."""
 
     async def put() -> None:
+        # Shared by all files, so that each bucket's chunk size is requested only once.
         sizes = ChunkSizes(bodies)
         conditions = PutOptions(options.if_not_exists)
 
         async def put_one(file: LocalFile) -> None:
             target = target_of(file)
-            target.object_key()
+            target.object_key()  # refuses a name that cannot be a key, also in a dry run
             if options.dry_run:
                 return report.done(f"{file.path} -> {target}", _record(file.path, target))
             meter = report.bars.begin(file.path, await in_thread(_size, file.path))
@@ -65,7 +66,7 @@ def put_all(
                     result = await put_stream(bodies, sizes, 0, target, conditions, meter.moved)
                 else:
                     result = await put_file(bodies, sizes, file.path, target, conditions, meter.moved)
-            except Exists:
+            except Exists:  # found out before the body was sent, or by the server when it committed
                 if not options.if_not_exists:
                     raise
                 return report.existing(str(target))
@@ -96,10 +97,10 @@ def get_all(
             remote, path = found
             record = _record(path, remote.target)
             if options.if_not_exists and await in_thread(os.path.lexists, path):
-                report.bars.pass_over(remote.entry.size if remote.entry else 0)
+                report.bars.skip_bytes(remote.entry.size if remote.entry else 0)
                 return report.existing(path)
             if options.dry_run:
-                if remote.entry is None:
+                if remote.entry is None:  # named on the command line: nothing has looked it up yet
                     await bodies.head_named(remote.target, "use -r")
                 return report.done(f"{remote.target} -> {path}", record)
             info = await _get_file(bodies, buffers, remote, path, directory, report)
@@ -134,7 +135,7 @@ def cat_all(bodies: Bodies, objects: Iterator[RemoteObject], options: Options, r
 async def _get_file(
     bodies: Bodies, buffers: Buffers, remote: RemoteObject, path: str, directory: Directory, report: Report
 ) -> ObjectInfo:
-    """Get one file; begun anew if another client replaces the object meanwhile. A cancel leaves nothing behind."""
+    """Get one file; start again if another client replaces the object. A cancellation leaves nothing behind."""
     await in_thread(directory.make_parent, path)
     known = remote.entry
     info = ObjectInfo(known.size, known.etag, known.modified, "", known.version, {}) if known else None
@@ -160,7 +161,7 @@ async def _get_file(
 def _places(
     objects: Iterator[RemoteObject], directory: Directory, name_of: Callable[[RemoteObject], str], report: Report
 ) -> Iterator[tuple[RemoteObject, str]]:
-    """Where each object lands; those that cannot are reported."""
+    """Yield each object with its local path; report those that cannot have one."""
     for remote in objects:
         name = name_of(remote)
         try:
@@ -181,7 +182,7 @@ async def _for_each(
     *,
     fatal: tuple[type[Failure], ...] = FATAL,
 ) -> None:
-    """``work`` on each item, ``parallel`` at once. What fails is reported and the rest goes on, unless it is fatal."""
+    """Run ``work`` on each item, ``parallel`` at once. Report failures and go on, unless one is fatal."""
     turns = trio.Semaphore(parallel)
 
     async def work_on(item: T) -> None:
@@ -198,14 +199,14 @@ async def _for_each(
         while True:
             await turns.acquire()
             # A listing asks the server, a directory the disk.
-            item = await in_stray_thread(_next, items)
+            item = await in_abandonable_thread(_next, items)
             if item is None:
                 break
             tasks.start_soon(work_on, item)
 
 
 def _run(bodies: Bodies, work: Callable[[], Awaitable[None]], options: Options, report: Report, go_on: str) -> ExitCode:
-    """Do the work until it is done or a signal comes; ``go_on`` is what to say then."""
+    """Run the work until it is done or a signal comes; ``go_on`` is the sentence after a signal."""
 
     async def main() -> None:
         try:
@@ -228,7 +229,7 @@ def _run(bodies: Bodies, work: Callable[[], Awaitable[None]], options: Options, 
 
 
 async def _keep_drawn(bars: Bars) -> None:
-    """A stall must be seen too, when nothing moves."""
+    """Redraw the bars regularly, so that a stall is shown too."""
     while True:
         await trio.sleep(TICK_SECONDS)
         bars.tick()
@@ -250,4 +251,4 @@ def _size(path: str) -> int | None:
     try:
         return None if path == STDIN else os.stat(path).st_size
     except OSError:
-        return None  # whoever opens it says why
+        return None  # opening it will report why

@@ -1,4 +1,4 @@
-"""A body on its way up: read ahead, digested as it passes, and compared with what the server stored."""
+"""Upload a body: read it ahead, digest it while it is sent, and compare it with what the server stored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from flarectl.bodies import Bodies, mtime_fields
 from flarectl.digests import DEFAULT_CHUNK_SIZE, SURELY_ONE_CHUNK, ChunkDigests
 from flarectl.errors import Damage, Exists, Failure, NotFound, Refusal, Temporary, from_os
 from flarectl.target import Target
-from flarectl.tasks import in_stray_thread, in_thread, open_tasks
+from flarectl.tasks import in_abandonable_thread, in_thread, open_tasks
 
 SMALL_BYTES = 1024 * 1024
-"""Up to here a body is read whole and sent at once, with its SHA-256 in front."""
+"""A body up to this size is read whole and sent at once, with its SHA-256 in a header field."""
 UNIT = 1024 * 1024
 UNITS = 3
 """One is sent, one is read and digested, one waits between them."""
@@ -29,7 +29,7 @@ Moved = Callable[[int], None]
 
 
 class ChunkSizes:
-    """The chunk size of each bucket, as far as it is known; a wrong guess costs a second reading of the file."""
+    """The known chunk size of each bucket; a wrong guess costs a second reading of the file."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
@@ -57,10 +57,10 @@ class PutOptions:
 async def put_file(
     bodies: Bodies, sizes: ChunkSizes, path: str, target: Target, options: PutOptions, moved: Moved
 ) -> PutResult:
-    """Store a file; when this returns, the server holds the bytes that were read. Its time goes with it.
+    """Store a file with its time. When this returns, the server holds the bytes that were read.
 
-    Tried again when the cluster cannot do it for now. Exists if the target is there and may not be replaced.
-    A cancel leaves nothing behind: an upload that does not end is never seen.
+    Temporary failures are repeated. Raise Exists if the target exists and may not be replaced.
+    A cancellation leaves nothing behind: an unfinished upload is never visible.
     """
     expected = ""
     attempts = bodies.attempts()
@@ -77,7 +77,7 @@ async def put_file(
             expected = upload.etag_if_whole() or expected
             await bodies.rest(failure, attempts)
         except Exists:
-            # Our own put, whose answer was lost, may be what is there.
+            # The existing object may come from our earlier attempt, whose answer was lost.
             if attempts.number == 1 or not expected or (info := await bodies.head(target)).etag != expected:
                 raise
             return PutResult(info.etag, info.size, info.version)
@@ -88,7 +88,7 @@ async def put_file(
 async def put_stream(
     bodies: Bodies, sizes: ChunkSizes, descriptor: int, target: Target, options: PutOptions, moved: Moved
 ) -> PutResult:
-    """Store what comes from a pipe; it can be read only once, so a failure is final."""
+    """Store the content of a pipe. It can be read only once, so a failure is final."""
     chunk_size = await sizes.of(target.bucket)
     source = ReadAhead(lambda view: os.readv(descriptor, [view]), None, ChunkDigests(chunk_size), moved)
     source.stray = True
@@ -103,16 +103,16 @@ async def put_stream(
 
 
 class FileUpload:
-    """A file that is being put: open, and known by its size and time from before the first byte was read."""
+    """An open file that is being put. Its size and time are those from before the first read."""
 
     def __init__(self, path: str) -> None:
-        """Refusal unless it is a regular file that can be read."""
+        """Open the file. Raise Refusal unless it is a readable regular file."""
         self.path = path
         self.sent = 0
         self.chunk_size = DEFAULT_CHUNK_SIZE
         self.digests: list[bytes] | None = None
         try:
-            # A pipe of this name must not hold us up.
+            # Opening a named pipe must not block.
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise from_os(error, path) from None
@@ -139,7 +139,7 @@ class FileUpload:
             raise from_os(error, self.path) from None
 
     def read(self, view: memoryview, offset: int) -> int:
-        """Fill the view from ``offset`` on. Refusal if the file ends before its size, or cannot be read."""
+        """Fill the view from ``offset`` on. Raise Refusal if the file ends before its size, or cannot be read."""
         view = view[: self.size - offset]
         done = 0
         try:
@@ -153,13 +153,13 @@ class FileUpload:
         return done
 
     def check_unchanged(self) -> None:
-        """Refusal if somebody wrote to the file while it was read."""
+        """Raise Refusal if the file was written to while it was read."""
         now = os.fstat(self.descriptor)
         if (now.st_size, now.st_mtime_ns) != (self.size, self._status.st_mtime_ns):
             raise Refusal(f"{self.path}: it changed while it was read; what was read is stored, so put it again")
 
     def etag_if_whole(self) -> str:
-        """What the object's ETag is, if the whole file was read before the put failed."""
+        """Return the ETag that the object must have, if the whole file was read before the put failed."""
         return "" if self.digests is None else etag_of(self.digests)
 
 
@@ -172,9 +172,9 @@ class ReadAhead:
         self.length = length
         self.digests = digests
         self.stray = False
-        """Whether a read may block for ever."""
+        """True if a read may block for ever."""
         self.done = False
-        """Whether the whole body was read and digested."""
+        """True once the whole body was read and digested."""
         self._read = read
         self._moved = moved
         self._full, self._units = trio.open_memory_channel[tuple[memoryview, int] | None](UNITS)
@@ -185,7 +185,7 @@ class ReadAhead:
 
     async def run(self) -> None:
         left = math.inf if self.length is None else self.length
-        step = in_stray_thread if self.stray else in_thread
+        step = in_abandonable_thread if self.stray else in_thread
         while left > 0:
             buffer = await self._returned.receive()
             size = await step(self._fill, buffer)
@@ -274,16 +274,16 @@ async def _send_large(
 
 
 async def _check_absent(bodies: Bodies, target: Target) -> None:
-    """Not to send a large body in vain; the server decides when it commits."""
+    """Raise Exists early, before a large body is sent in vain; the server decides when it commits."""
     try:
         await bodies.head(target)
     except NotFound:
         return
-    raise Exists(f"{target}: it is there already")
+    raise Exists(f"{target}: it exists already")
 
 
 async def _compare(bodies: Bodies, sizes: ChunkSizes, target: Target, result: PutResult, upload: FileUpload) -> None:
-    """Damage unless the server stored what was read."""
+    """Raise Damage unless the server stored the bytes that were read."""
     digests = upload.digests or []
     if result.etag != etag_of(digests) or result.size != upload.size:
         await _explain_difference(bodies, sizes, target, result, digests, upload.chunk_size, upload)
@@ -298,7 +298,7 @@ async def _explain_difference(
     chunk_size: int,
     upload: FileUpload | None,
 ) -> None:
-    """Another ETag than ours: cut into chunks of another size, or damaged? Damage says which chunk."""
+    """Find out why the ETag differs: another chunk size, or damage. Raise Damage with the number of the chunk."""
     stored = await _stored_chunks(bodies, target, result)
     if stored is None:
         raise Refusal(f"{target}: another client replaced it before what was stored could be compared; look at it")
@@ -315,7 +315,7 @@ async def _explain_difference(
 
 
 async def _stored_chunks(bodies: Bodies, target: Target, result: PutResult) -> list[tuple[int, bytes]] | None:
-    """Size and digest of each stored chunk; None if another client has replaced the object since."""
+    """Return size and digest of each stored chunk; None if another client has replaced the object since."""
     found: list[tuple[int, bytes]] = []
     after: int | None = 0
     while after is not None:

@@ -1,1 +1,1 @@
-"""One file a command: parse, make one call, render. What a command needs is imported when it runs."""
+"""One file for each command: parse, make one call, render. A command imports what it needs when it runs."""

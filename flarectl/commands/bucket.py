@@ -43,7 +43,7 @@ def create(
     compression: str = COMPRESSION,
     endpoint: str = options.ENDPOINT,
 ) -> None:
-    """Create a bucket; it may be there already."""
+    """Create a bucket, or do nothing if it exists with the same settings."""
     from flarectl import render
     from flarectl.client import Client
     from flarectl.target import parse_bucket_argument, parse_size
@@ -56,13 +56,13 @@ def create(
     }
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         new = client.create_bucket(bucket, {name: value for name, value in asked.items() if value})
-        render.say(f"bucket {bucket} {'created' if new else 'is there already'}")
+        render.say(f"bucket {bucket} {'created' if new else 'exists already'}")
         if scheme and new:
             _warn(client, scheme)
 
 
 def _warn(client: Client, text: str) -> None:
-    """Say so if there are fewer nodes than the scheme has pieces; the bucket is there either way."""
+    """Warn if there are fewer nodes than the scheme has pieces; the bucket exists either way."""
     from flarectl import render
     from flarectl.errors import Failure
     from flared.chunks.scheme import parse_scheme
@@ -72,11 +72,11 @@ def _warn(client: Client, text: str) -> None:
         wanted = parse_scheme(text)
         nodes = sum(node.role == "data" for node in client.status()[0].nodes)
     except (Failure, BadRequest):
-        return  # only a word of warning
+        return  # the bucket was created; only its warning is missing
     if nodes < wanted.pieces:
         what = "lack copies" if nodes >= wanted.quorum else "are refused"
         render.remark(
-            f"{text} wants {wanted.pieces} data nodes, and there are {nodes}: until there are more, puts {what}"
+            f"{text} needs {wanted.pieces} data nodes, and there are {nodes}: until there are more, puts {what}"
         )
 
 

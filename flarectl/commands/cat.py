@@ -19,7 +19,7 @@ def cat(
 ) -> int:
     """Write objects to standard output, verified.
 
-    One after the other, each with several chunks on their way at once.
+    Objects follow one another; several chunks of each are fetched at once.
     """
     from flarectl.bodies import Bodies
     from flarectl.client import Client

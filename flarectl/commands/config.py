@@ -34,7 +34,7 @@ def set_setting(name: str = NAME, value: str = VALUE) -> None:
     if name == "secret_file":
         try:
             read_secret(read_settings()[name], str(path))
-        except Failure as failure:  # the file may be about to come
+        except Failure as failure:  # the file may be created later
             render.complain(f"warning: {failure}")
 
 

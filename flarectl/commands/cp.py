@@ -28,11 +28,11 @@ def cp(
     SOURCE and TARGET are [BUCKET:]KEY; slashes at their ends mean what they mean to put.
     """
     from flarectl.client import Client
-    from flarectl.copying import Wish, copy_all
+    from flarectl.copying import CopyOptions, copy_all
     from flarectl.report import Report, Style
 
     report = Report("copied", Style(json, quiet), dry_run=dry_run)
-    wish = Wish(recursive, tuple(exclude), if_not_exists, dry_run)
+    copy_options = CopyOptions(recursive, tuple(exclude), if_not_exists, dry_run)
     retries = options.retries_of(retry_for, report.bars.note)
     with Client(options.endpoint_of(ctx, endpoint), retries) as client:
-        return copy_all(client, sources, target, wish, report)
+        return copy_all(client, sources, target, copy_options, report)

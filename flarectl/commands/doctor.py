@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 SILENT = ("suspect", "offline")
 ANSWER_SECONDS_MAX = 2.0
-"""A slower answer tells too little of the api node's clock."""
+"""A slower answer leaves the api node's clock too uncertain."""
 
 
 def doctor(ctx: typer.Context, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> int:
-    """Tell what is wrong with the cluster, and what to type.
+    """Show what is wrong with the cluster, and what to type.
 
     Ends with exit code 0 if nothing is wrong, 1 after a warning, 2 if data is at risk.
     """
@@ -52,7 +52,7 @@ def _gather(client: Client) -> Cluster:
 
 
 def _clocks(nodes: object) -> dict[str, float]:
-    """How far each data node's clock is ahead of the api node's, where it is known: not of those that are silent."""
+    """Return how far each data node's clock is ahead of the api node's, without nodes that are silent."""
     records = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
     seconds = {
         str(node.get("name")): _number(node.get("clock_ahead_seconds"))
@@ -63,7 +63,7 @@ def _clocks(nodes: object) -> dict[str, float]:
 
 
 def _schemes(client: Client) -> list[str]:
-    """Of the buckets, if they can be asked for."""
+    """Return the schemes of the buckets; none if the buckets cannot be listed."""
     from flarectl.errors import Failure
 
     try:

@@ -38,6 +38,7 @@ def get(
     from flarectl.target import Exclusion, parse_target
     from flarectl.transfer import Options, cat_all, get_all
 
+    # A target of "-" is standard output: cat does that, in order, and without files.
     sources = arguments[:-1] or arguments
     target = arguments[-1] if len(arguments) > 1 else "."
     wanted = Options(parallel, if_not_exists, dry_run)

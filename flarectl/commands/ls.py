@@ -52,7 +52,7 @@ def ls(
 
 
 def _pages(client: Client, place: Target, *, recursive: bool) -> Iterator[Listing]:
-    """What a name stands for; NotFound if it is nothing."""
+    """Yield the listing of a name. Raise NotFound if nothing has this name."""
     from flarectl.errors import NotFound
     from flarectl.target import has_pattern
 
@@ -76,7 +76,7 @@ def _pages(client: Client, place: Target, *, recursive: bool) -> Iterator[Listin
 def _named_or_below(client: Client, place: Target, delimiter: str) -> Iterator[Listing]:
     from flarectl.answers import Listing
 
-    # A key stands first among all that begin with it.
+    # A key sorts first among all keys that begin with it.
     first = client.list_page(place, limit=1).objects
     if first and first[0].key == place.key:
         yield Listing(first, (), "")

@@ -46,7 +46,7 @@ def help_page(words: list[str] = WORDS) -> None:
 
 
 def _open_in_man(page: Path) -> bool:
-    """Whether man has shown the page."""
+    """Show the page with man; return False if that is not possible."""
     return bool(shutil.which("man")) and subprocess.run(["man", "-l", str(page)], check=False).returncode == 0
 
 

@@ -19,12 +19,12 @@ YES = typer.Option(False, "--yes", "-y", help="Do not ask.")
 
 @app.callback()
 def metadata() -> None:
-    """Keep the name of the group in front of its one command."""
+    """Exist so that typer keeps the group's name in front of its only command."""
 
 
 @app.command(cls=LeanCommand)
 def accept(ctx: typer.Context, yes: bool = YES, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
-    """Go on with metadata that is older than data nodes have seen; says first what is lost, and asks.
+    """Go on with metadata that is older than data nodes have seen. First shows what is lost, and asks.
 
     The other way is to put the right file back: flared restore FILE, on the api host.
     """
@@ -37,11 +37,11 @@ def accept(ctx: typer.Context, yes: bool = YES, json: bool = options.JSON, endpo
     if json:
         render.say_json(answer)
     else:
-        render.remark("the metadata is accepted: writes are taken again; flarectl status shows how the cluster is")
+        render.remark("the metadata is accepted: the cluster accepts writes again; flarectl status shows its state")
 
 
 def _confirm(age: MetadataAge, *, yes: bool) -> None:
-    """Say what would be lost; raises Refusal unless somebody wants that."""
+    """Show what would be lost, and ask. Raise Refusal unless the answer is yes."""
     from flarectl import render
     from flarectl.errors import Refusal
 
@@ -52,8 +52,8 @@ def _confirm(age: MetadataAge, *, yes: bool) -> None:
     for node, seen in age.seen:
         render.remark(f"  node {node}, on {render.time_text(seen)}")
     render.remark(
-        "what was written since has no name any more, what was deleted since is listed again and may be unreadable, "
-        "and what was overwritten since is the old version. The pieces of what was written since are kept for "
+        "objects written since then have lost their names, objects deleted since then are listed again and may be "
+        "unreadable, and overwritten ones return as the old version. The pieces written since then are kept for "
         f"{days} days; until then the right file, put back with flared restore on the api host, still finds them"
     )
     if yes:

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from flarectl.answers import FailureCost, Invite, Node
     from flarectl.client import Client
 
-app = typer.Typer(
-    cls=LeanGroup, no_args_is_help=True, help="List the nodes, tell about one, let one in, take one away."
-)
+app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="List the nodes, show one, let one join, remove one.")
 NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
 ONLY = typer.Option("", "--name", metavar="NODE", show_default=False, help="Only for the node of this name.")
-VALID = typer.Option("1h", "--valid", metavar="TIME", help="How long the token is good: such as 30min, 12h, 7d.")
+VALID = typer.Option("1h", "--valid", metavar="TIME", help="How long the token is valid: such as 30min, 12h, 7d.")
 API = typer.Option([], "--api", metavar="URL", show_default=False, help="Where the new host reaches the api node.")
 
 
@@ -42,7 +40,7 @@ def list_nodes(ctx: typer.Context, json: bool = options.JSON, endpoint: str = op
 
 @app.command(cls=LeanCommand)
 def show(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
-    """Tell everything about one node.
+    """Show everything about one node.
 
     Also what its failure would cost, counted in the records of all chunks, and whether it may go down now.
     """
@@ -71,7 +69,7 @@ def invite(
 ) -> None:
     """Print a join token, with which one host may join the cluster.
 
-    Type it there: flared init data --join TOKEN. It is good once, and for a limited time.
+    Type it there: flared init data --join TOKEN. It is valid once, and for a limited time.
     """
     from flarectl import invites, render
     from flarectl.client import Client
@@ -93,29 +91,29 @@ app.command("orphans", cls=LeanCommand)(orphans.orphans)
 
 
 def _show_invite(made: Invite, token: str, apis: tuple[str, ...]) -> None:
-    """The token alone is the result, so that it can be piped; what to do with it is told beside."""
+    """Print the token alone to standard output, so that it can be piped; instructions go to standard error."""
     from flarectl import invites, render
 
     render.say(token)
     host = f"the host of node {made.node}" if made.node else "one data host"
-    render.remark(f"good once, for {host}, until {render.time_text(made.expires)}; it reaches {' or '.join(apis)}")
+    render.remark(f"valid once, for {host}, until {render.time_text(made.expires)}; it reaches {' or '.join(apis)}")
     render.remark("there: flared init data --volume DIR --join TOKEN     (--join - reads it from standard input)")
     if any(map(invites.is_local, apis)):
-        render.remark("that address is each host itself: the token is of use on this one only")
+        render.remark("that address means the host itself, on each host: the token works on this one only")
 
 
 def _choose(name: str, nodes: tuple[Node, ...], records: list[dict[str, object]]) -> tuple[Node, dict[str, object]]:
-    """The node of this name, as a value and as the server wrote it; a data node, if the api node has that name too."""
+    """Return the node of this name, parsed and as the server wrote it. A data node wins over an api node."""
     from flarectl.errors import NotFound
 
     found = [pair for pair in zip(nodes, records, strict=True) if pair[0].name == name]
     if not found:
-        raise NotFound(f"there is no node {name}; flarectl node ls lists them")
+        raise NotFound(f"there is no node {name}; flarectl node ls lists the nodes")
     return found[-1]
 
 
 def _ask(client: Client, node: Node) -> tuple[FailureCost | None, str]:
-    """What its failure would cost, None if that cannot be counted now; and why it must not go down, or nothing."""
+    """Return what its failure would cost, None if that cannot be counted now, and why it must not go down, if so."""
     from flarectl.errors import Temporary
 
     obstacle = client.reason_node_must_stay(node.name)

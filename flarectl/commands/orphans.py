@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flarectl.answers import HeldOrphans
 
 NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
-DELETE = typer.Option(False, "--delete", help="Let what is held back be deleted; says first what, and asks.")
+DELETE = typer.Option(False, "--delete", help="Allow the deletion of what is held back; shows it first, and asks.")
 YES = typer.Option(False, "--yes", "-y", help="With --delete: do not ask.")
 
 
@@ -42,7 +42,7 @@ def orphans(
     if json:
         render.say_json(answer)
     elif delete:
-        render.remark(f"they are deleted at the next inventory of {name}, which begins now; flarectl status shows it")
+        render.remark(f"the next inventory of {name}, which begins now, deletes them; flarectl status shows it")
 
 
 def _show(name: str, found: HeldOrphans) -> None:
@@ -52,7 +52,8 @@ def _show(name: str, found: HeldOrphans) -> None:
         render.say(f"nothing is held back on node {name}")
         return
     if found.allowed:
-        render.remark(f"{found.allowed:,} of them may be deleted already, by command")
+        render.remark(f"a command has allowed the deletion of {found.allowed:,} of them already")
+    # The facts are the result; what may follow from them goes to standard error.
     render.say(f"node     {name}")
     render.say(
         f"held     {render.count_text(found.held, 'piece')} that no record names, {render.size_text(found.bytes)}"
@@ -65,12 +66,13 @@ def _show(name: str, found: HeldOrphans) -> None:
         render.say(f"{'sample' if not number else '':<9}{render.harmless(piece)}")
     for sentence in found.obstacles:
         render.say(f"kept     {render.harmless(sentence)}")
+    # Two causes, two ways out. Deletion comes last, because it cannot be undone.
     render.remark("does the metadata lack objects? On the api host: flared restore --config /etc/flare/api.toml FILE")
     render.remark(f"is it right, and these are garbage? flarectl node orphans {name} --delete")
 
 
 def _confirm(name: str, found: HeldOrphans, *, yes: bool) -> None:
-    """Raises Refusal unless somebody wants them deleted."""
+    """Ask whether to delete them. Raise Refusal unless the answer is yes."""
     from flarectl import render
     from flarectl.errors import Refusal
 

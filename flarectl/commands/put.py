@@ -25,8 +25,8 @@ def put(
     """Store files as objects.
 
     SOURCE is a file, a pattern, - for standard input, or with -r a directory; TARGET is [BUCKET:]KEY.
-    A TARGET that ends in a slash, or is a bucket (backup:), is put into; else it is the name itself.
-    A directory that ends in a slash means what is in it. Without a TARGET: into the default bucket. A last
+    Files go into a TARGET that ends in a slash or is a bucket (backup:); any other TARGET is the object's name.
+    A directory that ends in a slash means its content. Without a TARGET: into the default bucket. A last
     argument that is a file here is refused, because it may be meant as a SOURCE: put *.txt : stores them all.
     """
     from flarectl.bodies import Bodies
@@ -45,13 +45,15 @@ def put(
         check_put_target(sources, arguments[-1], recursive=recursive)
         target = parse_target(arguments[-1])
     if STDIN in sources and target.is_place:
-        raise Usage("what comes from standard input needs a name: end with [BUCKET:]KEY")
+        raise Usage("standard input needs a name to be stored under: end with [BUCKET:]KEY")
+    # Everything on the command line is checked by now: no file is opened before.
     name = name_remote(target, many=are_many(sources))
     report = Report("put", Style(json, quiet), dry_run=dry_run)
     files = find_files(sources, recursive=recursive, exclude=Exclusion(tuple(exclude)), trouble=report.trouble)
     retries = options.retries_of(retry_for, report.bars.note)
     wanted = Options(parallel, if_not_exists, dry_run)
     url = options.endpoint_of(ctx, endpoint)
+    # The bars show a share only if the total is known, so many files are counted in a second walk beside the first.
     if recursive or are_many(sources):
         report.bars.count_with(lambda: count_files(sources, recursive=recursive, exclude=Exclusion(tuple(exclude))))
     return put_all(Bodies(url, parallel, retries), files, lambda file: name(file.landing), wanted, report)

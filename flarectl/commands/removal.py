@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from flarectl.client import Client
 
 NAME = typer.Argument(..., metavar="NODE", show_default=False, autocompletion=completing.nodes)
-FORCE = typer.Option(False, "--force", help="Even if something counts on it; says first what, and asks.")
+FORCE = typer.Option(False, "--force", help="Even if chunks depend on it; shows first which, and asks.")
 YES = typer.Option(False, "--yes", "-y", help="With --force: do not ask.")
-NO_WAIT = typer.Option(False, "--no-wait", help="Do not wait until it is done: it goes on by itself.")
+NO_WAIT = typer.Option(False, "--no-wait", help="Do not wait for the end: the removal goes on by itself.")
 
 LOOK_SECONDS = 1.0
 
@@ -31,9 +31,9 @@ def rm(
     json: bool = options.JSON,
     endpoint: str = options.ENDPOINT,
 ) -> None:
-    """Take away a data node that is gone for good.
+    """Remove a data node that is gone for good.
 
-    Refused while it is online or suspect, and while anything still counts on it.
+    Refused while it is online or suspect, and while any chunk depends on it.
     """
     from flarectl import render
     from flarectl.client import Client
@@ -50,13 +50,13 @@ def rm(
     elif state == "removed":
         render.remark(f"node {name} is removed; if its host returns, it is refused until you empty its volumes")
     else:
-        render.remark(f"node {name} is being removed; flarectl status shows how far that is")
+        render.remark(f"node {name} is being removed; flarectl status shows the progress")
 
 
 def add(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoint: str = options.ENDPOINT) -> None:
-    """Let a node return that was removed, or call its removal off.
+    """Let a removed node return, or cancel its removal.
 
-    What it still has and the cluster lacks is used again, the rest goes as garbage. A new node needs no such word.
+    Pieces that the cluster lacks are used again, the others are deleted. A new node does not need this command.
     """
     from flarectl import render
     from flarectl.client import Client
@@ -66,7 +66,7 @@ def add(ctx: typer.Context, name: str = NAME, json: bool = options.JSON, endpoin
     if json:
         render.say_json({"welcome": name})
     else:
-        render.remark(f"node {name} may return: it is taken at its next heartbeat, within three seconds if it runs")
+        render.remark(f"node {name} may return: its next heartbeat is accepted, within three seconds if it runs")
 
 
 def _find(client: Client, name: str) -> Node | None:
@@ -74,7 +74,7 @@ def _find(client: Client, name: str) -> Node | None:
 
 
 def _confirm(name: str, cost: RemovalCost, *, yes: bool) -> None:
-    """Say what would be lost; raises Refusal unless somebody wants that."""
+    """Show what would be lost, and ask. Raise Refusal unless the answer is yes."""
     from flarectl import render
     from flarectl.errors import Refusal
 
@@ -88,7 +88,7 @@ def _confirm(name: str, cost: RemovalCost, *, yes: bool) -> None:
             f"{least}{cost.waiting:,} chunks lack the copy that was on it; it is made again when nodes have room"
         )
     if not cost.complete:
-        render.remark("not all chunks could be looked at in time: there may be more")
+        render.remark("not all chunks could be checked in time: there may be more")
     if yes:
         return
     if not sys.stdin.isatty():
@@ -98,7 +98,7 @@ def _confirm(name: str, cost: RemovalCost, *, yes: bool) -> None:
 
 
 def _wait(client: Client, name: str) -> None:
-    """Until the cluster does not know the node any more."""
+    """Wait until the cluster no longer knows the node."""
     from flarectl.errors import Interrupted, Refusal
     from flarectl.screens import Waiting
 
@@ -106,13 +106,13 @@ def _wait(client: Client, name: str) -> None:
         with Waiting(f"removing node {name}") as line:
             while (node := _find(client, name)) is not None:
                 if node.state != "removing":
-                    raise Refusal(f"the removal of node {name} was called off")
+                    raise Refusal(f"the removal of node {name} was cancelled")
                 line.show(_progress(node))
                 time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
-        raise Interrupted(f"node {name} is being removed all the same; flarectl node add {name} calls it off") from None
+        raise Interrupted(f"the removal of node {name} goes on; flarectl node add {name} cancels it") from None
 
 
 def _progress(node: Node) -> str:
     waiting = f"; {node.removal_waiting:,} chunks wait for repair" if node.removal_waiting else ""
-    return f"removing node {node.name}: {node.removal_share:.0%} of the chunks looked at{waiting}"
+    return f"removing node {node.name}: {node.removal_share:.0%} of the chunks checked{waiting}"

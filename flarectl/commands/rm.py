@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flarectl.target import Target
 
 KEYS = typer.Argument(..., metavar="[BUCKET:]KEY...", show_default=False, autocompletion=completing.keys)
-FORCE = typer.Option(False, "--force", "-f", help="Do not ask for a prefix; take what is not there for removed.")
+FORCE = typer.Option(False, "--force", "-f", help="Do not ask for a prefix; ignore objects that do not exist.")
 YES = typer.Option(False, "--yes", "-y", help="Do not ask, not even for a whole bucket.")
 COUNTED_MAX = 1000
 
@@ -54,7 +54,7 @@ def rm(
             if remote.entry is None and not force:
                 client.head_named(
                     remote.target, "use -r"
-                )  # a delete of what is not there would succeed, and hide a wrong name
+                )  # a delete succeeds for an object that does not exist, which would hide a mistyped name
             if not dry_run:
                 client.delete(remote.target)
 
@@ -74,7 +74,7 @@ def _confirm(found: Iterator[RemoteObject], targets: list[Target], wholes: list[
         return _ask(found, ", ".join(map(_name, targets)))
     if wholes:
         raise Usage(
-            f"{wholes[0]} is a whole bucket, and there is no terminal to ask on; nothing was removed",
+            f"{wholes[0]} is a whole bucket, and there is no terminal to confirm it on; nothing was removed",
             hints=[f"to remove all of it: flarectl rm -r --yes {shlex.quote(str(wholes[0]))}"],
         )
     return found
@@ -85,7 +85,7 @@ def _name(target: Target) -> str:
 
 
 def _ask(found: Iterator[RemoteObject], named: str) -> Iterator[RemoteObject]:
-    """The same objects, if a person wants them removed; raises Refusal if not."""
+    """Ask, and return the same objects if the answer is yes. Raise Refusal otherwise."""
     from flarectl.errors import Refusal
     from flarectl.render import harmless, size_text
 

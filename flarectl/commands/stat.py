@@ -23,9 +23,9 @@ def stat(
     json: bool = options.JSON,
     endpoint: str = options.ENDPOINT,
 ) -> int:
-    """Tell everything about objects.
+    """Show everything about objects.
 
-    Size, etag, version, time, type and metadata; with --chunks where their bytes lie.
+    Size, etag, version, time, type and metadata; with --chunks also where their bytes are.
     """
     from flarectl import render
     from flarectl.client import Client
@@ -46,9 +46,9 @@ def stat(
                     render.show_object(remote.target, info)
                 if chunks:
                     _show_chunks(client, remote.target, info.etag, json=json)
-            except Unreachable:
+            except Unreachable:  # every other object would meet that too
                 raise
-            except Failure as failure:
+            except Failure as failure:  # the other objects are shown all the same
                 report.failed(str(remote.target), failure)
     return report.finish()
 

@@ -24,7 +24,7 @@ def status(
     json: bool = options.JSON,
     endpoint: str = options.ENDPOINT,
 ) -> int:
-    """Tell on one screen how the cluster is.
+    """Show the state of the cluster on one screen.
 
     Ends with exit code 5 if its health is "down".
     """
@@ -48,7 +48,7 @@ def status(
 
 
 def _watch(client: Client, interval: float) -> int:
-    """Until Ctrl-C, which is how it is meant to end; a cluster that cannot be reached for a while is waited for."""
+    """Show the status until Ctrl-C, the normal way to end it. Wait for a cluster that cannot be reached for a while."""
     from flarectl.errors import ExitCode, Failure
     from flarectl.screens import StatusWatch
 

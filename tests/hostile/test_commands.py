@@ -157,7 +157,7 @@ def test_many_failures_with_one_cause_are_one_line_and_a_number(shell: Shell) ->
     done = shell.flarectl("cp", "-r", "many", "nope:")
     lines = done.err.splitlines()
     assert (done.code, len(lines)) == (3, 4)
-    assert "flarectl bucket create nope makes this one" in lines[1]
+    assert "flarectl bucket create nope creates this one" in lines[1]
     assert "199 more failed like this" in lines[2]
     away = shell.flarectl("put", "-r", "many", ":", FLARE_ENDPOINT="http://127.0.0.1:1")
     assert (away.code, len(away.err.splitlines())) == (5, 3)

@@ -113,7 +113,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["bucket", "rm", "default"], 6, "still holds objects"),
         (["bucket", "rm", "nope"], 3, "there is no bucket nope"),
         (["bucket", "create", "NO"], 2, "no bucket name"),
-        (["ls", "--endpoint", "ftp://x"], 2, "is no endpoint"),
+        (["ls", "--endpoint", "ftp://x"], 2, "is not a valid endpoint"),
         (["ls", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
         (["put", "tree/a.txt", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
         (["get", "q", "--endpoint", "http://no.such.host.invalid"], 5, "cannot reach"),
@@ -166,7 +166,7 @@ def test_if_not_exists_leaves_alone_what_is_there(api: FakeApi, run: Run, tree: 
     api.store("a.txt", b"old")
     done = run("put", "tree/a.txt", "--if-not-exists")
     assert done.code == 9
-    assert "it is there already" in done.err
+    assert "it exists already" in done.err
     assert api.read("a.txt") == b"old"
     assert run("put", "-r", "tree/", "--if-not-exists").code == 0
     assert run("get", "a.txt", "tree/a.txt", "--if-not-exists").code == 9
@@ -177,7 +177,7 @@ def test_if_not_exists_leaves_alone_what_is_there(api: FakeApi, run: Run, tree: 
 
 def test_many_that_are_there_already_are_only_counted(api: FakeApi, run: Run, tree: Path) -> None:
     run("put", "-r", "tree/")
-    assert run("put", "-r", "tree/", "--if-not-exists") == (9, "", "skipped: 4 that are there already\n")
+    assert run("put", "-r", "tree/", "--if-not-exists") == (9, "", "skipped: 4 that exist already\n")
     assert run("put", "-r", "tree/", "--if-not-exists", "--quiet").err == ""
     told = lines(run("put", "-r", "tree/", "--if-not-exists", "--json").out)
     assert {record["skipped"] for record in told[:-1]} == {"a.txt", "b.log", "sub/c.txt", "sub/deep/d.txt"}
@@ -220,7 +220,7 @@ def test_links_and_pipes_are_passed_over_with_a_word(api: FakeApi, run: Run, tre
     assert api.keys() == ["a.txt", "b.log", "file", "sub/c.txt", "sub/deep/d.txt"]
     assert "symbolic link to a directory" in done.err
     assert "not a regular file" in done.err
-    assert "skipped: tree/broken: it is a symbolic link to nowhere, which is not there" in done.err
+    assert "skipped: tree/broken: it is a symbolic link to nowhere, which does not exist" in done.err
 
 
 def test_a_file_name_that_is_not_utf8_is_refused_and_the_rest_goes_on(api: FakeApi, run: Run, tree: Path) -> None:
@@ -345,7 +345,7 @@ def test_stat_tells_everything(api: FakeApi, run: Run) -> None:
 
 def test_buckets_are_created_listed_and_removed(api: FakeApi, run: Run) -> None:
     assert run("bucket", "create", "logs", "--chunk-size", "1MiB").out == "bucket logs created\n"
-    assert run("bucket", "create", "logs:").out == "bucket logs is there already\n"
+    assert run("bucket", "create", "logs:").out == "bucket logs exists already\n"
     assert api.buckets["logs"] == 1 << 20
     assert [line.split()[0] for line in run("bucket", "ls").out.splitlines()] == ["default", "logs"]
     assert lines(run("bucket", "ls", "--json").out)[1]["chunk_size"] == 1 << 20
@@ -450,7 +450,7 @@ def test_a_bucket_that_wants_more_nodes_than_there_are_is_warned_of(api: FakeApi
     api.status = {"health": "ok", "nodes": NODES}
     assert "are 1: until there are more, puts lack copies" not in run("bucket", "create", "one").err
     assert (
-        "replica:5 wants 5 data nodes, and there are 1" in run("bucket", "create", "many", "--scheme", "replica:5").err
+        "replica:5 needs 5 data nodes, and there are 1" in run("bucket", "create", "many", "--scheme", "replica:5").err
     )
     assert "puts are refused" in run("bucket", "create", "two", "--scheme", "replica:3").err
     assert run("bucket", "create", "fine", "--scheme", "replica:1").err == ""
@@ -474,7 +474,7 @@ def test_a_node_is_removed_and_waited_for(api: FakeApi, run: Run, monkeypatch: p
     assert api.removals == ["node=data1"] * 3
     api.status = {"health": "ok", "nodes": [NODES[0], {**NODES[1], "state": "online"}]}
     off = run("node", "rm", "data1")
-    assert (off.code, "called off" in off.err) == (6, True)
+    assert (off.code, "was cancelled" in off.err) == (6, True)
 
 
 def test_a_removal_that_is_refused_says_why(api: FakeApi, run: Run) -> None:
@@ -582,7 +582,7 @@ def test_a_server_that_is_not_flare_is_said_to_be_none(api: FakeApi, run: Run) -
     for words in (["ls"], ["stat", "a"], ["cat", "a"], ["get", "a"]):
         done = run(*words)
         assert done.code == 6
-        assert f"{api.endpoint} is no api node of Flare; is the endpoint right?" in done.err
+        assert f"{api.endpoint} is not an api node of Flare; is the endpoint right?" in done.err
 
 
 def test_a_data_node_is_no_endpoint(api: FakeApi, run: Run) -> None:
@@ -632,10 +632,10 @@ def test_a_whole_bucket_is_no_object(run: Run) -> None:
 
 def test_a_link_to_nowhere_is_told_as_one(api: FakeApi, run: Run) -> None:
     Path("link").symlink_to("gone")
-    assert "link: it is a symbolic link to gone, which is not there" in run("put", "link").err
+    assert "link: it is a symbolic link to gone, which does not exist" in run("put", "link").err
     Path("dir").mkdir()
     Path("dir/link").symlink_to("gone")
-    assert "dir/link: it is a symbolic link to gone, which is not there" in run("put", "-r", "dir", "x/").err
+    assert "dir/link: it is a symbolic link to gone, which does not exist" in run("put", "-r", "dir", "x/").err
 
 
 def test_a_dry_run_looks_whether_it_is_there_and_says_would(api: FakeApi, run: Run) -> None:

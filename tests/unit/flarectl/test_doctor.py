@@ -65,7 +65,7 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         (
             "F501",
             CRITICAL,
-            "is taken; refused: node data1 belongs to another",
+            "is accepted; refused: node data1 belongs to another",
             WELL._replace(
                 status=STATUS._replace(
                     nodes=(API,), reasons=("refused: node data1 belongs to another",), advice=("flared restore",)
@@ -75,11 +75,11 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ),
         ("F501", WARNING, "data1 is suspect", first(state="suspect")),
         ("F501", CRITICAL, "data1 is offline", first(state="offline")),
-        ("F501", WARNING, "takes no new data", first(state="full")),
+        ("F501", WARNING, "accepts no new data", first(state="full")),
         (
             "F501",
             WARNING,
-            "data1 is suspect for 60 s: it is heard, but cannot be called (no answer)",
+            "data1 is suspect for 60 s: its heartbeats arrive, but the api node cannot connect to it (no answer)",
             first(state="suspect", unreachable="no answer", advice=("open the port",)),
         ),
         ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(NodeVolume("/srv/a", "failed", 0, 0),))),
@@ -94,8 +94,8 @@ def test_a_sound_cluster_has_every_check_well() -> None:
                 )
             ),
         ),
-        ("F503", WARNING, "replica:4 wants 4", nodes(*NODES, schemes=("replica:4",))),
-        ("F503", CRITICAL, "take no writes", nodes(*NODES, schemes=("replica:9",))),
+        ("F503", WARNING, "replica:4 needs 4", nodes(*NODES, schemes=("replica:4",))),
+        ("F503", CRITICAL, "accept no writes", nodes(*NODES, schemes=("replica:9",))),
         ("F504", WARNING, "one host, h", nodes(*(node._replace(address="h:1") for node in NODES))),
         ("F504", WARNING, "one zone, z", nodes(*(node._replace(zone="z") for node in NODES))),
         ("F505", WARNING, "7 chunks lack", WELL._replace(status=STATUS._replace(degraded_chunks=7))),
@@ -132,7 +132,7 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         (
             "F513",
             WARNING,
-            "2 pieces on node data1 failed their checksum, 1 were written again",
+            "2 pieces on node data1 failed their checksum, 1 were repaired",
             first(checksum_errors=2, pieces_mended=1, damaged_last=1.7e9)._replace(time=1.7e9 + 29 * 86400),
         ),
         ("F510", CRITICAL, "data1 holds 4,000 pieces", first(orphans_held=4000)),

@@ -35,26 +35,26 @@ def test_the_flag_comes_before_the_environment_before_the_file(monkeypatch: pyte
     "text", ["bla", "ftp://x", "http://", "http://h:x", "http://h:0", "http://h/path", "http://u@h", "a b"]
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
-    with pytest.raises(Usage, match="is no endpoint"):
+    with pytest.raises(Usage, match="is not a valid endpoint"):
         profile.check_endpoint(text, "--endpoint")
 
 
 def test_https_is_an_endpoint() -> None:
     assert profile.check_endpoint("https://host:1/", "--endpoint") == "https://host:1"
-    assert profile.is_covered("https://host:1")
-    assert not profile.is_covered("http://host:1")
+    assert profile.uses_tls("https://host:1")
+    assert not profile.uses_tls("http://host:1")
 
 
 def test_a_ca_file_that_holds_no_certificates_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     monkeypatch.setenv("FLARE_CA_FILE", str(file))
     with pytest.raises(Failure, match="FLARE_CA_FILE"):
-        profile.trust()
+        profile.tls_context()
     file.write_text("nothing")
     with pytest.raises(Usage, match="does not hold certificates in PEM"):
-        profile.trust()
+        profile.tls_context()
     file.write_text(CERTIFICATE)
-    assert profile.trust().get_ca_certs()
+    assert profile.tls_context().get_ca_certs()
 
 
 def test_host_and_port_are_enough() -> None:
@@ -101,20 +101,20 @@ def test_the_flag_may_stand_before_the_command(run: Run) -> None:
 def test_the_proof_is_that_of_the_secret_and_open_secrets_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    assert profile.proof() == {}
+    assert profile.secret_fields() == {}
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef\n")
     secret.chmod(0o600)
     expected = authorization(node_token(b"0123456789abcdef", API_AUDIENCE))
     assert run("config", "set", "secret_file", str(secret)).code == 0
-    assert profile.proof() == {"authorization": expected}
+    assert profile.secret_fields() == {"authorization": expected}
     assert f'secret_file = "{secret}"' in run("config", "show").out
     monkeypatch.setenv("FLARE_SECRET_FILE", str(tmp_path / "none"))
     assert "secret_file, from FLARE_SECRET_FILE" in run("ls").err
     monkeypatch.delenv("FLARE_SECRET_FILE")
     secret.chmod(0o644)
     with pytest.raises(Usage, match="everybody"):
-        profile.proof()
+        profile.secret_fields()
 
 
 def test_every_call_carries_the_proof(
@@ -133,5 +133,5 @@ def test_every_call_carries_the_proof(
     ):  # fmt: skip
         run(*words)
     assert len(api.requests) > 15
-    expected = profile.proof()["authorization"]
+    expected = profile.secret_fields()["authorization"]
     assert {fields.get("authorization") for _, _, fields in api.requests} == {expected}

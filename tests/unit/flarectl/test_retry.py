@@ -89,7 +89,7 @@ def test_an_endpoint_that_stopped_to_answer_is_the_end_of_all() -> None:
 def test_a_time_that_makes_no_sense_is_said(api: FakeApi, run: Run) -> None:
     for words in (["rm", "x"], ["put", "x"], ["get", "x"], ["cat", "x"], ["cp", "x", "y"], ["mv", "x", "y"]):
         done = run(*words, "--retry-for", "soon")
-        assert (done.code, "--retry-for: 'soon' is not a time" in done.err) == (2, True)
+        assert (done.code, "--retry-for: 'soon' is not a valid time" in done.err) == (2, True)
 
 
 def test_a_delete_whose_answer_was_lost_is_no_failure(api: FakeApi, run: Run) -> None:
@@ -116,7 +116,7 @@ def test_a_change_is_tried_again_too(api: FakeApi, run: Run, words: list[str]) -
 @pytest.mark.parametrize(
     ("prepare", "words", "code", "hint"),
     [
-        (None, ["cp", "-r", "p", "nope:"], 3, "flarectl bucket create nope makes this one"),
+        (None, ["cp", "-r", "p", "nope:"], 3, "flarectl bucket create nope creates this one"),
         ("VolumeFull", ["cp", "-r", "p", "q"], 5, "flarectl node ls shows how full"),
     ],
 )

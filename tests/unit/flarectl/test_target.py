@@ -77,5 +77,5 @@ def test_sizes_are_read(text: str, size: int) -> None:
 
 
 def test_a_size_without_sense_is_refused() -> None:
-    with pytest.raises(Usage, match="is no size"):
+    with pytest.raises(Usage, match="is not a valid size"):
         parse_size("8 MB")
