@@ -13,19 +13,20 @@ from flared import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flared.commands.init import Wishes
+    from flared.commands.init import InitOptions
 
 EXIT_FAILURE = 1
 EXIT_MISTAKES = 2
-"""A command line or a TOML file with mistakes; argparse uses it too."""
+"""For mistakes in the command line or a TOML file; argparse uses it too."""
 LINE_CHARS_MAX = 8192
-"""Of a join token on standard input: twice the longest."""
+"""Longest join token read from standard input: twice the longest possible."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``flared``; the exit code."""
+    """Run ``flared``; return the exit code."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    # A node catches its own signals; Ctrl-C of any other command ends here.
     try:
         if options.command == "check-config":
             return check_config(options.file, options.hand_over)
@@ -47,17 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_demo(options.files, options.keep)
     except KeyboardInterrupt:
         return 130
-    if options.config is None:
+    if options.config is None:  # --config cannot be required: only `flared --config FILE`, without a command, needs it
         parser.print_usage(sys.stderr)
-        print("flared: say what to do: --config FILE, or one of the commands; --help explains them", file=sys.stderr)
+        print("flared: nothing to do: give --config FILE or a command; --help lists the commands", file=sys.stderr)
         return EXIT_MISTAKES
     return run(options.config)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Here alone it is decided that an empty argument or option is a mistake, for every command.
+    """Refuses an empty argument or option of any command.
 
-    A ``$(command)`` that failed must not make the secret of a new cluster, or mean the current directory.
+    A failed ``$(command)`` must not create the secret of a new cluster, or name the current directory.
     """
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:  # type: ignore[explicit-any]  # argparse's own
@@ -79,7 +80,7 @@ def _named_path(text: str) -> Path:
 def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="flared",
-        description="Flare's daemon: an api node or a data node, as its TOML file says.",
+        description="Flare's daemon: runs an api node or a data node, as its TOML file says.",
         epilog="Manual pages: flared(8), flared.toml(5). The client is flarectl(1).",
     )
     parser.add_argument("--version", action="version", version=f"flared {__version__}")
@@ -88,29 +89,27 @@ def make_parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="name every mistake in a TOML file")
     check.add_argument("file", metavar="FILE", type=Path)
     check.add_argument("--hand-over", metavar="DIR", type=Path, help="put a copy of the secret here, for its owner")
-    _add_init(commands.add_parser("init", help="write the TOML file of a node, and make what it needs"))
-    ready = commands.add_parser("prepare", help="make what a TOML file names: volumes, systemd's drop-ins")
+    _add_init(commands.add_parser("init", help="write the TOML file of a node, and create what it needs"))
+    ready = commands.add_parser("prepare", help="create what a TOML file names: volumes, systemd's drop-ins")
     ready.add_argument("file", metavar="FILE", type=Path)
     ready.add_argument(
         "--new", metavar="DIR", type=Path, action="append", default=[], help="a new disk is mounted here"
     )
     _add_backup(commands.add_parser("backup", help="copy the metadata of an api node, which may be running"))
-    back = commands.add_parser("restore", help="put a backup in the place of the metadata of a stopped api node")
+    back = commands.add_parser("restore", help="replace the metadata of a stopped api node by a backup")
     back.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
-    back.add_argument("path", metavar="SOURCE", type=Path, help="a backup; it is left as it is")
-    back.add_argument(
-        "--cut-log", action="store_true", help="SOURCE has a damaged log: take what stands before the damage"
-    )
-    look = commands.add_parser("doctor", help="tell what is wrong with this host, and what to type")
+    back.add_argument("path", metavar="SOURCE", type=Path, help="a backup; it stays unchanged")
+    back.add_argument("--cut-log", action="store_true", help="SOURCE has a damaged log: use the part before the damage")
+    doctor = commands.add_parser("doctor", help="show what is wrong with this host, and what to type")
     where = "default: /etc/flare/*.toml"
-    look.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
-    look.add_argument("--json", action="store_true", help="JSON, one line for each finding")
-    cluster = commands.add_parser("local", help="run a little cluster on this machine, until Ctrl-C")
+    doctor.add_argument("--config", metavar="FILE", type=Path, action="append", default=[], dest="files", help=where)
+    doctor.add_argument("--json", action="store_true", help="JSON, one line for each finding")
+    cluster = commands.add_parser("local", help="run a small cluster on this machine, until Ctrl-C")
     cluster.add_argument("--dir", metavar="DIR", type=Path, required=True, help="holds the TOML files and all data")
     cluster.add_argument("--nodes", metavar="N", type=int, help="data nodes; default 3")
-    cluster.add_argument("--port", metavar="PORT", type=int, help="of the api node; default 8000")
-    cluster.add_argument("--data-port", metavar="PORT", type=int, help="of the first data node; default 9000")
-    cluster.add_argument("--scheme", metavar="S", help="of new buckets; default replica:N, N at most 3")
+    cluster.add_argument("--port", metavar="PORT", type=int, help="the api node's; default 8000")
+    cluster.add_argument("--data-port", metavar="PORT", type=int, help="the first data node's; default 9000")
+    cluster.add_argument("--scheme", metavar="S", help="scheme of new buckets; default replica:N, N at most 3")
     demo = commands.add_parser("demo", help="show a cluster at work on real files, with a node killed")
     demo.add_argument(
         "files", metavar="FILE", type=Path, nargs="*", help="what to store; default: some of this machine"
@@ -121,37 +120,37 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
     roles = parser.add_subparsers(dest="role", metavar="api|data", required=True)
-    api = roles.add_parser("api", help="an api node; makes the secret of the cluster")
+    api = roles.add_parser("api", help="an api node; creates the secret of the cluster")
     data = roles.add_parser("data", help="a data node")
     for role in (api, data):
-        where = "default: /etc/flare/ROLE.toml, else ROLE.toml; - shows it all, commented"
+        where = "default: /etc/flare/ROLE.toml, else ROLE.toml; - prints it with all defaults"
         role.add_argument("file", metavar="FILE", type=Path, nargs="?", help=where)
         role.add_argument("--name", metavar="NAME", help="the node's identity for life")
         role.add_argument("--listen", metavar="HOST:PORT", help="0.0.0.0:PORT: on every interface")
-        role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of a cluster that is there")
-    api.add_argument("--scheme", metavar="S", help="of new buckets; default replica:3")
-    api.add_argument("--anonymous", metavar="WHAT", help="without the secret: none, read or read-write")
+        role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of an existing cluster")
+    api.add_argument("--scheme", metavar="S", help="scheme of new buckets; default replica:3")
+    api.add_argument("--anonymous", metavar="WHAT", help="access without the secret: none, read or read-write")
     data.add_argument(
         "--join",
         metavar="TOKEN",
         help="what `flarectl node invite` printed; - reads it from standard input",
     )
-    data.add_argument("--api", metavar="URL", action="append", default=[], help="of an api node")
+    data.add_argument("--api", metavar="URL", action="append", default=[], help="URL of an api node")
     data.add_argument("--volume", metavar="DIR", type=Path, action="append", default=[], help="one for each disk")
     data.add_argument("--advertise", metavar="HOST:PORT", help="where the api node reaches this one")
-    data.add_argument("--zone", metavar="ZONE", help="what fails together")
+    data.add_argument("--zone", metavar="ZONE", help="name shared by nodes that fail together")
 
 
 def _add_backup(parser: argparse.ArgumentParser) -> None:
-    # Under another name than the --config that runs a node: argparse would let one replace the other.
+    # It needs another dest than the --config that runs a node: with one dest, argparse would overwrite the value.
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
     parser.add_argument("--keep", metavar="N", type=int, help="TARGET is a directory that keeps the last N backups")
-    parser.add_argument("--overwrite", action="store_true", help="TARGET may be there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
     parser.add_argument("path", metavar="TARGET", type=Path, help="the file to write")
 
 
 def run(file: Path) -> int:
-    """Run one node until it is told to stop."""
+    """Run one node until a signal stops it."""
     from flared.config.load import load_config
     from flared.errors import ConfigError
 
@@ -165,7 +164,7 @@ def run(file: Path) -> int:
 
 
 def check_config(file: Path, directory: Path | None = None) -> int:
-    """``directory``: that of the running node, which is to read the file again."""
+    """Report every mistake in the file. ``directory``: put a copy of the secrets there for the running node."""
     from flared.commands import units
     from flared.config.load import load_config
     from flared.errors import ConfigError
@@ -174,6 +173,7 @@ def check_config(file: Path, directory: Path | None = None) -> int:
         config = load_config(file, handed=directory is None)
     except ConfigError as error:
         return _show_mistakes(error)
+    # systemd calls this at a reload, which must fail if the file contradicts the drop-ins that systemd has loaded.
     if units.is_service(file):
         stale = units.stale(units.drop_ins(config, file))
         if stale:
@@ -195,15 +195,16 @@ def init(options: argparse.Namespace) -> int:
     from flared.commands.prepare import NotPrepared
     from flared.errors import ConfigError
 
+    # Refuse what contradicts itself before anything is written, and before a join token is used up.
     role: str = options.role
     if options.file == Path("-"):
         return _show_template(options)
     if role == "data" and options.join and options.secret_file:
-        return _fail("init data: --join brings the secret: leave out --secret-file", EXIT_MISTAKES)
+        return _fail("init data: --join fetches the secret: leave out --secret-file", EXIT_MISTAKES)
     file: Path = options.file or default_file(role)
     init_role = init_api if role == "api" else init_data
     try:
-        init_role(file, _wishes(options), print)
+        init_role(file, _init_options(options), print)
     except ConfigError as error:
         return _show_mistakes(error)
     except NotPrepared as error:
@@ -221,24 +222,24 @@ def _show_template(options: argparse.Namespace) -> int:
     beside = [name for name, value in vars(options).items() if value and name not in ("command", "role", "file")]
     if beside:
         option = f"--{beside[0].replace('_', '-')}"
-        return _fail(f"init {options.role} -: it shows the file with all defaults; leave out {option}", EXIT_MISTAKES)
+        return _fail(f"init {options.role} - prints the file with all defaults; leave out {option}", EXIT_MISTAKES)
     sys.stdout.write(API_TEMPLATE if options.role == "api" else DATA_TEMPLATE)
     return 0
 
 
-def _wishes(options: argparse.Namespace) -> Wishes:
-    """What was asked of ``init``; a join token of ``-`` is read from standard input."""
-    from flared.commands.init import Wishes
+def _init_options(options: argparse.Namespace) -> InitOptions:
+    """Return the options of ``init``; read a join token of ``-`` from standard input."""
+    from flared.commands.init import InitOptions
     from flared.commands.prepare import NotPrepared
 
-    wishes = Wishes(options.name or "", options.listen or "", options.secret_file)
+    chosen = InitOptions(options.name or "", options.listen or "", options.secret_file)
     if options.role == "api":
-        return replace(wishes, scheme=options.scheme or "", anonymous=options.anonymous or "")
+        return replace(chosen, scheme=options.scheme or "", anonymous=options.anonymous or "")
     word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join or ""
     if options.join and not word.strip():
         raise NotPrepared("--join -: standard input is empty; did `flarectl node invite` fail?")
     return replace(
-        wishes,
+        chosen,
         api=options.api,
         advertise=options.advertise or "",
         zone=options.zone or "",
@@ -266,7 +267,7 @@ def prepare(file: Path, new: Sequence[Path]) -> int:
 
 
 def copy_metadata(options: argparse.Namespace) -> int:
-    """``flared backup`` and ``flared restore``."""
+    """Run ``flared backup`` or ``flared restore``; return the exit code."""
     import sqlite3
 
     from flared.commands.backup import NotDone, back_up, restore
@@ -277,15 +278,16 @@ def copy_metadata(options: argparse.Namespace) -> int:
         config = load_config(options.file)
     except ConfigError as error:
         return _show_mistakes(error)
+    # The errors below are expected ones, so each ends as a sentence; anything else is a bug and keeps its traceback.
     try:
         if options.command == "restore":
             restore(config, options.path, print, cut_log=options.cut_log)
         elif options.keep is not None and options.keep < 1:
-            return _fail(f"--keep {options.keep}: at least 1", EXIT_MISTAKES)
+            return _fail(f"--keep {options.keep}: must be at least 1", EXIT_MISTAKES)
         else:
             back_up(config, options.path, keep=options.keep, overwrite=options.overwrite, say=print)
     except Busy as error:
-        return _fail(f"{error}: stop the node, and its socket unit, which would start it again")
+        return _fail(f"{error}: stop the node and its socket unit, which would start it again")
     except (NotDone, FlareError) as error:
         return _fail(str(error))
     except sqlite3.Error as error:
@@ -300,7 +302,7 @@ def local(options: argparse.Namespace) -> int:
     from flared.errors import Busy, ConfigError, FlareError
 
     if options.nodes is not None and not 1 <= options.nodes <= NODES_MAX:
-        return _fail(f"--nodes {options.nodes}: from 1 to {NODES_MAX}", EXIT_MISTAKES)
+        return _fail(f"--nodes {options.nodes}: must be from 1 to {NODES_MAX}", EXIT_MISTAKES)
     wanted = {"nodes": options.nodes, "port": options.port, "data_port": options.data_port}
     try:
         with open_directory(options.dir):

@@ -1,6 +1,6 @@
-"""What ``flared`` does besides serving: prepares a host, starts a little cluster, copies metadata, finds what is wrong.
+"""The commands of ``flared`` beside serving: prepare a host, run a small cluster, copy metadata, find problems.
 
-``init`` makes a node from nothing (``join`` fetches its secrets), ``prepare`` its directories, ``units`` systemd's
-drop-ins; ``local`` runs a cluster in the foreground (``supervisor`` its processes), ``demo`` one that proves itself;
-``backup`` copies metadata and puts it back; ``doctor`` looks at the host. None of it runs inside a serving node.
+``init`` creates a node (``join`` fetches its secrets), ``prepare`` its directories, ``units`` systemd's drop-ins.
+``local`` runs a cluster in the foreground (``supervisor`` its processes), ``demo`` one that checks its own claims.
+``backup`` copies metadata and restores it; ``doctor`` examines the host. None of it runs inside a serving node.
 """

@@ -1,4 +1,4 @@
-"""``flared backup`` and ``flared restore``: the metadata of an api node as one file, and back."""
+"""``flared backup`` and ``flared restore``: copy the metadata of an api node into one file, and back."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 MODE = 0o600
 ROOM_LEFT_BYTES = 64 * 1024 * 1024
-"""Of a disk that a backup may fill: it may be the one that the metadata itself grows on."""
+"""The share of a disk that a backup leaves free: the metadata itself may grow on the same disk."""
 _MOMENT = "%Y%m%dT%H%M%SZ"
 
 
-class NotDone(Exception):  # a fact, told in a sentence
-    """Something is in the way."""
+class NotDone(Exception):  # the message is one sentence for the operator
+    """The backup or restore is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a metadata file holds."""
+    """The content of a metadata file."""
 
     cluster: str
     objects: int
@@ -49,67 +49,71 @@ class Content:
 
 
 def back_up(config: Config, target: Path, *, keep: int | None, overwrite: bool, say: Callable[[str], None]) -> None:
-    """Copy the metadata into ``target``, checked and durable, while the node goes on or not.
+    """Copy the metadata into ``target``, checked and durable. The node may run or not.
 
-    With ``keep``, ``target`` is a directory that gets a new file, and loses the oldest beyond so many.
-    Raises NotDone, FlareError, OSError, sqlite3.Error.
+    With ``keep``, ``target`` is a directory: it gets a new file and keeps only so many of the newest.
+    Raise NotDone, FlareError, OSError, sqlite3.Error.
     """
     source = _metadata(config)
     if not source.exists():
-        raise NotDone(f"{source} is not there: the node has not been started yet")
+        raise NotDone(f"{source} does not exist: the node has not been started yet")
     now = time.time()
     stem = f"{config.name}-" if keep else target.name
     if keep:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         directory, target = target, target / f"{stem}{_date(now)}.db"
-        overwrite = True  # of two backups in one second the later one is kept
+        overwrite = True  # two backups within one second have one name; the later one wins
     else:
         directory = target.parent
     if target.is_dir():
         raise NotDone(f"{target} is a directory: name a file, or keep several in it with --keep N")
     if target.exists() and (target.samefile(source) or not overwrite):
-        raise NotDone(f"{target} is there already" + ("" if target.samefile(source) else ": --overwrite replaces it"))
+        raise NotDone(f"{target} exists already" + ("" if target.samefile(source) else ": --overwrite replaces it"))
     _check_log(source)
     with _partial(directory / f".{stem}.part", source) as part:
         copy_database(source, part, writable=True)
         with Copy(part, source) as copy:
             mark_backup(copy, int(now * 1000))
-            content = _look(copy, source)
+            content = _read_content(copy, source)
             damaged = copy.count_damaged()
         os.replace(part, target)
         sync_directory(directory)
     if keep:
-        _forget(directory, stem, keep)
+        _delete_oldest(directory, stem, keep)
     say(f"{target} is a backup of cluster {content.cluster}, with {content.objects} objects" + _damaged(damaged))
 
 
 def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log: bool = False) -> None:
-    """Put a backup in the place of the metadata; what was there is kept beside it.
+    """Replace the metadata by a backup; keep the old metadata beside it.
 
-    ``cut_log``: take of a source whose log is damaged what stands before the damage. It may be the metadata itself.
+    ``cut_log``: if the log of the source is damaged, use the part before the damage. The source may then be the
+    metadata itself.
 
-    Raises NotDone, Busy while a node has the metadata, FlareError, OSError, sqlite3.Error.
+    Raise NotDone, Busy while a node uses the metadata, FlareError, OSError, sqlite3.Error.
     """
     target = _metadata(config)
     if not source.is_file():
-        raise NotDone(f"{source} is no file")
+        raise NotDone(f"{source} is not a file")
     if target.exists() and target.samefile(source) and not cut_log:
         raise NotDone(f"{source} is the metadata itself")
     if not target.parent.is_dir():
-        raise NotDone(f"{target.parent} is no directory: prepare the node first, with flared init or flared prepare")
+        raise NotDone(f"{target.parent} is not a directory: prepare the node first, with flared init or flared prepare")
+    # While we hold the lock, no node can start on a file that is being replaced.
     lock = target.with_name(target.name + ".lock")
     holder = LockFile(lock, f"the metadata file {target}")
     try:
         _give(lock)
         now = time.time()
         with _partial(target.with_name(f".{target.name}.part"), source) as part, _openable(source, cut_log) as opened:
+            # Copy and check under another name: until the rename below, the old metadata is in place.
             with _readable(source):
                 copy_database(opened, part, writable=cut_log, pause=0)
                 with Copy(part, source) as copy:
-                    content = _look(copy, source)
+                    content = _read_content(copy, source)
                     damaged = copy.count_damaged()
                     taken_ms = int(source.stat().st_mtime * 1000) if content.taken_ms is None else content.taken_ms
-                    mark_restored(copy, taken_ms, int(now * 1000))
+                    mark_restored(copy, taken_ms, int(now * 1000))  # keeps pieces written since, for some days
+            # The old metadata keeps a second name; a crash before the rename leaves it under both.
             _give(part)
             kept = _keep_aside(target, now)
             os.replace(part, target)
@@ -119,14 +123,14 @@ def restore(config: Config, source: Path, say: Callable[[str], None], *, cut_log
     age = _age(now - taken_ms / 1000) + (" (by the date of the file)" if content.taken_ms is None else "")
     say(
         f"restored cluster {content.cluster} with {content.objects} objects as of {age} ago"
-        + (f", keeping what was there as {kept}" if kept else "")
-        + "; objects written since are not in it, their pieces stay on the data nodes for 7 days and are deleted"
-        " then, and objects deleted since are listed but cannot be read" + _damaged(damaged)
+        + (f"; the old metadata is kept as {kept}" if kept else "")
+        + "; objects written since are not in it: the data nodes delete their pieces after 7 days; objects deleted"
+        " since are listed but cannot be read" + _damaged(damaged)
     )
 
 
 def _check_log(source: Path) -> None:
-    """Raise LogCorrupt if SQLite would drop a part of the log. Of a running node it was checked at its start."""
+    """Raise LogCorrupt if SQLite would drop a part of the log. A running node has checked it when it started."""
     try:
         holder = LockFile(source.with_name(source.name + ".lock"), f"the metadata file {source}")
     except Busy:
@@ -140,9 +144,9 @@ def _check_log(source: Path) -> None:
 
 @contextmanager
 def _openable(source: Path, cut_log: bool) -> Iterator[Path]:
-    """The source, for SQLite to open. Of one whose log may be cut a copy, because opening it is what cuts it.
+    """Yield a path that SQLite may open: the source, or a copy if its log may be cut, because opening cuts it.
 
-    Raises LogCorrupt, NotDone if there is no room for the copy.
+    Raise LogCorrupt, NotDone if there is no room for the copy.
     """
     if not cut_log:
         check_log(source)
@@ -158,26 +162,26 @@ def _openable(source: Path, cut_log: bool) -> Iterator[Path]:
 
 @contextmanager
 def _readable(source: Path) -> Iterator[None]:
-    """Raises NotDone, naming the file, if it is no database or a broken one."""
+    """Raise NotDone, naming the file, if it is not a database or is damaged."""
     try:
         yield
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        raise NotDone(f"{source} is no backup, or a damaged one: {error}") from None
+        raise NotDone(f"{source} is not a backup, or it is damaged: {error}") from None
 
 
 def _metadata(config: Config) -> Path:
     if not isinstance(config, ApiConfig):
-        raise NotDone("this is the file of a data node: only api nodes have metadata")
+        raise NotDone("this TOML file describes a data node: only api nodes have metadata")
     return config.metadata
 
 
-def _look(copy: Copy, source: Path) -> Content:
-    """Raises ConfigError if it is not metadata of a format that we know."""
+def _read_content(copy: Copy, source: Path) -> Content:
+    """Return what the copy holds. Raise ConfigError if it is not metadata of a format that we know."""
     cluster = read_cluster(copy)
     if cluster is None:
-        raise ConfigError([f"{source} holds no cluster"])
+        raise ConfigError([f"{source} is not the metadata of a cluster"])
     if cluster.format > FORMAT:
         raise ConfigError([f"{source} was written by a newer Flare (format {cluster.format}, this one knows {FORMAT})"])
     return Content(cluster.id, copy.count(keys.under(b"object/")), read_backup(copy))
@@ -185,11 +189,13 @@ def _look(copy: Copy, source: Path) -> Content:
 
 @contextmanager
 def _partial(path: Path, source: Path) -> Iterator[Path]:
-    """An empty file that is ours alone until it gets its name. One that a killed process left is used again."""
+    """Yield an empty, locked file beside ``path``. One that a killed process left is used again."""
     size = source.stat().st_size
     room = shutil.disk_usage(path.parent).free - ROOM_LEFT_BYTES
     if room < size:
-        raise NotDone(f"{path.parent} has no room: {size} bytes are needed and {max(0, room)} can be spared")
+        raise NotDone(f"{path.parent} has no room: {size} bytes are needed and {max(0, room)} are available")
+    # The lock shows whether another process still writes the file or was killed: only then it may be used again. The
+    # file may have been renamed between our open and our lock, so compare what we hold with what the name is now.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
     try:
         try:
@@ -212,7 +218,7 @@ def _partial(path: Path, source: Path) -> Iterator[Path]:
 
 
 def _keep_aside(target: Path, now: float) -> Path | None:
-    """Give what is there a second, dated name, and leave no log beside the name that the new file will take."""
+    """Give the old metadata a second, dated name, and remove its log from beside the name of the new file."""
     kept = target.with_name(f"{target.name}.before-{_date(now)}")
     kept_log, log = Path(f"{kept}-wal"), Path(f"{target}-wal")
     for path, name in ((target, kept), (log, kept_log)):
@@ -230,14 +236,14 @@ def _keep_aside(target: Path, now: float) -> Path | None:
     return kept if kept.exists() else None
 
 
-def _forget(directory: Path, stem: str, keep: int) -> None:
+def _delete_oldest(directory: Path, stem: str, keep: int) -> None:
     ours = re.compile(re.escape(stem) + r"\d{8}T\d{6}Z\.db")
     for name in sorted(filter(ours.fullmatch, os.listdir(directory)))[:-keep]:
         (directory / name).unlink()
 
 
 def _give(path: Path) -> None:
-    """What root makes belongs to whom the directory belongs to: the daemon."""
+    """Give a file that root has created to the owner of its directory: the daemon's user."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

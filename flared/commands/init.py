@@ -1,7 +1,7 @@
-"""``flared init api|data``: from nothing to a TOML file, a secret and a prepared host, so that the node starts.
+"""``flared init api|data``: create a TOML file and a secret, and prepare the host, so that the node can start.
 
-The secret is made, or copied from a file, or fetched with a join token, which is used up by that. So a secret that was
-fetched stays, whatever fails after it: the same command again finds that it is the one the token stands for.
+The secret is generated, or copied from a file, or fetched with a join token, which can be used only once. A fetched
+secret therefore stays if a later step fails: the same command, run again, recognises it as the token's.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ URL = "http://"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What was asked for on the command line; empty where the default will do."""
+class InitOptions:
+    """The options of the command line; empty ones stand for the default."""
 
     name: str = ""
     listen: str = ""
@@ -52,37 +52,37 @@ class Wishes:
 
 
 def default_file(role: str) -> Path:
-    """``/etc/flare/ROLE.toml`` where the package is installed, else in the current directory."""
+    """Return ``/etc/flare/ROLE.toml`` if the package is installed, else a file in the current directory."""
     return (units.CONFIGURATION if units.CONFIGURATION.is_dir() else Path()) / f"{role}.toml"
 
 
-def init_api(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
-    """Write the TOML file and the secret of the cluster, if there is none yet. Raises NotPrepared, ConfigError."""
-    values: dict[str, object] = {"name": wishes.name, "listen": wishes.listen, "scheme": wishes.scheme}
-    values["anonymous"] = wishes.anonymous
+def init_api(file: Path, options: InitOptions, say: Callable[[str], None]) -> None:
+    """Write the TOML file, and the secret of the cluster if there is none yet. Raise NotPrepared, ConfigError."""
+    values: dict[str, object] = {"name": options.name, "listen": options.listen, "scheme": options.scheme}
+    values["anonymous"] = options.anonymous
     if units.is_service(file):
         values["path"] = str(STATE / file.stem / "meta.db")
-    _write(file, API_TEMPLATE, values, _Secret(wishes.secret_file, make=True), say)
+    _write(file, API_TEMPLATE, values, _Secret(options.secret_file, make=True), say)
 
 
-def init_data(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
-    """Write the TOML file, put the secret beside it, make the volumes. Raises NotPrepared, ConfigError."""
-    token = _token(wishes.join) if wishes.join else None
-    name = _name(wishes, token)
-    apis = [_url(url) for url in wishes.api or (token.apis if token else ())]
+def init_data(file: Path, options: InitOptions, say: Callable[[str], None]) -> None:
+    """Write the TOML file, put the secret beside it, create the volumes. Raise NotPrepared, ConfigError."""
+    token = _token(options.join) if options.join else None
+    name = _name(options, token)
+    apis = [_url(url) for url in options.api or (token.apis if token else ())]
     alone = all(is_loopback(api) for api in apis)
-    listen = wishes.listen or ("" if alone else f"0.0.0.0:{DATA_PORT}")
+    listen = options.listen or ("" if alone else f"0.0.0.0:{DATA_PORT}")
     values: dict[str, object] = {
         "name": name,
         "listen": listen,
-        "advertise": wishes.advertise or _advertised(listen, apis),
-        "zone": wishes.zone,
+        "advertise": options.advertise or _advertised(listen, apis),
+        "zone": options.zone,
         "api": [URL + str(api) for api in apis],
-        "volumes": [str(path.absolute()) for path in wishes.volumes],
+        "volumes": [str(path.absolute()) for path in options.volumes],
     }
     if units.is_service(file):
         values["new_volumes"] = False
-    secret = _Secret(wishes.secret_file, make=alone)
+    secret = _Secret(options.secret_file, make=alone)
     if token is not None:
         secret = _Secret(token=token, fetch=lambda: join.fetch_secrets(token, name, apis))
     _write(file, DATA_TEMPLATE, values, secret, say)
@@ -92,21 +92,21 @@ def init_data(file: Path, wishes: Wishes, say: Callable[[str], None]) -> None:
 class _Secret:
     source: Path | None = None
     make: bool = False
-    """Whether a new one will do where none is there."""
+    """True if a missing secret may be generated."""
     token: JoinToken | None = None
     fetch: Callable[[], Sequence[bytes]] | None = None
-    """Uses the token up."""
+    """Fetches the secret; can be called only once for each token."""
 
 
 def _write(file: Path, template: str, values: dict[str, object], secret: _Secret, say: Callable[[str], None]) -> None:
-    """Secret, TOML file, preparations, in this order: a node that can be started has everything."""
+    """Write the secret, then the TOML file, then prepare the host: a node that can be started has everything."""
     values["secret_file"] = SECRET
     content = fill(template, values)
     try:
         if units.is_service(file):
             units.check_name(file)
         if file.exists():
-            raise NotPrepared(f"{file} is there already; it is not touched")
+            raise NotPrepared(f"{file} exists already and was not changed")
         made = _place_secret(secret, file.parent / SECRET, say)
         with open(file, "x", encoding="utf-8") as output:
             output.write(content)
@@ -121,7 +121,7 @@ def _write(file: Path, template: str, values: dict[str, object], secret: _Secret
             file.chmod(0o640)
             prepare(config, file, (), say)
     except BaseException:
-        file.unlink()  # else the next try would find it and touch nothing
+        file.unlink()  # otherwise the next attempt would refuse to replace it
         for path in made:
             path.unlink()
         raise
@@ -129,18 +129,20 @@ def _write(file: Path, template: str, values: dict[str, object], secret: _Secret
 
 
 def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> list[Path]:
-    """See to it that the secret lies at ``target``; what was made, and may go again if the rest fails."""
+    """Put the secret at ``target``. Return the files created, which are removed again if a later step fails."""
+    # A secret that exists is never replaced: nodes may depend on it, and a token that was used before has put it there.
     try:
         wanted = read_secrets(secret.source) if secret.source else None
         if target.exists():
             found = read_secrets(target)
             if wanted not in (None, found) or (secret.token and not is_of_cluster(secret.token, found)):
-                raise NotPrepared(f"{target} is there already and holds another secret; it is not touched")
+                raise NotPrepared(f"{target} exists already with another secret and was not changed")
             if secret.token:
-                say(f"{target} holds the secret of the cluster already; the join token is not used")
+                say(f"{target} has the secret of the cluster already; the join token was not used")
             return []
     except ValueError as error:
         raise NotPrepared(str(error)) from None
+    # The token works once. From here on a failure must not remove the secret, so it is not among the files returned.
     if wanted is None and secret.fetch is not None:
         try:
             wanted = tuple(secret.fetch())
@@ -148,16 +150,16 @@ def _place_secret(secret: _Secret, target: Path, say: Callable[[str], None]) -> 
             raise NotPrepared(str(error)) from None
     if wanted is None and not secret.make:
         raise NotPrepared(
-            "the secret of the cluster is needed: --join takes what `flarectl node invite` prints on the api node's "
-            f"host, --secret-file a copy of its {units.CONFIGURATION / SECRET}"
+            "the secret of the cluster is missing: use --join with what `flarectl node invite` prints on the api "
+            f"node's host, or --secret-file with a copy of its {units.CONFIGURATION / SECRET}"
         )
     _write_secret(target, wanted or (secrets.token_hex(SECRET_BYTES).encode(),))
-    say(f"{target} {'holds the secret of the cluster' if wanted else 'is the secret of a new cluster'}")
+    say(f"{target} {'has the secret of the cluster' if wanted else 'is the secret of a new cluster'}")
     return [] if secret.fetch else [target]
 
 
 def _write_secret(target: Path, lines: Sequence[bytes]) -> None:
-    """Durable before anything depends on it: a join token gives it only once."""
+    """Write the secret durably before anything depends on it: a join token returns it only once."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as output:
@@ -170,7 +172,7 @@ def _write_secret(target: Path, lines: Sequence[bytes]) -> None:
 
 
 def fill(template: str, values: dict[str, object]) -> str:
-    """The template with these values in the place of its defaults; empty ones leave the default."""
+    """Return the template with these values instead of its defaults; empty ones leave the default."""
     for key, value in values.items():
         if value in ("", []):
             continue
@@ -182,7 +184,7 @@ def fill(template: str, values: dict[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
-    # JSON's texts, lists of texts and booleans are TOML's as well, if DEL and what lies beyond ASCII is left as it is.
+    # JSON's strings, lists of strings and booleans are valid TOML if DEL and non-ASCII characters are not escaped.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -193,13 +195,13 @@ def _token(word: str) -> JoinToken:
         raise NotPrepared(f"--join: {error}") from None
 
 
-def _name(wishes: Wishes, token: JoinToken | None) -> NodeName:
-    """The name of the new data node."""
+def _name(options: InitOptions, token: JoinToken | None) -> NodeName:
+    """Return the name of the new data node."""
     bound = token.node if token else ""
-    if bound and wishes.name not in ("", bound):
-        raise NotPrepared(f"this join token is for a node named {bound}, not for {wishes.name}: leave out --name")
+    if bound and options.name not in ("", bound):
+        raise NotPrepared(f"this join token is for a node named {bound}, not {options.name}: leave out --name")
     try:
-        return parse_node(wishes.name or bound or _host_name())
+        return parse_node(options.name or bound or _host_name())
     except BadName as error:
         raise NotPrepared(f"--name: {error}") from None
 
@@ -216,11 +218,11 @@ def _host_name() -> str:
     try:
         return parse_node(name)
     except BadName:
-        raise NotPrepared(f"this host's name, {name!r}, cannot be that of a node: give one with --name") from None
+        raise NotPrepared(f"this host's name, {name!r}, is not a valid name of a node: give one with --name") from None
 
 
 def _advertised(listen: str, apis: Sequence[Address]) -> str:
-    """Where the api node reaches us: our address on the way to it. Empty: the address we listen on will do."""
+    """Return the address at which the api node reaches us; empty if the address we listen on serves."""
     if not listen:
         return ""
     try:
@@ -233,10 +235,10 @@ def _advertised(listen: str, apis: Sequence[Address]) -> str:
         try:
             family, _, _, _, place = socket.getaddrinfo(api.host, api.port, type=socket.SOCK_DGRAM)[0]
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect(place)  # sends nothing
+                probe.connect(place)  # UDP: connecting sends nothing
                 return str(Address(probe.getsockname()[0], port))
         except OSError as error:
             raise NotPrepared(
-                f"no way to {api}: {error.strerror}; name the address at which it reaches this host with --advertise"
+                f"no route to {api}: {error.strerror}; name the address at which it reaches this host with --advertise"
             ) from None
     return ""

@@ -1,4 +1,4 @@
-"""The new host's end of an invite: trades a join token for the secrets of the cluster (``access.invites``)."""
+"""The new host's part of an invite: exchange a join token for the secrets of the cluster (``access.invites``)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 PATH = "/cluster/join"
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 2
-"""The first answer may be lost after the token was used; the second call, with the same nonce, gets it again."""
+"""The first answer may be lost after the token was used; a second call with the same nonce returns it again."""
 ANSWER_BYTES_MAX = 2 * SEALED_BYTES_MAX
 
 
-class NotJoined(Exception):  # a fact, told in a sentence
-    """The cluster did not take us in."""
+class NotJoined(Exception):  # the message is one sentence for the operator
+    """The cluster did not accept this host."""
 
 
 def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple[bytes, ...]:
-    """The secrets of the cluster, for the node of this name, from the first api node that answers. Raises NotJoined."""
+    """Return the cluster's secrets for the node of this name, from the first api node that answers.
+
+    Raise NotJoined.
+    """
     nonce = os.urandom(NONCE_BYTES)
     proof = prove(token.key, token.invite, node, nonce)
     body = json.dumps({"invite": token.invite.hex(), "node": node, "nonce": nonce.hex(), "proof": proof.hex()}).encode()
@@ -44,8 +47,8 @@ def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple
                 continue
             return _open(token, node, nonce, api, status, answer)
     raise NotJoined(
-        f"no api node answers ({'; '.join(dict.fromkeys(failures))}): it must run, and this host must reach it there; "
-        "--api names another URL"
+        f"no api node answers ({'; '.join(dict.fromkeys(failures))}): check that it runs and that this host reaches "
+        "it there, or name another URL with --api"
     )
 
 

@@ -1,7 +1,7 @@
-"""``flared local``: a little cluster on this machine, in the foreground, until Ctrl-C or SIGTERM.
+"""``flared local``: a small cluster on this machine, in the foreground, until Ctrl-C or SIGTERM.
 
-A directory holds one plain TOML file a node, with which ``flared --config`` starts each by hand, and all data. A file
-that is there is used as it is, so that what an operator changed stays.
+Its directory holds all data and one TOML file for each node, with which ``flared --config`` can start it by hand.
+Existing files are used unchanged, so that an operator's changes stay.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DATA_FILE = re.compile(r"data([1-9]\d*)\.toml")
 
 
 class Contradiction(FlareError):
-    """What was asked for is not what the directory was made with."""
+    """The options contradict the files in the directory."""
 
 
 def start(
@@ -49,10 +49,10 @@ def start(
     data_port: int | None,
     scheme: str | None,
 ) -> int:
-    """Make the directory's files and run the cluster; the exit code.
+    """Create the directory's files and run the cluster; return the exit code.
 
-    A first start that fails takes its TOML files back, so that the next one may be asked for otherwise. Raises what
-    ``prepare`` raises, and Busy for a port that somebody has.
+    A first start that fails removes its TOML files again, so that the next one may have other options. Raise what
+    ``prepare`` raises, and Busy for a port in use.
     """
     new = not _toml_files(directory)
     code = 1
@@ -73,7 +73,7 @@ def _toml_files(directory: Path) -> list[Path]:
 
 
 def _check_ports(nodes: list[Node]) -> None:
-    """Raises Busy, naming the option that gives another port."""
+    """Raise Busy for a port in use, naming the option for another."""
     for node in nodes:
         host, port = load_config(node.config).listen
         with socket.socket() as probe:
@@ -89,14 +89,15 @@ def _check_ports(nodes: list[Node]) -> None:
 def prepare(
     directory: Path, *, nodes: int | None, port: int | None, data_port: int | None, scheme: str | None
 ) -> list[Node]:
-    """Make the directory's TOML files unless they are there; the nodes they describe, the api node first.
+    """Create the directory's TOML files unless they exist. Return the nodes they describe, the api node first.
 
-    None stands for what the directory says, or the default. Raises Contradiction, ConfigError, OSError.
+    None stands for the value in the directory's files, or the default. Raise Contradiction, ConfigError, OSError.
     """
+    # Contradictions first, before any file is written: a data node left out would leave its pieces out too.
     there = sorted(int(match[1]) for path in directory.iterdir() if (match := _DATA_FILE.fullmatch(path.name)))
     count = nodes or len(there) or NODES_DEFAULT
     if there and count < len(there):
-        raise Contradiction(f"{directory} holds {len(there)} data nodes already; none of them can be left out")
+        raise Contradiction(f"{directory} has {len(there)} data nodes already; none of them can be left out")
     api = directory / "api.toml"
     api_port = load_config(api).listen.port if api.exists() else port or API_PORT
     first = data_port or DATA_PORT
@@ -105,6 +106,7 @@ def prepare(
             f"port {api_port} cannot be both the api node's and a data node's ({first} to {first + count - 1}): "
             "choose others with --port and --data-port"
         )
+    # Write the files that are missing, then read all of them: an existing file has the last word.
     _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))
     config = load_config(api)
     assert isinstance(config, ApiConfig)
@@ -124,7 +126,7 @@ def prepare(
 
 @contextmanager
 def open_directory(directory: Path) -> Iterator[None]:
-    """Make the directory and keep other ``flared local`` out of it. Raises Busy, naming the process that has it."""
+    """Create and lock the directory. Raise Busy, naming the process, if another ``flared local`` uses it."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = LockFile(directory / "local.lock", str(directory))
     try:
@@ -134,7 +136,7 @@ def open_directory(directory: Path) -> Iterator[None]:
 
 
 def run_local(nodes: list[Node], say: Callable[[str], None]) -> int:
-    """Run the cluster until SIGTERM or Ctrl-C; the exit code."""
+    """Run the cluster until SIGTERM or Ctrl-C; return the exit code."""
     return trio.run(_run, nodes, say, strict_exception_groups=True)
 
 
@@ -158,7 +160,7 @@ async def _run(nodes: list[Node], say: Callable[[str], None]) -> int:
 
 
 def _flarectl() -> str:
-    """How to type flarectl here: in a virtual environment that is not active, with its path."""
+    """Return how to type flarectl here: with its path in a virtual environment that is not active."""
     beside = Path(sys.executable).with_name("flarectl")
     return "flarectl" if shutil.which("flarectl") or not beside.exists() else str(beside)
 
@@ -171,7 +173,7 @@ async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, 
 
 
 def leaves(group: BaseExceptionGroup[NotStarted]) -> list[NotStarted]:
-    """The errors in a group of groups."""
+    """Return the errors in a group of groups."""
     found: list[NotStarted] = []
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""``flared prepare FILE``: makes what a node needs before it can start: directories, volumes, systemd's drop-ins."""
+"""``flared prepare FILE``: create what a node needs before it can start: directories, volumes, systemd's drop-ins."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ _NOT_DATA = {"lost+found"}
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-class NotPrepared(Exception):  # a fact, told in a sentence
-    """Something is in the way."""
+class NotPrepared(Exception):  # the message is one sentence for the operator
+    """The host cannot be prepared."""
 
 
 def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[str], None]) -> None:
-    """Make what the node's TOML file names and is not there; may be run again and again.
+    """Create everything that the node's TOML file names and that is missing; may be run again.
 
-    A directory that held a volume once and is empty now is a disk that is not mounted, unless it is in ``new``.
-    Raises NotPrepared, OSError, ConfigError.
+    An empty directory that once held a volume counts as a disk that is not mounted, unless it is in ``new``.
+    Raise NotPrepared, OSError, ConfigError.
     """
+    # The present drop-ins remember which directories were volumes, so read them before they are replaced.
     service = units.is_service(file)
     if service:
         units.check_name(file)
@@ -53,6 +54,7 @@ def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[st
             identities.append((str(path), _make_volume(path, config, file, known=missing, say=say)))
         else:
             make_directory(path)
+    # All volumes must be sound before systemd learns of them: a failure here leaves the old drop-ins.
     refuse_copies(identities)
     find_cluster(identities)
     for path, content in wanted.items():
@@ -65,14 +67,14 @@ def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[st
 
 
 def make_directory(path: Path) -> None:
-    """The directory, the daemon's own if it is made here."""
+    """Create the directory, if it is missing, for the daemon's user."""
     if not path.is_dir():
         path.mkdir(parents=True, mode=DIRECTORY_MODE)
         give(path)
 
 
 def give(path: Path, *, group_only: bool = False) -> None:
-    """Make the daemon's user the owner, if there is one and we may."""
+    """Make the daemon's user the owner, if that user exists and we are root."""
     try:
         user = pwd.getpwnam(USER)
     except KeyError:
@@ -82,11 +84,11 @@ def give(path: Path, *, group_only: bool = False) -> None:
 
 
 def hand_over(config: Config, file: Path, directory: Path) -> None:
-    """Put a copy of the secrets beside the TOML file where the node finds it when it reads that file again: what
-    systemd loaded for it is of its start. It may not read the file itself, so this is for root. Raises OSError.
+    """Copy the secrets to where the node finds them when it reloads its TOML file; run as root. Raise OSError.
 
-    The directory is the node's own, which may have put anything there: nothing in it is opened or followed. The copy
-    is the node's, closed to others from its first byte on, and gets its name when it is whole.
+    The node may not read the secret file itself, and the copy that systemd loaded dates from the node's start.
+    The directory belongs to the node, which may have put anything there: nothing in it is opened or followed. The
+    copy belongs to the node, is closed to others from its first byte on, and gets its name when it is complete.
     """
     source = config.secret_file
     ours = source if source is not None and source.parent == file.absolute().parent else None
@@ -102,7 +104,7 @@ def hand_over(config: Config, file: Path, directory: Path) -> None:
 
 
 def _write_for_owner(at: int, name: str, content: bytes) -> None:
-    """A file in the directory ``at`` that only the directory's owner may read."""
+    """Create a file in the directory ``at`` that only the directory's owner may read."""
     owner, temporary = os.fstat(at), f".{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(temporary, flags, 0o400, dir_fd=at), "wb") as output:
@@ -113,7 +115,7 @@ def _write_for_owner(at: int, name: str, content: bytes) -> None:
 
 
 def _make_volume(path: Path, config: DataConfig, file: Path, *, known: bool, say: Callable[[str], None]) -> Identity:
-    """The volume that is there, which must be this node's, or a new one."""
+    """Return the existing volume, which must be this node's, or create one."""
     disk = RealDisk()
     try:
         require_volume(disk, str(path))
@@ -121,26 +123,27 @@ def _make_volume(path: Path, config: DataConfig, file: Path, *, known: bool, say
         if known:
             raise NotPrepared(
                 f"{path} was a volume before and is empty now: mount its disk; "
-                f"if the disk is a new one: flared prepare --new {path} {file}"
+                f"if the disk is new: flared prepare --new {path} {file}"
             ) from None
-        made = path.is_dir()
+        # An existing directory may be the root of a fresh file system: it belongs to root, and must be given away too.
+        existed = path.is_dir()
         make_directory(path)
         if set(os.listdir(path)) - _NOT_DATA:
-            raise NotPrepared(f"{path} is no volume and not empty: give each volume a directory of its own") from None
+            raise NotPrepared(f"{path} is not a volume and not empty: give each volume its own directory") from None
         identity = load_identity(disk, str(path), config.name, uuid.uuid4())
-        if made:
+        if existed:
             _adopt(path)
         for entry in path.iterdir():
             if entry.name not in _NOT_DATA:
                 give(entry)
         free = shutil.disk_usage(path).free / 1024**3
-        say(f"{path} is a volume of {config.name} now, with {free:.1f} GiB free")
+        say(f"{path} is now a volume of {config.name}, with {free:.1f} GiB free")
         return identity
     return load_identity(disk, str(path), config.name, uuid.uuid4())
 
 
 def _adopt(path: Path) -> None:
-    """An empty directory that was there, such as the root of a fresh file system, becomes the daemon's."""
+    """Give an existing empty directory, such as the root of a fresh file system, to the daemon's user."""
     if stat.S_ISDIR(path.lstat().st_mode):
         give(path)
         if os.geteuid() == 0:
@@ -148,7 +151,7 @@ def _adopt(path: Path) -> None:
 
 
 def _known_before(wanted: Collection[Path]) -> str:
-    """What the drop-ins required when they were last written."""
+    """Return the directories that the drop-ins require as they are now."""
     lines: list[str] = []
     for drop_in in wanted:
         try:
@@ -161,18 +164,18 @@ def _known_before(wanted: Collection[Path]) -> str:
 def _refuse_unmounted(path: Path) -> None:
     point = find_unmounted(path)
     if point:
-        raise NotPrepared(f"{path} lies on {point}, which {FSTAB} knows and which is not mounted: mount {point}")
+        raise NotPrepared(f"{path} is on {point}, which {FSTAB} lists and which is not mounted: mount {point}")
 
 
 def find_unmounted(path: Path) -> Path | None:
-    """The mount point that /etc/fstab has for this path, if nothing is mounted there."""
+    """Return the mount point that /etc/fstab has for this path, if nothing is mounted there."""
     points = [point for point in _paths(FSTAB, 1) if point == path or point in path.parents]
     point = max(points, key=lambda point: len(point.parts), default=Path("/"))
     return None if point == Path("/") or point in _paths(MOUNTS, 4) else point
 
 
 def _paths(table: Path, column: int) -> list[Path]:
-    """The paths in a column of /etc/fstab or of mountinfo, which write blanks as octal numbers."""
+    """Return the paths in a column of /etc/fstab or mountinfo, which write blanks as octal numbers."""
     try:
         lines = table.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:

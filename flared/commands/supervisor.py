@@ -1,6 +1,6 @@
-"""Supervisor: the processes of a little cluster on one machine. Starts them, restarts what dies, stops them in order.
+"""Supervisor: starts the processes of a small cluster on one machine, restarts those that die, stops them in order.
 
-It stands in for systemd: it hears READY=1 through NOTIFY_SOCKET, and sends SIGTERM.
+It replaces systemd: it receives READY=1 through NOTIFY_SOCKET, and sends SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import trio
 RESTART_SECONDS = 0.5
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
-"""The 30 s a node gives its requests, and some to write down what it must."""
+"""The 30 s that a node gives its requests, and some time to write its state."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
-"""A log that is longer at the start of its node is begun anew."""
+"""A log that is longer when its node starts is truncated."""
 _PR_SET_PDEATHSIG = 1
 
 
-class NotStarted(Exception):  # a fact, told in a sentence
+class NotStarted(Exception):  # the message is one sentence for the operator
     """A node ended, or was silent for too long, before it was ready; the message has the end of its log."""
 
 
 @dataclass(slots=True)
 class Node:
-    """One ``flared --config FILE``."""
+    """One process of ``flared --config FILE``."""
 
     name: str
     config: Path
     process: subprocess.Popen[bytes] | None = None
     wanted: bool = True
-    """False: it is to stay down."""
+    """False: do not restart it."""
     changed: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -53,20 +53,20 @@ class Node:
 
 
 class Supervisor:
-    """Runs nodes; the api node comes first in ``nodes``, starts first and stops first, while its data nodes live."""
+    """Runs nodes. The api node is the first in ``nodes``; it starts first, and stops first, while data nodes run."""
 
     def __init__(self, nodes: Sequence[Node], say: Callable[[str], None]) -> None:
         self.nodes = {node.name: node for node in nodes}
         self._say = say
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until cancelled; then everything is stopped in order. ``started`` when all nodes are ready.
+        """Run the nodes until cancelled, then stop them in order. ``started`` when all nodes are ready.
 
-        Raises NotStarted (maybe in a group) if a node does not come up the first time.
+        Raise NotStarted (maybe in a group) if the first start of a node fails.
         """
         try:
             async with trio.open_nursery() as nursery:
-                # The api node first: a data node whose first heartbeat finds nobody waits three seconds for the next.
+                # The api node first: a data node whose first heartbeat fails waits three seconds for the next.
                 api, *others = self.nodes.values()
                 await nursery.start(self._keep, api)
                 async with trio.open_nursery() as starting:
@@ -79,7 +79,7 @@ class Supervisor:
                     await _stop(node)
 
     async def kill(self, name: str) -> None:
-        """``kill -9``, and keep it down until ``revive``."""
+        """Kill the node with ``kill -9``, and keep it down until ``revive``."""
         node = self.nodes[name]
         node.wanted = False
         if node.process is not None:
@@ -87,7 +87,7 @@ class Supervisor:
             await _exited(node.process)
 
     def revive(self, name: str) -> None:
-        """Start a node again that ``kill`` took down; does not wait until it is ready."""
+        """Start a node again after ``kill``; does not wait until it is ready."""
         node = self.nodes[name]
         node.wanted = True
         node.changed.set()
@@ -99,7 +99,7 @@ class Supervisor:
             assert node.process is not None
             code = await _exited(node.process)
             if node.wanted:
-                self._say(f"{node.name} died ({_describe(code)}) and is started again")
+                self._say(f"{node.name} died ({_describe(code)}) and is restarted")
                 await trio.sleep(RESTART_SECONDS)
             while not node.wanted:
                 node.changed = trio.Event()
@@ -115,7 +115,7 @@ class Supervisor:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_fail_at_exit, node)
                     while b"READY=1" not in await notifier.recv(4096):
-                        # It lives, and says what it is at: large volumes may have to be read through first.
+                        # The node is alive and reports its progress: it may have to read large volumes first.
                         scope.deadline = trio.current_time() + READY_SECONDS
                     nursery.cancel_scope.cancel()
                 return
@@ -132,7 +132,8 @@ def launch(node: Node, environment: Mapping[str, str] | None = None) -> subproce
             stdout=output,
             stderr=subprocess.STDOUT,
             env={key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"} | dict(environment or {}),
-            # A group of its own: Ctrl-C is for us, we stop the nodes in order. And no node outlives us.
+            # A process group of its own, so that Ctrl-C reaches only us and we stop the nodes in order. And no node
+            # outlives us.
             process_group=0,
             preexec_fn=_die_with_parent,
         )
@@ -146,7 +147,7 @@ def _die_with_parent() -> None:
 
 
 async def _exited(process: subprocess.Popen[bytes]) -> int:
-    """Wait for its end; the exit code as subprocess has it."""
+    """Wait for the end of the process; return its exit code as subprocess does."""
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Units: what systemd must know of a node beyond its template units, as drop-ins made from the node's TOML file.
+"""Units: the drop-ins that tell systemd about a node, made from the node's TOML file.
 
 The template units are ``flared@.service`` and ``flared@.socket``; ``flared@data`` runs ``/etc/flare/data.toml``.
 """
@@ -13,7 +13,7 @@ from flared.config.settings import ApiConfig, Config
 from flared.http.address import resolve
 
 CONFIGURATION = Path("/etc/flare")
-"""Nodes with a TOML file here are systemd's."""
+"""systemd runs the nodes whose TOML file is here."""
 DROP_INS = Path("/etc/systemd/system")
 
 _INSTANCE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -21,18 +21,18 @@ _HEAD = "# Made from {file} by flared; `flared prepare {file}` makes it anew.\n"
 
 
 def is_service(file: Path) -> bool:
-    """Whether systemd runs the node of this TOML file."""
+    """Return whether systemd runs the node of this TOML file."""
     return file.absolute().parent == CONFIGURATION
 
 
 def check_name(file: Path) -> None:
-    """Raises ValueError if the file's name cannot be that of a unit."""
+    """Raise ValueError if the file's name is not valid for a unit."""
     if file.suffix != ".toml" or not _INSTANCE.fullmatch(file.stem):
-        raise ValueError(f"{file}: a node of systemd is called NAME.toml, NAME made of A-Z, a-z, 0-9, '_', '.' and '-'")
+        raise ValueError(f"{file}: the file of a node of systemd must be NAME.toml, with NAME of A-Za-z0-9_.-")
 
 
 def drop_ins(config: Config, file: Path) -> dict[Path, str]:
-    """The drop-ins of the node and what they must say. OSError if the address to listen on cannot be resolved."""
+    """Return the node's drop-ins and their content. Raise OSError if the address to listen on does not resolve."""
     head = _HEAD.format(file=file)
     unit = DROP_INS / f"flared@{file.stem}"
     paths = " ".join(quote(path) for path in storage(config))
@@ -47,12 +47,12 @@ def drop_ins(config: Config, file: Path) -> dict[Path, str]:
 
 
 def storage(config: Config) -> Sequence[Path]:
-    """The directories that the node writes into."""
+    """Return the directories that the node writes into."""
     return (config.metadata.parent,) if isinstance(config, ApiConfig) else config.volumes
 
 
 def stale(wanted: Mapping[Path, str]) -> list[str]:
-    """A sentence for each drop-in that is not there, or does not say what it should."""
+    """Return a sentence for each drop-in that is missing or has other content than it should."""
     mistakes = []
     for path, content in wanted.items():
         try:
@@ -61,17 +61,17 @@ def stale(wanted: Mapping[Path, str]) -> list[str]:
             mistakes.append(f"{path} is missing")
             continue
         if lines_of(found) != lines_of(content):
-            mistakes.append(f"{path} says something else: {', '.join(lines_of(found))}")
+            mistakes.append(f"{path} has other settings: {', '.join(lines_of(found))}")
     return mistakes
 
 
 def lines_of(content: str) -> list[str]:
-    """The settings in a drop-in that say something."""
+    """Return the settings of a drop-in, without comments and sections."""
     lines = (line.strip() for line in content.splitlines())
     return [line for line in lines if "=" in line and line[0] not in "#;" and not line.endswith("=")]
 
 
 def quote(path: Path, *, optional: bool = False) -> str:
-    """One word of a unit file; ``optional``: the unit starts without it, too."""
+    """Return the path as a word of a unit file; ``optional``: the unit starts also without it."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{"-" if optional else ""}{text}"'

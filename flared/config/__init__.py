@@ -1,4 +1,4 @@
-"""Config: flared.toml -> the configuration of one node. Reports every mistake of the file at once.
+"""Config: read flared.toml into the configuration of one node, and report every mistake of the file at once.
 
-``settings`` is what comes out, ``load`` what goes in: open these first. Only this room knows TOML.
+Open ``settings``, the result, and ``load`` first. Only this room knows TOML.
 """

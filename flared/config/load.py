@@ -1,4 +1,4 @@
-"""Load: a TOML file -> Config, or every mistake in it."""
+"""Load a TOML file into a Config, or report every mistake in it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-"""Of the TOML files; raised when a key gets another meaning. A file that does not say is of the first."""
+"""The format of TOML files, raised when a key changes its meaning. A file without ``format`` has the first."""
 API_PORT = 8000
 DATA_PORT = 9000
 
 
 def load_config(file: Path, *, handed: bool = True) -> Config:
-    """Read the file; raises ConfigError with every mistake in it, each as ``file: key: what is allowed``.
+    """Read the file. Raise ConfigError with every mistake in it, each as ``file: key: what is allowed``.
 
-    ``handed``: take what systemd handed us of a secret for the secret. Else the file itself is looked at.
+    ``handed``: use systemd's copies of secret files. Otherwise the files themselves are read.
     """
     try:
         table: object = tomllib.loads(file.read_text("utf-8"))
@@ -60,14 +60,14 @@ def load_config(file: Path, *, handed: bool = True) -> Config:
 
 
 def parse_config(table: Mapping[str, object], file: Path, *, handed: bool = True) -> Config:
-    """The configuration in a parsed TOML file; relative paths are relative to ``file``. Raises ConfigError."""
+    """Return the configuration in a parsed TOML file; paths are relative to ``file``. Raise ConfigError."""
     form = table.get("format", FORMAT)
-    if form != FORMAT:  # what its keys mean is not known: name no other mistakes
+    if form != FORMAT:  # the meaning of its keys is unknown, so report no other mistakes
         raise ConfigError([f"{file}: format: {show(form)} is not allowed; this version of Flare knows format {FORMAT}"])
     reader = Reader(table, file, handed=handed)
     role = reader.read("role", None, one_of(*READERS))
     if reader.mistakes:
-        # Read it as the role that fits best, so that the other mistakes are named all the same.
+        # Read it as the role that fits best, so that the other mistakes are reported too.
         attempts = [_attempt(Reader(table, file, handed=handed), name)[1] for name in READERS]
         raise ConfigError(reader.mistakes + min(attempts, key=len))
     config, mistakes = _attempt(reader, role)
@@ -83,11 +83,11 @@ def _attempt(reader: Reader, role: str) -> tuple[Config, list[str]]:
 
 
 SPILL_DIRECTORY = "/var/tmp"
-"""Not beside the metadata, and on a disk: /tmp may be memory."""
+"""Not on the metadata's disk, and not in memory, as /tmp may be."""
 
 
 def _read_api(reader: Reader) -> ApiConfig:
-    listen, secret_file, secrets = _read_door(reader, API_PORT)
+    listen, secret_file, secrets = _read_listen(reader, API_PORT)
     return ApiConfig(
         name=reader.read("name", NodeName("api"), node),
         listen=listen,
@@ -116,11 +116,11 @@ def _read_api(reader: Reader) -> ApiConfig:
 
 
 def _read_data(reader: Reader) -> DataConfig:
-    listen, secret_file, secrets = _read_door(reader, DATA_PORT)
+    listen, secret_file, secrets = _read_listen(reader, DATA_PORT)
     volumes = reader.read("volumes", None, texts("a list of directories, one for each disk")) or ()
     paths = tuple(reader.path(volume) for volume in volumes)
     if len(set(paths)) < len(paths):
-        reader.note("volumes", "one directory is named twice; each disk has a directory of its own")
+        reader.note("volumes", "a directory is named twice; give each disk one directory")
     return DataConfig(
         name=reader.read("name", None, node),
         listen=listen,
@@ -154,7 +154,7 @@ def _read_log(reader: Reader) -> LogConfig:
 
 
 def _read_tls(reader: Reader) -> TlsConfig | None:
-    """The certificate of the node's ports; None if it has none. What is in the files is looked at when it starts."""
+    """Return the certificate of the node's ports; None if it has none. The files are read when the node starts."""
     certificate, key = reader.read("tls.certificate", "-", text), reader.read("tls.key", "-", text)
     plain = reader.read("tls.plain", "allow", one_of("allow", "local", "refuse"))
     if not any(map(reader.given, ("tls.certificate", "tls.key", "tls.plain"))):
@@ -165,8 +165,8 @@ def _read_tls(reader: Reader) -> TlsConfig | None:
     return None if missing else TlsConfig(reader.path(certificate), reader.path(key), plain)
 
 
-def _read_door(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
-    """Where to listen, and the secrets, one of which is a must beyond loopback."""
+def _read_listen(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
+    """Return where to listen, and the secrets; beyond loopback at least one is required."""
     listen = reader.read("listen", Address("127.0.0.1", port), parse_listen)
     name = reader.read("secret_file", "-", text)
     if reader.given("secret_file"):
@@ -174,18 +174,18 @@ def _read_door(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[b
     if not is_loopback(listen):
         reader.note(
             "secret_file",
-            f"is missing; listening on {listen} needs one: a file with the secret all nodes of the cluster share",
+            f"is missing; listening on {listen} needs one: a file with the secret that all nodes of the cluster share",
         )
     return listen, None, ()
 
 
 def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
-    """Where the numbers are told to other machines, to whoever asks."""
+    """Return where other machines may read the metrics, without the secret."""
     address = reader.read("metrics_listen", Address("127.0.0.1", 0), parse_listen)
     if not reader.given("metrics_listen"):
         return None
     if address == listen and address.port:
-        reader.note("metrics_listen", f"{address} is where the node itself listens; give it a port of its own")
+        reader.note("metrics_listen", f"{address} is the node's own listen address; use another port")
     return address
 
 
@@ -202,6 +202,6 @@ def _read_advertise(reader: Reader, listen: Address) -> Address:
     advertise = reader.read("advertise", listen, parse_listen)
     if advertise.host in {"0.0.0.0", "::"}:
         reader.note(
-            "advertise", f"nobody can reach {advertise}; name the address at which the api nodes reach this node"
+            "advertise", f"{advertise} cannot be reached; name the address at which the api nodes reach this node"
         )
     return advertise

@@ -1,4 +1,4 @@
-"""Reader: takes a TOML table apart, and notes every mistake in it."""
+"""Reader: reads the keys of a TOML table, and notes every mistake in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Takes keys out of a table one by one, notes every mistake, and at the end every key nobody asked for."""
+    """Reads the keys of a table one by one. Notes every mistake, and at the end every unknown key."""
 
     def __init__(self, table: Mapping[str, object], file: Path, *, handed: bool) -> None:
         self._values: dict[str, object] = {}
@@ -30,9 +30,9 @@ class Reader:
                 self._values[key] = value
 
     def read(self, key: str, default: T | None, parse: Callable[[object], T]) -> T:
-        """The value of ``key`` as ``parse`` returns it, or the default; None means the key must be there.
+        """Return the value of ``key`` as ``parse`` returns it, or the default; None means that the key is required.
 
-        ``parse`` raises ValueError with what is allowed. A mistake is noted, and the default given instead.
+        ``parse`` raises ValueError with what is allowed. A mistake is noted, and the default returned instead.
         """
         self._known.append(key)
         if key not in self._values:
@@ -55,19 +55,19 @@ class Reader:
         return (self._file.parent / Path(text).expanduser()).absolute()
 
     def secrets(self, path: Path) -> tuple[bytes, ...]:
-        """The secrets in this file; systemd hands over only what lies beside ours. Raises ValueError."""
+        """Return the secrets in this file; systemd passes only files beside our TOML file. Raise ValueError."""
         handed = self._handed and path.parent == self._file.absolute().parent
         return read_handed_secrets(path) if handed else read_secrets(path)
 
     def finish(self) -> None:
-        """Note the keys that nobody read, with the one that was probably meant."""
+        """Note the keys that were not read, each with the key that was probably meant."""
         for key in self._values:
             if key not in self._known:
-                self.note(key, f"is no key of this role{_suggest(key, self._known)}")
+                self.note(key, f"is not a key of this role{_suggest(key, self._known)}")
 
     @staticmethod
     def _rule(parse: Callable[[object], T]) -> str:
-        """What a parser allows: the sentence it refuses None with."""
+        """Return what a parser allows: the sentence with which it refuses None."""
         try:
             parse(None)
         except ValueError as error:
@@ -76,7 +76,7 @@ class Reader:
 
 
 def _suggest(key: str, known: Sequence[str]) -> str:
-    """What was probably meant: a key spelled alike, or the same word in another section."""
+    """Return the key that was probably meant: one with a similar spelling, or the same word in another section."""
     word = key.rpartition(".")[2]
     alike = [name for name in known if name.rpartition(".")[2] == word] or difflib.get_close_matches(key, known, 1)
     return f"; did you mean {alike[0]}?" if alike else ""

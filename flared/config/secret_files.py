@@ -1,4 +1,4 @@
-"""Secret files: who may read them, and what systemd hands over of those that we may not."""
+"""Secret files: check their permissions, and read systemd's copies of those that we may not read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from flared.access.keys import SECRETS_BYTES_MAX, parse_secrets
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what LoadCredential= names (systemd.exec(5)): once, when it starts the node."""
+"""Where systemd puts the files of LoadCredential= (systemd.exec(5)): once, when it starts the node."""
 HANDED = "RUNTIME_DIRECTORY"
-"""Where a reload puts what has changed since (``flared.commands.prepare.hand_over``)."""
+"""Where a reload puts changed secrets (``flared.commands.prepare.hand_over``)."""
 NO_CREDENTIAL = b"-"
 
 
 def read_secrets(path: Path) -> tuple[bytes, ...]:
-    """The secrets in a file, the one that signs first; raises ValueError with what is wrong with it."""
+    """Return the secrets in a file, the one that signs first. Raise ValueError with what is wrong with it."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -37,18 +37,18 @@ def _refuse_open(path: Path, mode: int) -> None:
 
 
 def read_handed_secrets(path: Path) -> tuple[bytes, ...]:
-    """The same of a file that may be closed to us, if systemd handed us a copy of it."""
+    """As ``read_secrets``, for a file that we may not be able to read if systemd passed us a copy of it."""
     handed = find_handed(path)
     if handed:
-        with suppress(OSError):  # closed to us, and more than closed enough
+        with suppress(OSError):  # we may not even read its mode, so others may not read it either
             _refuse_open(path, path.stat().st_mode)
     return read_secrets(handed or path)
 
 
 def find_handed(path: Path) -> Path | None:
-    """What we were handed of this file: what a reload brought, else what systemd loaded at the start.
+    """Return our copy of this file: the one of the last reload, else systemd's from the start.
 
-    ``-`` stands for a file that is not there (SetCredential= in the unit).
+    A copy with the content ``-`` means that the file does not exist (SetCredential= in the unit).
     """
     loads, runtime = os.environ.get(CREDENTIALS), os.environ.get(HANDED)
     if not loads:

@@ -1,4 +1,4 @@
-"""Settings: everything that a node of either role is told."""
+"""Settings: the configuration of a node of either role."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class LogConfig:
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
     certificate: Path
-    """In PEM, followed by those of the authorities between it and the root, if there are any."""
+    """In PEM, followed by the intermediate certificates, if any."""
     key: Path
     plain: str
-    """Who may do without TLS: "allow" (everyone), "local" (this machine), "refuse"."""
+    """Whose connections may be without TLS: "allow" (everyone's), "local" (this machine's), "refuse" (no one's)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """What a node is told, whatever its role. Sizes in bytes, times in seconds, here and below."""
+    """The settings of both roles. Sizes in bytes, times in seconds, here and below."""
 
     name: NodeName
     listen: Address
     secrets: tuple[bytes, ...]
-    """The one that signs first; each one opens."""
+    """The first one signs; each of them is accepted."""
     secret_file: Path | None
     log: LogConfig
     tls: TlsConfig | None
     metrics_listen: Address | None
     hosts: tuple[str, ...]
-    """Names, beside this machine's own, that callers without the secret may call the node by."""
+    """Host names, beside this machine's own, that requests without the secret may use for this node."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig(NodeConfig):
-    """Everything an api node is told."""
+    """The settings of an api node."""
 
     anonymous: str
     metadata: Path
@@ -66,7 +66,7 @@ class ApiConfig(NodeConfig):
 
 @dataclass(frozen=True, slots=True)
 class DataConfig(NodeConfig):
-    """Everything a data node is told."""
+    """The settings of a data node."""
 
     api: tuple[Address, ...]
     advertise: Address

@@ -1,52 +1,52 @@
-"""Templates: what ``flared init`` writes. They name every key with its default, and a test holds them, the man page and
-the readers together."""
+"""Templates of the TOML files that ``flared init`` writes. They name every key with its default; a test compares them
+with the man page and the readers."""
 
 API_TEMPLATE = """\
-# An api node of Flare: it knows names and places, and serves the clients. See flared.toml(5).
+# An api node of Flare: it keeps the metadata and serves the clients. See flared.toml(5).
 # Lines that are commented out show the defaults.
 
 role = "api"
 # format = 1               # of this file; a newer one is for a newer version of Flare
 # name = "api"
 
-# Beyond 127.0.0.1 a secret_file is a must.
+# Any other address than 127.0.0.1 needs a secret_file.
 # listen = "127.0.0.1:8000"
 
-# The secret that all nodes of the cluster share. `flared init api` makes it; nobody else may read the file.
+# The secret that all nodes of the cluster share. `flared init api` creates it; others must not be able to read it.
 # secret_file = "secret"
 
-# Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
+# A port where any machine may read /metrics. This machine always may, at `listen`. Off by default.
 # metrics_listen = "0.0.0.0:8001"
 
-# Names, beside this machine's own, that clients without the secret may call this node by: a web page of another name
-# must not use what this machine, or everybody, may do. IP addresses and localhost always pass.
+# Host names, beside this machine's own, that requests without the secret may use for this node. Any other name is
+# refused: a web page must not reach this node through a name of its own. IP addresses and localhost always pass.
 # hosts = []
 
 # What clients on other machines may do without the secret: "none", "read" or "read-write".
 # anonymous = "none"
 
 [metadata]
-# The names and places of everything stored: back it up. Relative paths are relative to this file.
+# The metadata: names and places of everything stored. Back it up. Relative paths are relative to this file.
 # path = "meta.db"
 
 [limits]
-# memory = "96MiB"         # bodies under way, queues and batches, all together
-# spill = "4GiB"           # of bodies whose clients are too slow for the memory they take; "0B" answers those 503
+# memory = "96MiB"         # for bodies in transfer, queues and batches, all together
+# spill = "4GiB"           # disk space for bodies of slow clients, to free their memory; "0B": they get a 503
 # spill_directory = "/var/tmp"    # on a disk, best not that of the metadata; a twentieth of it stays free
-# cache = "16MiB"          # small objects that are read again and again, beside it; "0B" for none
-# connections = 1024       # open at once; then those at rest are closed, or new ones answered 503
+# cache = "16MiB"          # more memory, for small objects that are read repeatedly; "0B" for none
+# connections = 1024       # open at once; beyond it idle ones are closed, or new ones get a 503
 # object_max = "5TiB"
 
 [defaults]
-# What a bucket is created with; a bucket keeps what it was created with.
+# The settings of new buckets; existing buckets keep theirs.
 # scheme = "replica:3"     # copies on this many nodes
 # chunk_size = "8MiB"      # 64KiB to 64MiB
 # compression = "lz4"      # or "plain"
 
 [cluster]
 # placement = "ring"       # or "round-robin"
-# repair_after = "10min"   # then what a silent node or a failed volume held is made again elsewhere
-# garbage_grace = "15min"  # how long deleted data rests before its space is given back
+# repair_after = "10min"   # after this time the pieces of a silent node or failed volume are rebuilt elsewhere
+# garbage_grace = "15min"  # how long deleted data stays before its space is freed
 # upload_ttl = "1d"        # how long an upload may take
 
 [log]
@@ -62,20 +62,20 @@ role = "data"
 # format = 1               # of this file; a newer one is for a newer version of Flare
 name = "data1"             # its identity for life; the address may change
 
-# Beyond 127.0.0.1 a secret_file is a must.
+# Any other address than 127.0.0.1 needs a secret_file.
 # listen = "127.0.0.1:9000"
 
-# How the api nodes reach this node; as `listen` unless told otherwise.
+# The address at which the api nodes reach this node. Default: `listen`.
 # advertise = "127.0.0.1:9000"
 
 # The same secret as at the api nodes.
 # secret_file = "secret"
 
-# Where /metrics is told to other machines, to whoever asks; on this one it always is, at `listen`. Off by default.
+# A port where any machine may read /metrics. This machine always may, at `listen`. Off by default.
 # metrics_listen = "0.0.0.0:9001"
 
-# Names, beside this machine's own, that callers without the secret may call this node by: for /metrics on this machine,
-# and for everything if there is no secret_file.
+# Host names, beside this machine's own, that requests without the secret may use for this node: for /metrics on this
+# machine, and for everything if there is no secret_file.
 # hosts = []
 
 # api = ["http://127.0.0.1:8000"]
@@ -88,13 +88,13 @@ volumes = ["/srv/flare"]
 
 [storage]
 # segment_size = "1GiB"    # at most; smaller on small volumes
-# reserve = "256MiB"       # held back on each volume, so that deletes go on when it is full
+# reserve = "256MiB"       # kept free on each volume, so that deletes still work when it is full
 # new_volumes = true       # false: a directory without a volume is refused, its disk is not mounted (flared prepare)
-# direct = true            # large pieces bypass the page cache (O_DIRECT) where the file system can
-# quarantine = "7d"        # pieces that no record names are hidden for so long before they are deleted
+# direct = true            # large pieces bypass the page cache (O_DIRECT) where the file system supports it
+# quarantine = "7d"        # how long pieces that no record names are hidden before they are deleted
 
 [scrub]
-# period = "30d"           # everything is read again and verified in this time
+# period = "30d"           # within this time everything is read and verified
 
 [log]
 # level = "info"           # "debug", "info", "warning", "error"

@@ -1,4 +1,4 @@
-"""Values: what stands behind a key, parsed; every parser raises ValueError with what is allowed, in a sentence."""
+"""Values: parsers for the values of keys. Each raises ValueError with a sentence that says what is allowed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
 def parse_listen(value: object) -> Address:
-    """``host:port`` or ``[ipv6]:port``; raises ValueError with what is allowed."""
+    """Parse ``host:port`` or ``[ipv6]:port``. Raise ValueError with what is allowed."""
     try:
         return parse_address(value if isinstance(value, str) else "")
     except BadRequest:
@@ -46,7 +46,7 @@ def parse_listen(value: object) -> Address:
 
 
 def is_loopback(address: Address) -> bool:
-    """Whether only this machine can reach it."""
+    """Return whether only this machine can reach the address."""
     try:
         return address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
     except ValueError:
@@ -54,7 +54,7 @@ def is_loopback(address: Address) -> bool:
 
 
 def parse_size(value: object) -> int:
-    """Bytes: a number, or a text such as ``96MiB``; raises ValueError."""
+    """Return bytes from a number, or a text such as ``96MiB``. Raise ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -64,7 +64,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds: a text such as ``10min``; raises ValueError."""
+    """Return seconds from a text such as ``10min``. Raise ValueError."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not match or match[2] not in DURATION_UNITS:
         raise ValueError("write a text such as '30s', '10min', '12h' or '30d'")
@@ -72,7 +72,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text that ``parse_size`` reads back."""
+    """Return the shortest exact text that ``parse_size`` reads back."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % SIZE_UNITS[unit] == 0:
             return f"{size // SIZE_UNITS[unit]}{unit}"

@@ -59,7 +59,7 @@ def test_a_backup_under_load_is_restored_and_nothing_acts_rashly_on_it(start: St
 
     again = flared("backup", cluster, target)
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
     refused = flared("restore", cluster, target)
     assert refused.returncode == 1
     assert f"in use by process {cluster.daemons[API].pid}" in refused.stderr

@@ -63,7 +63,7 @@ def offered(work: Path, endpoint: str, line: str, shell: str = "bash") -> list[s
         ("bucket rm b", ["backup"]),
         ("node show ", ["data1", "api"]),
         ("node rm d", ["data1"]),
-        ("config set ", ["endpoint", "secret_file"]),
+        ("config set ", ["endpoint", "secret_file", "ca_file"]),
         ("config set secret_file lo", ["loc/", "local.txt"]),
         ("config set endpoint lo", []),
         ("cat nope:", []),
@@ -79,7 +79,7 @@ def test_each_place_offers_what_belongs_there(api: FakeApi, work: Path, line: st
 def test_the_shells_get_words_in_their_own_form(api: FakeApi, work: Path) -> None:
     assert offered(work, api.endpoint, "flarectl cat with", "zsh") == ["with space"]
     assert offered(work, api.endpoint, "flarectl cat with", "fish") == ["with space"]
-    assert offered(work, api.endpoint, "flarectl sta", "fish")[0] == "stat\tTell everything about objects."
+    assert offered(work, api.endpoint, "flarectl sta", "fish")[0] == "stat\tShow everything about objects."
 
 
 def test_an_endpoint_that_is_not_there_or_does_not_answer_offers_nothing(work: Path) -> None:

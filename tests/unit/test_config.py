@@ -207,7 +207,7 @@ def test_metrics_have_a_listener_of_their_own_or_none() -> None:
         assert read(text).metrics_listen is None
         assert read(text + 'metrics_listen = "0.0.0.0:8001"\n').metrics_listen == Address("0.0.0.0", 8001)
         check_mistake(text + 'metrics_listen = "8001"\n', "metrics_listen", "host:port")
-        check_mistake(text + 'listen = "127.0.0.1:7"\nmetrics_listen = "127.0.0.1:7"\n', "a port of its own")
+        check_mistake(text + 'listen = "127.0.0.1:7"\nmetrics_listen = "127.0.0.1:7"\n', "use another port")
 
 
 def test_the_man_page_names_every_key() -> None:

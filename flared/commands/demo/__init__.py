@@ -1,6 +1,6 @@
-"""``flared demo``: a real cluster on this machine, real files, a killed node; every claim it prints was checked.
+"""``flared demo``: a real cluster on this machine, real files, a killed node. It checks every claim that it prints.
 
-It works as a user would: ``flarectl`` in a process of its own moves the files, the nodes are processes of their own,
-the killed one gets ``kill -9``. Everything lies in one directory that is removed at the end. It knows nothing of what
-is inside a node. Open ``steps`` first: what is shown, in order. ``cluster`` is what it asks, ``screen`` what one sees.
+It works as a user would: ``flarectl`` moves the files, each node is a process, and one node gets ``kill -9``.
+Everything is in one directory, which is removed at the end. It knows nothing of the inside of a node. Open ``steps``
+first: the steps in order. ``cluster`` asks the cluster, ``screen`` prints.
 """

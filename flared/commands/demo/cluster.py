@@ -1,4 +1,4 @@
-"""The cluster as its users see it: ``flarectl`` in a process of its own, and the answers of the api node."""
+"""The cluster as users see it: through ``flarectl`` processes and the api node's answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ POLL_SECONDS = 0.2
 
 
 class Cluster:
-    """One api node on ``port`` with so many data ``nodes``. What is checked raises Failed where it does not hold."""
+    """One api node on ``port`` with so many data ``nodes``. A check that does not hold raises Failed."""
 
     def __init__(self, port: int, nodes: int) -> None:
         self._port = port
         self._nodes = nodes
 
     async def flarectl(self, *words: str) -> str:
-        """What it prints; Failed if it does not end well."""
+        """Run flarectl and return what it prints. Raise Failed unless its exit code is 0."""
         done = await trio.run_process(
             [sys.executable, "-m", "flarectl", *words],
             capture_stdout=True,
@@ -61,10 +61,10 @@ class Cluster:
                 break
             after = str(page["next"])
         if found != {upload.key: upload.size for upload in uploads}:
-            raise Failed(f"the listing has {len(found)} objects and is not what was put")
+            raise Failed(f"the listing has {len(found)} objects and differs from what was put")
 
     async def check_copies(self, upload: Upload) -> None:
-        """Every chunk lies on every data node, and none of its pieces is known missing."""
+        """Check that every chunk is on every data node, and that none of its pieces is recorded as missing."""
         after: object = 0
         while after is not None:
             page = await self._ask(f"/object/{quote(upload.key)}?chunks&after={after}")
@@ -76,7 +76,7 @@ class Cluster:
             after = page["next"]
 
     async def wait_until_missed(self, name: str) -> None:
-        """The health is degraded, and the node is not online any more."""
+        """Wait until the health is degraded and the node is not online."""
         await self.wait_for("degraded", WELL_SECONDS)
         with trio.move_on_after(WELL_SECONDS):
             while True:
@@ -105,7 +105,7 @@ class Cluster:
 
 
 def get_json(port: int, target: str) -> dict[str, object]:
-    """What the api node answers to a GET; OSError if nobody does."""
+    """Return the api node's answer to a GET. Raise OSError if there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", target)
@@ -121,9 +121,9 @@ def get_json(port: int, target: str) -> dict[str, object]:
 
 
 def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row, below those the kernel gives to clients.
+    """Return the first of ``count`` free ports in a row, below those that the kernel gives to clients.
 
-    A node that is down must find its port free when it returns.
+    So a node that is down finds its port free when it returns.
     """
     for _ in range(1000):
         first = random.randrange(12_000, 32_000 - count)

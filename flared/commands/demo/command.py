@@ -1,4 +1,4 @@
-"""``flared demo``: a directory with room, the steps in it, an exit code; whatever happens, nothing is left running."""
+"""``flared demo``: find a directory with room, run the steps, return an exit code, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flared.commands.local import leaves
 from flared.commands.supervisor import NotStarted
 
 COPIES = DATA_NODES + 2
-"""How often the files lie on this disk at the worst: on the nodes, and read back twice."""
+"""How many copies of the files are on this disk at most: on the nodes, and read back twice."""
 
 
 def run_demo(files: Sequence[Path], keep: Path | None) -> int:
-    """Show it; the exit code is 0 only if everything held."""
+    """Run the demo. Return exit code 0 only if every check held."""
     screen = Screen()
     try:
         check_files(files)
@@ -46,6 +46,7 @@ async def _run(files: Sequence[Path], directory: Path, screen: Screen) -> int:
                 interrupted = True
                 scope.cancel()
 
+        # A signal cancels the steps, which stop their nodes; only then the sentence below is printed.
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stop_at_signal, signals, nursery.cancel_scope)
@@ -66,7 +67,7 @@ async def _run(files: Sequence[Path], directory: Path, screen: Screen) -> int:
 
 @contextmanager
 def _directory(files: Sequence[Path], keep: Path | None) -> Iterator[Path]:
-    """Where everything lies: ``keep``, or one with room for it that is removed at the end."""
+    """Yield the directory of the demo: ``keep``, or one with enough room that is removed at the end."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         if any(keep.iterdir()):
@@ -85,4 +86,6 @@ def _roomy(size: int) -> Path:
     for place in places:
         if os.access(place, os.W_OK) and shutil.disk_usage(place).free > size:
             return place
-    raise Failed(f"no place with {size / 1e9:.1f} GB free among {', '.join(map(str, places))}; set TMPDIR to one")
+    raise Failed(
+        f"less than {size / 1e9:.1f} GB free in {', '.join(map(str, places))}; set TMPDIR to a directory with more"
+    )

@@ -1,7 +1,7 @@
-"""The one way in which a demo does not succeed."""
+"""The failure of a demo."""
 
 from __future__ import annotations
 
 
-class Failed(Exception):  # a claim that did not hold, in a sentence
-    """Something the demo shows did not hold."""
+class Failed(Exception):  # the message is one sentence for the user
+    """A claim of the demo did not hold."""

@@ -1,4 +1,4 @@
-"""The files that are shown: which they are, under which key each is put, whether it came back as it was."""
+"""The files of the demo: which they are, the key of each, and whether each came back unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMPARE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file and the key it is put under."""
+    """One file and its key."""
 
     file: Path
     key: str
@@ -26,7 +26,7 @@ class Upload:
 
 
 def name_uploads(files: Sequence[Path], prefix: str) -> list[Upload]:
-    """A key for each file: its name, in a numbered folder if another file has that name already."""
+    """Return a key for each file: its name, in a numbered folder if another file has that name already."""
     uploads: dict[str, Upload] = {}
     for file in files:
         key, number = f"{prefix}{file.name}", 1
@@ -44,16 +44,16 @@ def count_text(uploads: Sequence[Upload]) -> str:
 
 
 def check_files(files: Sequence[Path]) -> None:
-    """Raises Failed for what is no readable file."""
+    """Raise Failed unless each is a readable file."""
     for file in files:
         if not file.is_file():
-            raise Failed(f"{file} is no file")
+            raise Failed(f"{file} is not a file")
         if not os.access(file, os.R_OK):
             raise Failed(f"{file} cannot be read")
 
 
 def find_files(directory: Path) -> list[Path]:
-    """A few real files of this machine, and a large one made of real and random bytes."""
+    """Return a few real files of this machine, and a large one made of real and random bytes."""
     interpreter = Path(sys.executable).resolve()
     library = sorted(Path(os.__file__).parent.glob("*.py"), key=lambda path: path.stat().st_size)
     small = [path for path in library[:: max(1, len(library) // SMALL_FILES)] if path.stat().st_size][:SMALL_FILES]
@@ -68,7 +68,7 @@ def find_files(directory: Path) -> list[Path]:
 
 
 def same_bytes(one: Path, other: Path) -> bool:
-    """Whether two files have the same bytes; False if one of them is not there."""
+    """Return whether two files have the same bytes; False if one of them does not exist."""
     try:
         with open(one, "rb") as first, open(other, "rb") as second:
             while True:

@@ -1,4 +1,4 @@
-"""What a person sees: steps, how long each took, commands and their answers."""
+"""The output of the demo: steps, how long each took, commands and their answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 58
 
 
 class Screen:
-    """What a person sees: one line a step, commands and their answers beneath."""
+    """Prints one line for each step, with commands and their answers below it."""
 
     def __init__(self) -> None:
         self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -23,7 +23,7 @@ class Screen:
 
     @contextmanager
     def step(self, title: str) -> Iterator[Callable[[str], None]]:
-        """Time a step; what is said inside stands behind its time."""
+        """Time a step; remarks made inside it are printed after its time."""
         self._step += 1
         remarks: list[str] = []
         self._print(f"{self._step:2}  {title:{WIDTH}}", end="", flush=True)
@@ -43,7 +43,7 @@ class Screen:
         self._print(self._paint("1", text) + "\n")
 
     def command(self, words: Sequence[str], answer: str) -> None:
-        """A command as a user would type it, and the first lines of what it says."""
+        """Print a command as a user would type it, and the first lines of its answer."""
         self._print(self._paint("2", f"    $ {' '.join(words)}"))
         for line in answer.rstrip().splitlines()[:24]:
             self._print(f"      {line}".rstrip())

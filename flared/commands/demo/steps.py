@@ -1,4 +1,4 @@
-"""What is shown, step by step, each checked before the next one begins."""
+"""The steps of the demo. Each is checked before the next one begins."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LATER_PREFIX = "while-down/"
 
 
 class Demo:
-    """The steps, in order. Each raises Failed when what it shows does not hold."""
+    """The steps, in order. Each raises Failed if its claim does not hold."""
 
     def __init__(self, directory: Path, screen: Screen) -> None:
         self._directory = directory
@@ -48,12 +48,13 @@ class Demo:
                 try:
                     uploads = await self._store(files)
                     await self._lose_a_node(supervisor, uploads)
-                except Failed as error:
+                except Failed as error:  # the directory with the logs will be removed, so show their ends
                     tails = "\n".join(node.log_tail() for node in nodes)
                     raise Failed(f"{error}\n{tails}") from None
                 nursery.cancel_scope.cancel()
         except* Failed as group:
             raise _first(group) from None
+        # The nursery has ended, so every node must have stopped in order: that is the last claim.
         self._check_nothing_runs(supervisor)
         self._screen.end(
             True,
@@ -90,7 +91,7 @@ class Demo:
         with self._timed(f"put {count_text(later)} more without it", later):
             await self._cluster.put(later)
         await self._get_all("get those back and compare", later, LATER_PREFIX)
-        with self._screen.step("the cluster says what it lacks"):
+        with self._screen.step("the cluster reports what it lacks"):
             await self._cluster.wait_until_missed(VICTIM)
         self._screen.command(["flarectl", "status"], await self._cluster.flarectl("status"))
         with self._screen.step(f"let {VICTIM} return; it gets what it missed"):
@@ -108,7 +109,7 @@ class Demo:
                 back = target / upload.key.removeprefix(prefix)
                 same = await trio.to_thread.run_sync(same_bytes, upload.file, back)
                 if not same:
-                    raise Failed(f"{upload.key} did not come back as {upload.file} is")
+                    raise Failed(f"{upload.key} came back with other bytes than {upload.file} has")
         await trio.to_thread.run_sync(shutil.rmtree, target)
 
     @contextmanager

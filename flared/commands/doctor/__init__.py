@@ -1,5 +1,5 @@
-"""Doctor: what is wrong with this host, as far as a node of Flare cares, and what to type.
+"""Doctor: find what is wrong with this host for a node of Flare, and what to type.
 
-``facts`` are gathered once by ``gather``, which only looks and never changes a thing; ``checks`` decides, in plain
-functions. Open ``checks`` first. The cluster's doctor is ``flarectl doctor``.
+``gather`` collects the ``facts`` once, and changes nothing; ``checks`` decides, in plain functions. Open ``checks``
+first. The cluster's doctor is ``flarectl doctor``.
 """

@@ -21,7 +21,7 @@ WIDTH_MAX = 120
 
 
 def run_doctor(files: Sequence[Path], *, as_json: bool) -> int:
-    """Look at the nodes of these TOML files, or of all in /etc/flare; the severity of the worst finding."""
+    """Examine the nodes of these TOML files, or of all in /etc/flare. Return the severity of the worst finding."""
     findings = diagnose(CHECKS, gather(files or default_files()))
     if as_json:
         lines = [json.dumps(finding.record()) for finding in findings]
@@ -34,8 +34,8 @@ def run_doctor(files: Sequence[Path], *, as_json: bool) -> int:
 
 def _print(lines: Sequence[str]) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # paths and signs that the locale has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # the locale may lack a character of a path
     try:
         print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # a reader that has enough is no trouble; the interpreter's last flush must not be one
+    except BrokenPipeError:  # the reader has stopped; the interpreter's last flush must not print an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

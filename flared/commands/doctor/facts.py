@@ -1,4 +1,4 @@
-"""Facts: what was seen of a host. Values only; whatever could not be seen is None or empty."""
+"""The facts of a host, as values. A fact that could not be found out is None or empty."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ if TYPE_CHECKING:
 class Mount:
     point: str
     kind: str
-    """Of file system: ``ext4``, ``xfs``, ``tmpfs``."""
+    """The kind of file system: ``ext4``, ``xfs``, ``tmpfs``."""
     options: frozenset[str]
-    """Of the mount and of the file system."""
+    """The options of the mount and of the file system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory that a node writes into: a volume, or where the metadata lies."""
+    """A directory that a node writes into: a volume, or the one of the metadata."""
 
     path: Path
     file: Path
     """The node's TOML file."""
     is_volume: bool
     unmounted: Path | None = None
-    """The mount point that it lies on, if /etc/fstab knows it and nothing is mounted there."""
+    """The mount point that it is on, if /etc/fstab lists it and nothing is mounted there."""
     exists: bool = True
     marked: bool = True
-    """Whether there is a volume in it."""
+    """True if it holds a volume."""
     made_at_start: bool = False
-    """Whether the node makes a volume of it by itself (``new_volumes``)."""
+    """True if the node creates the volume by itself (``new_volumes``)."""
     mount: Mount | None = None
     device: str = ""
-    """The disk, whichever of its partitions it is."""
+    """The whole disk, not the partition."""
     capacity: int = 0
     free: int = 0
     reserve: int = 0
     inodes: int = 0
     inodes_free: int = 0
     sync_seconds: float | None = None
-    """Median of some."""
+    """The median of some syncs."""
     obstacle: str = ""
-    """Why it could not be looked at, or not be measured."""
+    """Why it could not be examined or measured."""
     is_hidden: bool = False
-    """Whether this user may not even look."""
+    """True if this user may not read the directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what with a file or directory."""
+    """The permissions of a file or directory."""
 
     path: Path
     mode: int
@@ -68,9 +68,9 @@ class Unit:
     enabled: str
     restarts: int
     sub: str = ""
-    """``auto-restart``: it ended, and is about to be tried again."""
+    """``auto-restart``: it ended, and systemd is about to start it again."""
     text: str = ""
-    """What the node says of itself."""
+    """The status text that the node reports to systemd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Node:
     mistakes: Sequence[str] = ()
     is_service: bool = False
     stale: Sequence[str] = ()
-    """What its drop-ins lack or say otherwise."""
+    """The differences between its drop-ins and its TOML file."""
     places: Sequence[Place] = ()
     has_metadata: bool = False
     access: Access | None = None
@@ -106,7 +106,7 @@ class Host:
     packages: Sequence[Package] = ()
     clock_synchronised: bool | None = None
     newest_backup_seconds: float | None = None
-    """The age of it."""
+    """Its age in seconds."""
 
     @property
     def places(self) -> list[Place]:

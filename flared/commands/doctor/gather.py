@@ -1,6 +1,6 @@
-"""Gather: the facts of this host. Looks only; the one thing it writes is an unlinked file, to measure syncs.
+"""Gather the facts of this host. Read-only, except for an unlinked file that measures syncs.
 
-Whatever cannot be seen is left out of the facts: a doctor never fails because the patient is ill.
+Facts that cannot be found out are left out: doctor must work on a host that does not.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ SYNCS = 9
 BLOCK = b"\0" * 4096
 PROGRAM_SECONDS = 10.0
 CLOCK_ERROR_MAX = 16_000_000
-"""In microseconds; below it systemd takes the clock for synchronised, too."""
+"""In microseconds; with a smaller error systemd, too, considers the clock synchronised."""
 
 
 def gather(files: Sequence[Path]) -> Host:
-    """The facts of the nodes of these TOML files and of the host they are on."""
+    """Return the facts of the nodes of these TOML files, and of the host."""
     return Host(
         nodes=[_node(file) for file in files],
         user=_user(os.geteuid()),
@@ -58,7 +58,7 @@ def gather(files: Sequence[Path]) -> Host:
 
 
 def default_files() -> list[Path]:
-    """Of the nodes that systemd runs."""
+    """Return the TOML files of the nodes that systemd runs."""
     try:
         return sorted(units.CONFIGURATION.glob("*.toml"))
     except OSError:
@@ -99,7 +99,7 @@ def _place(path: Path, file: Path, config: Config) -> Place:
     if isinstance(config, DataConfig):
         place = replace(place, is_volume=True, made_at_start=config.new_volumes)
     if place.unmounted:
-        return place  # what lies below is another file system, of which nothing is to be told, or written to
+        return place  # the directory is on another file system than the volume's: do not measure or report that one
     try:
         seen, space = path.stat(), os.statvfs(path)
         marked = not place.is_volume or bool(_is_volume(path))
@@ -125,7 +125,7 @@ def _place(path: Path, file: Path, config: Config) -> Place:
 
 
 def _is_volume(path: Path) -> bool:
-    os.listdir(path)  # who may not look must not take it for empty
+    os.listdir(path)  # raises without permission, so that the directory does not seem empty
     try:
         require_volume(RealDisk(), str(path))
     except FlareError:
@@ -134,7 +134,7 @@ def _is_volume(path: Path) -> bool:
 
 
 def _measure(directory: Path) -> tuple[float | None, str]:
-    """The median time of some syncs in this directory, or why there is none."""
+    """Return the median time of some syncs in this directory, or why there is none."""
     times = []
     try:
         with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
@@ -149,7 +149,7 @@ def _measure(directory: Path) -> tuple[float | None, str]:
 
 
 def find_mount(table: str, path: Path) -> Mount | None:
-    """The mount that a path lies on, from the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    """Return the mount that a path is on, from the text of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
     found: Mount | None = None
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
@@ -159,13 +159,13 @@ def find_mount(table: str, path: Path) -> Mount | None:
         point = unescape(before[4])
         if not path.is_relative_to(point):
             continue
-        if found is None or len(Path(point).parts) >= len(Path(found.point).parts):  # a later one lies on top
+        if found is None or len(Path(point).parts) >= len(Path(found.point).parts):  # a later mount covers an earlier
             found = Mount(point, after[0], frozenset([*before[5].split(","), *after[2].split(",")]))
     return found
 
 
 def _disk(device: int) -> str:
-    """The disk of a device, such as ``/dev/sda`` for its first partition; the device's number if it has none."""
+    """Return the disk of a device, such as ``/dev/sda`` for its first partition; else the device's number."""
     place = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     try:
         place = place.resolve(strict=True)
@@ -194,7 +194,7 @@ def _user(number: int) -> str:
 
 
 def _secret(file: Path) -> Access | None:
-    """Of the file that the TOML file names, even if it has mistakes."""
+    """Return the permissions of the secret that the TOML file names, even if the TOML file has mistakes."""
     try:
         name: object = tomllib.loads(_read(file)).get("secret_file")
     except tomllib.TOMLDecodeError:
@@ -208,7 +208,7 @@ def _unit(name: str) -> Unit | None:
 
 
 def parse_unit(name: str, answer: str) -> Unit:
-    """From what ``systemctl show`` prints; empty where it says nothing."""
+    """Parse the output of ``systemctl show``; fields that it omits are empty."""
     fields = dict(line.partition("=")[::2] for line in answer.splitlines())
     restarts = fields.get("NRestarts", "")
     return Unit(
@@ -223,13 +223,13 @@ def parse_unit(name: str, answer: str) -> Unit:
 
 
 def parse_packages(answer: str) -> list[Package]:
-    """From lines of name, abbreviated status and version; a package that is not installed has no version."""
+    """Parse lines of name, abbreviated status and version; a package that is not installed has no version."""
     rows = [line.split() for line in answer.splitlines()]
     return [Package(row[0], row[2], row[1]) for row in rows if len(row) == 3]
 
 
 def _clock_synchronised() -> bool | None:
-    """As ``timedatectl`` has it; None if this machine does not tell."""
+    """Return whether the clock is synchronised, as ``timedatectl`` does; None if this machine does not report it."""
     words = (ctypes.c_long * 64)()  # struct timex is smaller; modes = 0 only reads (adjtimex(2))
     try:
         if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(words)) < 0:
@@ -255,7 +255,7 @@ def _read(path: Path) -> str:
 
 
 def _ask(*command: str) -> str:
-    """What a program prints, whatever it ends with; empty if it is not there or does not answer."""
+    """Return a program's output with any exit code; empty if the program is missing or does not answer."""
     try:
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PROGRAM_SECONDS, check=False

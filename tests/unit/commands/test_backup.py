@@ -114,7 +114,7 @@ async def test_a_restore_shares_nothing_keeps_orphans_and_what_was_there(config:
     said: list[str] = []
     restore(config, target, said.append)
     (kept,) = found(tmp_path, "meta.db.before-*")
-    assert said[0].startswith("restored cluster one with 2 objects as of 0 seconds ago, keeping what was there as ")
+    assert said[0].startswith("restored cluster one with 2 objects as of 0 seconds ago; the old metadata is kept as ")
     async with open_kv(str(config.metadata)) as kv:
         assert await kv.get(b"object/b/later") is None
         assert await kv.get(b"object/b/a") is not None
@@ -187,7 +187,7 @@ async def test_a_restore_works_where_nothing_was_and_where_all_is_broken(config:
     for path in found(tmp_path, "meta.db*"):
         path.unlink()
     restore(config, target, said.append)
-    assert "keeping" not in said[1]
+    assert "is kept as" not in said[1]
     async with open_kv(str(config.metadata)) as kv:
         assert await kv.get(b"object/b/a") is not None
 
@@ -267,7 +267,7 @@ def newer_cluster() -> str:
     [
         (["PRAGMA user_version = 3"], "written by a newer Flare \\(layout 3"),
         (["PRAGMA application_id = 7"], "is no metadata of Flare"),
-        (["DELETE FROM kv"], "holds no cluster"),
+        (["DELETE FROM kv"], "is not the metadata of a cluster"),
         ([newer_cluster()], "written by a newer Flare \\(format 9"),
     ],
 )  # fmt: skip
@@ -296,7 +296,7 @@ async def test_a_damaged_file_is_refused(config: ApiConfig, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"/copy\.db is damaged"):
         restore(config, target, silent)
     target.write_text("127.0.0.1 localhost")
-    with pytest.raises(NotDone, match=r"copy\.db is no backup, or a damaged one"):
+    with pytest.raises(NotDone, match=r"copy\.db is not a backup, or it is damaged"):
         restore(config, target, silent)
     assert not found(tmp_path, "meta.db.before-*")
 
@@ -319,7 +319,7 @@ async def test_nothing_is_overwritten_unless_told(config: ApiConfig, tmp_path: P
         back_up(config, target, keep=None, overwrite=False, say=silent)
     assert target.read_text() == "mine"
     back_up(config, target, keep=None, overwrite=True, say=silent)
-    with pytest.raises(NotDone, match=r"is there already$"):
+    with pytest.raises(NotDone, match=r"exists already$"):
         back_up(config, config.metadata, keep=None, overwrite=True, say=silent)
     with pytest.raises(NotDone, match="is a directory"):
         back_up(config, tmp_path, keep=None, overwrite=True, say=silent)

@@ -154,7 +154,7 @@ def test_units_that_say_something_else_are_a_mistake(etc: Path, capsys: pytest.C
     assert main(["init", "api"]) == 0
     file.write_text(file.read_text().replace('# listen = "127.0.0.1:8000"', 'listen = "127.0.0.1:8001"'))
     assert main(["check-config", str(file)]) == 2
-    assert "listen.conf says something else: ListenStream=127.0.0.1:8000" in capsys.readouterr().err
+    assert "listen.conf has other settings: ListenStream=127.0.0.1:8000" in capsys.readouterr().err
     assert main(["prepare", str(file)]) == 0
     assert main(["check-config", str(file)]) == 0
 

@@ -154,7 +154,7 @@ async def test_what_dies_is_started_again_and_what_is_killed_stays_down(tmp_path
             assert first is not None
             first.send_signal(signal.SIGKILL)
             await until(lambda: node.process is not first)
-            assert said == ["data1 died (signal 9) and is started again"]
+            assert said == ["data1 died (signal 9) and is restarted"]
             await keeper.kill("data1")
             killed = node.process
             await trio.sleep(0.1)
