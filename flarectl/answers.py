@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from flarectl.errors import Refusal
+from flared.data.report import VolumeReport, parse_report
+from flared.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -94,23 +97,13 @@ class Bucket(NamedTuple):
     compression: str
 
 
-class NodeVolume(NamedTuple):
-    path: str
-    state: str
-    used: int
-    capacity: int
-    reason: str = ""
-    state_seconds: float | None = None
+@dataclass(frozen=True, slots=True)
+class NodeVolume(VolumeReport):
+    """What a data node reports of a volume, and what the api node knows of it."""
+
     repair: str = ""
     """How far the repair of a failed volume's pieces has come, in words."""
     repaired: bool = False
-    file_system: int = 0
-    """Equal for volumes of one node on the same file system; 0 if unknown."""
-    free: int | None = None
-    """Bytes available to new pieces; None if the node does not report it."""
-    quarantined_pieces: int = 0
-    """Hidden pieces that no record names; they are deleted after days."""
-    quarantined_bytes: int = 0
 
 
 class Node(NamedTuple):
@@ -425,21 +418,12 @@ def _parse_node(fields: dict[str, object]) -> Node:
 
 
 def _parse_volume(fields: dict[str, object]) -> NodeVolume:
-    path, state = str(fields.get("path") or ""), str(fields.get("state") or "")
-    return NodeVolume(
-        path,
-        state,
-        _count(fields, "used"),
-        _count(fields, "capacity"),
-        str(fields.get("reason") or ""),
-        _seconds(fields, "state_seconds"),
-        str(fields.get("repair") or ""),
-        fields.get("repaired") is True,
-        _count(fields, "file_system"),
-        _count(fields, "free") if "free" in fields else None,
-        _count(fields, "quarantined_pieces"),
-        _count(fields, "quarantined_bytes"),
-    )
+    try:
+        report = parse_report(fields)
+    except BadRequest:
+        raise _unexpected_answer() from None
+    repair = str(fields.get("repair") or "")
+    return NodeVolume(**asdict(report), repair=repair, repaired=fields.get("repaired") is True)
 
 
 def _unexpected_answer() -> Refusal:

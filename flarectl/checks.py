@@ -165,7 +165,7 @@ def check_room(cluster: Cluster) -> list[Trouble] | None:
 def _share_used(node: Node) -> float:
     """Return the share of the space for pieces that is taken, by Flare or by others."""
     sound = [volume for volume in node.volumes if volume.state != "failed"]
-    told = [(volume.capacity, volume.free) for volume in sound if volume.capacity and volume.free is not None]
+    told = [(volume.capacity, volume.free) for volume in sound if volume.capacity]
     if not told:
         return node.used / node.capacity
     return 1 - sum(free for _, free in told) / sum(capacity for capacity, _ in told)

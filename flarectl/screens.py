@@ -308,7 +308,7 @@ def _volume_rows(node: Node) -> list[Row]:
     rows: list[str | Text] = []
     for volume in node.volumes:
         rest = [space_text(volume.used, volume.capacity)] if volume.capacity else []
-        if volume.state != "ok" and volume.state_seconds is not None:
+        if volume.state != "ok":
             rest.append(f"for {span_text(volume.state_seconds)}")
         path = f"{harmless(volume.path):<{width}}  "
         rows.append(Text.assemble(path, _state_text(volume.state), "  ", ", ".join(rest)))

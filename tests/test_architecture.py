@@ -33,8 +33,8 @@ DATA_ROOMS = ["transport", "volume", "index", "disk"]
 # So does it inside upkeep/: what reads all rooms, the rooms, and below them what they share.
 UPKEEP_ROOMS = ["status", "failure", "workers", "removal", "deletion", "repair", "membership", "survey", "walk"]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-# The value of a piece is shared by both ends of the wire: it stands beside the data room, not in its depths.
-FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "findings", "data.pieces"}
+# Values that both ends of a wire share stand beside the rooms of data/, not inside them.
+FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "findings", "data.pieces", "data.report"}
 PURE = {"cluster", "access"}
 IMPURE_MODULES = {"trio", "socket", "time", "random", "secrets", "os", "threading"}
 

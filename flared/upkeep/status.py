@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from flared.catalog.damage import NodeDamage
     from flared.catalog.orphans import OrphanRecord
     from flared.catalog.totals import TotalsNow
+    from flared.data.report import VolumeReport
     from flared.meta.kv import Health as MetadataHealth
     from flared.names import NodeName
     from flared.objects.store import Store
     from flared.upkeep.deletion.reconcile import ReconcileStatistics
     from flared.upkeep.deletion.sweep import SweepStatistics
-    from flared.upkeep.membership.heartbeat import VolumeReport
     from flared.upkeep.membership.member import Member
     from flared.upkeep.membership.membership import Membership
     from flared.upkeep.removal.removal import RemovalProgress

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from flared.data.report import VolumeReport
 from flared.errors import DuplicateNode
-from flared.upkeep.membership.heartbeat import VolumeReport
 from tests.support.cluster import Cluster, SmallNode
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
 from flared.chunks.spill import Spills
 from flared.data.mark import mark_fields
+from flared.data.report import VolumeReport, report_fields
 from flared.errors import Conflict, NodeUnreachable
 from flared.http.turns import Turns
 from flared.meta.memory import MemoryKV
@@ -28,7 +29,7 @@ from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.get import open_object
 from flared.objects.put import put_object
 from flared.objects.store import Defaults, Store
-from flared.upkeep.membership.heartbeat import Heartbeat, VolumeReport
+from flared.upkeep.membership.heartbeat import Heartbeat
 from flared.upkeep.membership.membership import Membership
 from flared.upkeep.status import ClusterStatus, find_status
 from flared.upkeep.workers import Upkeep
@@ -85,8 +86,8 @@ class SmallNode(MemoryNode):
 
     async def status(self) -> dict[str, object]:
         await super().status()
-        volumes = [{"id": report.id, "state": report.state} for report in self.heartbeat().volumes]
-        volumes[0] |= {"pieces": len(self.pieces)}  # type: ignore[dict-item]
+        volumes = [report_fields(report) for report in self.heartbeat().volumes]
+        volumes[0] |= {"pieces": len(self.pieces)}
         marks = [mark_fields(self.mark)] if self.mark else []
         return {"instance": str(self.instance), "storage": {"volumes": volumes}, "marks": marks}
 

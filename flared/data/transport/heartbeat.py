@@ -17,6 +17,7 @@ import trio
 from flared import __version__
 from flared.access.keys import API_AUDIENCE, Keyring, authorization
 from flared.data.mark import mark_fields, parse_mark
+from flared.data.report import report_fields
 from flared.errors import FlareError, NodeUnreachable
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
@@ -150,23 +151,7 @@ class Heartbeat:
             "cluster": self._volumes.cluster or None,
             "instance": settings.instance,
             "time": self._clock(),
-            "volumes": [
-                {
-                    "id": volume.id or volume.path,  # a disk that fails does not tell its volume's id
-                    "path": volume.path,
-                    "capacity": volume.capacity,
-                    "used": volume.used,
-                    "free": volume.free,
-                    "state": volume.state,
-                    "reason": volume.reason,
-                    "pieces": volume.pieces,
-                    "state_seconds": volume.state_seconds,
-                    "file_system": volume.file_system,
-                    "quarantined_pieces": volume.quarantined_pieces,
-                    "quarantined_bytes": volume.quarantined_bytes,
-                }
-                for volume in status.volumes
-            ],
+            "volumes": [report_fields(volume) for volume in status.volumes],
             "pieces": status.pieces,
             "marks": [mark_fields(mark) for mark in self._volumes.marks.seen()],
             "damage": damage,

@@ -22,6 +22,7 @@ from flared.data.index.piece_map import PieceMap
 from flared.data.index.quarantine import count_hidden
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
 from flared.data.record import LARGE, SMALL, record_length
+from flared.data.report import VolumeReport
 from flared.data.volume.appender import Appender
 from flared.data.volume.changes import Answer, Batch, Change, Delete, Hide, Put
 from flared.data.volume.identity import FORMAT, Identity, identity_path, join_cluster, load_identity, raise_format
@@ -62,29 +63,13 @@ class VolumeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeStatus:
-    """``state``: ok, full (reads and deletes go on), readonly, replaying or failed; ``reason`` says why."""
+class VolumeStatus(VolumeReport):
+    """What a volume reports, and what its node counts beside."""
 
-    id: str
-    path: str
-    capacity: int
-    used: int
-    free: int
-    state: str
-    reason: str
-    pieces: int
     syncs: int = 0
     """Groups of records written and synced since the start."""
     records: int = 0
     """Records in these groups."""
-    state_seconds: float = 0.0
-    """How long it has been in this state."""
-    file_system: int = 0
-    """The same for volumes that share one, and its capacity; 0 if nobody knows."""
-    quarantined_pieces: int = 0
-    """Of the pieces, those that are hidden and will be deleted; ``free`` counts their room, because it is given up for
-    puts."""
-    quarantined_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,10 +483,10 @@ class Volume:
     def status(self) -> VolumeStatus:
         free = 0 if self.state == "failed" else max(0, self.free + self.hidden_bytes)
         return VolumeStatus(
-            self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason,
-            self.pieces, self._small.syncs + self._large.syncs, self._small.records + self._large.records,
+            self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason, self.pieces,
             round(trio.current_time() - self._state_since, 1), self.file_system,
             self.hidden_pieces, self.hidden_bytes,
+            self._small.syncs + self._large.syncs, self._small.records + self._large.records,
         )  # fmt: skip
 
     def _enter(self, state: str, reason: str = "") -> None:

@@ -413,7 +413,7 @@ async def open_volumes(
                 )
             except (VolumeFailed, VolumeFull) as error:
                 log.error("event=volume_failed path=%s error=%r", path, str(error))
-                failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error), 0))
+                failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error)))
         refuse_copies((volume.path, volume.identity) for volume in volumes)
         cluster = find_cluster((volume.path, volume.identity) for volume in volumes)
         if cluster:

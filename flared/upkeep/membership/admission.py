@@ -9,6 +9,9 @@ from flared.catalog.nodes import VOLUMES_MAX, NodeRecord, put_node, read_node, r
 from flared.errors import Conflict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flared.data.report import VolumeReport
     from flared.meta.kv import Transaction
     from flared.names import NodeName
     from flared.upkeep.membership.heartbeat import Heartbeat
@@ -33,7 +36,7 @@ def refuse_other_cluster(heartbeat: Heartbeat, cluster: str) -> None:
 def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeRecord:
     """Record what a heartbeat says of its node; with ``lacks``, that its inventory is to be compared first (see
     ``returns``). Raises Conflict if the node was removed, or is being removed."""
-    name, volumes = heartbeat.name, volumes_of(heartbeat)
+    name, volumes = heartbeat.name, ids_of(heartbeat.volumes)
     before, removed = read_node(tx, name), read_removed(tx, name)
     if before is not None and before.is_leaving:
         raise Conflict(being_removed(name))
@@ -63,7 +66,7 @@ def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeR
 def differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
     """Whether a heartbeat tells something of its node that is to be recorded."""
     return (
-        not volumes_of(heartbeat) <= set(record.volumes)
+        not ids_of(heartbeat.volumes) <= set(record.volumes)
         or record.address != heartbeat.address
         or record.zone != heartbeat.zone
         or abs(record.capacity - heartbeat.capacity) > CAPACITY_CHANGE * max(1, record.capacity)
@@ -85,6 +88,6 @@ def being_removed(name: NodeName) -> str:
     )
 
 
-def volumes_of(heartbeat: Heartbeat) -> set[str]:
-    """The ids of its volumes; one that has failed may tell its path instead."""
-    return {volume.id for volume in heartbeat.volumes if volume.id != volume.path}
+def ids_of(volumes: Iterable[VolumeReport]) -> set[str]:
+    """Return the ids of the volumes that know theirs: one that has failed reports its path instead."""
+    return {volume.id for volume in volumes if volume.id != volume.path}

@@ -7,37 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.data.mark import SeenMark, parse_mark
+from flared.data.report import TEXT_MAX, parse_report
 from flared.errors import BadRequest
 from flared.names import NodeName, parse_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TEXT_MAX = 255
+    from flared.data.report import VolumeReport
+
 VOLUMES_MAX = 256
 DAMAGE_MAX = 10_000
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeReport:
-    id: str
-    path: str
-    capacity: int
-    used: int
-    free: int
-    state: str
-    reason: str = ""
-    """Why it is in that state."""
-    pieces: int = 0
-    state_seconds: float = 0.0
-    """How long it has been in that state, by its own node's clock; from the start of the node at most."""
-    file_system: int = 0
-    """The same for volumes that share one, and its capacity; 0 if the node does not say."""
-    quarantined_pieces: int = 0
-    """Of the pieces, those that are hidden and will be deleted."""
-    quarantined_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +82,7 @@ def parse_heartbeat(data: object, now: float) -> Heartbeat:
         version=_text(fields, "version"),
         cluster=_text(fields, "cluster") if fields.get("cluster") is not None else None,
         instance=_text(fields, "instance"),
-        volumes=tuple(_volume(_mapping(volume)) for volume in volumes),
+        volumes=tuple(map(parse_report, volumes)),
         pieces=_count(fields, "pieces"),
         damage=tuple(name for name in damage if isinstance(name, str)),
         clock_ahead_seconds=round(sent - now, 3) if isinstance(sent, int | float) else None,
@@ -111,23 +93,6 @@ def parse_heartbeat(data: object, now: float) -> Heartbeat:
 def parse_marks(fields: Mapping[str, object]) -> tuple[SeenMark, ...]:
     """The marks in a heartbeat, or in the status of a data node. Raises BadRequest."""
     return tuple(map(parse_mark, _list(fields, "marks", VOLUMES_MAX)))
-
-
-def _volume(fields: Mapping[str, object]) -> VolumeReport:
-    return VolumeReport(
-        id=_text(fields, "id"),
-        path=str(fields.get("path", "")),
-        capacity=_count(fields, "capacity"),
-        used=_count(fields, "used"),
-        free=_count(fields, "free"),
-        state=_text(fields, "state"),
-        reason=str(fields.get("reason", ""))[:TEXT_MAX],
-        pieces=_count(fields, "pieces") if "pieces" in fields else 0,
-        state_seconds=float(lasted) if isinstance(lasted := fields.get("state_seconds"), int | float) else 0.0,
-        file_system=_count(fields, "file_system") if "file_system" in fields else 0,
-        quarantined_pieces=_count(fields, "quarantined_pieces") if "quarantined_pieces" in fields else 0,
-        quarantined_bytes=_count(fields, "quarantined_bytes") if "quarantined_bytes" in fields else 0,
-    )
 
 
 def _mapping(data: object) -> Mapping[str, object]:

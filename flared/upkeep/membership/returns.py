@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flared.upkeep.membership.admission import PIECES_CHANGE, PIECES_FEW, volumes_of
+from flared.data.report import parse_report
+from flared.errors import BadRequest
+from flared.upkeep.membership.admission import PIECES_CHANGE, PIECES_FEW, ids_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from flared.catalog.nodes import NodeRecord
+    from flared.data.report import VolumeReport
     from flared.upkeep.membership.heartbeat import Heartbeat
 
 RECORDED = "it came back with other volumes or fewer pieces than it had"
@@ -36,9 +39,8 @@ class Holding:
 
 
 def holding_of(heartbeat: Heartbeat) -> Holding:
-    states = {volume.state for volume in heartbeat.volumes}
-    ids = frozenset(volumes_of(heartbeat))
-    return Holding(heartbeat.instance, ids, heartbeat.pieces, "replaying" not in states, "failed" in states)
+    """Return what the sender of a heartbeat has."""
+    return _holding(heartbeat.instance, heartbeat.volumes, heartbeat.pieces)
 
 
 def parse_holding(status: Mapping[str, object]) -> Holding | None:
@@ -47,11 +49,16 @@ def parse_holding(status: Mapping[str, object]) -> Holding | None:
     volumes = storage.get("volumes") if isinstance(storage, dict) else None
     if not isinstance(instance, str) or not instance or not isinstance(volumes, list):
         return None
-    known = [volume for volume in volumes if isinstance(volume, dict)]
-    states = {str(volume.get("state")) for volume in known}
-    ids = frozenset(str(volume["id"]) for volume in known if volume.get("id"))
-    pieces = sum(count for volume in known if isinstance(count := volume.get("pieces"), int))
-    return Holding(instance, ids, pieces, "replaying" not in states, "failed" in states)
+    try:
+        reports = [parse_report(volume) for volume in volumes]
+    except BadRequest:
+        return None
+    return _holding(instance, reports, sum(report.pieces for report in reports))
+
+
+def _holding(instance: str, volumes: Sequence[VolumeReport], pieces: int) -> Holding:
+    states = {volume.state for volume in volumes}
+    return Holding(instance, frozenset(ids_of(volumes)), pieces, "replaying" not in states, "failed" in states)
 
 
 def reason_to_compare(record: NodeRecord, before: int | None, now: Holding) -> str:

@@ -385,9 +385,10 @@ NODES = [
         "name": "data1", "role": "data", "state": "suspect", "state_since_seconds": 300.0, "zone": "z1", "used": 5,
         "capacity": 10, "last_seen_seconds": 310.0, "pieces": 1234, "address": "10.0.0.1:9000", "version": "0.1.0",
         "volumes": [
-            {"path": "/srv/a", "state": "ok", "used": 5, "capacity": 10},
+            {"id": "v1", "path": "/srv/a", "state": "ok", "used": 5, "capacity": 10, "free": 5},
             {
-                "path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0, "reason": "Input/output error",
+                "id": "/srv/bb", "path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0, "free": 0,
+                "reason": "Input/output error",
                 "state_seconds": 90.0, "repair": "its 7 pieces are being made again elsewhere", "repaired": False,
             },
         ],

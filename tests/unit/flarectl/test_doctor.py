@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from tests.unit.flarectl.conftest import Run
 
 OK, WARNING, CRITICAL = Severity
+
+
+def volume(path: str, state: str, used: int, capacity: int, free: int | None = None, **rest: object) -> NodeVolume:
+    free = capacity - used if free is None else free
+    return NodeVolume(path, path, capacity, used, free, state, **rest)  # type: ignore[arg-type]
+
+
 NODES = tuple(
     Node(
         name=f"data{n}", role="data", state="online", zone=f"rack{n}", address=f"10.0.0.{n}:9000", version="0.2",
         used=10, capacity=100, last_seen_seconds=1.0, pieces=5, state_since_seconds=60.0,
-        volumes=(NodeVolume("/srv/a", "ok", 10, 100),), advice=(),
+        volumes=(volume("/srv/a", "ok", 10, 100),), advice=(),
     )
     for n in (1, 2, 3)
 )  # fmt: skip
@@ -40,7 +47,7 @@ def first(**change: object) -> Cluster:
 
 
 def test_a_failed_volume_is_no_full_one() -> None:
-    volumes = (NodeVolume("/srv/a", "failed", 90, 1000, free=0), NodeVolume("/srv/b", "ok", 10, 100, free=90))
+    volumes = (volume("/srv/a", "failed", 90, 1000, free=0), volume("/srv/b", "ok", 10, 100, free=90))
     findings = diagnose(CHECKS, first(volumes=volumes))
     assert [finding.code for finding in findings if finding.severity is not OK] == ["F502"]
 
@@ -82,15 +89,15 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             "data1 is suspect for 60 s: its heartbeats arrive, but the api node cannot connect to it (no answer)",
             first(state="suspect", unreachable="no answer", advice=("open the port",)),
         ),
-        ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(NodeVolume("/srv/a", "failed", 0, 0),))),
+        ("F502", CRITICAL, "/srv/a on node data1 is failed", first(volumes=(volume("/srv/a", "failed", 0, 0),))),
         (
             "F502",
             WARNING,
             "is failed: its 7 pieces were made again",
             first(
                 volumes=(
-                    NodeVolume("/srv/a", "failed", 0, 0, repair="its 7 pieces were made again", repaired=True),
-                    NodeVolume("/srv/b", "ok", 0, 0),
+                    volume("/srv/a", "failed", 0, 0, repair="its 7 pieces were made again", repaired=True),
+                    volume("/srv/b", "ok", 0, 0),
                 )
             ),
         ),
@@ -102,8 +109,8 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ("F505", WARNING, "1 chunk lacks pieces and waits", WELL._replace(status=STATUS._replace(degraded_chunks=1))),
         ("F505", CRITICAL, "2 chunks have no good", WELL._replace(lost_chunks=2)),
         ("F505", CRITICAL, "1 chunk has no good", WELL._replace(lost_chunks=1)),
-        ("F506", WARNING, "90% full", first(used=90)),
-        ("F506", CRITICAL, "99% full", first(used=99)),
+        ("F506", WARNING, "90% full", first(volumes=(volume("/srv/a", "ok", 90, 100),))),
+        ("F506", CRITICAL, "99% full", first(volumes=(volume("/srv/a", "ok", 99, 100),))),
         ("F507", WARNING, "0.1 on data1", first(version="0.1")),
         (
             "F509",
@@ -111,9 +118,9 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             "/srv/a and /srv/b of node data1 lie on one file system",
             first(
                 volumes=(
-                    NodeVolume("/srv/a", "ok", 1, 100, file_system=7),
-                    NodeVolume("/srv/b", "ok", 1, 100, file_system=7),
-                    NodeVolume("/srv/c", "ok", 1, 100, file_system=8),
+                    volume("/srv/a", "ok", 1, 100, file_system=7),
+                    volume("/srv/b", "ok", 1, 100, file_system=7),
+                    volume("/srv/c", "ok", 1, 100, file_system=8),
                 )
             ),
         ),
@@ -121,13 +128,13 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             "F506",
             WARNING,
             "volume /srv/a on node data1 is full",
-            first(volumes=(NodeVolume("/srv/a", "full", 1, 100, free=0), NodeVolume("/srv/b", "ok", 1, 100, free=90))),
+            first(volumes=(volume("/srv/a", "full", 1, 100, free=0), volume("/srv/b", "ok", 1, 100, free=90))),
         ),
         (
             "F506",
             CRITICAL,
             "data node data1 is 97% full",
-            first(volumes=(NodeVolume("/srv/a", "ok", 1, 100, free=3),)),
+            first(volumes=(volume("/srv/a", "ok", 1, 100, free=3),)),
         ),
         (
             "F513",

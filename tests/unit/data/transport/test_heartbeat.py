@@ -9,6 +9,7 @@ import trio
 
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.data.mark import SeenMark, mark_fields
+from flared.data.report import VolumeReport
 from flared.data.transport.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heartbeat, HeartbeatSettings
 from flared.errors import ConfigError
 from flared.http.server import Server
@@ -25,25 +26,13 @@ TOKEN = node_token(b"secret", API_AUDIENCE)
 API = "api:8000"
 
 
-@dataclass(frozen=True)
-class VolumeStatus:
-    id: str = "v1"
-    path: str = "/srv/flare"
-    capacity: int = 100
-    used: int = 40
-    free: int = 60
-    state: str = "ok"
-    reason: str = ""
-    pieces: int = 7
-    state_seconds: float = 5.0
-    file_system: int = 0
-    quarantined_pieces: int = 0
-    quarantined_bytes: int = 0
+GOOD = VolumeReport("v1", "/srv/flare", 100, 40, 60, "ok", pieces=7, state_seconds=5.0)
+DEAD = VolumeReport("", "/dead", 0, 0, 0, "failed", state_seconds=5.0, pieces=7)
 
 
 @dataclass(frozen=True)
 class Status:
-    volumes: Sequence[VolumeStatus] = (VolumeStatus(), VolumeStatus("", "/dead", 0, 0, 0, "failed"))
+    volumes: Sequence[VolumeReport] = (GOOD, DEAD)
     pieces: int = 7
 
 

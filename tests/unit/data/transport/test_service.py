@@ -368,7 +368,7 @@ async def test_the_inventory_comes_in_pages(tmp_path: Path) -> None:
 async def test_a_failed_volume_is_left_out_of_what_is_asked_of_the_others(tmp_path: Path) -> None:
     async with data_node(tmp_path) as node:
         await node.put(b"x", NAME)
-        node.volumes._failed.append(VolumeStatus("", "/srv/dead", 0, 0, 0, "failed", "Input/output error", 0))
+        node.volumes._failed.append(VolumeStatus("", "/srv/dead", 0, 0, 0, "failed", "Input/output error"))
         with pytest.raises(NodeUnreachable, match="/srv/dead"):
             await node.remote.list("", 10)
         assert await node.remote.list_working("", 10) == ([(NAME, 1)], ("/srv/dead",))

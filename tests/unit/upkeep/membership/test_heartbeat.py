@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from flared.data.report import VolumeReport
 from flared.errors import BadName, BadRequest
-from flared.upkeep.membership.heartbeat import VolumeReport, parse_heartbeat
+from flared.upkeep.membership.heartbeat import parse_heartbeat
 
 GOOD: dict[str, object] = {
     "name": "data1",
