@@ -25,6 +25,11 @@ TABLE = (
     "CREATE TABLE openings (number INTEGER PRIMARY KEY, id TEXT NOT NULL, commits INTEGER NOT NULL, "
     "checksum INTEGER NOT NULL)"
 )
+# As bytes, and what is no integer as NULL: a flipped bit may have made text of any column, and not of UTF-8.
+_ROWS = (
+    "SELECT number, CAST(id AS BLOB), CASE typeof(commits) WHEN 'integer' THEN commits END, "
+    "CASE typeof(checksum) WHEN 'integer' THEN checksum END FROM openings ORDER BY number"
+)
 
 
 class Opening(NamedTuple):
@@ -47,7 +52,7 @@ class Opening(NamedTuple):
 
 def begin_opening(connection: sqlite3.Connection) -> Opening:
     """Note one more opening, in the caller's transaction, and forget what is too old."""
-    rows = connection.execute("SELECT number, id, commits, checksum FROM openings ORDER BY number").fetchall()
+    rows = connection.execute(_ROWS).fetchall()
     good = [row for row in rows if _is_intact(*row)]
     # The number of a damaged row may be anything: count it as if it had come after the last good one.
     number = max((row[0] for row in good), default=0) + len(rows) - len(good) + 1
@@ -56,12 +61,12 @@ def begin_opening(connection: sqlite3.Connection) -> Opening:
         number += 1
     identity = insert_opening(connection, number)
     connection.execute("DELETE FROM openings WHERE number <= ?", (number - OPENINGS_MAX,))
-    return Opening(number, identity, {row[1]: row[2] for row in good})
+    return Opening(number, identity, {row[1].decode(): row[2] for row in good})
 
 
 def count_damaged(connection: sqlite3.Connection) -> int:
     """Rows of the table that are not what was written."""
-    rows = connection.execute("SELECT number, id, commits, checksum FROM openings").fetchall()
+    rows = connection.execute(_ROWS).fetchall()
     return sum(not _is_intact(*row) for row in rows)
 
 
@@ -88,6 +93,6 @@ def _checksum(number: int, identity: str, commits: int) -> int:
 
 
 def _is_intact(number: object, identity: object, commits: object, found: object) -> bool:
-    if not (isinstance(number, int) and isinstance(identity, str) and isinstance(commits, int)):
+    if not (isinstance(number, int) and isinstance(identity, bytes) and isinstance(commits, int)):
         return False
-    return found == _checksum(number, identity, commits)
+    return identity.isascii() and found == _checksum(number, identity.decode(), commits)

@@ -7,14 +7,14 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from flared.meta import openings
 from flared.meta.kv import Mark
 from tests.unit.meta.support import change, running
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 async def committed(path: Path, *keys: bytes) -> Mark:
@@ -105,3 +105,13 @@ async def test_a_damaged_opening_is_not_believed_and_versions_never_go_back(tmp_
         entry = await kv.get(b"a")
         assert entry is not None
         assert entry.version > before
+
+
+@pytest.mark.parametrize("column", ["id", "commits", "checksum"])
+async def test_an_opening_that_became_text_of_no_encoding_keeps_no_file_closed(tmp_path: Path, column: str) -> None:
+    """The highest bit of one of its hex digits is enough."""
+    path = tmp_path / "meta.db"
+    damaged = await committed(path, b"a")
+    sound = await committed(path, b"b")
+    change(path, f"UPDATE openings SET {column} = CAST(x'e630' AS TEXT) WHERE number = 1")
+    assert await includes(path, damaged, sound) == [False, True]
