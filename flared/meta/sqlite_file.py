@@ -170,16 +170,29 @@ class Reader:
         self._begin()
         found: dict[bytes, Entry | RowCorrupt | None] = dict.fromkeys(keys)
         unique = list(found)
+        stray = False
         try:
             for start, count in _portions(len(unique)):
                 for key, *row in self._cursor.execute(_GET[count], unique[start : start + count]).fetchall():
+                    if key not in found:  # as a damaged index spells it
+                        stray = True
+                        continue
                     try:
                         found[key] = verified(key, *row)
                     except RowCorrupt as error:
                         found[key] = error
         except sqlite3.Error as error:
             raise unreadable(error) from error
+        if stray:
+            self._get_each([key for key, entry in found.items() if entry is None], found)
         return found
+
+    def _get_each(self, keys: Sequence[bytes], found: dict[bytes, Entry | RowCorrupt | None]) -> None:
+        for key in keys:
+            try:
+                found[key] = self.get(key)
+            except RowCorrupt as error:
+                found[key] = error
 
     def _begin(self) -> None:
         if not self._reading:

@@ -108,6 +108,18 @@ async def test_an_index_key_that_leads_to_another_row_gives_no_value(long: Path)
             assert await kv.get(b"key-%d" % number) is not None
 
 
+async def test_an_index_key_that_became_a_number_is_looked_up_as_one_alone_is(tmp_path: Path) -> None:
+    """One bit in the type of the key."""
+    path, keys = tmp_path / "meta.db", [b"object/key-%d" % number for number in range(3)]
+    async with running(path) as kv:
+        await kv.commit({}, dict.fromkeys(keys, b"1"))
+    replace_in(path, "index", b"\x24\x01object/key-2", b"\x04\x01object/key-2")
+    async with running(path) as kv:
+        alone = [await kv.get(key) for key in keys]
+    async with running(path) as kv:
+        assert await kv.get_many(keys) == alone
+
+
 @pytest.mark.parametrize(
     ("tree", "old", "new"),
     [
