@@ -89,14 +89,17 @@ class TurnClient:
         """Close the connection; a request under way hears ``reason``."""
         if self._closed:
             return
-        self._closed = True
-        self._stream.forget(self._turns)
-        self._stream.close()
-        self._unsent.clear()
+        self._shut()
         replied, self._replied = self._replied, None
         if replied is not None:
             replied(reason or ConnectionLost(f"the connection to {self._stream.peer} was closed"))
         self._lost(self)
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._stream.forget(self._turns)
+        self._stream.close()
+        self._unsent.clear()
 
     def _push(self, parts: list[memoryview]) -> None:
         """Send as much as the socket takes; the rest when it has room."""
@@ -186,11 +189,10 @@ class TurnClient:
         assert replied is not None
         assert fields is not None
         self.replies += 1
-        if self._unsent or fields.close:
-            # Answered before it had the whole request, or a last word: nothing to build on.
-            self._replied = None
-            reply = TurnReply(self._status, fields.values, body)
-            replied(reply)
-            self.close()
-        else:
-            replied(TurnReply(self._status, fields.values, body))
+        last = bool(self._unsent) or fields.close
+        if last:
+            # Answered before it had the whole request, or a last word: closed before anybody sends the next one on it.
+            self._shut()
+        replied(TurnReply(self._status, fields.values, body))
+        if last:
+            self._lost(self)

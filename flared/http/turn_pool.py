@@ -199,8 +199,9 @@ class TurnPool:
                 error = str(refusal)
             finally:
                 self._connecting -= 1
-            if stream is not None and address != self._address:
-                stream.close()
+            if address != self._address:  # the peer moved meanwhile: what became of the old address says nothing
+                if stream is not None:
+                    stream.close()
                 self._send_waiting()
             elif stream is not None:
                 client = TurnClient(stream, self._turns, body_bytes_max=self._body_bytes_max, lost=self._lost)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from flared.http.messages import Handler, Reply, Request
+    from flared.http.stream import Stream
     from flared.http.turn_client import TurnReply
 
 PLACE = "node:1"
@@ -232,6 +233,56 @@ async def test_a_reply_that_ends_its_connection_is_heard(autojump_clock: MockClo
             await trio.sleep(1)
         assert asker.bodies == [b"later"] * 3
         assert asker.pool.statistics().connects == 3
+
+
+async def test_what_waits_is_not_sent_on_a_connection_that_ends(autojump_clock: MockClock) -> None:
+    async def last_word(request: Request, reply: Reply) -> None:
+        reply.close = True
+        await reply.send(503, [], b"later")
+
+    async with asking() as asker:
+        await asker.serve(last_word)
+        asker.post(*[b"a"] * 6)
+        await trio.sleep(1)
+        assert asker.bodies == [b"later"] * 6
+        assert asker.pool.statistics().repeats == 0
+
+
+async def test_nothing_follows_a_request_that_was_answered_before_it_was_sent_whole(autojump_clock: MockClock) -> None:
+    """The peer would take the next request for the rest of this one's body."""
+    async with asking() as asker:
+        listener = asker.net.listen(PLACE)
+        connections: list[bytearray] = []
+
+        async def answer_at_once() -> None:
+            while True:
+                stream = await listener.accept()
+                connections.append(bytearray())
+                asker.nursery.start_soon(listen, stream, connections[-1])
+
+        async def listen(stream: Stream, taken: bytearray) -> None:
+            raw = Raw(stream)
+            taken += await raw.receive(1000)
+            await raw.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            while more := await raw.receive():
+                taken += more
+
+        asker.nursery.start_soon(answer_at_once)
+        asker.post(*[bytes(1 << 20)] * 4)
+        await trio.sleep(5)
+        assert asker.bodies == [b"ok"] * 4
+        assert [taken.count(b"POST") for taken in connections] == [1] * 4
+
+
+async def test_an_old_address_that_cannot_be_reached_costs_nothing_after_a_move(autojump_clock: MockClock) -> None:
+    async with asking() as asker:
+        await asker.serve(echo, place="node:2")
+        asker.net.freeze(PLACE)
+        asker.post(b"a", b"b", b"c")
+        await trio.sleep(1)
+        asker.pool.move("node:2")
+        await trio.sleep(5)
+        assert {*asker.bodies} == {b"a", b"b", b"c"}
 
 
 async def test_another_address_is_used_from_the_next_request_on(autojump_clock: MockClock) -> None:
