@@ -1,8 +1,10 @@
-"""InFlight: chunks whose pieces are being written, or read, by this process right now.
+"""InFlight: chunks and extents that this process works on right now, so that upkeep leaves them alone.
 
-Pieces of an unrecorded chunk look like orphans, and a chunk whose last reference went looks like garbage; upkeep asks
-here before it deletes either. What a failed put left on the nodes is handed over from here too, so that it need not
-wait for the next look at every node's inventory.
+A chunk is *claimed* while its pieces are written or deleted without a record that says so: pieces of an unrecorded
+chunk look like orphans. Ids of chunks and extents are *pinned* while somebody holds a manifest that names them, or
+writes the extent: what has lost its last reference looks like garbage. Upkeep asks here before it deletes either.
+What a failed put left on the nodes is handed over from here too, so that it need not wait for the next look at every
+node's inventory.
 """
 
 from __future__ import annotations
@@ -24,22 +26,24 @@ ABANDONED_MAX = 100_000
 
 class InFlight:
     def __init__(self) -> None:
-        self._writing: set[ChunkId] = set()
-        self._reading: dict[str, int] = {}
+        self._claimed: set[ChunkId] = set()
+        self._pinned: dict[str, int] = {}
         self._abandoned: deque[tuple[float, ChunkId, Pieces]] = deque(maxlen=ABANDONED_MAX)
 
-    def begin_write(self, chunk: ChunkId) -> None:
-        self._writing.add(chunk)
+    def claim(self, chunk: ChunkId) -> None:
+        """From now on the pieces of this chunk are this caller's, who writes or deletes them. He asks ``is_claimed``
+        first unless he has just drawn the id. End it with ``release`` or ``abandon``."""
+        self._claimed.add(chunk)
 
-    def settle_write(self, chunk: ChunkId) -> None:
-        """The chunk is recorded."""
-        self._writing.discard(chunk)
+    def release(self, chunk: ChunkId) -> None:
+        """What was done to the chunk's pieces is recorded, or was nothing."""
+        self._claimed.discard(chunk)
 
-    def abandon_write(self, chunk: ChunkId, pieces: Pieces, now: float) -> None:
-        """The chunk may have ``pieces`` and will not be recorded; ``now`` is on the monotonic clock."""
-        if chunk in self._writing:
+    def abandon(self, chunk: ChunkId, pieces: Pieces, now: float) -> None:
+        """Release the chunk, which may have ``pieces`` and will not be recorded; ``now`` is on the monotonic clock."""
+        if chunk in self._claimed:
             self._abandoned.append((now, chunk, pieces))
-            self._writing.discard(chunk)
+            self._claimed.discard(chunk)
 
     def take_abandoned(self, before: float, limit: int) -> list[tuple[ChunkId, Pieces]]:
         """What was abandoned before that moment, oldest first; it is forgotten here."""
@@ -49,31 +53,32 @@ class InFlight:
             taken.append((chunk, pieces))
         return taken
 
-    def writes(self, chunk: ChunkId) -> bool:
-        return chunk in self._writing
+    def is_claimed(self, chunk: ChunkId) -> bool:
+        return chunk in self._claimed
 
-    def writing(self) -> frozenset[ChunkId]:
+    def claimed(self) -> frozenset[ChunkId]:
         """All of them, now."""
-        return frozenset(self._writing)
+        return frozenset(self._claimed)
 
-    def begin_read(self, names: list[str]) -> None:
-        """Chunk ids or extent ids that a reader holds a manifest of."""
-        reading = self._reading
+    def pin(self, names: list[str]) -> None:
+        """Keep these chunks or extents from being deleted until ``unpin``; a name may be pinned many times."""
+        pinned = self._pinned
         for name in names:
-            reading[name] = reading.get(name, 0) + 1
+            pinned[name] = pinned.get(name, 0) + 1
 
-    def end_read(self, names: list[str]) -> None:
-        reading = self._reading
+    def unpin(self, names: list[str]) -> None:
+        pinned = self._pinned
         for name in names:
-            left = reading[name] - 1
+            left = pinned[name] - 1
             if left:
-                reading[name] = left
+                pinned[name] = left
             else:
-                del reading[name]
+                del pinned[name]
 
-    def reads(self, name: str) -> bool:
-        return name in self._reading
+    def is_pinned(self, name: str) -> bool:
+        return name in self._pinned
 
     @property
     def waiting(self) -> int:
+        """How many abandoned chunks have not been taken yet."""
         return len(self._abandoned)

@@ -52,7 +52,7 @@ class ChunkWrite:
     def abandon(self, chunks: Chunks) -> None:
         """Give it up: what a node holds of it, or will hold, is for the sweep."""
         self.fan.abandon()
-        chunks.in_flight.abandon_write(self.id, placed_pieces(self.fan.nodes), trio.current_time())
+        chunks.in_flight.abandon(self.id, placed_pieces(self.fan.nodes), trio.current_time())
 
 
 def begin_small(
@@ -64,7 +64,7 @@ def begin_small(
     id_ = _draw_id(chunks, digest)
     codec, stored, outgoing = _encode(plain, id_, scheme, compress)
     fan = FanOut(chunks, id_, outgoing, scheme, request=request)
-    chunks.in_flight.begin_write(id_)
+    chunks.in_flight.claim(id_)
     return ChunkWrite(id_, len(plain), stored, codec, scheme, fan)
 
 
@@ -86,7 +86,7 @@ async def write_chunk(
         id_ = _draw_id(chunks, digest)
         codec, stored, outgoing = await chunks.threads.run(_encode, plain, id_, scheme, compress)
         fan = FanOut(chunks, id_, outgoing, scheme, request=current_request.get())
-        chunks.in_flight.begin_write(id_)
+        chunks.in_flight.claim(id_)
         write = ChunkWrite(id_, len(plain), stored, codec, scheme, fan)
         send = _send_small if outgoing[0][0].size < LARGE_SIZE else FanOut.send_large
     try:

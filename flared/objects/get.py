@@ -98,14 +98,14 @@ class _Opening(AbstractAsyncContextManager[Reading]):
             start, length = resolve(self._range, manifest.size)
         # From the look-up to here nothing was awaited that could have let the sweep in between.
         self._names = [extent.id for extent in manifest.extents] or ([manifest.chunk] if manifest.chunk else [])
-        store.chunks.in_flight.begin_read(self._names)
+        store.chunks.in_flight.pin(self._names)
         try:
             if record is not None and record.size <= OWN_SIZE:
                 return _Small(manifest, start, length, await read_small(store.chunks, record))
             self._large = _Large(store, manifest, record, start, length)
             return self._large
         except BaseException:
-            store.chunks.in_flight.end_read(self._names)
+            store.chunks.in_flight.unpin(self._names)
             raise
 
     async def __aexit__(
@@ -117,7 +117,7 @@ class _Opening(AbstractAsyncContextManager[Reading]):
                 with trio.CancelScope(shield=True):  # closing sends nothing; it only gives back what is held
                     await self._large.close()
         finally:
-            self._store.chunks.in_flight.end_read(self._names)
+            self._store.chunks.in_flight.unpin(self._names)
 
 
 class _Small:

@@ -160,10 +160,10 @@ async def _store_chunk(
         create = partial(record_chunk, chunk, shared, known.id if known else None, due_ms(store))
         result, used = await record(create)
     except BaseException:
-        chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+        chunks.in_flight.abandon(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
         raise
     # A loser's pieces are condemned in the winner's favour by the same transaction.
-    chunks.in_flight.settle_write(chunk.id)
+    chunks.in_flight.release(chunk.id)
     if used == chunk.id and chunk.missing:
         store.degraded()
     return result
@@ -215,7 +215,7 @@ class _ExtentWriter:
         """Store ``cut`` and all that follow it, and commit the manifest."""
         store, extent = self._store, self._extent
         in_flight = store.chunks.in_flight
-        in_flight.begin_read([extent])  # the sweep gives up no extent that is being written
+        in_flight.pin([extent])  # the sweep gives up no extent that is being written
         try:
             expires = now_ms(store) + int(store.upload_ttl_seconds * 1000)
             chunk_size = self._target.bucket.chunk_size
@@ -230,7 +230,7 @@ class _ExtentWriter:
                 await _give_up(store, extent)
                 raise
         finally:
-            in_flight.end_read([extent])
+            in_flight.unpin([extent])
 
     async def _store_all(self, cut: Cut | None, passing: BodyDigests) -> None:
         before = trio.Event()

@@ -122,7 +122,7 @@ class _SmallGet:
         known = chunks.recent.find(record.id)
         if known is not None:
             return self._end(self._manifest, known, None)
-        chunks.in_flight.begin_read([record.id])  # the sweep deletes nothing of it meanwhile
+        chunks.in_flight.pin([record.id])  # the sweep deletes nothing of it meanwhile
         self._reading = True
         return SmallRead(chunks, record, self._came, self._request).start()
 
@@ -136,6 +136,6 @@ class _SmallGet:
         done, self._done = self._done, None
         if self._reading:
             self._reading = False
-            self._store.chunks.in_flight.end_read([self.chunk])
+            self._store.chunks.in_flight.unpin([self.chunk])
         if done is not None:
             done(manifest, plain, error)

@@ -122,9 +122,9 @@ class SmallPut:
         chunk, store = self._chunk, self._target.store
         assert chunk is not None
         if error is not None:
-            store.chunks.in_flight.abandon_write(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+            store.chunks.in_flight.abandon(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
         else:
-            store.chunks.in_flight.settle_write(chunk.id)
+            store.chunks.in_flight.release(chunk.id)
             if chunk.missing:
                 store.degraded()
         self._end(result, error)

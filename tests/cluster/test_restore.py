@@ -205,9 +205,9 @@ async def test_a_moved_copy_is_found_even_while_heal_is_at_its_chunk(autojump_cl
         async def be_at_it() -> None:
             """Heal tries again whenever somebody wakes it, and that is most often when a node was looked through."""
             while True:
-                cluster.store.chunks.in_flight.begin_write(chunk)
+                cluster.store.chunks.in_flight.claim(chunk)
                 await trio.sleep(40)
-                cluster.store.chunks.in_flight.settle_write(chunk)
+                cluster.store.chunks.in_flight.release(chunk)
                 await trio.sleep(1)
 
         nursery.start_soon(be_at_it)

@@ -259,7 +259,7 @@ class Reconcile:
                     # Even while heal has this chunk in hand: the next look may be a day away.
                     self._adopted += await adopt(self._store, chunk, number, node)
                     continue
-                if keeps or self._store.chunks.in_flight.writes(chunk):
+                if keeps or self._store.chunks.in_flight.is_claimed(chunk):
                     continue
                 if record is None:
                     orphans, size = orphans + 1, size + sizes[piece]
@@ -353,13 +353,13 @@ class Reconcile:
                 (name, record)
                 for name, record in found
                 if (admitted or record is not None)
-                and not in_flight.writes(piece_parts(name)[0])
+                and not in_flight.is_claimed(piece_parts(name)[0])
                 and not self.rules.obstacles(self._candidates.get((node, name), math.inf))
             ]
             # No repair may choose this node for one of these chunks while the delete is on its way.
             chunks = {piece_parts(name)[0] for name, _ in found}
             for chunk in chunks:
-                in_flight.begin_write(chunk)
+                in_flight.claim(chunk)
             try:
                 orphans = [name for name, record in found if record is None]
                 strays = [
@@ -375,7 +375,7 @@ class Reconcile:
                 raise
             finally:
                 for chunk in chunks:
-                    in_flight.settle_write(chunk)
+                    in_flight.release(chunk)
             for name, error in zip([*orphans, *strays], errors, strict=True):
                 if error is None:
                     self._orphans += 1

@@ -97,7 +97,7 @@ class Sweep:
         on is dead. As long as one api node owns the metadata that is every other one, expired or not."""
         ever = now_ms + 2 * int(self._store.upload_ttl_seconds * 1000)
         for _, extent in await list_open_extents(self._store.kv, ever, OPEN_EXTENTS):
-            if self._store.chunks.in_flight.reads(extent):
+            if self._store.chunks.in_flight.is_pinned(extent):
                 continue
             await self._give_up(extent, now_ms)
 
@@ -108,7 +108,7 @@ class Sweep:
             log.error("event=garbage_stuck id=%s message=%r", extent, str(error))
 
     async def _release_extent(self, item: Garbage, now_ms: int) -> bool:
-        if self._store.chunks.in_flight.reads(item.id):
+        if self._store.chunks.in_flight.is_pinned(item.id):
             return False
         # The chunks have rested as long as the extent: nothing else led to them.
         while await self._store.kv.transact(lambda tx: release_extent_page(tx, item, now_ms, EXTENT_PORTION)):
@@ -117,7 +117,7 @@ class Sweep:
         return True
 
     async def _condemn(self, item: Garbage, now_ms: int) -> bool:
-        if self._store.chunks.in_flight.reads(item.id):
+        if self._store.chunks.in_flight.is_pinned(item.id):
             return False
         condemned = await self._store.kv.transact(lambda tx: condemn_chunk(tx, item, now_ms))
         self._chunks += condemned is not None

@@ -94,7 +94,7 @@ class Removal:
         }
         self._removing = {node: removing for node, removing in self._removing.items() if node in wishes}
         for node, forced in wishes.items():
-            removing = self._removing.setdefault(node, _Removing(self._store.chunks.in_flight.writing()))
+            removing = self._removing.setdefault(node, _Removing(self._store.chunks.in_flight.claimed()))
             if trio.current_time() >= removing.rests_until:
                 await self._advance(self._membership, node, removing, forced=forced)
                 return True
@@ -116,7 +116,7 @@ class Removal:
         return RemovalProgress(removing.walk.share(self._store), max(removing.waiting, removing.waited))
 
     async def _advance(self, membership: Membership, node: NodeName, removing: _Removing, *, forced: bool) -> None:
-        if removing.walk.cursor is None and removing.before & self._store.chunks.in_flight.writing():
+        if removing.walk.cursor is None and removing.before & self._store.chunks.in_flight.claimed():
             removing.rests_until = trio.current_time() + CHECK_SECONDS
             return
         page = await removing.walk.read_page(self._store)

@@ -200,9 +200,9 @@ class Heal:
         answering = any(nodes.is_online(record.nodes[number]) for number in record.missing)
         if any(number not in targets and not nodes.is_online(record.nodes[number]) for number in record.missing):
             self._pass_unplaced.append(record.scheme)
-        if not (targets or answering) or in_flight.writes(chunk):
+        if not (targets or answering) or in_flight.is_claimed(chunk):
             return False
-        in_flight.begin_write(chunk)
+        in_flight.claim(chunk)
         try:
             found = await self._rewrite(record, targets)
             return await self._record(record, found) if found else False
@@ -212,7 +212,7 @@ class Heal:
             self.wake()  # a copy turned up elsewhere while the others were asked
             return False
         finally:
-            in_flight.settle_write(chunk)
+            in_flight.release(chunk)
 
     def _note_backlog(self) -> None:
         """Chunks lack pieces: nobody may believe before the end of this pass that none does."""
