@@ -257,7 +257,7 @@ class TurnConnection(Connection):
         if sent != len(reply):
             self._unsent = memoryview(reply)[sent:]
             return None
-        self._free = True
+        self._reply_left()
         if not self._link.data:
             self.phase = "idle"
         # Not at once: what the next request does wrong is none of this exchange's business.
@@ -288,8 +288,14 @@ class TurnConnection(Connection):
         sent = self.stream.send_nowait(self._unsent)
         self._unsent = self._unsent[sent:] if sent < len(self._unsent) else None
         if self._unsent is None:
-            self._free = True
+            self._reply_left()
             self._advance()
+
+    def _reply_left(self) -> None:
+        """Another request may come; when the server stops, only one that is here already."""
+        self._free = True
+        if self._tally.stopping and not self._link.data:
+            self.finish_receiving()
 
     # The general way
 

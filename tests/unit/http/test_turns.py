@@ -8,16 +8,16 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
 from flared.http.turns import WRITABLE, Turns
-from tests.unit.http.bench import Room, echo, serve
+from tests.unit.http.bench import QuickEcho, Room, echo, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import pytest
     from trio.testing import MockClock
 
     from flared.http.exchange import Exchange
@@ -227,3 +227,34 @@ async def test_a_request_whose_client_is_gone_hears_of_it(
         await trio.testing.wait_all_tasks_blocked()
         assert left == ["/p"]
         assert bench.server.statistics().connections == 0
+
+
+async def test_a_stop_ends_a_connection_when_its_reply_has_left_however_late(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client keeps it open, as clients do; the stop is not to wait for that."""
+
+    def answer_late(self: QuickEcho, exchange: Exchange) -> bool:
+        self._turns.at(trio.current_time() + 5, lambda: exchange.send(200, b"", exchange.body))
+        return True
+
+    monkeypatch.setattr(QuickEcho, "begin", answer_late)
+    body = b"x" * 50_000
+    async with serve(echo, way="turns") as bench:
+        prompt, slow = await bench.connect(), await bench.connect()
+        await prompt.send(HEAD % 1 + b"a")
+        for _ in range(7):  # their replies do not fit into the window together
+            await slow.send(HEAD % len(body) + body)
+            await trio.sleep(6)
+        began = trio.current_time()
+        await prompt.send(HEAD % 1 + b"b")
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def read_late() -> None:
+            await trio.sleep(8)
+            assert (await slow.receive_all()).count(body) == 7
+
+        bench.nursery.start_soon(read_late)
+        await bench.server.stop(30)
+        assert trio.current_time() - began == pytest.approx(8)
+        assert (await prompt.receive_all()).endswith(b"b")
