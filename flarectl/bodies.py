@@ -30,7 +30,7 @@ from flarectl.profile import secret_fields, tls_context, unreachable, untrusted,
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
-from flared.errors import ConnectionLost, FlareError
+from flared.errors import ConnectionLost, FlareError, leaves
 from flared.http.json_body import parse_json
 from flared.http.messages import Body
 from flared.http.pool import BodySource, Pool, PoolSettings, Response
@@ -199,7 +199,7 @@ def _reason(error: BaseException | None) -> str:
     """Return the operating system's text for the error, from where trio has put it."""
     while error is not None:
         if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+            error = leaves(error)[0]
         elif isinstance(error, OSError) and error.errno:
             # Trio rewrites the text; and names that do not resolve have error numbers of their own.
             return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)

@@ -11,6 +11,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from flarectl.errors import Failure, Interrupted
+from flared.errors import leaves
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -66,16 +67,9 @@ async def _raise_on_signal() -> None:
 
 def _worst(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the most important exception: an interrupt, else a bug, else a failure."""
-    leaves = list(_leaves(group))
+    found = leaves(group)
     for kind in (Interrupted, KeyboardInterrupt):
-        for leaf in leaves:
+        for leaf in found:
             if isinstance(leaf, kind):
                 return leaf
-    return next((leaf for leaf in leaves if not isinstance(leaf, Failure | trio.Cancelled)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    return next((leaf for leaf in found if not isinstance(leaf, Failure | trio.Cancelled)), found[0])

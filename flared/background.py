@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
-from flared.errors import FlareError
+from flared.errors import FlareError, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,19 +104,11 @@ class WorkerRun:
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The exception a caller should see of several that a nursery gathered.
+    """Return the exception that a caller should see of several that a nursery gathered.
 
     A bug before a FlareError, and neither hidden behind the cancellations that followed from it.
     """
-    leaves: list[BaseException] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            pending.extend(error.exceptions)
-        else:
-            leaves.append(error)
-    return min(leaves, key=_insignificance)
+    return min(leaves(group), key=_insignificance)
 
 
 def _insignificance(error: BaseException) -> int:

@@ -19,7 +19,7 @@ from flared import __version__
 from flared.config.load import load_config
 from flared.config.settings import ApiConfig, Config
 from flared.config.values import is_loopback
-from flared.errors import Busy, ConfigError, FlareError
+from flared.errors import Busy, ConfigError, FlareError, leaves
 from flared.http.address import Address, resolve
 from flared.http.metrics import metrics_handler
 from flared.http.server import (
@@ -82,7 +82,7 @@ def run_node(config: Config, file: Path) -> int:
     try:
         trio.run(_serve, config, file, strict_exception_groups=True)
     except (FlareError, OSError, ExceptionGroup) as error:
-        causes = _causes(error)
+        causes = leaves(error)
         for cause in causes:
             log.error("event=node_failed name=%s error=%s message=%r", config.name, type(cause).__name__, str(cause))
         notify(f"STATUS=failed: {causes[0]}")
@@ -255,10 +255,3 @@ def _open_role(config: Config) -> AbstractAsyncContextManager[Role]:
     from flared.data_role import open_data_role
 
     return open_data_role(config)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """What went wrong, out of the groups that nurseries put around it."""
-    if isinstance(error, BaseExceptionGroup):
-        return [cause for inner in error.exceptions for cause in _causes(inner)]
-    return [error]

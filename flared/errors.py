@@ -256,6 +256,13 @@ class ConfigError(FlareError):
         self.mistakes = tuple(mistakes)
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions that are no groups, in their order: those in a group, however deep, or ``error`` itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+    return [error]
+
+
 def drop_tracebacks(error: BaseException) -> None:
     """Let go of every frame that ``error``, its causes and what it groups lead to, and of the buffers in them.
 

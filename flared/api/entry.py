@@ -16,7 +16,7 @@ from flared.api.callers import remember
 from flared.api.counts import RequestCounts
 from flared.api.router import Refusal, Router
 from flared.chunks.chunk import INLINE_DIGEST_MAX
-from flared.errors import FlareError, Refused
+from flared.errors import FlareError, Refused, leaves
 from flared.http.percent import decode
 from flared.log import current_request, next_request
 from flared.names import DEFAULT_BUCKET, REQUEST_FIELD, ObjectName, is_request_id, parse_bucket, parse_key
@@ -151,11 +151,6 @@ def _request_id(fields: Mapping[str, str]) -> int | str:
 
 
 def _known_cause(group: ExceptionGroup[Exception]) -> FlareError | None:
-    known, unknown = group.split(FlareError)
-    if known is None or unknown is not None:
-        return None
-    cause: Exception = known
-    while isinstance(cause, ExceptionGroup):
-        cause = cause.exceptions[0]
-    assert isinstance(cause, FlareError)
-    return cause
+    """Return the first of the errors, if every one of them is ours."""
+    known = [error for error in leaves(group) if isinstance(error, FlareError)]
+    return known[0] if len(known) == len(leaves(group)) else None

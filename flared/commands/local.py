@@ -21,7 +21,7 @@ import trio
 from flared.commands.supervisor import Node, NotStarted, Supervisor
 from flared.config.load import API_PORT, DATA_PORT, load_config
 from flared.config.settings import ApiConfig
-from flared.errors import Busy, FlareError
+from flared.errors import Busy, FlareError, leaves
 from flared.meta.lockfile import LockFile
 from flared.systemd import notify
 
@@ -170,17 +170,6 @@ async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, 
         say("stopping …")
         notify("STOPPING=1")
         scope.cancel()
-
-
-def leaves(group: BaseExceptionGroup[NotStarted]) -> list[NotStarted]:
-    """Return the errors in a group of groups."""
-    found: list[NotStarted] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            found += leaves(error)
-        else:
-            found.append(error)
-    return found
 
 
 def api_toml(port: int, scheme: str) -> str:

@@ -15,6 +15,7 @@ from flared.errors import (
     RemoteProtocolError,
     TooLarge,
     drop_tracebacks,
+    leaves,
 )
 from flared.http.error_body import FAILED, JSON, pack_error
 from flared.http.eviction import Standing
@@ -232,14 +233,13 @@ class Connection:
                 pass
 
 
-def _single_cause(error: Exception) -> Exception:
-    """What a nursery in a handler wrapped, if it is one thing."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def _single_cause(error: Exception) -> BaseException:
+    """Return what a nursery in a handler wrapped, if it is one thing."""
+    causes = leaves(error)
+    return causes[0] if len(causes) == 1 else error
 
 
-def _explain(cause: Exception | None) -> tuple[int, str, str]:
+def _explain(cause: BaseException | None) -> tuple[int, str, str]:
     if isinstance(cause, TooLarge):
         return 413, cause.code, str(cause)
     if isinstance(cause, Busy):

@@ -16,8 +16,8 @@ from flared.commands.demo.failed import Failed
 from flared.commands.demo.files import BIG_BYTES, check_files
 from flared.commands.demo.screen import Screen
 from flared.commands.demo.steps import DATA_NODES, Demo
-from flared.commands.local import leaves
 from flared.commands.supervisor import NotStarted
+from flared.errors import leaves
 
 COPIES = DATA_NODES + 2
 """How many copies of the files are on this disk at most: on the nodes, and read back twice."""
@@ -53,7 +53,7 @@ async def _run(files: Sequence[Path], directory: Path, screen: Screen) -> int:
                 await Demo(directory, screen).show(files)
                 nursery.cancel_scope.cancel()
         except* Failed as group:
-            failure = "\n".join(str(error) for error in group.exceptions)
+            failure = "\n".join(str(error) for error in leaves(group))
         except* NotStarted as group:
             failure = "\n".join(str(error) for error in leaves(group))
     if interrupted:

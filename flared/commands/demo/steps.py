@@ -18,6 +18,7 @@ from flared.commands.demo.files import Upload, count_text, find_files, name_uplo
 from flared.commands.demo.screen import Screen
 from flared.commands.local import prepare
 from flared.commands.supervisor import Supervisor
+from flared.errors import leaves
 
 DATA_NODES = 3
 VICTIM = "data2"
@@ -53,7 +54,7 @@ class Demo:
                     raise Failed(f"{error}\n{tails}") from None
                 nursery.cancel_scope.cancel()
         except* Failed as group:
-            raise _first(group) from None
+            raise leaves(group)[0] from None
         # The nursery has ended, so every node must have stopped in order: that is the last claim.
         self._check_nothing_runs(supervisor)
         self._screen.end(
@@ -125,8 +126,3 @@ class Demo:
         for node in supervisor.nodes.values():
             if node.process is not None and node.process.poll() != 0 and node.process.returncode != -signal.SIGTERM:
                 raise Failed(f"{node.name} did not end in order: {node.process.returncode}\n{node.log_tail()}")
-
-
-def _first(group: BaseExceptionGroup[Failed]) -> Failed:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
