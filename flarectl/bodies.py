@@ -33,7 +33,7 @@ from flarectl.target import Target, is_prefix, object_path
 from flared.errors import ConnectionLost, FlareError, leaves
 from flared.http.json_body import parse_json
 from flared.http.messages import Body
-from flared.http.pool import BodySource, Pool, PoolSettings, Response
+from flared.http.pool import BodyProducer, Pool, PoolSettings, Response
 from flared.http.stream import Buffer, Stream, connect_tcp
 from flared.http.tls import connect_tls
 
@@ -115,7 +115,7 @@ class Bodies:
             raise
 
     async def put(
-        self, target: Target, fields: Sequence[tuple[str, str]], body: Sequence[Buffer] | BodySource
+        self, target: Target, fields: Sequence[tuple[str, str]], body: Sequence[Buffer] | BodyProducer
     ) -> PutResult:
         """Store a body. It is sent only once: repeating it is the caller's decision."""
         path = object_path(target.bucket, target.object_key())

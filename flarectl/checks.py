@@ -27,7 +27,7 @@ AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
 SOUND_VOLUMES = {"ok", "full", "replaying"}
 
 
-class Cluster(NamedTuple):
+class ClusterFacts(NamedTuple):
     """The facts gathered about a cluster; None where there was no answer."""
 
     status: Status
@@ -47,7 +47,7 @@ class Cluster(NamedTuple):
         return [node for node in self.status.nodes if node.role == "data"]
 
 
-def check_nodes(cluster: Cluster) -> list[Trouble]:
+def check_nodes(cluster: ClusterFacts) -> list[Trouble]:
     """Report nodes that are away, or accept no new data."""
     if not cluster.nodes:
         if refused := cluster.status.refused:
@@ -71,7 +71,7 @@ def check_nodes(cluster: Cluster) -> list[Trouble]:
     return troubles
 
 
-def check_volumes(cluster: Cluster) -> list[Trouble] | None:
+def check_volumes(cluster: ClusterFacts) -> list[Trouble] | None:
     return (
         [
             Trouble(
@@ -89,7 +89,7 @@ def check_volumes(cluster: Cluster) -> list[Trouble] | None:
     )
 
 
-def check_schemes(cluster: Cluster) -> list[Trouble] | None:
+def check_schemes(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report schemes that have more pieces than there are nodes."""
     schemes = {scheme for scheme in map(_scheme, cluster.schemes) if scheme}
     known, usable = len(cluster.nodes), sum(node.state == "online" for node in cluster.nodes)
@@ -105,7 +105,7 @@ def check_schemes(cluster: Cluster) -> list[Trouble] | None:
     return troubles if schemes else None
 
 
-def check_domains(cluster: Cluster) -> list[Trouble] | None:
+def check_domains(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report if the failure of one host or zone would take every copy."""
     if len(cluster.nodes) < 2:
         return None
@@ -124,7 +124,7 @@ def check_domains(cluster: Cluster) -> list[Trouble] | None:
     return []
 
 
-def check_chunks(cluster: Cluster) -> list[Trouble]:
+def check_chunks(cluster: ClusterFacts) -> list[Trouble]:
     troubles = []
     if lost := cluster.lost_chunks:
         chunks = "1 chunk has" if lost == 1 else f"{lost} chunks have"
@@ -139,7 +139,7 @@ def check_chunks(cluster: Cluster) -> list[Trouble]:
     return troubles
 
 
-def check_room(cluster: Cluster) -> list[Trouble] | None:
+def check_room(cluster: ClusterFacts) -> list[Trouble] | None:
     troubles = []
     nodes = [node for node in cluster.status.nodes if node.capacity]
     for node in nodes:
@@ -171,7 +171,7 @@ def _share_used(node: Node) -> float:
     return 1 - sum(free for _, free in told) / sum(capacity for capacity, _ in told)
 
 
-def check_versions(cluster: Cluster) -> list[Trouble] | None:
+def check_versions(cluster: ClusterFacts) -> list[Trouble] | None:
     versions: dict[str, list[str]] = {}
     for node in cluster.status.nodes:
         if node.version:
@@ -183,7 +183,7 @@ def check_versions(cluster: Cluster) -> list[Trouble] | None:
     return [Trouble(Severity.WARNING, cause, command)]
 
 
-def check_clocks(cluster: Cluster) -> list[Trouble] | None:
+def check_clocks(cluster: ClusterFacts) -> list[Trouble] | None:
     known = {f"node {name}": (seconds, "the api node") for name, seconds in cluster.ahead_seconds.items()}
     if cluster.api_ahead_seconds is not None:
         known["the api node"] = (cluster.api_ahead_seconds, "this machine")
@@ -196,7 +196,7 @@ def check_clocks(cluster: Cluster) -> list[Trouble] | None:
     return troubles if known else None
 
 
-def check_orphans(cluster: Cluster) -> list[Trouble] | None:
+def check_orphans(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report nodes with so many pieces that no record names that these are held back from deletion."""
     troubles = [
         Trouble(
@@ -211,7 +211,7 @@ def check_orphans(cluster: Cluster) -> list[Trouble] | None:
     return troubles if cluster.nodes else None
 
 
-def check_damage(cluster: Cluster) -> list[Trouble] | None:
+def check_damage(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report pieces that failed their checksum lately, also if repaired: the disk may fail again."""
     troubles = []
     for node in cluster.nodes:
@@ -226,7 +226,7 @@ def check_damage(cluster: Cluster) -> list[Trouble] | None:
     return troubles if cluster.nodes else None
 
 
-def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
+def check_file_systems(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report volumes that share one file system, its space and its failures."""
     troubles = []
     for node in cluster.nodes:
@@ -245,13 +245,13 @@ def check_file_systems(cluster: Cluster) -> list[Trouble] | None:
     return troubles if any(node.volumes for node in cluster.nodes) else None
 
 
-def check_refused(cluster: Cluster) -> list[Trouble] | None:
+def check_refused(cluster: ClusterFacts) -> list[Trouble] | None:
     """Report nodes and volumes that exist twice: the cluster refuses one of each."""
     command = "journalctl -u 'flared@*' -g node_refused; on the host of the second one: flared doctor"
     return [Trouble(Severity.CRITICAL, reason, command) for reason in cluster.status.refused] if cluster.nodes else None
 
 
-def check_metadata(cluster: Cluster) -> list[Trouble] | None:
+def check_metadata(cluster: ClusterFacts) -> list[Trouble] | None:
     status = cluster.status
     if status.metadata_reasons is None:
         return None
@@ -259,7 +259,7 @@ def check_metadata(cluster: Cluster) -> list[Trouble] | None:
     return [Trouble(Severity.CRITICAL, reason, command) for reason in status.metadata_reasons]
 
 
-CHECKS: Sequence[Check[Cluster]] = (
+CHECKS: Sequence[Check[ClusterFacts]] = (
     Check("F501", "all data nodes are online and accept writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
     Check("F503", "there are enough nodes for the schemes of the buckets", check_schemes),

@@ -62,7 +62,7 @@ RETRIED = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ApiReply:
     status: int
     fields: Mapping[str, str]
     """Lower-case names."""
@@ -278,12 +278,12 @@ class Client:
                 self._retries.succeeded()
                 return answer
 
-    def _checked(self, reply: Reply) -> Reply:
+    def _checked(self, reply: ApiReply) -> ApiReply:
         if reply.status < 300:
             return reply
         raise self._failure(reply)
 
-    def _failure(self, reply: Reply) -> Failure:
+    def _failure(self, reply: ApiReply) -> Failure:
         retry_after = reply.fields.get("retry-after", "")
         return from_reply(self.endpoint, reply.status, reply.content, retry_after=retry_after)
 
@@ -293,11 +293,11 @@ class Client:
         path: str,
         params: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
-    ) -> Reply:
+    ) -> ApiReply:
         """Send a read; repeat it after a temporary failure."""
         attempts = self._retries.begin()
         while True:
-            reply: Reply | None = None
+            reply: ApiReply | None = None
             try:
                 reply = self._send(method, path, params, fields)
                 if reply.status not in RETRIED or path == "/status":
@@ -323,7 +323,7 @@ class Client:
         fields: Mapping[str, str] | None = None,
         *,
         content: bytes = b"",
-    ) -> Reply:
+    ) -> ApiReply:
         if params:
             path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
         request = new_request_id()
@@ -339,14 +339,14 @@ class Client:
             broke = f"{self.endpoint}: the connection broke: {reason}"
             raise Temporary(broke, code="ConnectionLost", request_id=request) from None
 
-    def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> Reply:
+    def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> ApiReply:
         connection = self._connection()
         try:
             connection.request(method, path, content or None, fields)
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}
             self._retries.replied()
-            return Reply(answer.status, names, answer.read(ANSWER_BYTES_MAX))
+            return ApiReply(answer.status, names, answer.read(ANSWER_BYTES_MAX))
         except BaseException:
             connection.close()
             raise

@@ -80,7 +80,7 @@ class Buffers:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FetchedChunk:
     """One chunk of the version that is being fetched."""
 
     number: int
@@ -110,7 +110,7 @@ class Download:
         if size > CHUNK_BYTES_MAX:
             raise Refusal(f"{self._target}: its manifest makes no sense: one chunk of {size} bytes")
         async with self._buffers.lend(size) as buffer:
-            part = Part(0, 0, size, b"")
+            part = FetchedChunk(0, 0, size, b"")
             await self._receive_again(part, buffer)
             await self._sink.write(buffer.view[:size], 0)
 
@@ -123,7 +123,7 @@ class Download:
 
     async def fetch_in_order(self) -> None:
         """Fetch several chunks at once, and write them in order."""
-        coming: deque[tuple[Part, Buffer, trio.Event]] = deque()
+        coming: deque[tuple[FetchedChunk, Buffer, trio.Event]] = deque()
         try:
             async with open_tasks() as tasks, aclosing(self._parts()) as parts:
                 async for part in parts:
@@ -139,25 +139,25 @@ class Download:
             for _, buffer, _ in coming:
                 self._buffers.give(buffer)
 
-    async def _write_next(self, coming: deque[tuple[Part, Buffer, trio.Event]]) -> None:
+    async def _write_next(self, coming: deque[tuple[FetchedChunk, Buffer, trio.Event]]) -> None:
         part, buffer, arrived = coming[0]
         await arrived.wait()
         await self._sink.write(buffer.view[: part.size], part.offset)
         coming.popleft()
         self._buffers.give(buffer)
 
-    async def _fetch(self, part: Part, buffer: Buffer, arrived: trio.Event) -> None:
+    async def _fetch(self, part: FetchedChunk, buffer: Buffer, arrived: trio.Event) -> None:
         await self._receive_again(part, buffer)
         arrived.set()
 
-    async def _fetch_and_write(self, part: Part, buffer: Buffer) -> None:
+    async def _fetch_and_write(self, part: FetchedChunk, buffer: Buffer) -> None:
         try:
             await self._receive_again(part, buffer)
             await self._sink.write(buffer.view[: part.size], part.offset)
         finally:
             self._buffers.give(buffer)
 
-    async def _parts(self) -> AsyncGenerator[Part, None]:
+    async def _parts(self) -> AsyncGenerator[FetchedChunk, None]:
         """Yield the chunks of the manifest, page by page. Raise Refusal if they do not add up to the object."""
         number, offset = 0, 0
         while True:
@@ -174,16 +174,16 @@ class Download:
         if offset != self._info.size:
             raise Refusal(f"{self._target}: its manifest makes no sense: its chunks have {offset} bytes in all")
 
-    def _part(self, number: int, offset: int, chunk: Chunk) -> Part:
+    def _part(self, number: int, offset: int, chunk: Chunk) -> FetchedChunk:
         try:
             digest = bytes.fromhex(chunk.digest)
         except ValueError:
             digest = b""
         if len(digest) != 32 or not 0 < chunk.size <= min(CHUNK_BYTES_MAX, self._info.size - offset):
             raise Refusal(f"{self._target}: its manifest makes no sense at chunk {number}")
-        return Part(number, offset, chunk.size, digest)
+        return FetchedChunk(number, offset, chunk.size, digest)
 
-    async def _receive_again(self, part: Part, buffer: Buffer) -> None:
+    async def _receive_again(self, part: FetchedChunk, buffer: Buffer) -> None:
         """Receive and verify a chunk; repeat after a temporary failure or damage on the way."""
         attempts = self._bodies.attempts()
         while True:
@@ -194,7 +194,7 @@ class Download:
                 received.take_back()
                 await self._bodies.rest(failure, attempts)
 
-    async def _receive(self, part: Part, buffer: Buffer, received: _Count) -> None:
+    async def _receive(self, part: FetchedChunk, buffer: Buffer, received: _Count) -> None:
         whole = part.size == self._info.size
         span = None if whole else (part.offset, part.offset + part.size)
         async with self._bodies.get(self._target, etag=self._info.etag, span=span) as (info, body):

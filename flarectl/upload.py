@@ -164,7 +164,7 @@ class FileUpload:
 
 
 class ReadAhead:
-    """A BodySource that reads and digests the next units in a thread while one is sent. ``run`` must be running."""
+    """A BodyProducer that reads and digests the next units in a thread while one is sent. ``run`` must be running."""
 
     def __init__(
         self, read: Callable[[memoryview], int], length: int | None, digests: ChunkDigests, moved: Moved

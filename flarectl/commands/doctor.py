@@ -10,7 +10,7 @@ import typer  # noqa: TC002  # typer itself evaluates the annotations
 from flarectl import options
 
 if TYPE_CHECKING:
-    from flarectl.checks import Cluster
+    from flarectl.checks import ClusterFacts
     from flarectl.client import Client
 
 SILENT = ("suspect", "offline")
@@ -39,8 +39,8 @@ def doctor(ctx: typer.Context, json: bool = options.JSON, endpoint: str = option
     return ExitCode(worst(findings))
 
 
-def _gather(client: Client) -> Cluster:
-    from flarectl.checks import Cluster
+def _gather(client: Client) -> ClusterFacts:
+    from flarectl.checks import ClusterFacts
 
     before = time.time()
     status, answer = client.status()
@@ -48,7 +48,7 @@ def _gather(client: Client) -> Cluster:
     fields = answer if isinstance(answer, dict) else {}
     theirs, lost = _number(fields.get("time")), _number(fields.get("lost_chunks"))
     ahead = None if theirs is None or after - before > ANSWER_SECONDS_MAX else theirs - (before + after) / 2
-    return Cluster(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client), theirs or 0.0)
+    return ClusterFacts(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client), theirs or 0.0)
 
 
 def _clocks(nodes: object) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from flared.commands.supervisor import Node, NotStarted, Supervisor
+from flared.commands.supervisor import LocalNode, NotStarted, Supervisor
 from flared.config.load import API_PORT, DATA_PORT, load_config
 from flared.config.settings import ApiConfig
 from flared.errors import Busy, FlareError, leaves
@@ -72,7 +72,7 @@ def _toml_files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if path.name == f"{API}.toml" or _DATA_FILE.fullmatch(path.name)]
 
 
-def _check_ports(nodes: list[Node]) -> None:
+def _check_ports(nodes: list[LocalNode]) -> None:
     """Raise Busy for a port in use, naming the option for another."""
     for node in nodes:
         host, port = load_config(node.config).listen
@@ -88,7 +88,7 @@ def _check_ports(nodes: list[Node]) -> None:
 
 def prepare(
     directory: Path, *, nodes: int | None, port: int | None, data_port: int | None, scheme: str | None
-) -> list[Node]:
+) -> list[LocalNode]:
     """Create the directory's TOML files unless they exist. Return the nodes they describe, the api node first.
 
     None stands for the value in the directory's files, or the default. Raise Contradiction, ConfigError, OSError.
@@ -112,7 +112,7 @@ def prepare(
     assert isinstance(config, ApiConfig)
     _agree(api, "--port", port, config.listen.port)
     _agree(api, "--scheme", scheme, config.scheme)
-    found = [Node(API, api)]
+    found = [LocalNode(API, api)]
     for number in range(1, count + 1):
         name = f"data{number}"
         file = directory / f"{name}.toml"
@@ -120,7 +120,7 @@ def prepare(
         _write(file, lambda: data_toml(name, wanted or DATA_PORT + number - 1, config.listen.port))  # noqa: B023  # called at once
         _agree(file, "--data-port", wanted, load_config(file).listen.port)
         (directory / name).mkdir(exist_ok=True, mode=0o700)
-        found.append(Node(name, file))
+        found.append(LocalNode(name, file))
     return found
 
 
@@ -135,12 +135,12 @@ def open_directory(directory: Path) -> Iterator[None]:
         lock.close()
 
 
-def run_local(nodes: list[Node], say: Callable[[str], None]) -> int:
+def run_local(nodes: list[LocalNode], say: Callable[[str], None]) -> int:
     """Run the cluster until SIGTERM or Ctrl-C; return the exit code."""
     return trio.run(_run, nodes, say, strict_exception_groups=True)
 
 
-async def _run(nodes: list[Node], say: Callable[[str], None]) -> int:
+async def _run(nodes: list[LocalNode], say: Callable[[str], None]) -> int:
     supervisor = Supervisor(nodes, say)
     failures: list[str] = []
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -30,7 +30,7 @@ class NotStarted(Exception):  # the message is one sentence for the operator
 
 
 @dataclass(slots=True)
-class Node:
+class LocalNode:
     """One process of ``flared --config FILE``."""
 
     name: str
@@ -55,7 +55,7 @@ class Node:
 class Supervisor:
     """Runs nodes. The api node is the first in ``nodes``; it starts first, and stops first, while data nodes run."""
 
-    def __init__(self, nodes: Sequence[Node], say: Callable[[str], None]) -> None:
+    def __init__(self, nodes: Sequence[LocalNode], say: Callable[[str], None]) -> None:
         self.nodes = {node.name: node for node in nodes}
         self._say = say
 
@@ -92,7 +92,7 @@ class Supervisor:
         node.wanted = True
         node.changed.set()
 
-    async def _keep(self, node: Node, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _keep(self, node: LocalNode, *, task_status: trio.TaskStatus[None]) -> None:
         await self._start(node)
         task_status.started()
         while True:
@@ -106,7 +106,7 @@ class Supervisor:
                 await node.changed.wait()
             node.process = launch(node)
 
-    async def _start(self, node: Node) -> None:
+    async def _start(self, node: LocalNode) -> None:
         address = f"@flared-{os.getpid()}-{id(node):x}-{node.name}"
         with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM) as notifier:
             await notifier.bind("\0" + address[1:])
@@ -122,7 +122,7 @@ class Supervisor:
         raise NotStarted(f"{node.name} is not ready after {READY_SECONDS:.0f} s\n{node.log_tail()}")
 
 
-def launch(node: Node, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def launch(node: LocalNode, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start the node's process, with its log beside its TOML file."""
     fresh = node.log.exists() and node.log.stat().st_size > LOG_BYTES_MAX
     with open(node.log, "wb" if fresh else "ab") as output:
@@ -159,13 +159,13 @@ async def _exited(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-async def _fail_at_exit(node: Node) -> None:
+async def _fail_at_exit(node: LocalNode) -> None:
     assert node.process is not None
     code = await _exited(node.process)
     raise NotStarted(f"{node.name} ended at its start ({_describe(code)})\n{node.log_tail()}")
 
 
-async def _stop(node: Node) -> None:
+async def _stop(node: LocalNode) -> None:
     process = node.process
     if process is None or process.poll() is not None:
         return

@@ -6,7 +6,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS
-from flared.config.reader import Reader, show
+from flared.config.reader import TableReader, show
 from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig, TlsConfig
 from flared.config.values import (
     GIB,
@@ -64,11 +64,11 @@ def parse_config(table: Mapping[str, object], file: Path, *, handed: bool = True
     form = table.get("format", FORMAT)
     if form != FORMAT:  # the meaning of its keys is unknown, so report no other mistakes
         raise ConfigError([f"{file}: format: {show(form)} is not allowed; this version of Flare knows format {FORMAT}"])
-    reader = Reader(table, file, handed=handed)
+    reader = TableReader(table, file, handed=handed)
     role = reader.read("role", None, one_of(*READERS))
     if reader.mistakes:
         # Read it as the role that fits best, so that the other mistakes are reported too.
-        attempts = [_attempt(Reader(table, file, handed=handed), name)[1] for name in READERS]
+        attempts = [_attempt(TableReader(table, file, handed=handed), name)[1] for name in READERS]
         raise ConfigError(reader.mistakes + min(attempts, key=len))
     config, mistakes = _attempt(reader, role)
     if mistakes:
@@ -76,7 +76,7 @@ def parse_config(table: Mapping[str, object], file: Path, *, handed: bool = True
     return config
 
 
-def _attempt(reader: Reader, role: str) -> tuple[Config, list[str]]:
+def _attempt(reader: TableReader, role: str) -> tuple[Config, list[str]]:
     config = READERS[role](reader)
     reader.finish()
     return config, reader.mistakes
@@ -86,7 +86,7 @@ SPILL_DIRECTORY = "/var/tmp"
 """Not on the metadata's disk, and not in memory, as /tmp may be."""
 
 
-def _read_api(reader: Reader) -> ApiConfig:
+def _read_api(reader: TableReader) -> ApiConfig:
     listen, secret_file, secrets = _read_listen(reader, API_PORT)
     return ApiConfig(
         name=reader.read("name", NodeName("api"), node),
@@ -115,7 +115,7 @@ def _read_api(reader: Reader) -> ApiConfig:
     )
 
 
-def _read_data(reader: Reader) -> DataConfig:
+def _read_data(reader: TableReader) -> DataConfig:
     listen, secret_file, secrets = _read_listen(reader, DATA_PORT)
     volumes = reader.read("volumes", None, texts("a list of directories, one for each disk")) or ()
     paths = tuple(reader.path(volume) for volume in volumes)
@@ -143,17 +143,17 @@ def _read_data(reader: Reader) -> DataConfig:
     )
 
 
-READERS: Mapping[str, Callable[[Reader], Config]] = {"api": _read_api, "data": _read_data}
+READERS: Mapping[str, Callable[[TableReader], Config]] = {"api": _read_api, "data": _read_data}
 
 
-def _read_log(reader: Reader) -> LogConfig:
+def _read_log(reader: TableReader) -> LogConfig:
     return LogConfig(
         level=reader.read("log.level", "info", one_of("debug", "info", "warning", "error")),
         format=reader.read("log.format", "text", one_of("text", "json")),
     )
 
 
-def _read_tls(reader: Reader) -> TlsConfig | None:
+def _read_tls(reader: TableReader) -> TlsConfig | None:
     """Return the certificate of the node's ports; None if it has none. The files are read when the node starts."""
     certificate, key = reader.read("tls.certificate", "-", text), reader.read("tls.key", "-", text)
     plain = reader.read("tls.plain", "allow", one_of("allow", "local", "refuse"))
@@ -165,7 +165,7 @@ def _read_tls(reader: Reader) -> TlsConfig | None:
     return None if missing else TlsConfig(reader.path(certificate), reader.path(key), plain)
 
 
-def _read_listen(reader: Reader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
+def _read_listen(reader: TableReader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
     """Return where to listen, and the secrets; beyond loopback at least one is required."""
     listen = reader.read("listen", Address("127.0.0.1", port), parse_listen)
     name = reader.read("secret_file", "-", text)
@@ -179,7 +179,7 @@ def _read_listen(reader: Reader, port: int) -> tuple[Address, Path | None, tuple
     return listen, None, ()
 
 
-def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
+def _read_metrics_listen(reader: TableReader, listen: Address) -> Address | None:
     """Return where other machines may read the metrics, without the secret."""
     address = reader.read("metrics_listen", Address("127.0.0.1", 0), parse_listen)
     if not reader.given("metrics_listen"):
@@ -189,7 +189,7 @@ def _read_metrics_listen(reader: Reader, listen: Address) -> Address | None:
     return address
 
 
-def _read_secrets(reader: Reader, name: str) -> tuple[bytes, ...]:
+def _read_secrets(reader: TableReader, name: str) -> tuple[bytes, ...]:
     path = reader.path(name)
     try:
         return reader.secrets(path)
@@ -198,7 +198,7 @@ def _read_secrets(reader: Reader, name: str) -> tuple[bytes, ...]:
         return ()
 
 
-def _read_advertise(reader: Reader, listen: Address) -> Address:
+def _read_advertise(reader: TableReader, listen: Address) -> Address:
     advertise = reader.read("advertise", listen, parse_listen)
     if advertise.host in {"0.0.0.0", "::"}:
         reader.note(

@@ -1,4 +1,4 @@
-"""Reader: reads the keys of a TOML table, and notes every mistake in it."""
+"""TableReader: reads the keys of a TOML table, and notes every mistake in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Reader:
+class TableReader:
     """Reads the keys of a table one by one. Notes every mistake, and at the end every unknown key."""
 
     def __init__(self, table: Mapping[str, object], file: Path, *, handed: bool) -> None:

@@ -1,4 +1,4 @@
-"""``host:port`` in and out, and listening sockets made from it."""
+"""Addresses: parse and print ``host:port``, and open listening sockets on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from flared.errors import BadRequest
 
 BACKLOG = 1024
-"""Connections the kernel keeps for us while the event loop is busy; it caps this at net.core.somaxconn."""
+"""Connections that the kernel queues while the event loop is busy; it caps this at net.core.somaxconn."""
 
 LOOPBACK = ("127.", "[::1]:")
-"""How an address and port of this machine's loopback begins."""
+"""The beginnings of an address and port of this machine's loopback."""
 
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})")
 
@@ -27,23 +27,23 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """``host:port``, with an IPv6 host in brackets; raises BadRequest with the rule it breaks."""
+    """Parse ``host:port``, with an IPv6 host in brackets. Raise BadRequest with the rule that the text breaks."""
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match[3]) > 65535:
-        raise BadRequest(f"{text!r} is no address: write host:port, such as 10.0.0.5:9000 or [::1]:9000")
+        raise BadRequest(f"{text!r} is not a valid address: write host:port, such as 10.0.0.5:9000 or [::1]:9000")
     return Address(match[1] or match[2], int(match[3]))
 
 
 def open_listeners(address: str) -> list[socket.socket]:
-    """Listening sockets for every IP address of ``address``; OSError if one of them cannot be had.
+    """Open listening sockets on every IP address of ``address``. Raise OSError if one of them cannot be opened.
 
-    Port 0 takes any free port: ``listening_address`` tells which.
+    Port 0 takes any free port: ``listening_address`` returns which.
     """
     port = parse_address(address).port
     listeners: list[socket.socket] = []
     try:
         for family, place in _places(parse_address(address)):
-            # Port 0 on a name with two addresses: the second takes the port the first was given.
+            # Port 0 on a name with two addresses: the second gets the port of the first.
             wanted = listeners[0].getsockname()[1] if listeners and not port else port
             listeners.append(_listen(family, (place[0], wanted, *place[2:])))
     except BaseException:
@@ -54,23 +54,23 @@ def open_listeners(address: str) -> list[socket.socket]:
 
 
 def resolve(address: Address) -> set[str]:
-    """Every IP address of ``address``, each as ``host:port``; OSError if it has none."""
+    """Return every IP address of ``address`` as ``host:port``. Raise OSError if it has none."""
     return {str(Address(str(place[0]), address.port)) for _, place in _places(address)}
 
 
 def host_names(configured: Iterable[str], listen: Address) -> frozenset[str]:
-    """The names a node may be called by, in lower case: this machine's, the one it listens at, and ``configured``."""
+    """Return the valid Host names of a node, in lower case: this machine's, its listen host, and ``configured``."""
     machine = socket.gethostname()
     return frozenset(name.lower() for name in (machine, machine.partition(".")[0], listen.host, *configured))
 
 
 def inherited_listeners(descriptors: range) -> list[socket.socket]:
-    """Listening sockets that another process opened for us, such as systemd's socket activation."""
+    """Return the listening sockets that another process, such as systemd, has opened for us."""
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def listening_address(listener: socket.socket) -> str:
-    """Where ``listener`` can be reached, as ``host:port``."""
+    """Return the address of ``listener`` as ``host:port``."""
     name = listener.getsockname()
     return str(Address(name[0], name[1]))
 

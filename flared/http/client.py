@@ -1,4 +1,4 @@
-"""The asking end of one connection: send a request, read its reply into the caller's buffers."""
+"""The client's end of one connection: send a request, read its reply into the caller's buffers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _TARGET = re.compile(r"/[!-\"$-~]*")
 _STATUSES_WITHOUT_BODY = frozenset({204, 304})
 
 
-class BodySource(Protocol):
-    """A request's body that is made while it is sent."""
+class BodyProducer(Protocol):
+    """A request's body that is produced while it is sent."""
 
     length: int | None
-    """None: it is sent in chunks."""
+    """None if unknown: the body is then sent in chunks."""
 
     async def next(self) -> Buffer | None:
-        """The next bytes, never empty; None at the end. They are sent before this is called again."""
+        """Return the next bytes, never empty; None at the end. They are sent before the next call."""
 
 
 class Response:
-    """A reply, its body not yet read."""
+    """A reply whose body is not read yet."""
 
     __slots__ = ("body", "fields", "status")
 
     def __init__(self, status: int, fields: Mapping[str, str], body: Body) -> None:
         self.status = status
         self.fields = fields
-        """Lower-case names, latin-1 values, repeated ones joined by ``, ``. Not to be changed."""
+        """Lower-case names, latin-1 values; repeated ones are joined by ``, ``. Read-only."""
         self.body = body
 
 
@@ -51,23 +51,23 @@ class ClientConnection:
         self._known_fields: Fields | None = None
 
     async def exchange(
-        self, method: str, target: str, fields: Sequence[tuple[str, str]] | bytes, body: Sequence[Buffer] | BodySource
+        self, method: str, target: str, fields: Sequence[tuple[str, str]] | bytes, body: Sequence[Buffer] | BodyProducer
     ) -> Response:
-        """Send the request and return its reply. Raises ConnectionLost and RemoteProtocolError.
+        """Send the request and return its reply. Raise ConnectionLost and RemoteProtocolError.
 
-        A peer that answers before it has the whole body is heard, and the rest is not sent.
+        If the peer answers before it has the whole body, the rest is not sent.
         """
         self._keep = False
         head = self._make_head(method, target, fields)
         try:
             sent = await self._send(head, method, body)
         except ConnectionLost:
-            # It may have said why before it stopped listening.
+            # The peer may have sent its reason before it stopped reading.
             if not self._answered():
                 raise
             sent = False
         status, minor, read = await self._receive_head()
-        # A body that ends with the connection, or an early reply, leaves nothing to build on.
+        # After an early reply, or a body that ends with the connection, no other request can follow.
         self._keep = sent and not read.close and bool(minor or read.keep_alive)
         if method == "HEAD" or status in _STATUSES_WITHOUT_BODY:
             self._body = EMPTY_BODY
@@ -77,11 +77,11 @@ class ClientConnection:
 
     @property
     def reusable(self) -> bool:
-        """Whether the last exchange is over and another may follow."""
+        """Return whether the last exchange is over and another may follow."""
         return self._keep and self._body.finished
 
     def is_quiet(self) -> bool:
-        """Whether the peer has neither closed an idle connection nor sent what nobody asked for."""
+        """Return False if the peer has closed the idle connection or sent bytes without a request."""
         if self._link.data:
             return False
         try:
@@ -90,7 +90,7 @@ class ClientConnection:
             return False
 
     async def drain(self, limit: int) -> None:
-        """Read what is left of the reply's body, if it has at most ``limit`` bytes."""
+        """Read the rest of the reply's body, if it has at most ``limit`` bytes."""
         left = self._body.left
         if self._keep and left and left <= limit:
             await self._body.read_all(limit)
@@ -101,12 +101,12 @@ class ClientConnection:
 
     def _make_head(self, method: str, target: str, fields: Sequence[tuple[str, str]] | bytes) -> bytes:
         if not _TARGET.fullmatch(target):
-            raise LocalProtocolError(f"{target!r} cannot stand in a request line")
+            raise LocalProtocolError(f"{target!r} is not valid in a request line")
         lines = fields if isinstance(fields, bytes) else encode_fields(fields)
         return b"%b%b%b" % (f"{method} {target}".encode(), self._host.encode(), lines)
 
-    async def _send(self, head: bytes, method: str, body: Sequence[Buffer] | BodySource) -> bool:
-        """Whether all of it was sent."""
+    async def _send(self, head: bytes, method: str, body: Sequence[Buffer] | BodyProducer) -> bool:
+        """Send head and body; return False if the peer answered before all of it was sent."""
         if not isinstance(body, Sequence):
             return await self._send_source(head, body)
         length = sum(map(len, body))
@@ -115,12 +115,14 @@ class ClientConnection:
         await self._link.send_parts((head, b"\r\n", *body))
         return True
 
-    async def _send_source(self, head: bytes, source: BodySource) -> bool:
+    async def _send_source(self, head: bytes, source: BodyProducer) -> bool:
         length = source.length
         if length is None:
             head += b"transfer-encoding: chunked\r\n\r\n"
         else:
             head += b"content-length: %d\r\n\r\n" % length
+        # The head leaves with the first bytes of the body, in one call. A source that does not keep to its length
+        # must not end as a whole request.
         sent = 0
         while (data := await source.next()) is not None:
             if self._answered():
@@ -139,14 +141,14 @@ class ClientConnection:
         return True
 
     def _answered(self) -> bool:
-        """Whether the peer has something to say already."""
+        """Return whether bytes of a reply have arrived."""
         try:
             return self._link.refill_nowait()
         except ConnectionLost:
             return False
 
     async def _receive_head(self) -> tuple[int, int, Fields]:
-        """The head of the final reply; interim ones (1xx) are passed over."""
+        """Return the head of the final reply; skip interim ones (1xx)."""
         link = self._link
         while True:
             end = await self._find_head_end()
@@ -156,12 +158,12 @@ class ClientConnection:
             fields = self._parse_fields(data[line_end:end])
             link.skip(end - at)
             if status == 101:
-                raise RemoteProtocolError("the peer switched protocols unasked")
+                raise RemoteProtocolError("the peer switched protocols without being asked")
             if status >= 200:
                 return status, minor, fields
 
     def _parse_fields(self, block: bytes) -> Fields:
-        # Replies of one size to one kind of question have equal fields: those are parsed once.
+        # Replies of one size to one kind of request have equal fields: parse those only once.
         if self._known_fields is None or block != self._known_block:
             self._known_fields = parse_reply_fields(block, self._limits)
             self._known_block = block

@@ -1,4 +1,4 @@
-"""One served connection: head, handler, reply, and again, until either side wants no more."""
+"""One served connection: head, handler, reply, and again, until either side ends it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _KEEP_ALIVE = b"connection: keep-alive\r\n"
 
 
 @dataclass(slots=True)
-class Tally:
-    """What all connections of a server share: whether to go on, and what happened."""
+class ServerState:
+    """The state that all connections of a server share: whether it stops, and counters."""
 
     stopping: bool = False
     requests: int = 0
     refused: int = 0
     failures: int = 0
     handed_over: int = 0
-    """Requests on connections in turns that a task answered."""
+    """Requests on connections in turns that were answered by a task."""
 
 
 class Connection:
@@ -48,56 +48,56 @@ class Connection:
     It is an ``eviction.Occupant``.
     """
 
-    def __init__(self, stream: Stream, number: int, handler: Handler, limits: HeadLimits, tally: Tally) -> None:
+    def __init__(self, stream: Stream, number: int, handler: Handler, limits: HeadLimits, server: ServerState) -> None:
         self.stream = stream
         self.number = number
         self.phase: Phase = "idle"
         self.requests = 0
         self.resting_since = 0.0
-        """When the sweeper last saw it change."""
+        """When the sweeper last saw progress."""
         self._link = Link(stream)
         self._handler = handler
         self._heads = HeadReader(limits)
-        self._tally = tally
+        self._server = server
         self._evicted = False
         self.is_shed = False
         self._arrived = 0
 
     @property
     def resting(self) -> bool:
-        """Whether no request is being answered, so that nothing is broken off if this connection is closed."""
+        """Return whether no request is being answered, so that closing the connection breaks nothing off."""
         return self.phase != "exchange"
 
     def watch_proof(self, prove: Callable[[Standing], None] | None) -> None:
-        """``prove`` is called whenever a handler finds that the client has proved more than before.
+        """Have ``prove`` called whenever a handler finds that the client has proved more than before.
 
-        Give None when the connection has ended: a callback that holds it would leave it to the garbage collector.
+        Pass None when the connection has ended: a callback that refers to it would leave it to the garbage collector.
         """
         self._link.prove = prove
 
     def shed(self, handler: Handler) -> None:
-        """There was no room for it: its first request is answered by ``handler``, and no other."""
+        """Answer only its first request, by ``handler``, because there is no room for the connection."""
         self.is_shed = True
         self._handler = handler
 
     def evict(self) -> None:
-        """Close it for somebody else. What was already received is still answered: it may be a whole request."""
+        """Close it to make room. A request that was already received is still answered."""
         self._evicted = True
         self._link.finish_receiving()
 
     def finish_receiving(self) -> None:
-        """Answer what is already here, and then end: the server stops."""
+        """Answer the requests that have arrived, and then end: the server stops."""
         self._link.finish_receiving()
 
     @property
     def waiting(self) -> bool:
-        """Whether a body waits for the peer just now."""
+        """Return whether a body waits for the peer now."""
         return self._link.waiting
 
     def count_bytes(self) -> tuple[int, int]:
-        """The bytes received, and those sent that have arrived, as far as they show that the peer is alive.
+        """Return the bytes received and the bytes acknowledged, as far as they show that the peer is alive.
 
-        In a head only its end counts: it may not trickle in. At rest the end of a reply may still be on its way.
+        In a head only its end counts: it must not trickle in. At rest the end of a reply may still be unacknowledged.
         """
         if self.phase not in ("exchange", "idle"):
             return 0, 0
@@ -107,14 +107,14 @@ class Connection:
         return stream.received if self.phase == "exchange" else 0, self._arrived
 
     async def converse(self) -> None:
-        """Answer one request after the other. Raises ConnectionLost; the caller closes the stream."""
-        link, stream, tally = self._link, self.stream, self._tally
-        while link.data or not tally.stopping or not self.requests:
+        """Answer one request after the other. Raise ConnectionLost; the caller closes the stream."""
+        link, stream, server = self._link, self.stream, self._server
+        while link.data or not server.stopping or not self.requests:
             if link.data:
-                await link.moved(REFILL_COST)  # pipelined: the others want a turn now and then
+                await link.moved(REFILL_COST)  # pipelined requests must let other tasks run, too
             else:
                 self.phase = "idle"
-                # The peer has just got its reply, so there is nothing yet: trying first would be a call in vain.
+                # The peer has only just received its reply, so nothing can be here: do not try to receive first.
                 await stream.wait_readable()
                 link.unblocked = 0
                 received = stream.receive_nowait(RECEIVE_BYTES)
@@ -136,10 +136,10 @@ class Connection:
                 return
 
     async def _exchange_in_task(self, head: RequestHead) -> bool:
-        """Have the handler answer one request, whose body comes next; whether the connection can carry another."""
+        """Have the handler answer one request, whose body follows. Return whether another request may come."""
         link = self._link
         method, path, query, minor, fields, _ = head
-        ending = self._tally.stopping or self._evicted
+        ending = self._server.stopping or self._evicted
         reply = Reply(link, method == "HEAD", fields.close or ending)
         if not minor:
             reply.close = not fields.keep_alive or ending
@@ -158,7 +158,7 @@ class Connection:
         return True
 
     async def _read_slow_head(self) -> RequestHead | None:
-        """The head does not come in one piece: gather it. None if the peer leaves."""
+        """Gather a head that arrives in parts. Return None if the peer leaves."""
         self.phase = "head"
         while await self._link.refill():
             head = self._heads.read(self._link.data, self._link.at)
@@ -167,7 +167,10 @@ class Connection:
         return None
 
     async def _settle(self, request: Request, reply: Reply) -> bool:
-        """After the handler, where more is to do: whether the connection can carry another request."""
+        """Finish after a handler that left a part of the request or reply.
+
+        Return whether another request may come.
+        """
         body = request.body
         if not reply.finished:
             await self._complain(request, reply)
@@ -178,15 +181,15 @@ class Connection:
         return not reply.close
 
     async def _recover(self, request: Request, reply: Reply, error: Exception) -> None:
-        """The handler raised: tell the client if that is still possible; the connection ends."""
+        """Handle an exception of the handler: answer it if that is still possible, and end the connection."""
         reply.close = True
         cause = _single_cause(error)
         what = f"connection={self.number} request={self.requests} method={request.method} path={request.path!r}"
         if isinstance(cause, BodyTruncated | Busy | ConnectionLost | RemoteProtocolError | TooLarge):
-            self._tally.refused += 1
+            self._server.refused += 1
             log.info("event=request_broken %s error=%s message=%r", what, cause.code, str(cause))
         else:
-            self._tally.failures += 1
+            self._server.failures += 1
             log.error("event=handler_failed %s started=%s", what, reply.started, exc_info=error)
         drop_tracebacks(error)
         if not reply.started:
@@ -194,9 +197,9 @@ class Connection:
             await self._send_error(reply, status, code, message)
 
     async def _complain(self, request: Request, reply: Reply) -> None:
-        """The handler left without a whole reply: end the connection, so that nobody takes it for one."""
+        """End the connection because the handler returned without a whole reply, which must not look complete."""
         if not reply.close or not reply.started:
-            self._tally.failures += 1
+            self._server.failures += 1
             log.error(
                 "event=reply_unfinished connection=%d request=%d method=%s path=%r started=%s",
                 self.number, self.requests, request.method, request.path, reply.started,
@@ -208,7 +211,7 @@ class Connection:
             raise ConnectionLost("a reply was not finished")
 
     async def _refuse(self, error: HeadRefused) -> None:
-        self._tally.refused += 1
+        self._server.refused += 1
         log.info(
             "event=head_refused connection=%d peer=%s status=%d message=%r",
             self.number, self.stream.peer, error.status, str(error),
@@ -221,9 +224,9 @@ class Connection:
         await reply.send(status, JSON, pack_error(code, message, f"{self.number}-{self.requests}"))
 
     async def _linger(self) -> None:
-        """Take and drop what the peer still sends: closing at once would reset the connection under our reply.
+        """Receive and drop what the peer still sends: closing at once would reset the connection under our reply.
 
-        The sweeper ends this.
+        The sweeper limits the time.
         """
         self.phase = "linger"
         self.stream.finish_sending()

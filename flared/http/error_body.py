@@ -1,4 +1,4 @@
-"""The body of an answer that is an error, the same from every process of Flare. Pure.
+"""The body of an error reply, the same for every process of Flare. Pure.
 
 body = {"error": {"code": error class, "message": sentence ["request_id": of the request]}}
 """
@@ -11,15 +11,15 @@ from typing import NamedTuple
 from flared.http.json_body import parse_json
 
 JSON = b"content-type: application/json\r\n"
-"""The line of the head that goes with it, and with every other JSON."""
+"""The field line of an error body, and of every other JSON body."""
 
 
 FAILED = "the server failed at this request; its log says why"
-"""What a client is told of a bug."""
+"""The message for a client after a bug."""
 
 
 class ErrorBody(NamedTuple):
-    """What is not said is empty: all of it in an answer that some other program gave."""
+    """The fields of an error body; missing ones are empty, all of them in an answer of another program."""
 
     code: str
     message: str

@@ -1,18 +1,18 @@
-"""Eviction: which connection goes when room is short, and which newcomer is refused. Pure.
+"""Eviction: decide which connection is closed when room is short, and which newcomer is refused. Pure.
 
-A connection has a *standing*: what was proved on it so far. Strangers, who have proved nothing, may neither take all
-the room nor much of it from one address; so a thousand of them that never say a word cost nobody else a connection:
+A connection has a *standing*: what its client has proved so far. Strangers have proved nothing. They may neither take
+all the room, nor much of it from one address; so a thousand silent strangers cost no other client a connection:
 
-    standing   who                                                    may take
-    TRUSTED    this machine; whoever proved to know the secret        all of it
-    GUEST      whose call needs no secret, where the node allows that all but the reserve
-    STRANGER   everybody else, and everybody before the first call    the same, and of one address only a share
+    standing   client                                                 may take
+    TRUSTED    on this machine, or proved to know the secret          all places
+    GUEST      made a call that this node allows without a secret     all but the reserve
+    STRANGER   any other, and every client before its first call      the same, and only a share from one address
 
-A newcomer that finds no room takes the place of a connection on which no request is being answered: first of a stranger
-that never made one, the oldest first; then of another stranger, then of a guest, the one that rests longest first. Only
-trusted newcomers replace a trusted one at rest. Who is answered a request is never cut for a newcomer.
+A newcomer that finds no room takes the place of a connection without a request in progress: first that of a stranger
+that never made a request, the oldest first; then of another stranger, then of a guest, the longest idle first. Only a
+trusted newcomer replaces an idle trusted one. A connection with a request in progress is never closed for a newcomer.
 
-An address at which somebody proved the secret is remembered: new connections from there may take the reserve, though
+An address from which the secret was proved is remembered: new connections from there may take the reserve, though
 not others' places, before they prove it again. Otherwise busy guests could keep out the nodes of the cluster.
 """
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RESERVE_SHARE = 8
-"""One place in so many is kept from strangers and guests: 128 of 1024, more than nodes and operators need at once."""
+"""One of so many places is reserved from strangers and guests: 128 of 1024, more than nodes and operators need."""
 SOURCE_SHARE = 8
-"""Strangers of one address have at most one place in so many: enough for the burst in which a pool connects."""
+"""Strangers of one address get at most one of so many places: enough for a pool that connects in a burst."""
 SOURCE_MIN = 16
-"""And at least so many, where connections are few."""
+"""Strangers of one address get at least so many places, also if the limit of connections is low."""
 KNOWN_ADDRESSES_MAX = 1024
-"""Addresses remembered because somebody there proved the secret; the one that proved it longest ago is forgotten."""
+"""Addresses remembered because the secret was proved from there; the one with the oldest proof is forgotten."""
 
 
 class Standing(IntEnum):
-    """What was proved on a connection. It only rises."""
+    """How much the client of a connection has proved. It only rises."""
 
     STRANGER = 0
     GUEST = 1
@@ -47,20 +47,23 @@ class Standing(IntEnum):
 
 
 STRANGER, GUEST, TRUSTED = Standing
-"""The same, for the way of every request: Python 3.11 takes half a microsecond to find a member of an enumeration."""
+"""Standing.TRUSTED as a constant for the hot path:
+
+Python 3.11 takes half a microsecond to look up an enum's member.
+"""
 
 
 class Occupant(Protocol):
-    """A connection, as far as this is concerned."""
+    """A connection as the table sees it."""
 
     requests: int
-    """How many it has made."""
+    """The number of requests made on it."""
     resting_since: float
-    """Roughly when its last request was answered, by any clock."""
+    """About when its last request was answered, on any monotonic clock."""
 
     @property
     def resting(self) -> bool:
-        """Whether it could be closed without breaking off the answer to a request."""
+        """Return whether closing it would break off no request."""
 
 
 T = TypeVar("T", bound=Occupant)
@@ -74,24 +77,24 @@ class _Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[T]):
-    """What becomes of a newcomer, and who goes for it."""
+class Admission(Generic[T]):
+    """The decision about a newcomer, and the connection that is closed for it."""
 
     admitted: bool
     evicted: T | None = None
 
 
 class ConnectionTable(Generic[T]):
-    """Who is here. ``enter`` takes constant time unless only connections that made requests are left to evict."""
+    """The open connections. ``enter`` takes constant time, unless it must evict one that has made requests."""
 
     def __init__(self, connections_max: int) -> None:
         self.evictions = 0
         self.refusals = 0
         self._seats: dict[T, _Seat] = {}
         self._silent: dict[T, None] = {}
-        """Strangers in the order of their coming; those that have made a request since are dropped when met."""
+        """Strangers in the order of arrival; those that have made a request since are dropped when met."""
         self._sources: dict[str, dict[T, None]] = {}
-        """The strangers of each source, in the order of their coming."""
+        """The strangers of each source, in the order of arrival."""
         self._untrusted = 0
         self._known: dict[str, None] = {}
         self.resize(connections_max)
@@ -104,20 +107,21 @@ class ConnectionTable(Generic[T]):
         return sum(map(len, self._sources.values()))
 
     def resize(self, connections_max: int) -> None:
-        """From now on admit no more than these; those that are here stay."""
+        """Admit at most so many from now on; open connections stay."""
         self.connections_max = connections_max
         self.reserve = connections_max // RESERVE_SHARE
         self.source_max = max(SOURCE_MIN, connections_max // SOURCE_SHARE)
 
-    def enter(self, newcomer: T, peer: str) -> Entry[T]:
+    def enter(self, newcomer: T, peer: str) -> Admission[T]:
         """Decide about a connection from ``peer``, an IP address and port.
 
-        If it is admitted it is here until ``leave``. Who is evicted is not here any more; the caller closes it.
+        An admitted connection is in the table until ``leave``. An evicted one has left it; the caller closes it.
         """
         address = peer.rpartition(":")[0]
         local = is_local(peer)
         victim: T | None = None
         source = source_of(address)
+        # An address at its share pays with a connection of its own, also when there is room; otherwise anyone may go.
         if not local and len(self._sources.get(source, ())) >= self.source_max:
             victim = _oldest_resting(self._sources[source])
             if victim is None:
@@ -129,15 +133,16 @@ class ConnectionTable(Generic[T]):
         if victim is not None:
             self.evictions += 1
             self.leave(victim)
+        # This machine needs no proof; any other newcomer is a stranger until its first call.
         self._seats[newcomer] = _Seat(address, source, Standing.TRUSTED if local else Standing.STRANGER)
         if not local:
             self._untrusted += 1
             self._silent[newcomer] = None
             self._sources.setdefault(source, {})[newcomer] = None
-        return Entry(admitted=True, evicted=victim)
+        return Admission(admitted=True, evicted=victim)
 
     def prove(self, occupant: T, standing: Standing) -> None:
-        """``occupant`` has proved so much. One that is not here (any more) may prove what it likes."""
+        """Raise the standing of ``occupant``; does nothing if it is not in the table."""
         seat = self._seats.get(occupant)
         if seat is None or standing <= seat.standing:
             return
@@ -149,7 +154,7 @@ class ConnectionTable(Generic[T]):
         seat.standing = standing
 
     def leave(self, occupant: T) -> None:
-        """``occupant`` is gone; it need not have been here."""
+        """Remove ``occupant``; does nothing if it is not in the table."""
         seat = self._seats.pop(occupant, None)
         if seat is None:
             return
@@ -159,13 +164,13 @@ class ConnectionTable(Generic[T]):
             self._untrusted -= 1
 
     def busiest_source(self) -> tuple[str, int]:
-        """The source with most strangers, and how many; nothing and 0 if there are none."""
+        """Return the source with most strangers and their number; empty and 0 if there are none."""
         counts = {source: len(here) for source, here in self._sources.items()}
         return max(counts.items(), key=lambda count: count[1], default=("", 0))
 
-    def _refuse(self) -> Entry[T]:
+    def _refuse(self) -> Admission[T]:
         self.refusals += 1
-        return Entry(admitted=False)
+        return Admission(admitted=False)
 
     def _has_room(self, *, reserved: bool) -> bool:
         if len(self._seats) >= self.connections_max:
@@ -200,12 +205,13 @@ class ConnectionTable(Generic[T]):
 
 
 def is_local(peer: str) -> bool:
-    """Whether this is an address and port of this machine's loopback."""
+    """Return whether this is an address and port of this machine's loopback."""
     return peer.startswith(LOOPBACK)
 
 
 def source_of(address: str) -> str:
-    """What connections are counted by: an IPv4 address, or the /64 of an IPv6 one, which one host has all of."""
+    """Return the key that connections are counted by: an IPv4 address, or the /64 of an IPv6 one, since one host has
+    it."""
     try:
         parsed = ipaddress.IPv6Address(address.strip("[]").partition("%")[0])
     except ValueError:

@@ -1,8 +1,8 @@
-"""JSON that arrived from another process, as values. Pure.
+"""Parse JSON from another process. Pure.
 
-The one parser of every body that is JSON, at both ends. What two JSON programs might read differently is refused
-(RFC 8259, 4, 6 and 8.2; RFC 7493): names that come twice, numbers that are not finite or too long, halves of surrogate
-pairs, any encoding but UTF-8. So is deep nesting, which ends in a RecursionError.
+The only parser of JSON bodies, for client and server. It refuses JSON that two programs might read differently
+(RFC 8259, 4, 6 and 8.2; RFC 7493): repeated names, numbers that are not finite or too long, halves of surrogate
+pairs, and any encoding but UTF-8. It also refuses deep nesting, which would end in a RecursionError.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import re
 from flared.errors import BadRequest
 
 DEPTH_MAX = 32
-"""Lists and objects inside each other. The deepest that Flare sends is 5."""
+"""The deepest nesting of lists and objects; Flare itself sends at most 5 levels."""
 DIGITS_MAX = 24
-"""Of a whole number: 64 bits have 20, and int() takes quadratic time."""
+"""Longest whole number: 64 bits have 20 digits, and int() takes quadratic time."""
 
-# The last quote may be missing: else each quote of a text that does not end would begin another search for its end.
+# The last quote may be missing: otherwise every quote of an unterminated string would start another search.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = re.compile(rb"[^][{}]++")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json(body: bytes) -> object:
-    """The value in ``body``; ValueError with what is wrong with it, as a sentence without its subject.
+    """Return the value in ``body``. Raise ValueError with what is wrong, as a sentence without its subject.
 
-    Whoever received the body has limited its size. Takes linear time and memory.
+    The caller has limited the size of the body. Takes linear time and memory.
     """
     _check_depth(body)
     try:
@@ -48,7 +48,7 @@ def parse_json(body: bytes) -> object:
 
 
 def parse_json_object(body: bytes, what: str) -> dict[str, object]:
-    """The JSON object in ``body``; BadRequest with what is wrong with ``what``, such as "the heartbeat"."""
+    """Return the JSON object in ``body``. Raise BadRequest with what is wrong; ``what`` names it in the message."""
     try:
         value = parse_json(body)
     except ValueError as error:
@@ -59,13 +59,13 @@ def parse_json_object(body: bytes, what: str) -> dict[str, object]:
 
 
 def _check_depth(body: bytes) -> None:
-    """Refuse deep nesting before anything recurses: take pairs of brackets away from the inside out."""
+    """Refuse deep nesting before anything recurses: remove pairs of brackets from the inside out."""
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return
     brackets = _NOT_BRACKETS.sub(b"", _STRING.sub(b"", body))
     for _ in range(DEPTH_MAX):
         fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        # "[{}]" loses both levels in one turn: up to twice the depth may pass, which is as safe.
+        # "[{}]" loses both levels in one round, so up to twice the depth may pass; that is still safe.
         if not fewer:
             return
         if len(fewer) == len(brackets):
@@ -101,7 +101,7 @@ def _whole(text: str) -> int:
 
 
 def _check_surrogates(value: object) -> None:
-    """Refuse half of a surrogate pair: no UTF-8 can say it, so it would fail wherever the text goes next."""
+    """Refuse half of a surrogate pair: it cannot be encoded as UTF-8, so a later use of the text would fail."""
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:

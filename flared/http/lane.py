@@ -1,8 +1,8 @@
-"""Lane: a thread that stays, for blocking work that comes in an endless row of groups, and answers into a turn.
+"""Lane: a permanent thread for blocking work that comes as an endless series of groups; it reports into a turn.
 
-A group commit or a group append costs a sync each, so there is always a next group. A hop to a pooled thread and back
-through a task costs about 60 us and two task switches each time; a lane costs a queue and an eventfd. Everything that
-is not such a row (checkpoints, scans, segments that are begun or sealed) goes to ``background.Threads``.
+Each group commit or group append waits for a sync, so the next group is always gathering. A round trip through a
+pooled thread and a task costs about 60 us and two task switches; a lane costs a queue and an eventfd. Other blocking
+work (checkpoints, scans, beginning or sealing segments) goes to ``background.Threads``.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[], object]
 Done = Callable[[BaseException | None], None]
-"""Gets what the work raised. What it returns it keeps in a value of its own."""
+"""Called with the exception of the work, or None. The work itself stores what it computes."""
 
 
 class Lane(Protocol):
-    """Runs one piece of work after the other, in the order given. Tests on a virtual clock run it inline instead."""
+    """Runs work in the order of submission, one at a time. Tests on a virtual clock run it inline instead."""
 
     def submit(self, work: Work, done: Done) -> None:
-        """Run ``work`` off the event loop; then call ``done`` once, in a turn. Never waits."""
+        """Run ``work`` outside the event loop, then call ``done`` once, in a turn. Never waits."""
 
     async def close(self) -> None:
-        """Return when all that was submitted is done and told, whatever is cancelled meanwhile, and whether there are
-        still turns or not. Nothing may be submitted after it."""
+        """Return when all submitted work is done and its ``done`` was called.
+
+        A cancellation does not shorten the wait, and it needs no turns. Nothing may be submitted afterwards.
+        """
 
 
 class ThreadLane:
     """A Lane with a thread of its own.
 
-    It is a daemon thread: a disk that hangs must not keep the process from ending. What it holds is bounded by its
-    user, who submits the next group only when the last one was answered.
+    It is a daemon thread: a disk that hangs must not keep the process from ending. Its user bounds the queue by
+    submitting the next group only after the answer to the last one.
     """
 
     def __init__(self, turns: Turns, name: str) -> None:
@@ -69,13 +71,13 @@ class ThreadLane:
             error: BaseException | None = None
             try:
                 work()
-            except BaseException as raised:  # carried over to whoever waits for it
+            except BaseException as raised:  # passed to ``done``
                 error = raised
             results.append((done, error))
             wake()
 
     def _report(self) -> None:
-        """In a turn: tell what is done by now."""
+        """Call ``done`` for finished work; runs in a turn."""
         results = self._results
         while results:
             done, error = results.popleft()

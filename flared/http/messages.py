@@ -1,4 +1,4 @@
-"""What a handler holds: the Request with its Body, and the Reply it sends."""
+"""The values a handler works with: the Request with its Body, and the Reply it sends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ReplyFields = Sequence[tuple[str, str]] | bytes
 
 CHUNK_LINE_BYTES_MAX = 512
 FRAMING_BYTES_MAX = 64 * 1024
-"""Chunk extensions and trailers of one body in all: they are ignored, so nobody needs many."""
+"""Total size of a body's chunk extensions and trailers. They are ignored, so few are needed."""
 DRAIN_BYTES_MAX = 64 * 1024
-"""A body that nobody wanted is read up to here, so that the connection can be kept."""
+"""An unwanted body is read up to this size, so that the connection can be kept."""
 READ_BYTES = 64 * 1024
-"""A body of unknown length is gathered in units of this."""
+"""A body of unknown length is gathered in units of this size."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = b"connection: close\r\n"
@@ -36,28 +36,28 @@ class Body(ABC):
     __slots__ = ("length",)
 
     length: int | None
-    """None: it comes in chunks, its length is not known before its end."""
+    """None for a chunked body, whose length is not known before its end."""
 
     @abstractmethod
     async def receive_into(self, buffer: memoryview) -> int:
-        """The next 1 to len(buffer) bytes; 0 at the end.
+        """Receive the next bytes into ``buffer``; return their number, 0 at the end.
 
-        BodyTruncated if the peer stops before the end it promised, ConnectionLost if it is gone,
-        RemoteProtocolError if the chunks are broken. Does not wait, nor let others run, while bytes are there.
+        Raise BodyTruncated if the peer stops before the announced end, ConnectionLost if it is gone,
+        RemoteProtocolError if the chunks are broken. Does not wait, nor let other tasks run, while bytes are here.
         """
 
     @property
     @abstractmethod
     def left(self) -> int | None:
-        """The bytes that were not taken yet; None if that cannot be known."""
+        """Return the number of bytes not read yet; None if it is unknown."""
 
     @property
     def finished(self) -> bool:
-        """Whether the end was reached, so that the connection can carry the next message."""
+        """Return whether the end was reached, so that the connection can carry the next message."""
         return self.left == 0
 
     async def read_all(self, limit: int) -> bytes:
-        """The whole body; TooLarge if it has more than ``limit`` bytes."""
+        """Return the whole body. Raise TooLarge if it has more than ``limit`` bytes."""
         parts: list[bytes] = []
         size = 0
         with memoryview(bytearray(READ_BYTES)) as view:
@@ -90,7 +90,7 @@ EMPTY_BODY = EmptyBody()
 
 
 class LengthBody(Body):
-    """A body whose length was announced: nothing parses it, it goes straight into the caller's buffer."""
+    """A body of announced length: it goes straight into the caller's buffer, unparsed."""
 
     __slots__ = ("_left", "_link", "_ready")
 
@@ -109,13 +109,13 @@ class LengthBody(Body):
             self._ready = None
         count = await self._link.receive_into(buffer if len(buffer) <= left else buffer[:left])
         if not count:
-            raise self._link.truncated(f"{left} of the body's {self.length} bytes did not come")
+            raise self._link.truncated(f"{left} of the body's {self.length} bytes are missing")
         self._left = left - count
         return count
 
     @property
     def left(self) -> int | None:
-        # Until it was told to continue, the peer may send the body or leave it.
+        # Until it receives 100 Continue, the peer may send the body or not.
         return self._left if self._ready is None else None
 
     async def read_all(self, limit: int) -> bytes:
@@ -188,7 +188,7 @@ class ChunkedBody(Body):
 
 
 class UntilCloseBody(Body):
-    """The body of an old server's reply: it ends where the connection ends."""
+    """The body of an old server's reply: it ends with the connection."""
 
     __slots__ = ("_link",)
 
@@ -205,7 +205,7 @@ class UntilCloseBody(Body):
 
 
 def open_body(link: Link, length: int | None, ready: Callable[[], Awaitable[None]] | None = None) -> Body:
-    """The body of a head whose ``Fields.length`` this is; ``ready`` is awaited before the first byte is taken."""
+    """Return the body for a head with this ``Fields.length``; ``ready`` is awaited before the first receive."""
     if length == 0:
         return EMPTY_BODY
     if length is None:
@@ -216,7 +216,7 @@ def open_body(link: Link, length: int | None, ready: Callable[[], Awaitable[None
 
 
 class Request:
-    """One request, its body not yet read."""
+    """One request whose body is not read yet."""
 
     __slots__ = ("body", "fields", "method", "path", "peer", "query")
 
@@ -225,9 +225,9 @@ class Request:
         self.path = path
         """As it was sent, still percent-encoded (bytes as latin-1), up to the ``?``."""
         self.query = query
-        """What follows the ``?``, as it was sent."""
+        """The part after the ``?``, as it was sent."""
         self.fields = fields
-        """Lower-case names, latin-1 values, repeated ones joined by ``, ``. Not to be changed: equal heads share it."""
+        """Lower-case names, latin-1 values; repeated ones are joined by ``, ``. Read-only: equal heads share it."""
         self.body = body
         self.peer = peer
 
@@ -235,33 +235,36 @@ class Request:
 class Reply:
     """The one reply to a request: either ``send``, or ``start`` and then ``write`` until its length is reached."""
 
-    # Defaults stand on the class: a reply is made for every request, and most never change them.
+    # Defaults are class attributes: every request creates a reply, and most never change them.
     started = False
-    """Whether bytes of the final reply are out. Until then ``send`` may still replace what ``start`` announced."""
+    """True once bytes of the final reply were sent.
+
+    Until then ``send`` may still replace what ``start`` announced.
+    """
     status = 0
     body: Body = EMPTY_BODY
-    """The request's: what is left unread of it decides whether the connection can be kept."""
+    """The request's body: how much of it is unread decides whether the connection can be kept."""
     ending = b""
-    """A field line that goes with a connection kept open."""
+    """A field line for a connection that is kept open."""
     finished = False
-    """Whether the reply is out, to its last byte."""
+    """True once the whole reply was sent."""
     _head = b""
     _left = 0
     _writing = False
 
     def __init__(self, link: Link, mute: bool, close: bool) -> None:
-        """``mute`` for HEAD: no body leaves."""
+        """``mute``: send no body, as HEAD requires."""
         self._link = link
         self._mute = mute
         self.close = close
-        """Whether the connection ends with this reply; may be set by the handler before the reply starts."""
+        """True if the connection ends with this reply; the handler may set it before the reply starts."""
 
     def prove(self, standing: Standing) -> None:
-        """The handler found that the client has proved so much, for this connection and as long as it lasts."""
+        """Record how much the client has proved, for the lifetime of this connection."""
         self._link.raise_standing(standing)
 
     async def send(self, status: int, fields: ReplyFields, body: Buffer = b"") -> None:
-        """The whole reply, in one send of the socket if it is small. ConnectionLost if the peer is gone."""
+        """Send the whole reply, a small one in one call. Raise ConnectionLost if the peer is gone."""
         if self.started:
             raise LocalProtocolError("this request was answered already")
         head = self._make_head(status, fields, len(body))
@@ -279,7 +282,7 @@ class Reply:
         self.finished = True
 
     async def start(self, status: int, fields: ReplyFields, length: int) -> None:
-        """Announce a body of ``length`` bytes. The head leaves with the first write."""
+        """Announce a body of ``length`` bytes. The head is sent with the first write."""
         if self.started:
             raise LocalProtocolError("this request was answered already")
         self._head = self._make_head(status, fields, length)
@@ -290,9 +293,9 @@ class Reply:
             self.finished = True
 
     async def write(self, data: Buffer) -> None:
-        """The next bytes of the body; when this returns ``data`` may be reused. ConnectionLost if the peer is gone.
+        """Send the next bytes of the body. When this returns, ``data`` may be reused. Raise ConnectionLost.
 
-        Cancelled half-way the reply can neither be continued nor finished.
+        After a cancellation in the middle, the reply can neither be continued nor finished.
         """
         if self._mute:
             return
@@ -309,7 +312,7 @@ class Reply:
         self.finished = not self._left
 
     async def write_some(self, data: Buffer, seconds: float) -> int:
-        """Like ``write``, for about ``seconds`` at most: how many of the bytes went. The rest is to be written next."""
+        """Like ``write``, for about ``seconds`` at most. Return how many bytes were sent; write the rest next."""
         if self._mute:
             return len(data)
         if self._writing or len(data) > self._left:
@@ -330,7 +333,7 @@ class Reply:
         return count
 
     async def send_continue(self) -> None:
-        """Tell a client that waits with its body that we want it."""
+        """Send 100 Continue to a client that waits with its body."""
         if not self.started:
             await self._link.send(_CONTINUE)
 
@@ -345,11 +348,11 @@ class Reply:
 
 
 Handler = Callable[[Request, Reply], Awaitable[None]]
-"""Answers one request. What it raises before the reply started becomes a 500; afterwards the connection is cut."""
+"""Answers one request. An exception before the reply has started becomes a 500; later it cuts the connection."""
 
 
 def pack_head(status: int, lines: bytes, ending: bytes, length: int) -> bytes:
-    """The head of a reply whose body has ``length`` bytes. ``ending``: a field line about the connection, or empty."""
+    """Return the head of a reply with a body of ``length`` bytes. ``ending``: the Connection field line, or empty."""
     line = _STATUS_LINES.get(status) or status_line(status)
     if status in _WITHOUT_BODY:
         return b"%b%b%b\r\n" % (line, lines, ending)
@@ -361,11 +364,11 @@ def status_line(status: int) -> bytes:
 
 
 def encode_fields(fields: Sequence[tuple[str, str]]) -> bytes:
-    """Field lines as they travel; LocalProtocolError if one would break the head."""
+    """Return encoded field lines. Raise LocalProtocolError if one would break the head."""
     text = "".join([f"{name}: {value}\r\n" for name, value in fields])
     if len(_FORBIDDEN.findall(text)) != 2 * len(fields):
-        raise LocalProtocolError("a field holds CR, LF or NUL")
+        raise LocalProtocolError("a field contains CR, LF or NUL")
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError as error:
-        raise LocalProtocolError("a field holds a character beyond latin-1") from error
+        raise LocalProtocolError("a field contains a character beyond latin-1") from error

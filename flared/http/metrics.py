@@ -1,4 +1,4 @@
-"""How a server answers /metrics, and what is told there of its own connections, whatever the role."""
+"""Answer /metrics, and the metrics of a server's own connections, for both roles."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TEXT = b"content-type: text/plain\r\n"
 
 
 async def send_metrics(reply: Reply, families: Iterable[Metric | Durations]) -> None:
-    """Answer with all of these in the exposition format."""
+    """Answer with these metrics in the exposition format."""
     content_type, text = render_metrics(families)
     await reply.send(200, [("content-type", content_type)], text)
 
 
 def metrics_handler(families: Callable[[], Iterable[Metric | Durations]]) -> Handler:
-    """The handler of a listener that tells /metrics, and nothing else."""
+    """Return the handler of a listener that serves only /metrics."""
 
     async def answer(request: Request, reply: Reply) -> None:
         if request.path != "/metrics":

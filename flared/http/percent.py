@@ -1,4 +1,4 @@
-"""Paths and queries as they were meant: the one place where percent-encoding ends. Pure."""
+"""Decode paths and queries: the one place where percent-encoding is removed. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def decode(raw: str) -> str:
-    """Percent-decode once; ``+`` is itself. BadRequest unless it is well-formed and UTF-8."""
+    """Percent-decode once; ``+`` stays. Raise BadRequest unless the text is well-formed and UTF-8."""
     if "%" not in raw and raw.isascii():
         return raw
     if _BAD_PERCENT.search(raw):
@@ -23,7 +23,7 @@ def decode(raw: str) -> str:
 
 
 def encode_key(key: str) -> str:
-    """A key as it stands in a path: ``decode`` gives it back.
+    """Return a key encoded for a path; ``decode`` reverses it.
 
     Dots, double slashes and plus signs are part of the key. A part that is only dots is encoded, because HTTP
     libraries would resolve it.
@@ -33,9 +33,9 @@ def encode_key(key: str) -> str:
 
 
 def parse_query(query: str, *known: str) -> dict[str, str]:
-    """Names and values of a query; as every HTML form writes it, ``+`` is a space.
+    """Return the names and values of a query; ``+`` is a space, as HTML forms write it.
 
-    BadRequest for a name that is not among ``known``, or comes twice: half of what was asked would be ignored.
+    Raise BadRequest for a name that is not among ``known``, or is repeated: a part of the query would be ignored.
     """
     values: dict[str, str] = {}
     for part in query.split("&") if query else ():

@@ -1,4 +1,4 @@
-"""Keep-alive connections to one address: which request goes on which, and what happens when one was stale."""
+"""Keep-alive connections to one address: choose one for each request, and handle stale ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import trio
 
 from flared.errors import ConnectionLost
-from flared.http.client import BodySource as BodySource
+from flared.http.client import BodyProducer as BodyProducer
 from flared.http.client import ClientConnection
 from flared.http.client import Response as Response
 from flared.http.messages import DRAIN_BYTES_MAX
@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     connections_max: int = 8
-    """Requests beyond it wait for their turn, first come, first served."""
+    """Further requests wait, first come, first served."""
     connect_seconds: float = 5.0
     stall_seconds: float = 30.0
-    """How long the peer may take nothing and send nothing while we wait for it."""
+    """How long the peer may neither accept nor send bytes while we wait for it."""
     idle_seconds: float = 30.0
-    """A connection unused for longer is not trusted any more; less than a server's patience."""
+    """A connection unused for longer is closed; less than a server's patience."""
     limits: HeadLimits = field(default_factory=HeadLimits)
 
 
@@ -40,11 +40,11 @@ class PoolStatistics:
     requests: int
     connects: int
     repeats: int
-    """Requests sent again because their connection had gone stale."""
+    """Requests sent again because their connection had become stale."""
 
 
 class Pool:
-    """Connections to one address. It owns no task; ``close`` when it is not needed any more."""
+    """Connections to one address. It owns no task; call ``close`` when it is no longer needed."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Pool:
         self._connect = connect
         self._turns = trio.Semaphore(self._settings.connections_max)
         self._idle: list[tuple[ClientConnection, float]] = []
-        """The last one used stands last and is used next, so that what is too many grows old."""
+        """The last one used is the last and is used next, so that superfluous ones age."""
         self._closed = False
         self._requests = self._connects = self._repeats = 0
 
@@ -67,15 +67,15 @@ class Pool:
         method: str,
         target: str,
         fields: Sequence[tuple[str, str]] | bytes = (),
-        body: Sequence[Buffer] | BodySource = (),
+        body: Sequence[Buffer] | BodyProducer = (),
         *,
         repeatable: bool = False,
     ) -> AsyncIterator[Response]:
-        """Send a request; the reply is there inside the block, its body to be read there.
+        """Send a request and yield the reply, whose body must be read inside the block.
 
-        ConnectionLost if the peer cannot be reached, goes away or stalls; RemoteProtocolError if it speaks no HTTP.
-        With ``repeatable`` the request may be sent a second time if a kept connection turns out to be closed;
-        a BodySource never is. A reply left unread costs its connection, unless the rest is small.
+        Raise ConnectionLost if the peer cannot be reached, goes away or stalls; RemoteProtocolError if it does not
+        speak HTTP. With ``repeatable`` the request may be sent a second time if a kept connection turns out to be
+        closed; a BodyProducer never is. A reply left unread costs its connection, unless the rest is small.
         """
         try:
             self._turns.acquire_nowait()
@@ -112,7 +112,7 @@ class Pool:
         method: str,
         target: str,
         fields: Sequence[tuple[str, str]] | bytes,
-        body: Sequence[Buffer] | BodySource,
+        body: Sequence[Buffer] | BodyProducer,
         repeatable: bool,
     ) -> tuple[ClientConnection, Response]:
         connection = self._take_idle()
@@ -160,7 +160,7 @@ async def _exchange_or_close(
     method: str,
     target: str,
     fields: Sequence[tuple[str, str]] | bytes,
-    body: Sequence[Buffer] | BodySource,
+    body: Sequence[Buffer] | BodyProducer,
 ) -> Response:
     try:
         return await connection.exchange(method, target, fields, body)

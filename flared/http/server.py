@@ -1,7 +1,7 @@
-"""The serving end: accepts, limits, sweeps and stops; ``connection.py`` does the talking.
+"""The server: accepts, limits, sweeps and stops connections; ``connection.py`` exchanges the messages.
 
-No clock is read and no cancel scope opened for a request: one sweeper looks at every connection once a second and
-cuts those that have been waiting for their peer, unmoved, for too long.
+No request reads a clock or opens a cancel scope: one sweeper checks every connection once a second and cuts those
+that have waited too long for their peer without progress.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flared.http.address import Address
 from flared.http.address import inherited_listeners as inherited_listeners
 from flared.http.address import listening_address as listening_address
 from flared.http.address import open_listeners as open_listeners
-from flared.http.connection import Connection, Phase, Tally
+from flared.http.connection import Connection, Phase, ServerState
 from flared.http.error_body import pack_error
 from flared.http.eviction import ConnectionTable, is_local
 from flared.http.messages import Handler, Reply, Request
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHED_CONNECTIONS_MAX = 64
-"""So many connections beyond the limit are told so; those beyond these are closed without a word. This machine has as
-many again."""
+"""So many connections beyond the limit get a 503; any others are closed without an answer. This machine has as many
+again for itself."""
 SHED_SECONDS = 2.0
 """How long a connection beyond the limit has for the request that is answered 503."""
 SHORTAGE_SECONDS = 10.0
-"""One line of the log in so many seconds tells that room was short, whatever comes meanwhile."""
+"""At most one line of the log in so many seconds reports that room is short."""
 SWEEP_SECONDS = 1.0
 FIRST_REQUEST_SECONDS = 1.0
-"""What a connection has for its first request when the server stops: it was accepted, so it is served."""
+"""How long an accepted connection has for its first request when the server stops."""
 ACCEPT_PAUSE_SECONDS = 0.1
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -59,9 +59,9 @@ class ServerSettings:
     head_seconds: float = 10.0
     """From the first byte of a head to its last."""
     stall_seconds: float = 30.0
-    """Without a KiB of a body moving while we wait for the peer: 1 KiB/s is slow, not dead (``patience``)."""
+    """While we wait for a body without a KiB moving: 1 KiB/s is slow, not dead (``patience``)."""
     linger_seconds: float = 5.0
-    """How long a refused upload is still taken and thrown away, so that its sender sees why."""
+    """How long a refused upload is still received and dropped, so that its sender sees the reply."""
     limits: HeadLimits = field(default_factory=HeadLimits)
 
 
@@ -71,34 +71,34 @@ class ServerStatistics:
     """Open now."""
     accepted: int
     strangers: int
-    """Of these, how many have proved nothing (``eviction``)."""
+    """Open connections whose client has proved nothing (``eviction``)."""
     shed: int
-    """Refused because there were too many."""
+    """Connections refused because there were too many."""
     evicted: int
-    """Closed at rest, so that somebody else found room."""
+    """Idle connections closed to make room for others."""
     swept: int
-    """Cut because their peer was idle, slow or dead."""
+    """Connections cut because their peer was idle, slow or dead."""
     requests: int
     refused: int
-    """Requests whose head or body was not HTTP as we accept it, or broke off."""
+    """Requests whose head or body was not valid HTTP, or broke off."""
     failures: int
-    """Handlers that ended in an error of ours."""
+    """Handlers that ended in a bug."""
     handed_over: int
-    """Requests that a task answered, of a server that answers in turns."""
+    """Requests answered by a task, for a server that answers in turns."""
     turns: TurnStatistics | None
-    """Of those turns."""
+    """The statistics of those turns."""
     bytes_received: int
     bytes_sent: int
 
 
 class Listener(Protocol):
-    """Where connections come from: a listening socket, or a network in memory."""
+    """A source of connections: a listening socket, or a network in memory."""
 
     async def accept(self) -> Stream:
-        """The next connection; trio.ClosedResourceError after ``close``."""
+        """Return the next connection. Raise trio.ClosedResourceError after ``close``."""
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more connections."""
 
 
 class TcpListener:
@@ -121,7 +121,7 @@ class TcpListener:
                 if error.errno in _NO_ROOM:
                     log.error("event=accept_failed error=%r", error.strerror)
                     await trio.sleep(ACCEPT_PAUSE_SECONDS)
-                # else the connection was gone before we took it
+                # any other error means that the connection was gone before we accepted it
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
@@ -131,16 +131,16 @@ class TcpListener:
 
 @dataclass(frozen=True, slots=True)
 class InTurns:
-    """What a server needs to answer small requests without a task each."""
+    """The parts that a server needs to answer small requests without a task each."""
 
     turns: Turns
     quick: QuickHandler
     bodies: BodyBudget
-    """Pays for bodies that do not come in one piece with their head."""
+    """The memory budget for bodies that do not arrive together with their head."""
 
 
 class Server:
-    """Serves HTTP/1.1: small requests in turns, if it is given what that takes; else one task a connection."""
+    """Serves HTTP/1.1: small requests in turns, if it has the parts for that; else one task for each connection."""
 
     def __init__(
         self, handler: Handler, settings: ServerSettings | None = None, *, in_turns: InTurns | None = None
@@ -155,11 +155,11 @@ class Server:
             "linger": self._settings.linger_seconds,
         }
         self._seen: dict[Connection, Watch] = {}
-        """Every open connection, and what the sweeper makes of it."""
+        """Every open connection, and the sweeper's observation of it."""
         self._listeners: list[Listener] = []
         self._nursery: trio.Nursery | None = None
         self._emptied = trio.Event()
-        self._tally = Tally()
+        self._state = ServerState()
         self._table: ConnectionTable[Connection] = ConnectionTable(self._settings.connections_max)
         self._shortage = _Shortage()
         self._accepted = self._shed = self._swept = 0
@@ -171,7 +171,7 @@ class Server:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve until ``stop`` has done its work, or until cancelled, which cuts every connection."""
+        """Serve until ``stop`` has finished, or until cancelled, which cuts every connection."""
         self._listeners = [TcpListener(one) if isinstance(one, socket.socket) else one for one in listeners]
         try:
             async with trio.open_nursery() as nursery:
@@ -187,18 +187,18 @@ class Server:
                 connection.close()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no more connections, close idle ones, give the rest ``grace_seconds`` to finish, cut what is left."""
-        self._tally.stopping = True
+        """Accept no more connections, close idle ones, give the others ``grace_seconds``, then cut them."""
+        self._state.stopping = True
         for listener in self._listeners:
             listener.close()
         for connection in self._seen:
             if connection.phase == "idle" and connection.requests:
                 connection.finish_receiving()
         for _ in range(2):
-            await trio.lowlevel.checkpoint()  # tasks of connections just accepted begin
+            await trio.lowlevel.checkpoint()  # let the tasks of connections just accepted begin
         if self._seen:
             with trio.move_on_after(grace_seconds):
-                # Who has only just connected has a request on its way.
+                # The request of a client that has only just connected is still on its way.
                 with trio.move_on_after(FIRST_REQUEST_SECONDS):
                     await self._emptied.wait()
                 for connection in self._seen:
@@ -209,14 +209,14 @@ class Server:
             self._nursery.cancel_scope.cancel()
 
     def limit_connections(self, connections_max: int) -> None:
-        """From now on accept no more than these; those that are open stay."""
+        """Accept at most so many from now on; open connections stay."""
         self._settings = replace(self._settings, connections_max=connections_max)
         self._table.resize(connections_max)
 
     async def serve_stream(self, stream: Stream) -> None:
         """Serve one connection to its end, in the caller's task."""
         self._accepted += 1
-        connection = Connection(stream, self._accepted, self._handler, self._settings.limits, self._tally)
+        connection = Connection(stream, self._accepted, self._handler, self._settings.limits, self._state)
         self._enter(connection)
         try:
             await self._contain(connection, connection.converse)
@@ -227,13 +227,13 @@ class Server:
     def _serve_in_turns(self, stream: Stream, in_turns: InTurns) -> None:
         self._accepted += 1
         connection = TurnConnection(
-            stream, self._accepted, self._handler, in_turns.quick, self._settings.limits, self._tally, self
+            stream, self._accepted, self._handler, in_turns.quick, self._settings.limits, self._state, self
         )
         self._enter(connection)
         connection.begin()
 
     def _enter(self, connection: Connection) -> None:
-        """Take the connection into the table; where there is no room, for one that is at rest or for one answer."""
+        """Add the connection to the table. Without room, evict an idle one, or answer only one request."""
         entry = self._table.enter(connection, connection.stream.peer)
         if entry.evicted is not None:
             entry.evicted.evict()
@@ -257,7 +257,7 @@ class Server:
                 connection.close()
 
     async def _contain(self, connection: Connection, serve: Callable[[], Awaitable[None]]) -> bool:
-        """Whether ``serve`` ended without the connection being lost."""
+        """Run ``serve``; return False if the connection was lost."""
         try:
             await serve()
         except (BodyTruncated, Busy, ConnectionLost) as error:
@@ -273,7 +273,7 @@ class Server:
         self._past_requests += connection.requests
         self._past_received += connection.stream.received
         self._past_sent += connection.stream.sent
-        if self._tally.stopping and not self._seen:
+        if self._state.stopping and not self._seen:
             self._emptied.set()
 
     @property
@@ -295,9 +295,9 @@ class Server:
             evicted=self._table.evictions,
             swept=self._swept,
             requests=self._past_requests + sum(connection.requests for connection in self._seen),
-            refused=self._tally.refused,
-            failures=self._tally.failures,
-            handed_over=self._tally.handed_over,
+            refused=self._state.refused,
+            failures=self._state.failures,
+            handed_over=self._state.handed_over,
             turns=self._in_turns.turns.statistics() if self._in_turns is not None else None,
             bytes_received=self._past_received + sum(connection.stream.received for connection in self._seen),
             bytes_sent=self._past_sent + sum(connection.stream.sent for connection in self._seen),
@@ -318,19 +318,19 @@ class Server:
                 self._nursery.start_soon(self.serve_stream, stream)
             else:
                 self._serve_in_turns(stream, self._in_turns)
-            await trio.lowlevel.checkpoint()  # a flood of connections never makes accept wait
+            await trio.lowlevel.checkpoint()  # in a flood of connections accept never waits, so let others run
 
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_SECONDS)
             now = trio.current_time()
-            for connection, watch in list(self._seen.items()):  # one that is in turns may end here
-                self._look_at(connection, watch, now)
+            for connection, watch in list(self._seen.items()):  # a copy, because one in turns may end here
+                self._check_progress(connection, watch, now)
             self._shortage.report(self._table, self._shed, now)
 
-    def _look_at(self, connection: Connection, watch: Watch, now: float) -> None:
+    def _check_progress(self, connection: Connection, watch: Watch, now: float) -> None:
         received, acknowledged = connection.count_bytes()
-        if watch.look(
+        if watch.observe(
             now,
             stage=(connection.requests, connection.phase),
             patience_seconds=SHED_SECONDS if connection.is_shed else self._patience[connection.phase],
@@ -352,7 +352,7 @@ class Server:
 
 
 class _Shortage:
-    """Says in the log that room is short: one line in a while, with what happened since the last one."""
+    """Logs that room is short: one line at a time, with the events since the last one."""
 
     def __init__(self) -> None:
         self._told = (0, 0)

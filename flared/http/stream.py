@@ -1,4 +1,4 @@
-"""One connection's bytes: try first, wait only when it would block; and what was received but not used yet.
+"""One connection's bytes: try first, wait only when it would block; and the bytes received but not used yet.
 
 ``Stream`` is the port to the network. ``TcpStream`` is the real one, on the raw non-blocking socket: trio's own
 SocketStream costs a checkpoint and a lock for each call, about a third of a small reply.
@@ -26,23 +26,23 @@ from flared.http.turns import Ready, Turns
 Buffer = bytes | bytearray | memoryview
 
 RECEIVE_BYTES = 16 * 1024
-"""One receive of a head: also holds a small body, and is cheap to allocate."""
+"""Size of one receive of a head: also holds a small body, and is cheap to allocate."""
 
 UNBLOCKED_BYTES_MAX = 4 * 1024 * 1024
-"""So much may move without waiting before the other tasks get a turn: about a millisecond."""
+"""After so many bytes without waiting, let other tasks run: about a millisecond."""
 
 UNSENT_BYTES_MAX = 512 * 1024
-"""What the kernel takes of us beyond what it has sent to the peer. Without a limit it takes megabytes for each peer,
-however slow: five hundred that hardly read would have 1.4 GB read for them at once, and held."""
+"""How many unsent bytes the kernel accepts from us. Without a limit it takes megabytes for each peer, even a slow one:
+five hundred slow readers would have 1.4 GB read for them at once, and held."""
 
 REFILL_COST = 256 * 1024
-"""What one small receive counts towards that: parsing its content costs more than moving it."""
+"""How many bytes one small receive counts as: parsing its content costs more than moving it."""
 
 JOIN_BYTES_MAX = 16 * 1024
-"""Up to here copying parts into one send is cheaper than a sendmsg of them."""
+"""Up to this size copying parts into one send is cheaper than a sendmsg of them."""
 
 SEND_PARTS_MAX = 512
-"""Parts of one sendmsg; Linux takes 1024."""
+"""Most parts of one sendmsg; Linux takes 1024."""
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -59,43 +59,43 @@ class Stream(Protocol):
     def sent(self) -> int: ...
 
     def receive_nowait(self, size: int) -> bytes | None:
-        """What is there, up to ``size`` bytes; empty at the end; None if there is nothing yet."""
+        """Return up to ``size`` bytes that are here; empty at the end; None if there are none yet."""
 
     def receive_into_nowait(self, buffer: memoryview) -> int | None:
-        """The same into ``buffer``; 0 at the end."""
+        """As ``receive_nowait``, into ``buffer``; return the number of bytes, 0 at the end."""
 
     def send_nowait(self, data: Buffer) -> int:
-        """Hand over as much as fits, perhaps nothing; the number of bytes."""
+        """Send as much as fits, perhaps nothing; return the number of bytes."""
 
     def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
-        """The same for several buffers, in one go."""
+        """As ``send_nowait``, for several buffers in one call."""
 
     def wait_readable(self) -> Awaitable[None]:
-        """Await it to go on when a receive may bring something."""
+        """Wait until a receive may return something."""
 
     def wait_writable(self) -> Awaitable[None]:
-        """Await it to go on when a send may take something."""
+        """Wait until a send may accept something."""
 
     def unacknowledged(self) -> int:
-        """How many of the bytes sent have not been acknowledged by the peer's host, as far as that can be known."""
+        """Return how many sent bytes the peer's host has not acknowledged, as far as that is known."""
 
     def watch(self, turns: Turns, ready: Ready) -> None:
-        """Have ``ready`` called in a turn when a receive or a send that would have blocked may bring something."""
+        """Have ``ready`` called in a turn when a receive or send that would have blocked may succeed."""
 
     def forget(self, turns: Turns) -> None:
-        """Call it no more; before ``close``."""
+        """Stop the calls of ``watch``; to be called before ``close``."""
 
     def finish_sending(self) -> None:
-        """Tell the peer that nothing more will come."""
+        """Send the end of the stream to the peer."""
 
     def finish_receiving(self) -> None:
-        """Whoever waits for bytes sees the end, after those that are already here."""
+        """Make receivers see the end after the bytes that are already here."""
 
     def abort(self) -> None:
-        """Cut the connection: whoever waits on it wakes and finds it gone."""
+        """Cut the connection: waiting tasks wake up and raise ConnectionLost."""
 
     def close(self) -> None:
-        """Give it up. Nobody may be waiting on it."""
+        """Close the connection. No task may be waiting on it."""
 
 
 class TcpStream:
@@ -165,9 +165,9 @@ class TcpStream:
     def unacknowledged(self) -> int:
         count = bytearray(4)
         try:
-            fcntl.ioctl(self._fd, termios.TIOCOUTQ, count)  # SIOCOUTQ of tcp(7): what is not sent yet, too
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, count)  # SIOCOUTQ of tcp(7): includes unsent bytes
         except OSError:
-            return 0  # the peer was faster, or this is no socket of the internet
+            return 0  # the connection is gone, or this is not a TCP socket
         return int.from_bytes(count, sys.byteorder)
 
     def watch(self, turns: Turns, ready: Ready) -> None:
@@ -184,7 +184,7 @@ class TcpStream:
 
     def abort(self) -> None:
         try:
-            # The peer takes nothing: drop what the kernel still holds for it, instead of keeping it for minutes.
+            # The peer accepts nothing: have the kernel drop its unsent bytes instead of keeping them for minutes.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         except OSError:
             return  # closed already
@@ -194,12 +194,12 @@ class TcpStream:
         self._socket.close()
 
     def _shut(self, how: int) -> None:
-        with contextlib.suppress(OSError):  # the peer was faster
+        with contextlib.suppress(OSError):  # the peer has closed it already
             self._socket.shutdown(how)
 
 
 async def connect_tcp(address: str) -> Stream:
-    """Connect to ``host:port``; ConnectionLost if nobody answers there."""
+    """Connect to ``host:port``. Raise ConnectionLost if that fails."""
     host, port = parse_address(address)
     try:
         connected = await trio.open_tcp_stream(host, port)
@@ -209,7 +209,7 @@ async def connect_tcp(address: str) -> Stream:
 
 
 class Link:
-    """A Stream with what was received from it and not used yet; both ends of HTTP read and write through it.
+    """A Stream with the bytes received and not used yet; client and server read and write through it.
 
     ``stall_seconds`` limits each wait for the peer (a client's watchdog); the server has a sweeper instead.
     """
@@ -223,33 +223,33 @@ class Link:
         self.stall_seconds = stall_seconds
         self.unblocked = 0
         self.standing = Standing.STRANGER
-        """What the peer has proved on this connection; only a server's handler says so."""
+        """How much the peer has proved on this connection; set by a server's handler."""
         self.prove: Callable[[Standing], None] | None = None
         self.ended_here = False
-        """Called when it rises."""
+        """Called when the standing rises."""
         self.waiting = False
-        """Whether some task waits for the peer just now; the server's sweeper looks at it."""
+        """True while a task waits for the peer; the server's sweeper reads it."""
 
     def finish_receiving(self) -> None:
-        """Take no more than what is already here, because the server stops or needs the room."""
+        """Receive nothing beyond what is already here: the server stops, or needs the room."""
         self.ended_here = True
         self.stream.finish_receiving()
 
     def truncated(self, message: str) -> FlareError:
-        """What the end of the stream in the middle of a body means: the peer's fault, or ours."""
+        """Return the error for a stream that ends in the middle of a body: the peer's fault, or ours."""
         if self.ended_here:
-            return Busy("the node closed the connection before the body was here: it is stopping or short of room")
+            return Busy("the node closed the connection before the whole body arrived: it is stopping or short of room")
         return BodyTruncated(message)
 
     def raise_standing(self, standing: Standing) -> None:
-        """The peer has proved so much; it keeps the most it ever proved."""
+        """Raise the standing of the peer, if this is more than it has proved before."""
         if standing is not self.standing and standing > self.standing:
             self.standing = standing
             if self.prove is not None:
                 self.prove(standing)
 
     async def refill(self) -> bool:
-        """Receive some more bytes behind those that are here; False at the end."""
+        """Wait for more bytes and append them; return False at the end."""
         while True:
             more = self.stream.receive_nowait(RECEIVE_BYTES)
             if more is not None:
@@ -261,7 +261,7 @@ class Link:
         return bool(more)
 
     def refill_nowait(self) -> bool:
-        """Take what is there without waiting; whether there was anything, be it the end."""
+        """Receive without waiting; return whether there was anything, including the end."""
         more = self.stream.receive_nowait(RECEIVE_BYTES)
         if more:
             self.data = self.data[self.at :] + more
@@ -269,7 +269,7 @@ class Link:
         return more is not None
 
     async def receive_into(self, buffer: memoryview) -> int:
-        """1 to len(buffer) bytes: first those that are here, then straight from the stream; 0 at the end."""
+        """Receive into ``buffer``, first from the bytes here, then from the stream; return the number, 0 at the end."""
         here = len(self.data) - self.at
         if here:
             count = min(here, len(buffer))
@@ -284,14 +284,17 @@ class Link:
             await self.wait_readable()
 
     def skip(self, count: int) -> None:
-        """The next ``count`` bytes have been used."""
+        """Drop the next ``count`` bytes, because they have been used."""
         self.at += count
         if self.at == len(self.data):
             self.data = b""
             self.at = 0
 
     async def read_line(self, limit: int) -> bytes:
-        """The next line without its CRLF, at most ``limit`` bytes. RemoteProtocolError; empty data at the end too."""
+        """Return the next line, of at most ``limit`` bytes, without its CRLF.
+
+        Raise RemoteProtocolError, also at the end.
+        """
         while True:
             end = self.data.find(b"\n", self.at, self.at + limit + 2)
             if end >= 0:
@@ -307,13 +310,13 @@ class Link:
         return line[:-2]
 
     async def send(self, data: Buffer) -> None:
-        """Send all of it; when this returns ``data`` may be reused."""
+        """Send all of ``data``. When this returns it may be reused."""
         count = self.stream.send_nowait(data)
         if count != len(data) or count > REFILL_COST:
             await self.send_rest(data, count)
 
     async def send_parts(self, parts: Sequence[Buffer]) -> None:
-        """Send all of them, in as few calls as they fit in."""
+        """Send all parts, in as few calls as possible."""
         if sum(map(len, parts)) <= JOIN_BYTES_MAX:
             return await self.send(b"".join(parts))
         at = 0
@@ -329,7 +332,7 @@ class Link:
                     count -= len(part)
 
     async def send_rest(self, data: Buffer, count: int) -> None:
-        """Send what is left of ``data`` after ``count`` bytes."""
+        """Send the rest of ``data`` after ``count`` bytes."""
         await self.moved(count)
         with memoryview(data) as view:
             while count < len(view):
@@ -341,8 +344,10 @@ class Link:
                     await self.wait_writable()
 
     async def send_some(self, data: Buffer, count: int, seconds: float) -> int:
-        """Send what the peer takes, within about ``seconds``, of what is left of ``data`` after ``count`` bytes; how
-        many of its bytes are sent then."""
+        """Send, for about ``seconds``, from ``data`` after ``count`` bytes.
+
+        Return how many of its bytes are sent then.
+        """
         end = trio.current_time() + seconds
         await self.moved(count)
         with memoryview(data) as view:
@@ -359,7 +364,7 @@ class Link:
         return count
 
     async def moved(self, count: int) -> None:
-        """Let the others have a turn when this connection never has to wait."""
+        """Let other tasks run if this connection never has to wait."""
         self.unblocked += count
         if self.unblocked >= UNBLOCKED_BYTES_MAX:
             self.unblocked = 0

@@ -1,11 +1,10 @@
-"""TLS on a listener: the bytes of a connection, transformed on their way; everything above sees a plain Stream.
+"""TLS on a listener: encrypts and decrypts the bytes of a connection; everything above sees a plain Stream.
 
-A port whose node has a certificate takes both: a connection that begins with a TLS handshake is encrypted, any other
-one is plain HTTP, if ``plain`` allows that to its peer. So a cluster goes over
-to TLS one host and one client at a time.
+A port whose node has a certificate accepts both: a connection that begins with a TLS handshake is encrypted, any other
+is plain HTTP, if ``plain`` allows that for its peer. So a cluster can move to TLS one host and one client at a time.
 
 Connections in turns stay in turns: handshake and ciphers run where bytes are received and sent.
-Memory of a connection: OpenSSL's own, and at most ``ENCRYPT_BYTES`` of ciphertext that the kernel has not taken yet.
+Memory of a connection: OpenSSL's own, and at most ``ENCRYPT_BYTES`` of ciphertext that the kernel has not accepted yet.
 
 RFC 8446 (TLS 1.3), RFC 5246 (1.2), RFC 7301 (ALPN).
 """
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from flared.http.turns import Ready, Turns
 
 ENCRYPT_BYTES = 256 * 1024
-"""Plain bytes that are encrypted at once; what the kernel does not take of them is held until it does."""
+"""Plain bytes that are encrypted at once; the part that the kernel does not accept is held until it does."""
 RECORD_BYTES = 16 * 1024 + 2048
-"""One receive: a whole record, as large as they come."""
+"""Size of one receive: the largest record."""
 HANDSHAKE = 0x16
 """The first byte of a TLS connection: the content type of its first record. No HTTP method begins with it."""
 PLAIN_REFUSED = "this port speaks TLS only: use https:// in the URL"
@@ -47,13 +46,13 @@ class Tls:
     """The certificate of a node, for every connection accepted from now on; ``load`` may be called again."""
 
     def __init__(self, certificate: Path, key: Path, plain: str) -> None:
-        """``plain`` says whose connections may do without TLS: everyone's ("allow"), those of this machine ("local"),
-        no one's ("refuse"). Raises ConfigError if the files cannot be read, or do not belong together."""
+        """``plain``: whose connections may be without TLS: everyone's ("allow"), those of this machine ("local"),
+        no one's ("refuse"). Raise ConfigError if the files cannot be read, or do not belong together."""
         self.plain = plain
         self.context = _load(certificate, key)
 
     def load(self, certificate: Path, key: Path, plain: str) -> None:
-        """Take over new files. Raises ConfigError; then the old ones stay."""
+        """Load new files. Raise ConfigError, and keep the old ones, if they are not valid."""
         self.context, self.plain = _load(certificate, key), plain
 
 
@@ -83,7 +82,7 @@ def _refuse_password() -> str:
 
 
 class TlsListener:
-    """A Listener that looks whether its connections begin with a handshake."""
+    """A Listener that detects which connections begin with a handshake."""
 
     def __init__(self, below: Listener, tls: Tls) -> None:
         self._below = below
@@ -97,7 +96,7 @@ class TlsListener:
 
 
 class _Covered:
-    """What a Stream above another one passes on unchanged."""
+    """The calls that a Stream passes on unchanged to the one below."""
 
     def __init__(self, below: Stream) -> None:
         self._below = below
@@ -128,29 +127,29 @@ class _Covered:
 class TlsStream(_Covered):
     """A Stream whose bytes travel encrypted over the Stream ``below``, which it owns.
 
-    ``send_nowait`` encrypts before it knows what the kernel takes. Bytes that were encrypted and not taken are counted
-    by a later call, which begins with the same bytes: every sender goes on at the first byte that was not counted.
+    ``send_nowait`` encrypts before it knows how much the kernel accepts. Bytes that were encrypted and not accepted are
+    counted by a later call, which begins with the same bytes: every sender continues at the first uncounted byte.
     """
 
     def __init__(
         self, below: Stream, context: ssl.SSLContext, received: bytes = b"", *, host: str | None = None
     ) -> None:
-        """``received`` is what was taken from ``below`` already. With a ``host`` it is the client's end, and that is
-        the name that the peer's certificate must have."""
+        """``received``: bytes that were already received from ``below``. With a ``host`` this is the client's end, and
+        the peer's certificate must have that name."""
         super().__init__(below)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, host is None, host)
         self._incoming.write(received)
         self._unsent = memoryview(b"")
-        """Ciphertext that the kernel has not taken."""
+        """Ciphertext that the kernel has not accepted."""
         self._owed = 0
-        """Plain bytes in it, or before it, that no call has counted as sent."""
+        """Plain bytes, encrypted or not, that no call has counted as sent."""
         self.received = self.sent = 0
 
     def receive_nowait(self, size: int) -> bytes | None:
         parts: list[bytes] = []
         left = size
-        # Until the size is reached or the kernel has no more: a short answer means that the next byte raises an edge.
+        # Read until the size is reached or the kernel has no more: after a short read the next byte raises an edge.
         while left:
             data = self._read(left)
             if data is None:
@@ -174,7 +173,7 @@ class TlsStream(_Covered):
         return len(data)
 
     def _read(self, size: int) -> bytes | None:
-        """The next plain bytes; None if the kernel has no more, empty at the end. Answers what TLS itself asks for."""
+        """Return the next plain bytes; None if the kernel has no more, empty at the end. Sends TLS's own answers."""
         while True:
             try:
                 return self._tls.read(size)
@@ -183,9 +182,9 @@ class TlsStream(_Covered):
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLEOFError:
-                return b""  # without a farewell; HTTP says itself where its messages end
+                return b""  # without close_notify; HTTP itself marks the ends of its messages
             except ssl.SSLError as error:
-                self._push()  # the alert that says so
+                self._push()  # send the alert
                 raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
             data = self._below.receive_nowait(RECORD_BYTES)
             if data is None:
@@ -200,7 +199,7 @@ class TlsStream(_Covered):
             try:
                 self._owed = self._tls.write(memoryview(data)[:ENCRYPT_BYTES])
             except ssl.SSLWantReadError:
-                self._owed = 0  # the handshake is not over: a receive brings it on
+                self._owed = 0  # the handshake is not over: a receive continues it
             except ssl.SSLError as error:
                 raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
         if not self._push():
@@ -220,7 +219,7 @@ class TlsStream(_Covered):
         return total
 
     def _push(self) -> bool:
-        """Hand the kernel what is encrypted; False if it did not take all."""
+        """Pass the ciphertext to the kernel; return False if it did not accept all."""
         if self._outgoing.pending:
             fresh = self._outgoing.read()
             self._unsent = memoryview(bytes(self._unsent) + fresh if self._unsent else fresh)
@@ -229,14 +228,14 @@ class TlsStream(_Covered):
         return not self._unsent
 
     async def shake_hands(self) -> None:
-        """Finish the handshake, as a client must before it sends. Raises ConnectionLost."""
+        """Finish the handshake, as a client must before it sends. Raise ConnectionLost."""
         while True:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._push()
             except ssl.SSLCertVerificationError as error:
-                raise ConnectionLost(f"{self.peer}: its certificate is not good: {error.verify_message}") from error
+                raise ConnectionLost(f"{self.peer}: its certificate is not trusted: {error.verify_message}") from error
             except ssl.SSLError as error:
                 raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
             else:
@@ -256,15 +255,15 @@ class TlsStream(_Covered):
             await self._below.wait_readable()
 
     def finish_sending(self) -> None:
-        with suppress(ssl.SSLError):  # the peer has not said farewell yet, or there was no handshake
+        with suppress(ssl.SSLError):  # the peer has not sent close_notify yet, or there was no handshake
             self._tls.unwrap()
-        with suppress(ConnectionLost):  # the peer was faster
+        with suppress(ConnectionLost):  # the peer has closed it already
             self._push()
         self._below.finish_sending()
 
 
 class SniffedStream(_Covered):
-    """A Stream that is encrypted if its first byte says so, else plain if the peer may do without TLS."""
+    """A Stream that is encrypted if its first byte is that of a handshake, else plain if the peer may omit TLS."""
 
     def __init__(self, below: Stream, tls: Tls) -> None:
         super().__init__(below)
@@ -294,7 +293,7 @@ class SniffedStream(_Covered):
             body = pack_error("TlsRequired", PLAIN_REFUSED, None)
             self._below.send_nowait(pack_head(400, JSON, b"connection: close\r\n", len(body)) + body)
             self._below.finish_sending()
-            raise ConnectionLost(f"{self.peer} came without TLS")
+            raise ConnectionLost(f"{self.peer} connected without TLS")
         return data
 
     def receive_into_nowait(self, buffer: memoryview) -> int | None:
@@ -320,9 +319,9 @@ class SniffedStream(_Covered):
 
 
 async def connect_tls(address: str, context: ssl.SSLContext) -> Stream:
-    """Connect to ``host:port`` and shake hands; the peer's certificate must be good for that host.
+    """Connect to ``host:port`` and shake hands; the peer's certificate must be valid for that host.
 
-    ConnectionLost if no one answers there, or the certificate is not good; the message says why.
+    Raise ConnectionLost if nothing answers there, or the certificate is not trusted; the message says why.
     """
     host, _ = parse_address(address)
     below = await connect_tcp(address)

@@ -1,4 +1,4 @@
-"""The asking end of one connection in turns: a whole request leaves, its whole reply comes back to a callback."""
+"""The client's end of one connection in turns: sends a whole request, and passes its whole reply to a callback."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 class TurnReply(NamedTuple):
     status: int
     fields: Mapping[str, str]
-    """Lower-case names; not to be changed, since equal heads share it."""
+    """Lower-case names. Read-only: equal heads share it."""
     body: bytes
 
 
 Replied = Callable[["TurnReply | ProtocolError"], None]
-"""Called once a request, in a turn."""
+"""Called once for each request, in a turn."""
 
 
 class TurnClient:
     """One connection, for one request at a time. It owns its stream.
 
-    ``lost`` is called once, when the connection can carry nothing more: after the callback of the request it carried.
+    ``lost`` is called once, when the connection has ended: after the callback of its last request.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class TurnClient:
         self._data = b""
         self._status = 0
         self._fields: Fields | None = None
-        """Of the reply under way, once its head is here."""
+        """The fields of the reply being received, once its head is here."""
         self._body: bytearray | None = None
         self._filled = 0
         self._known_block = b""
         self._known: tuple[int, Fields] | None = None
         self._closed = False
         self.replies = 0
-        """Whole ones so far: a connection that had one, and then ends without a byte, was idle for too long."""
+        """Whole replies so far: if there was one, and the connection then ends without a byte, it was idle too long."""
         stream.watch(turns, self._ready)
 
     @property
@@ -68,7 +68,7 @@ class TurnClient:
 
     @property
     def moved(self) -> int:
-        """Bytes in both directions so far, for a watchdog."""
+        """Bytes moved in both directions, for a watchdog."""
         return self._stream.received + self._stream.sent
 
     @property
@@ -76,7 +76,7 @@ class TurnClient:
         return self._stream.received
 
     def send(self, parts: Sequence[Buffer], replied: Replied) -> None:
-        """Send a request whose head and body these are. They must stay as they are until ``replied``."""
+        """Send a request, given as its head and body. The parts must not change until ``replied``."""
         assert self._replied is None, "a connection carries one request at a time"
         assert not self._closed
         self._replied = replied
@@ -86,7 +86,7 @@ class TurnClient:
             self.close(error)
 
     def close(self, reason: ProtocolError | None = None) -> None:
-        """Close the connection; a request under way hears ``reason``."""
+        """Close the connection; a request in progress gets ``reason``."""
         if self._closed:
             return
         self._shut()
@@ -102,7 +102,7 @@ class TurnClient:
         self._unsent.clear()
 
     def _push(self, parts: list[memoryview]) -> None:
-        """Send as much as the socket takes; the rest when it has room."""
+        """Send as much as the socket accepts, and the rest when it has room."""
         while parts:
             sent = self._stream.send_parts_nowait(parts[:SEND_PARTS_MAX])
             if not sent:
@@ -126,14 +126,14 @@ class TurnClient:
             self.close()
 
     def _receive(self) -> bool:
-        """Take what has come; False when there is nothing more for now."""
+        """Receive what has arrived; return False when there is nothing more for now."""
         if self._body is not None:
             return self._receive_body()
         data = self._stream.receive_nowait(RECEIVE_BYTES)
         if data is None:
             return False
         if not data or self._replied is None:
-            # An idle connection that ends is no news; bytes nobody asked for mean that the two ends disagree.
+            # The end of an idle connection is normal; bytes without a request mean that the two ends disagree.
             self.close(ConnectionLost(f"{self._stream.peer} closed the connection without a reply"))
             return False
         self._data = self._data + data if self._data else data
@@ -147,7 +147,7 @@ class TurnClient:
             return
         block = data[:end]
         if self._known is None or block != self._known_block:
-            # Replies of one size to one kind of question have equal heads: those are parsed once.
+            # Replies of one size to one kind of request have equal heads: parse those only once.
             line_end = data.index(b"\n") + 1
             status, _ = parse_status_line(data[:line_end])
             fields = parse_reply_fields(data[line_end:end], self._limits)
@@ -191,7 +191,7 @@ class TurnClient:
         self.replies += 1
         last = bool(self._unsent) or fields.close
         if last:
-            # Answered before it had the whole request, or a last word: closed before anybody sends the next one on it.
+            # An early reply, or the last one: close the connection before the callback can send another request on it.
             self._shut()
         replied(TurnReply(self._status, fields.values, body))
         if last:

@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from flared.errors import ConnectionLost
-from flared.http.connection import Connection, Tally
+from flared.http.connection import Connection, ServerState
 from flared.http.exchange import Exchange, QuickHandler
 from flared.http.parsing import HeadLimits, HeadRefused, RequestHead
 from flared.http.stream import RECEIVE_BYTES
@@ -40,7 +40,7 @@ class BodyBudget(Protocol):
     def give_back(self, amount: int) -> None: ...
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """The server, as its connections see it."""
 
     @property
@@ -65,10 +65,10 @@ class TurnConnection(Connection):
         handler: Handler,
         quick: QuickHandler,
         limits: HeadLimits,
-        tally: Tally,
-        owner: Owner,
+        server: ServerState,
+        owner: ConnectionOwner,
     ) -> None:
-        super().__init__(stream, number, handler, limits, tally)
+        super().__init__(stream, number, handler, limits, server)
         self.peer = stream.peer
         self._quick = quick
         self._owner = owner
@@ -123,7 +123,7 @@ class TurnConnection(Connection):
         except ConnectionLost:
             self.close()
         except Exception:
-            self._tally.failures += 1
+            self._server.failures += 1
             log.exception("event=connection_failed connection=%d", self.number)
             self.close()
 
@@ -167,7 +167,7 @@ class TurnConnection(Connection):
         if self._advancing:
             return  # the loop below, further up the stack, goes on
         self._advancing = True
-        link, tally = self._link, self._tally
+        link, server = self._link, self._server
         try:
             while self._free and self._body is None:
                 data, at = link.data, link.at
@@ -188,7 +188,7 @@ class TurnConnection(Connection):
                 fields, end = head[4], head[5]
                 length = fields.length or 0
                 stop = end + length
-                last = tally.stopping or self._evicted or self.is_shed
+                last = server.stopping or self._evicted or self.is_shed
                 if last or not head[3] or fields.needs_task or length > self._body_bytes_max:
                     link.skip(end - at)
                     self._give_to_task(head)
@@ -294,7 +294,7 @@ class TurnConnection(Connection):
     def _reply_left(self) -> None:
         """Another request may come; when the server stops, only one that is here already."""
         self._free = True
-        if self._tally.stopping and not self._link.data:
+        if self._server.stopping and not self._link.data:
             self.finish_receiving()
 
     # The general way
@@ -302,7 +302,7 @@ class TurnConnection(Connection):
     def _give_to_task(self, head: RequestHead | HeadRefused) -> None:
         self._head = head
         self._in_task, self._free = True, False
-        self._tally.handed_over += 1
+        self._server.handed_over += 1
         self._owner.start_task(self)
 
     async def continue_in_task(self) -> None:
@@ -317,7 +317,7 @@ class TurnConnection(Connection):
             keep = await self._exchange_in_task(head)
         self._in_task = False
         self._free = not self._closed
-        if not keep or (self._tally.stopping and not self._link.data):
+        if not keep or (self._server.stopping and not self._link.data):
             return self.close()
         self.phase = "idle"
         self._readable = True  # what came meanwhile raised its edge while nobody received

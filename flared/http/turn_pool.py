@@ -1,6 +1,6 @@
-"""Keep-alive connections to one address for requests sent in turns: no task a request, one reply to one callback.
+"""Keep-alive connections to one address for requests sent in turns: a callback for each reply, and no task.
 
-The tasks here connect, and watch for peers that stall; everything else happens in turns.
+The tasks here only connect, and watch for peers that stall; everything else happens in turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WATCH_SECONDS = 1.0
 
 
 class _Job:
-    """A request until its callback was called."""
+    """A request whose callback was not called yet."""
 
     __slots__ = (
         "client",
@@ -47,13 +47,13 @@ class _Job:
         self.repeated = self.stalled = False
         self.client: TurnClient | None = None
         self.received = 0
-        """Bytes its connection had received before it."""
+        """Bytes that its connection had received before it."""
         self.moved = -1
         self.moved_at = 0.0
 
 
 class TurnPool:
-    """Connections to one address. ``run`` must be running for new ones to be made."""
+    """Connections to one address. New ones are made only while ``run`` is running."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class TurnPool:
         self._waiting: deque[_Job] = deque()
         self._free: list[TurnClient] = []
         self._jobs: set[_Job] = set()
-        """Under way, each on its connection."""
+        """The requests in progress, each with its connection."""
         self._old: set[TurnClient] = set()
         """Busy connections to an address that is no longer the peer's."""
         self._connecting = 0
@@ -85,7 +85,7 @@ class TurnPool:
         return self._address
 
     def move(self, address: str) -> None:
-        """The peer has another address now: what is under way goes on with the old one, the rest takes the new one."""
+        """Use a new address: requests in progress finish on the old one, the others take the new one."""
         if address != self._address:
             self._address = address
             self._old = {job.client for job in self._jobs if job.client is not None}
@@ -93,7 +93,7 @@ class TurnPool:
                 client.close()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Connect and watch until cancelled; then every request hears ConnectionLost, and so do later ones."""
+        """Connect and watch until cancelled; then every request, and any later one, gets ConnectionLost."""
         self._running = True
         try:
             async with trio.open_nursery() as nursery:
@@ -109,10 +109,10 @@ class TurnPool:
 
     def post(self, target: str, fields: bytes, parts: Sequence[Buffer], replied: Replied) -> None:
         """Send a POST, now or when a connection is free. It may be sent a second time if a kept connection turns out
-        to be closed. ``fields`` are ready lines; ``parts``, the body, must stay as they are until ``replied``.
+        to be closed. ``fields`` are encoded lines; ``parts``, the body, must not change until ``replied``.
 
         ``replied`` gets ConnectionLost if the peer cannot be reached, goes away or stalls; RemoteProtocolError if it
-        speaks no HTTP.
+        does not speak HTTP.
         """
         self._requests += 1
         job = _Job(target, fields, parts, replied)
@@ -172,7 +172,7 @@ class TurnPool:
             self._send_waiting()
 
     def _was_stale(self, job: _Job, reply: TurnReply | ProtocolError) -> bool:
-        """Whether the peer had closed the connection while it was idle, so that the request never began."""
+        """Return whether the peer had closed the connection while it was idle, so that the request never began."""
         client = job.client
         assert client is not None
         silent = isinstance(reply, ConnectionLost) and client.replies > 0 and client.received == job.received
@@ -208,7 +208,7 @@ class TurnPool:
                 self._free.append(client)
                 self._send_waiting()
             elif not self._jobs and not self._connecting:
-                # As long as another connection carries something, it may carry what waits.
+                # As long as another connection is in use, it may carry the waiting requests later.
                 self._refuse_waiting(error)
 
     def _refuse_waiting(self, reason: str) -> None:
@@ -217,7 +217,7 @@ class TurnPool:
             job.replied(ConnectionLost(reason))
 
     async def _watch(self) -> None:
-        """One watchdog for all: cut a connection whose request has not moved a byte for too long."""
+        """Watch all connections: cut one whose request has not moved a byte for too long."""
         while True:
             await trio.sleep(WATCH_SECONDS)
             now = trio.current_time()

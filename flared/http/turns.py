@@ -1,4 +1,4 @@
-"""Turns: everything that is ready is handled in one go, by one task, without a task switch in between.
+"""Turns: one task handles everything that is ready at once, without a task switch in between.
 
 One epoll holds the sockets of all connections that need no task of their own, and one eventfd for threads that have
 something to report. One trio task waits for the epoll; each wake-up is a **turn**:
@@ -6,8 +6,8 @@ something to report. One trio task waits for the epoll; each wake-up is a **turn
     turn = callbacks of ready descriptors, reports of threads, timers that are due, then the actions put ``at_end``,
            until there are none
 
-So small requests travel in groups through the whole process: one look-up of the metadata, one batch to each node, one
-commit, one burst of replies. What may wait, or is large or rare, is handed to a task; see ``http.server``.
+So small requests travel in groups through the whole process: one read of the metadata, one batch to each node, one
+commit, one burst of replies. Requests that may wait, or are large or rare, go to a task; see ``http.server``.
 
 Descriptors are registered once, edge-triggered, for both directions, so no request costs an ``epoll_ctl``: a callback
 must go on until the kernel says that it would block, or come back by ``soon``.
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 Action = Callable[[], None]
 Ready = Callable[[int], None]
-"""Gets the events of ``select.epoll``."""
+"""Called with the events of ``select.epoll``."""
 
 EVENTS_MAX = 256
-"""Descriptors of one turn: some milliseconds' worth. Then the tasks of the process run, as trio would let them."""
+"""Most descriptors of one turn: some milliseconds of work. Then the tasks of the process run, as trio would do."""
 
 WRITABLE = select.EPOLLOUT
 ENDED = select.EPOLLRDHUP
@@ -49,16 +49,16 @@ _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 class TurnStatistics:
     turns: int
     events: int
-    """Descriptors called back; divided by the turns, the size of the groups."""
+    """Callbacks of descriptors; divided by the turns, the size of the groups."""
     failures: int
-    """Callbacks and actions that raised; each is in the log with its traceback."""
+    """Callbacks and actions that raised; each is logged with its traceback."""
 
 
 class Turns:
     """The loop. Everything but ``wake`` is called from the task of the event loop; nothing here blocks.
 
-    A callback or action that raises is logged and counted. It costs only what it was for; whoever registers it
-    contains its errors where a connection must be closed (see ``http.turn_connection``).
+    A callback or action that raises is logged and counted, and affects nothing else. If its connection must then be
+    closed, the callback itself has to see to that (see ``http.turn_connection``).
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Turns:
         self._actions: list[Action] = []
         self._soon: list[Action] = []
         self._timers: list[tuple[float, int, Action]] = []
-        """A heap: when, a number that keeps those of one moment in order, what."""
+        """A heap of (deadline, number that keeps equal deadlines in order, action)."""
         self._timer_numbers = count()
         self._turning = False
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -77,24 +77,24 @@ class Turns:
         self._turns = self._events = self._failures = 0
 
     def watch(self, descriptor: int, ready: Ready) -> None:
-        """Call ``ready`` in a turn whenever the descriptor becomes readable or writable, or its peer ended."""
+        """Call ``ready`` in a turn whenever the descriptor becomes readable or writable, or its peer ends."""
         self._epoll.register(descriptor, _EVENTS)
         self._ready[descriptor] = ready
 
     def forget(self, descriptor: int) -> None:
-        """Stop calling; before the descriptor is closed. Not an error if it is not watched."""
+        """Stop the calls, before the descriptor is closed. Not an error if it is not watched."""
         if self._ready.pop(descriptor, None) is not None:
-            with contextlib.suppress(OSError):  # closed already: the kernel has forgotten it by itself
+            with contextlib.suppress(OSError):  # closed already: the kernel has removed it by itself
                 self._epoll.unregister(descriptor)
 
     def at_end(self, action: Action) -> None:
-        """Run ``action`` once, at the end of this turn; of the next one if none is under way."""
+        """Run ``action`` once, at the end of this turn, or of the next one between turns."""
         self._actions.append(action)
         if not self._turning and len(self._actions) == 1:
             self.wake()
 
     def soon(self, action: Action) -> None:
-        """Run ``action`` once, in the next turn, behind what is ready by then."""
+        """Run ``action`` once, in the next turn, after the callbacks that are ready by then."""
         self._soon.append(action)
         if len(self._soon) == 1:
             self.wake()
@@ -102,26 +102,26 @@ class Turns:
     def at(self, deadline: float, action: Action) -> None:
         """Run ``action`` once, in the first turn at or after ``deadline`` on trio's clock.
 
-        It cannot be taken back: the action finds out whether it is still wanted. Many of one delay belong in a queue
-        behind a single timer.
+        It cannot be cancelled: the action finds out whether it is still wanted. Many actions with one delay belong in a
+        queue behind a single timer.
         """
         heappush(self._timers, (deadline, next(self._timer_numbers), action))
         if self._timers[0][0] == deadline and not self._turning:
             self.wake()
 
     def add_reporter(self, report: Action) -> None:
-        """Run ``report`` in the turn after each ``wake``: it collects what a thread has put aside."""
+        """Run ``report`` in the turn after each ``wake``: it collects results of a thread."""
         self._reports.append(report)
 
     def remove_reporter(self, report: Action) -> None:
         self._reports.remove(report)
 
     def wake(self) -> None:
-        """From any thread: let there be a turn."""
+        """Start a turn; may be called from any thread."""
         os.eventfd_write(self._eventfd, 1)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take turns until cancelled. What is registered stays so; ``close`` gives the descriptors back."""
+        """Run turns until cancelled. Registrations stay; ``close`` closes our descriptors."""
         poll, ready, descriptor = self._epoll.poll, self._ready, self._epoll.fileno()
         task_status.started()
         while True:
@@ -153,7 +153,7 @@ class Turns:
                 self._turning = False
 
     def close(self) -> None:
-        """Give the descriptors back. Not while ``run`` is running."""
+        """Close our descriptors. Not while ``run`` is running."""
         self._ready.clear()
         self._epoll.close()
         os.close(self._eventfd)
@@ -186,7 +186,7 @@ class Turns:
 
 @asynccontextmanager
 async def open_turns() -> AsyncIterator[Turns]:
-    """Turns that run inside the block. What the block raises comes out as it is."""
+    """Run turns inside the block. An exception of the block is raised unchanged."""
     turns = Turns()
     try:
         async with trio.open_nursery() as nursery:

@@ -68,7 +68,7 @@ def test_a_secret_that_was_fetched_stays_when_the_rest_fails(cluster: Cluster, d
     assert "zone" in told
     assert [path.name for path in place.iterdir()] == ["secret"]
     again = init_data(place, "--join", token, "--name", "data2", "--zone", "a").stdout
-    assert "the join token is not used" in again
+    assert "the join token was not used" in again
     stranger = directory / "stranger"
     stranger.mkdir()
     (stranger / "secret").write_text("another cluster's secret\n")

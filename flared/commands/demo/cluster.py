@@ -20,7 +20,7 @@ WELL_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
 
-class Cluster:
+class DemoCluster:
     """One api node on ``port`` with so many data ``nodes``. A check that does not hold raises Failed."""
 
     def __init__(self, port: int, nodes: int) -> None:

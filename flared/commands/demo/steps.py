@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from flared import __version__
-from flared.commands.demo.cluster import WELL_SECONDS, Cluster, free_ports
+from flared.commands.demo.cluster import WELL_SECONDS, DemoCluster, free_ports
 from flared.commands.demo.failed import Failed
 from flared.commands.demo.files import Upload, count_text, find_files, name_uploads, same_bytes
 from flared.commands.demo.screen import Screen
@@ -35,7 +35,7 @@ class Demo:
         self._directory = directory
         self._screen = screen
         self._port = free_ports(DATA_NODES + 1)
-        self._cluster = Cluster(self._port, DATA_NODES)
+        self._cluster = DemoCluster(self._port, DATA_NODES)
 
     async def show(self, files: Sequence[Path]) -> None:
         self._screen.heading(f"Flare {__version__}: a cluster on this machine, in {self._directory}")

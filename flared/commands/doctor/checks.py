@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flared.commands.doctor.facts import Host, Place
+    from flared.commands.doctor.facts import HostFacts, Place
 
 SYNC_SECONDS_MIN = 20e-6
 """About what the fastest disks with a power-protected cache take; a faster sync has only reached memory."""
@@ -33,7 +33,7 @@ RESTARTS_MAX = 3
 OTHERS_READ, OTHERS_WRITE, GROUP_READ, GROUP_WRITE = 0o004, 0o002, 0o040, 0o020
 
 
-def check_configured(host: Host) -> list[Trouble]:
+def check_configured(host: HostFacts) -> list[Trouble]:
     if host.nodes:
         return []
     if host.user != "root":  # the directory is closed to others, so there may be files that this user cannot see
@@ -42,7 +42,7 @@ def check_configured(host: Host) -> list[Trouble]:
     return [Trouble(Severity.WARNING, "this host has no node: /etc/flare has no TOML file", "man flared")]
 
 
-def check_mistakes(host: Host) -> list[Trouble] | None:
+def check_mistakes(host: HostFacts) -> list[Trouble] | None:
     troubles = []
     for node in host.nodes:
         command = f"flared check-config {_quoted(node.file)}"
@@ -55,7 +55,7 @@ def check_mistakes(host: Host) -> list[Trouble] | None:
     return troubles if host.nodes else None
 
 
-def check_drop_ins(host: Host) -> list[Trouble] | None:
+def check_drop_ins(host: HostFacts) -> list[Trouble] | None:
     services = [node for node in host.nodes if node.is_service]
     return (
         [
@@ -68,7 +68,7 @@ def check_drop_ins(host: Host) -> list[Trouble] | None:
     )
 
 
-def check_secrets(host: Host) -> list[Trouble] | None:
+def check_secrets(host: HostFacts) -> list[Trouble] | None:
     secrets = {node.secret.path: node.secret for node in host.nodes if node.secret}
     troubles = []
     for secret in secrets.values():
@@ -85,7 +85,7 @@ def check_secrets(host: Host) -> list[Trouble] | None:
     return troubles if secrets else None
 
 
-def check_access(host: Host) -> list[Trouble] | None:
+def check_access(host: HostFacts) -> list[Trouble] | None:
     """Report TOML files, and the directory of systemd's, with wrong permissions or owners."""
     found = [node.access for node in host.nodes if node.access]
     troubles = []
@@ -103,7 +103,7 @@ def check_access(host: Host) -> list[Trouble] | None:
     return troubles if found or host.directory else None
 
 
-def check_presence(host: Host) -> list[Trouble] | None:
+def check_presence(host: HostFacts) -> list[Trouble] | None:
     """Report volumes that are missing, or whose mount point is empty."""
     troubles = []
     for place in host.places:
@@ -126,7 +126,7 @@ def check_presence(host: Host) -> list[Trouble] | None:
     return troubles if host.places else None
 
 
-def check_devices(host: Host) -> list[Trouble] | None:
+def check_devices(host: HostFacts) -> list[Trouble] | None:
     volumes = defaultdict(list)
     for place in host.places:
         if place.is_volume and place.device:
@@ -146,7 +146,7 @@ def check_devices(host: Host) -> list[Trouble] | None:
     )
 
 
-def check_kind(host: Host) -> list[Trouble] | None:
+def check_kind(host: HostFacts) -> list[Trouble] | None:
     troubles = []
     for place, kind in _mounted(host):
         command = f"findmnt --target {_quoted(place.path)}"
@@ -164,7 +164,7 @@ def check_kind(host: Host) -> list[Trouble] | None:
     return troubles if _mounted(host) else None
 
 
-def check_options(host: Host) -> list[Trouble] | None:
+def check_options(host: HostFacts) -> list[Trouble] | None:
     troubles = []
     for place in host.places:
         if not place.mount:
@@ -183,7 +183,7 @@ def check_options(host: Host) -> list[Trouble] | None:
     return troubles if _mounted(host) else None
 
 
-def check_syncs(host: Host) -> list[Trouble] | None:
+def check_syncs(host: HostFacts) -> list[Trouble] | None:
     """Report syncs too fast to have reached the disk, or slow ones."""
     places = [place for place in host.places if place.exists and not place.is_hidden]
     measured = [
@@ -206,7 +206,7 @@ def check_syncs(host: Host) -> list[Trouble] | None:
     return troubles if measured else None
 
 
-def check_room(host: Host) -> list[Trouble] | None:
+def check_room(host: HostFacts) -> list[Trouble] | None:
     places = [place for place in host.places if place.capacity]
     troubles = []
     for place in places:
@@ -220,7 +220,7 @@ def check_room(host: Host) -> list[Trouble] | None:
     return troubles if places else None
 
 
-def check_inodes(host: Host) -> list[Trouble] | None:
+def check_inodes(host: HostFacts) -> list[Trouble] | None:
     places = [place for place in host.places if place.inodes]
     troubles = []
     for place in places:
@@ -231,10 +231,11 @@ def check_inodes(host: Host) -> list[Trouble] | None:
     return troubles if places else None
 
 
-def check_units(host: Host) -> list[Trouble] | None:
+def check_units(host: HostFacts) -> list[Trouble] | None:
     units = [node.unit for node in host.nodes if node.unit]
     troubles = []
-    # One cause for each unit, the most serious first; restarts are a cause of their own, because the unit may run now.
+    # One cause for each unit, the most serious first; restarts are a cause of their own, because the unit may run
+    # now.
     for unit in units:
         log = f"journalctl -u {_quoted(unit.name)} -n 50"
         if unit.active == "failed":
@@ -262,7 +263,7 @@ def check_units(host: Host) -> list[Trouble] | None:
     return troubles if units else None
 
 
-def check_packages(host: Host) -> list[Trouble] | None:
+def check_packages(host: HostFacts) -> list[Trouble] | None:
     packages = [package for package in host.packages if package.status[:1] not in ("", "u", "r", "p")]
     troubles = [
         Trouble(
@@ -279,7 +280,7 @@ def check_packages(host: Host) -> list[Trouble] | None:
     return troubles if packages else None
 
 
-def check_clock(host: Host) -> list[Trouble] | None:
+def check_clock(host: HostFacts) -> list[Trouble] | None:
     if host.clock_synchronised is None:
         return None
     if host.clock_synchronised:
@@ -288,7 +289,7 @@ def check_clock(host: Host) -> list[Trouble] | None:
     return [Trouble(Severity.WARNING, cause, "apt install chrony; timedatectl")]
 
 
-def check_backup(host: Host) -> list[Trouble] | None:
+def check_backup(host: HostFacts) -> list[Trouble] | None:
     apis = [node for node in host.nodes if node.has_metadata and node.is_service]
     if not apis:
         return None
@@ -302,7 +303,7 @@ def check_backup(host: Host) -> list[Trouble] | None:
     return [Trouble(Severity.WARNING, cause, f"systemctl enable --now {timer}; systemctl start {service}")]
 
 
-CHECKS: Sequence[Check[Host]] = (
+CHECKS: Sequence[Check[HostFacts]] = (
     Check("F101", "there is a node on this host", check_configured),
     Check("F102", "the TOML files have no mistakes", check_mistakes),
     Check("F103", "systemd's drop-ins agree with the TOML files", check_drop_ins),
@@ -339,11 +340,11 @@ def _size(count: int) -> str:
     return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{count / 1024**2:.0f} MiB"
 
 
-def _mounted(host: Host) -> list[tuple[Place, str]]:
+def _mounted(host: HostFacts) -> list[tuple[Place, str]]:
     return [(place, place.mount.kind) for place in host.places if place.mount]
 
 
-def _file_of(host: Host, path: Path) -> Path:
+def _file_of(host: HostFacts, path: Path) -> Path:
     return next(place.file for place in host.places if place.path == path)
 
 

@@ -82,7 +82,7 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeFacts:
     """One TOML file and what belongs to it."""
 
     file: Path
@@ -98,8 +98,8 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    nodes: Sequence[Node]
+class HostFacts:
+    nodes: Sequence[NodeFacts]
     user: str = "root"
     directory: Access | None = None
     """/etc/flare"""

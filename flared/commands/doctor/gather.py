@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flared.commands import units
-from flared.commands.doctor.facts import Access, Host, Mount, Node, Package, Place, Unit
+from flared.commands.doctor.facts import Access, HostFacts, Mount, NodeFacts, Package, Place, Unit
 from flared.commands.init import STATE
 from flared.commands.prepare import MOUNTS, find_unmounted, unescape
 from flared.config.load import load_config
@@ -43,9 +43,9 @@ CLOCK_ERROR_MAX = 16_000_000
 """In microseconds; with a smaller error systemd, too, considers the clock synchronised."""
 
 
-def gather(files: Sequence[Path]) -> Host:
+def gather(files: Sequence[Path]) -> HostFacts:
     """Return the facts of the nodes of these TOML files, and of the host."""
-    return Host(
+    return HostFacts(
         nodes=[_node(file) for file in files],
         user=_user(os.geteuid()),
         directory=_access(units.CONFIGURATION) if any(map(units.is_service, files)) else None,
@@ -65,7 +65,7 @@ def default_files() -> list[Path]:
         return []
 
 
-def _node(file: Path) -> Node:
+def _node(file: Path) -> NodeFacts:
     is_service = units.is_service(file)
     access = _access(file)
     unit = _unit(f"flared@{file.stem}.service") if is_service and SYSTEMD.is_dir() else None
@@ -74,8 +74,8 @@ def _node(file: Path) -> Node:
         config = load_config(file)
     except ConfigError as error:
         mistakes = str(error).splitlines()
-        return Node(file, mistakes=mistakes, is_service=is_service, access=access, secret=secret, unit=unit)
-    return Node(
+        return NodeFacts(file, mistakes=mistakes, is_service=is_service, access=access, secret=secret, unit=unit)
+    return NodeFacts(
         file,
         is_service=is_service,
         stale=_stale(config, file) if is_service else (),

@@ -12,7 +12,7 @@ import trio
 from flared.__main__ import main
 from flared.commands import local, supervisor
 from flared.commands.local import Contradiction, prepare
-from flared.commands.supervisor import Node, NotStarted, Supervisor
+from flared.commands.supervisor import LocalNode, NotStarted, Supervisor
 from flared.config.load import load_config
 from flared.config.settings import ApiConfig, DataConfig
 from flared.errors import leaves
@@ -138,10 +138,10 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "RESTART_SECONDS", 0.01)
 
 
-def script(directory: Path, name: str, text: str) -> Node:
+def script(directory: Path, name: str, text: str) -> LocalNode:
     file = directory / f"{name}.toml"
     file.write_text(text)
-    return Node(name, file)
+    return LocalNode(name, file)
 
 
 async def test_what_dies_is_started_again_and_what_is_killed_stays_down(tmp_path: Path, scripts: None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flarectl.answers import Node, NodeVolume, Status
-from flarectl.checks import CHECKS, Cluster
+from flarectl.checks import CHECKS, ClusterFacts
 from flared.findings import Severity, diagnose, worst
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ NODES = tuple(
 )  # fmt: skip
 API = NODES[0]._replace(name="api", role="api", zone="", address="10.0.0.9:8000", volumes=())
 STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES), ())
-WELL = Cluster(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])
+WELL = ClusterFacts(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])
 
 
-def nodes(*wanted: Node, schemes: tuple[str, ...] = ()) -> Cluster:
+def nodes(*wanted: Node, schemes: tuple[str, ...] = ()) -> ClusterFacts:
     return WELL._replace(status=STATUS._replace(nodes=(API, *wanted)), schemes=schemes)
 
 
-def first(**change: object) -> Cluster:
+def first(**change: object) -> ClusterFacts:
     return nodes(NODES[0]._replace(**change), *NODES[1:])  # type: ignore[arg-type]
 
 
@@ -147,7 +147,9 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),
     ],
 )
-def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, word: str, cluster: Cluster) -> None:
+def test_what_is_wrong_is_found_and_nothing_else(
+    code: str, severity: Severity, word: str, cluster: ClusterFacts
+) -> None:
     found = [finding for finding in diagnose(CHECKS, cluster) if finding.severity]
     assert [(finding.code, finding.severity) for finding in found] == [(code, severity)]
     assert word in found[0].cause
@@ -160,7 +162,7 @@ def test_one_node_alone_is_no_failure_domain_to_speak_of() -> None:
 
 def test_what_was_not_told_is_not_called_well() -> None:
     bare = Status("ok", "", 0, 0, 0, 0, (), (), ())
-    assert {finding.code for finding in diagnose(CHECKS, Cluster(bare, schemes=["rs:4+2"]))} == {"F501", "F505"}
+    assert {finding.code for finding in diagnose(CHECKS, ClusterFacts(bare, schemes=["rs:4+2"]))} == {"F501", "F505"}
 
 
 def test_the_command_ends_with_the_severity(api: FakeApi, run: Run) -> None:

@@ -26,7 +26,7 @@ LIMIT = 1 << 26
 
 
 class Parts:
-    """A BodySource of given parts."""
+    """A BodyProducer of given parts."""
 
     def __init__(self, parts: list[bytes], length: int | None = None) -> None:
         self.length = length

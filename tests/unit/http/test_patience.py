@@ -30,7 +30,7 @@ def time_until_overdue(arrivals: Iterable[tuple[int, int]], *, busy: frozenset[i
     """When a watch that looks every second loses patience, given (received, acknowledged) at each second."""
     watch = Watch(STALL)
     for now, (received, acknowledged) in enumerate(arrivals):
-        moved = watch.look(
+        moved = watch.observe(
             float(now), stage="body", patience_seconds=STALL, busy=now in busy,
             received=received, acknowledged=acknowledged,
         )  # fmt: skip
@@ -83,11 +83,11 @@ def test_a_dead_peer_is_cut_within_the_credit(acknowledged: list[int]) -> None:
 def test_who_does_not_wait_for_the_peer_is_never_cut_and_another_stage_begins_anew() -> None:
     assert time_until_overdue([(0, 0)] * 100, busy=frozenset(range(0, 100, 20))) is None
     watch = Watch(STALL)
-    assert watch.look(0.0, stage=1, patience_seconds=STALL, busy=False, received=0, acknowledged=0)
+    assert watch.observe(0.0, stage=1, patience_seconds=STALL, busy=False, received=0, acknowledged=0)
     assert watch.deadline == STALL
-    watch.look(1.0, stage=1, patience_seconds=STALL, busy=False, received=0, acknowledged=1 << 31)
+    watch.observe(1.0, stage=1, patience_seconds=STALL, busy=False, received=0, acknowledged=1 << 31)
     assert watch.deadline == 1 + CREDIT_SECONDS_MAX
-    assert watch.look(2.0, stage=2, patience_seconds=10.0, busy=False, received=0, acknowledged=1 << 31)
+    assert watch.observe(2.0, stage=2, patience_seconds=10.0, busy=False, received=0, acknowledged=1 << 31)
     assert watch.deadline == 12.0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flared.commands.doctor.checks import CHECKS
-from flared.commands.doctor.facts import Access, Host, Mount, Node, Package, Place, Unit
+from flared.commands.doctor.facts import Access, HostFacts, Mount, NodeFacts, Package, Place, Unit
 from flared.findings import Finding, Severity, diagnose, summary, worst
 
 GIB = 1024**3
@@ -23,10 +23,10 @@ METADATA = replace(VOLUME, path=Path("/var/lib/flare/api"), file=ETC / "api.toml
 SECRET = Access(ETC / "secret", 0o600, "root", "root")
 TOML = Access(ETC / "data.toml", 0o640, "root", "flare")
 UNIT = Unit("flared@data.service", "active", "success", "enabled", 0)
-DATA = Node(ETC / "data.toml", is_service=True, places=(VOLUME, OTHER), access=TOML, secret=SECRET, unit=UNIT)
+DATA = NodeFacts(ETC / "data.toml", is_service=True, places=(VOLUME, OTHER), access=TOML, secret=SECRET, unit=UNIT)
 API = replace(DATA, file=ETC / "api.toml", places=(METADATA,), has_metadata=True)
 PACKAGES = (Package("flared", "0.2-1", "ii"), Package("python3-flare", "0.2-1", "ii"))
-WELL = Host(
+WELL = HostFacts(
     (API, DATA),
     directory=Access(ETC, 0o750, "root", "flare"),
     packages=PACKAGES,
@@ -36,23 +36,23 @@ WELL = Host(
 OK, WARNING, CRITICAL = Severity
 
 
-def data(**change: object) -> Host:
+def data(**change: object) -> HostFacts:
     return replace(WELL, nodes=(API, replace(DATA, **change)))  # type: ignore[arg-type]
 
 
-def place(**change: object) -> Host:
+def place(**change: object) -> HostFacts:
     return data(places=(replace(VOLUME, **change), OTHER))  # type: ignore[arg-type]
 
 
-def mount(kind: str = "ext4", *options: str) -> Host:
+def mount(kind: str = "ext4", *options: str) -> HostFacts:
     return place(mount=Mount("/srv/a", kind, frozenset(options)))
 
 
-def unit(**change: object) -> Host:
+def unit(**change: object) -> HostFacts:
     return data(unit=replace(UNIT, **change))  # type: ignore[arg-type]
 
 
-def troubles(host: Host) -> list[Finding]:
+def troubles(host: HostFacts) -> list[Finding]:
     return [finding for finding in diagnose(CHECKS, host) if finding.severity]
 
 
@@ -125,7 +125,7 @@ def test_a_sound_host_has_every_check_well() -> None:
         ("F304", WARNING, "3 days old", replace(WELL, newest_backup_seconds=3 * 86400.0)),
     ],
 )
-def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, word: str, host: Host) -> None:
+def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, word: str, host: HostFacts) -> None:
     found = troubles(host)
     assert [(finding.code, finding.severity) for finding in found] == [(code, severity)]
     assert word in found[0].cause
@@ -149,7 +149,7 @@ def test_a_volume_that_its_node_makes_need_not_be_there() -> None:
 
 
 def test_nodes_that_systemd_does_not_run_need_no_backup() -> None:
-    assert not troubles(Host((replace(API, is_service=False, unit=None),), clock_synchronised=None))
+    assert not troubles(HostFacts((replace(API, is_service=False, unit=None),), clock_synchronised=None))
 
 
 def test_packages_that_were_removed_do_not_count() -> None:
@@ -157,7 +157,7 @@ def test_packages_that_were_removed_do_not_count() -> None:
 
 
 def test_what_was_not_looked_at_is_not_called_well() -> None:
-    assert [finding.code for finding in diagnose(CHECKS, Host(()))] == ["F101"]
+    assert [finding.code for finding in diagnose(CHECKS, HostFacts(()))] == ["F101"]
 
 
 def test_the_summary_counts() -> None:
