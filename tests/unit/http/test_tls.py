@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flared.errors import ConfigError, ConnectionLost
@@ -167,6 +167,7 @@ async def pass_through(sender: TlsStream, receiver: TlsStream, sent: bytes, size
     return bytes(got)
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 1 << 32),
     size=st.integers(0, 700_000),
