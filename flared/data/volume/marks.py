@@ -53,6 +53,7 @@ class _Slot:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._wanted: SeenMark | None = None
+        self._saving: SeenMark | None = None
         self._woken = trio.Event()
         self._complaint = ""
         self.stored: SeenMark | None = None
@@ -62,7 +63,7 @@ class _Slot:
             log.error("event=mark_unreadable path=%s message=%r", volume.path, str(error))
 
     def want(self, mark: SeenMark) -> None:
-        newest = self._wanted or self.stored
+        newest = self._wanted or self._saving or self.stored
         # Answers of two api nodes may overtake each other.
         if self._volume.state != "failed" and mark != newest and not (newest and mark.is_behind(newest)):
             self._wanted = mark
@@ -72,7 +73,8 @@ class _Slot:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            mark, self._wanted = self._wanted, None
+            self._saving, self._wanted = self._wanted, None
+            mark = self._saving
             if mark is None:
                 continue
             volume, complaint = self._volume, ""
@@ -82,6 +84,8 @@ class _Slot:
                 self.stored = mark
             except FlareError as error:  # a full or read-only disk keeps the older one, which is true as well
                 complaint = str(error)
+            finally:
+                self._saving = None
             if complaint and complaint != self._complaint:
                 log.warning("event=mark_not_kept path=%s message=%r", volume.path, complaint)
             self._complaint = complaint

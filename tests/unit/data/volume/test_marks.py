@@ -15,15 +15,26 @@ from flared.data.volume.mark_file import FILE, load_mark, save_mark
 from flared.errors import BadRequest, VolumeFailed
 from tests.support.engine import running, settings_for
 from tests.support.memory_disk import MemoryDisk
+from tests.support.threads import InlineThreads, T, Ts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from flared.data.volume.volumes import Volumes
 
 SETTINGS = settings_for("/srv/v1", "/srv/v2")
 MARK = SeenMark("0123456789abcdef" * 2, 7, 0, 1_700_000_000_000)
 Clock = trio.testing.MockClock
+
+
+class SlowThreads(InlineThreads):
+    """Threads of a disk that takes so long over everything."""
+
+    seconds = 0.0
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        await trio.sleep(self.seconds)
+        return await super().run(function, *arguments)
 
 
 @asynccontextmanager
@@ -63,6 +74,19 @@ async def test_nothing_is_written_while_nothing_changes(autojump_clock: Clock) -
         await trio.sleep(1)
         assert sorted(written) == [f"/srv/v1/{FILE}", f"/srv/v2/{FILE}"], "the newest of what waits"
         assert volumes.marks.seen() == [replace(MARK, number=19)]
+
+
+async def test_what_comes_too_late_does_not_replace_what_is_being_written(autojump_clock: Clock) -> None:
+    disk, threads = MemoryDisk(), SlowThreads()
+    async with running(disk, SETTINGS, threads=threads) as volumes:
+        volumes.set_cluster("c1")
+        threads.seconds = 5.0
+        volumes.marks.keep(MARK)
+        await trio.sleep(1)
+        volumes.marks.keep(replace(MARK, number=6))
+        await trio.sleep(60)
+        threads.seconds = 0.0
+        assert volumes.marks.seen() == [MARK]
 
 
 async def test_a_lost_or_old_disk_leaves_the_mark_of_the_other(autojump_clock: Clock) -> None:
