@@ -29,7 +29,12 @@ SYNC_STEPS = 8
 VERSION = 1
 """Of keys written here; a node's are larger (``open_database``), and it remembers none from before its start."""
 
-_COLUMNS = {1: "key, value, version", LAYOUT: "key, value, version, checksum"}
+_ALIASED_LAYOUT = 3
+_COLUMNS = {
+    1: "key, value, version",
+    2: "key, value, version, checksum",
+    LAYOUT: "key, value, version, checksum",
+}
 """Of each layout that can be backed up and restored; a restored file is converted when its node starts."""
 
 
@@ -82,6 +87,7 @@ class Copy:
             self._connection.close()
             raise
         self._columns = _COLUMNS[layout]
+        self._aliased = layout >= _ALIASED_LAYOUT
 
     def __enter__(self) -> Self:
         self._connection.execute("BEGIN")
@@ -99,6 +105,13 @@ class Copy:
         """Raises RowCorrupt; a row of layout 1 has no checksum that could be wrong."""
         row = self._connection.execute(f"SELECT {self._columns} FROM kv WHERE key = ?", (key,)).fetchone()
         return None if row is None else self._verified(*row)
+
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        """Raises RowCorrupt."""
+        if not self._aliased:
+            return None
+        row = self._connection.execute(f"SELECT {self._columns} FROM kv WHERE alias = ?", (alias,)).fetchone()
+        return None if row is None else (row[0], self._verified(*row))
 
     def count(self, span: Range) -> int:
         (count,) = self._connection.execute("SELECT count(*) FROM kv WHERE key >= ? AND key < ?", span).fetchone()

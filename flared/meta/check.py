@@ -3,6 +3,7 @@
     1 the pages and trees      ``PRAGMA quick_check``, 0.6 s for a million rows, in one read transaction
     2 the rows                 each has its checksum, and is what the index finds under its key
     3 the index                each entry leads to the row of its key
+    4 the index of aliases     each entry leads to the row with that alias
 
 Together they are what ``PRAGMA integrity_check`` looks at, which takes ten times as long in one go, and holds the log
 for all of it; and the checksums beyond. ``quick_check`` alone says "ok" to an index that misses a row, and a row's
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.meta import openings
+from flared.meta.alias import alias_of
 from flared.meta.row import checksum
 from flared.meta.sqlite_file import connect
 
@@ -44,14 +46,21 @@ PROBLEMS_MAX = 20
 _INDEX = "sqlite_autoindex_kv_1"
 _ROWS = (
     "SELECT group_concat(row || ' ' || hex(key) || ' ' || hex(value) || ' ' || ifnull(CAST(version AS INTEGER), 0) || "
-    "' ' || ifnull(CAST(checksum AS INTEGER), 0) || ' ' || ifnull(found, 0), char(10)) FROM ("
+    "' ' || ifnull(CAST(checksum AS INTEGER), 0) || ' ' || ifnull(found, 0) || ' ' || aliased, char(10)) FROM ("
     "SELECT t.rowid AS row, t.key, t.value, t.version, t.checksum, "
-    f"(SELECT i.rowid FROM kv AS i INDEXED BY {_INDEX} WHERE i.key = t.key) AS found "
+    f"(SELECT i.rowid FROM kv AS i INDEXED BY {_INDEX} WHERE i.key = t.key) AS found, "
+    "(SELECT count(*) FROM kv AS a INDEXED BY kv_alias WHERE a.alias = t.alias AND a.rowid = t.rowid) AS aliased "
     "FROM kv AS t NOT INDEXED WHERE t.rowid > ? ORDER BY t.rowid LIMIT ?)"
 )
 _ENTRIES = (
     "SELECT count(*), total(t.key IS NOT e.key), max(e.key) FROM "
     f"(SELECT key, rowid AS row FROM kv INDEXED BY {_INDEX} WHERE key > ? ORDER BY key LIMIT ?) AS e "
+    "LEFT JOIN kv AS t NOT INDEXED ON t.rowid = e.row"
+)
+
+_ALIASES = (
+    "SELECT count(*), total(t.alias IS NOT e.alias), max(e.alias) FROM "
+    "(SELECT alias, rowid AS row FROM kv INDEXED BY kv_alias WHERE alias > ? ORDER BY alias LIMIT ?) AS e "
     "LEFT JOIN kv AS t NOT INDEXED ON t.rowid = e.row"
 )
 
@@ -63,11 +72,12 @@ class FileChecker:
         """``report`` hears of the key of each damaged row."""
         self._path = path
         self._report = report
-        self._steps = iter((self._check_structure, self._check_rows, self._check_entries))
+        self._steps = iter((self._check_structure, self._check_rows, self._check_entries, self._check_aliases))
         self._step: Callable[[sqlite3.Connection], bool] | None = next(self._steps)
         self._connection: sqlite3.Connection | None = None
         self._row = 0
         self._key = b""
+        self._alias = b""
         self.rows = 0
         self.problems: list[str] = []
 
@@ -102,13 +112,15 @@ class FileChecker:
         (text,) = connection.execute(_ROWS, (self._row, PORTION_ROWS)).fetchall()[0]
         lines = text.split("\n") if text else []
         for line in lines:
-            number, key_hex, value_hex, version, found, indexed = line.split(" ")
+            number, key_hex, value_hex, version, found, indexed, aliased = line.split(" ")
             key, value = bytes.fromhex(key_hex), bytes.fromhex(value_hex)
             if checksum(key, value, int(version)) != int(found):
                 self._report(key)
                 self._add("rows are damaged")
             elif indexed != number:
                 self._add("rows are not found by their keys")
+            elif (alias_of(value) is not None) != (aliased == "1"):
+                self._add("rows are not found by their aliases")
             self._row = int(number)
         self.rows += len(lines)
         return len(lines) < PORTION_ROWS
@@ -119,6 +131,14 @@ class FileChecker:
             self._add("keys of the index lead to other rows")
         if count:
             self._key = bytes(last)
+        return bool(count < PORTION_ROWS)
+
+    def _check_aliases(self, connection: sqlite3.Connection) -> bool:
+        count, wrong, last = connection.execute(_ALIASES, (self._alias, PORTION_ROWS)).fetchall()[0]
+        if wrong:
+            self._add("aliases of the index lead to other rows")
+        if count:
+            self._alias = bytes(last)
         return bool(count < PORTION_ROWS)
 
     def _add(self, problem: str) -> None:

@@ -1,8 +1,10 @@
-"""A file of layout 1, without checksums and openings, becomes one of layout 2. Everything here blocks.
+"""A file of an older layout becomes one of the newest. Everything here blocks.
+
+Layout 1 had neither checksums nor openings, layout 2 no aliases.
 
     1 the log is moved into the file, and the file is checked
-    2 the rows are copied into ``.meta.db.part``, which is synced
-    3 the file gets a second name, ``meta.db.before-layout-2-<date>``
+    2 it is copied into ``.meta.db.part``, row by row if its table changes, and the copy is synced
+    3 the file gets a second name, ``meta.db.before-layout-<new one>-<date>``
     4 the copy takes its place
 
 Until step 4 the old file is the metadata, unchanged; a conversion that was broken off begins anew. The kept file stays
@@ -23,7 +25,15 @@ from typing import TYPE_CHECKING
 from flared.errors import Busy, ConfigError, MetadataFull
 from flared.meta import openings
 from flared.meta.row import checksum
-from flared.meta.sqlite_file import LAYOUT, PAGE_BYTES, PRIVATE_MODE, PUT, create_tables, sync_directory
+from flared.meta.sqlite_file import (
+    LAYOUT,
+    PAGE_BYTES,
+    PRIVATE_MODE,
+    PUT,
+    add_aliases,
+    create_tables,
+    sync_directory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +49,8 @@ CACHE_KIB = 64 * 1024
 ROWS_PER_READ = 1000
 
 
-def convert(path: Path) -> None:
-    """Bring the file to layout 2. The caller holds its lock.
+def convert(path: Path, layout: int) -> None:
+    """Bring the file from its ``layout`` to the newest. The caller holds its lock.
 
     Raises Busy if another program has the file open, ConfigError if it is damaged, MetadataFull if its disk has no room
     for the copy; then nothing has changed. Raises sqlite3.Error, OSError.
@@ -52,7 +62,7 @@ def convert(path: Path) -> None:
             _settle(source, path)
             _check(source, path)
             _check_room(path)
-            rows = _copy(source, part, path)
+            rows = _copy_rows(source, part, path) if layout < 2 else _copy_file(source, part, path)
         kept = _replace(path, part)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -114,7 +124,30 @@ def _no_room(path: Path, needed: int, free: int) -> MetadataFull:
     )
 
 
-def _copy(source: sqlite3.Connection, part: Path, path: Path) -> int:
+def _copy_file(source: sqlite3.Connection, part: Path, path: Path) -> int:
+    """Copy the whole file, with its openings, and have it know aliases, synced; return how many rows there are."""
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)
+    try:
+        with closing(_connect(part)) as target:
+            source.backup(target)
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+                target.execute(f"PRAGMA {pragma}")
+            target.execute("BEGIN")
+            add_aliases(target)
+            (rows,) = target.execute("SELECT count(*) FROM kv").fetchone()
+            target.execute("COMMIT")
+        os.fsync(descriptor)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise _no_room(path, 2 * path.stat().st_size, _free(path)) from error
+    finally:
+        os.close(descriptor)
+    return int(rows)
+
+
+def _copy_rows(source: sqlite3.Connection, part: Path, path: Path) -> int:
     """Copy all rows into a file of the new layout, synced; return how many there are."""
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)

@@ -61,6 +61,9 @@ class Snapshot(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
 
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        """The key and the value of the row with this alias (``meta.alias``)."""
+
 
 class Transaction(Snapshot, Protocol):
     """What a decision sees: reads of one consistent state, writes that apply together or not at all.
@@ -113,9 +116,17 @@ class KV(Protocol):
         None ends the walk, as does an empty page (which is visited too). ``visit`` may run in a thread.
         """
 
+    async def find(self, alias: bytes) -> tuple[bytes, Entry] | None:
+        """The key and the newest committed entry of the row with this alias. Several keys or aliases of one moment:
+        ``view``."""
+
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """As ``scan``, of the rows with an alias: (alias, value), in the order of the aliases."""
+
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         """Apply all ``writes`` (None deletes) if every key in ``expected`` has that version (ABSENT: not there).
 
+        An alias may stand for a key there: its version is that of the row that it leads to.
         Raises TransactionConflict, and then nothing was applied. MetadataFull if the disk is full.
         Cancelling may or may not apply the writes, all or none.
         """

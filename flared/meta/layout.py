@@ -29,7 +29,7 @@ def open_database(path: Path) -> Opening:
     check_log(path)
     layout = read_layout(path)
     if layout and layout < LAYOUT:
-        conversion.convert(path)
+        conversion.convert(path, layout)
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         if not layout:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from flared.errors import TransactionConflict
+from flared.meta.alias import alias_of
 from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
 from flared.meta.transaction import Draft, transact_optimistically
 
@@ -22,6 +23,8 @@ class MemoryKV:
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._keys: list[bytes] = []
+        self._aliases: dict[bytes, bytes] = {}
+        """The key of each alias."""
         self._version = ABSENT
         self._opening = secrets.token_hex(16)
         self._listeners: list[Callable[[object], None]] = []
@@ -36,7 +39,17 @@ class MemoryKV:
 
     async def view(self, look: Callable[[Snapshot], T]) -> T:
         await trio.lowlevel.checkpoint()
-        return look(Draft(self._value))
+        return look(Draft(self._value, self._find))
+
+    async def find(self, alias: bytes) -> tuple[bytes, Entry] | None:
+        await trio.lowlevel.checkpoint()
+        key = self._aliases.get(alias)
+        return None if key is None else (key, self._entries[key])
+
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        await trio.lowlevel.checkpoint()
+        aliases = sorted(alias for alias in self._aliases if start <= alias < end)
+        return [(alias, self._entries[self._aliases[alias]].value) for alias in aliases[:limit]]
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         await trio.lowlevel.checkpoint()
@@ -56,7 +69,7 @@ class MemoryKV:
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         await trio.lowlevel.checkpoint()
         for key, version in expected.items():
-            entry = self._entries.get(key)
+            entry = self._entries.get(self._aliases.get(key, key))
             if (ABSENT if entry is None else entry.version) != version:
                 raise TransactionConflict(f"the key {key!r} has changed")
         if writes:
@@ -112,15 +125,26 @@ class MemoryKV:
         entry = self._entries.get(key)
         return None if entry is None else entry.value
 
+    def _find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        key = self._aliases.get(alias)
+        return None if key is None else (key, self._entries[key].value)
+
     def _page(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         first = bisect_left(self._keys, start)
         last = min(bisect_left(self._keys, end), first + limit)
         return [(key, self._entries[key].value) for key in self._keys[first:last]]
 
     def _write(self, key: bytes, value: bytes | None) -> None:
+        old = self._entries.get(key)
+        alias = None if old is None else alias_of(old.value)
+        if alias is not None and self._aliases.get(alias) == key:
+            del self._aliases[alias]
         if value is not None:
             if key not in self._entries:
                 insort(self._keys, key)
             self._entries[key] = Entry(value, self._version)
+            alias = alias_of(value)
+            if alias is not None:
+                self._aliases[alias] = key
         elif self._entries.pop(key, None) is not None:
             del self._keys[bisect_left(self._keys, key)]

@@ -22,6 +22,7 @@ from flared.background import Threads, WorkerThreads
 from flared.errors import Busy, FlareError, RowCorrupt, TransactionConflict
 from flared.http.lane import Lane, ThreadLane
 from flared.http.turns import Turns
+from flared.meta.alias import ALIAS_BYTES, alias_of
 from flared.meta.cache import Cache
 from flared.meta.check import Check
 from flared.meta.damage import DamagedRows
@@ -184,22 +185,33 @@ class SqliteKV:
         """
         flying = self._flying
         if flying is None:
-            return look(Draft(self._committed_value))
-        view = View(self._committed, flying.writes)
+            return look(Draft(self._committed_value, self._find_value))
+        view = View(self._committed, self._find_value, flying.writes)
         try:
             result = look(view)
         except FlareError:
             if not view.doubtful:
                 raise
         if view.doubtful:
-            return look(Draft(self._read_value))
+            return look(Draft(self._read_value, self._find_value))
         return result
+
+    async def find(self, alias: bytes) -> tuple[bytes, Entry] | None:
+        return self._find(alias)
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         async with self._scans:
             scanner = self._scanners.pop()
             try:
                 return await self._threads.run(scanner.scan, start, end, limit)
+            finally:
+                self._scanners.append(scanner)
+
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        async with self._scans:
+            scanner = self._scanners.pop()
+            try:
+                return await self._threads.run(scanner.scan_aliases, start, end, limit)
             finally:
                 self._scanners.append(scanner)
 
@@ -228,6 +240,18 @@ class SqliteKV:
     def _read_value(self, key: bytes) -> bytes | None:
         entry = self._read(key)
         return None if entry is None else entry.value
+
+    def _find(self, alias: bytes) -> tuple[bytes, Entry] | None:
+        """The committed row. Few ask, so it is kept nowhere."""
+        try:
+            return self._reader.find(alias)
+        except RowCorrupt as error:
+            self._damage.add(error.key)
+            raise
+
+    def _find_value(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        found = self._find(alias)
+        return None if found is None else (found[0], found[1].value)
 
     def _read(self, key: bytes) -> Entry | None:
         try:
@@ -281,8 +305,7 @@ class SqliteKV:
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         def decide(tx: Transaction) -> None:
             for key, version in expected.items():
-                entry = self._newest(key)
-                if (ABSENT if entry is None else entry.version) != version:
+                if self._newest_version(key) != version:
                     raise TransactionConflict(f"the key {key!r} has changed")
             for key, value in writes.items():
                 if value is None:
@@ -330,7 +353,7 @@ class SqliteKV:
     def _decide(self, job: Job) -> None:
         """Run the decision on top of all others and let it join the gathering group, whatever came of it."""
         group = self._gathering
-        draft = Draft(self._newest_value)
+        draft = Draft(self._newest_value, self._find_newest)
         job.error = None
         job.notes = ()
         group.jobs.append(job)
@@ -361,6 +384,26 @@ class SqliteKV:
     def _newest_value(self, key: bytes) -> bytes | None:
         entry = self._newest(key)
         return None if entry is None else entry.value
+
+    def _newest_version(self, key: bytes) -> int:
+        """Of a key, or of the row that an alias leads to."""
+        entry = self._newest(key)
+        if entry is None and len(key) == ALIAS_BYTES:
+            found = self._find_newest(key)
+            entry = None if found is None else self._newest(found[0])
+        return ABSENT if entry is None else entry.version
+
+    def _find_newest(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        """With everything decided so far: of the rows that it leads to the one that was written last."""
+        later: list[dict[bytes, Entry | None]] = []
+        for group in (self._gathering, self._flying):
+            for key, entry in group.writes.items() if group is not None else ():
+                if entry is not None and alias_of(entry.value) == alias and not any(key in writes for writes in later):
+                    return key, entry.value
+            if group is not None:
+                later.append(group.writes)
+        found = self._find_value(alias)
+        return None if found is None or any(found[0] in writes for writes in later) else found
 
     def _admit(self, job: Job, draft: Draft) -> None:
         """Refuse what must not be written now."""

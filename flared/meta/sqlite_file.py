@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from flared.errors import RowCorrupt, VolumeFailed
 from flared.meta import openings
+from flared.meta.alias import ALIAS_BYTES, ALIASED, alias_of
 from flared.meta.kv import DAMAGED, Entry
 from flared.meta.row import checksum
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the table; in ``user_version``. What the keys hold has a format of its own (``catalog.cluster``)."""
 
 APPLICATION = 0x464C4152
@@ -32,11 +33,18 @@ PRIVATE_MODE = 0o600
 CACHE_KIB = 8 * 1024
 ROWS_PER_STATEMENT_MAX = 128
 
-# Keys of chunks are random, so each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID) would make
-# that tree four times as large and log a quarter more pages; like this, rows are appended and only the index is random.
+# Keys of objects may be random, so that each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID)
+# would make that tree four times as large and log a quarter more pages; like this, rows are appended and only the index
+# is random.
 _TABLE = (
     "CREATE TABLE kv (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, version INTEGER NOT NULL, "
     "checksum INTEGER NOT NULL)"
+)
+# The alias is computed from the value and stored only in its index, which rows with none are not in.
+_ALIAS = (
+    "ALTER TABLE kv ADD COLUMN alias BLOB AS "
+    f"(CASE substr(value, 1, 1) WHEN x'{ALIASED.hex()}' THEN substr(value, 2, {ALIAS_BYTES}) END) VIRTUAL",
+    "CREATE INDEX kv_alias ON kv (alias) WHERE alias IS NOT NULL",
 )
 _PRAGMAS = (
     f"page_size = {PAGE_BYTES}",
@@ -48,11 +56,15 @@ _PRAGMAS = (
     "temp_store = MEMORY",
     f"cache_size = -{CACHE_KIB}",
 )
-_PAGE = (
-    # A damaged row may hold a NULL, which would make its whole line vanish.
+# A damaged row may hold a NULL, which would make its whole line vanish.
+_LINES = (
     "SELECT group_concat(hex(key) || ' ' || hex(value) || ' ' || ifnull(CAST(version AS INTEGER), 0) || ' ' || "
     "ifnull(CAST(checksum AS INTEGER), 0), char(10)) FROM "
-    "(SELECT key, value, version, checksum FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"
+)
+_PAGE = _LINES + "(SELECT key, value, version, checksum FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"
+_ALIAS_PAGE = (
+    _LINES + "(SELECT key, value, version, checksum FROM kv INDEXED BY kv_alias WHERE alias >= ? AND alias < ? "
+    "ORDER BY alias LIMIT ?)"
 )
 PUT = {
     count: "INSERT INTO kv (key, value, version, checksum) VALUES "
@@ -106,8 +118,15 @@ def make_private(path: Path) -> None:
 def create_tables(connection: sqlite3.Connection) -> None:
     """Make an empty file one of this layout, in the caller's transaction."""
     connection.execute(_TABLE)
+    add_aliases(connection)
     connection.execute(openings.TABLE)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
+
+
+def add_aliases(connection: sqlite3.Connection) -> None:
+    """Have the rows of a table of layout 2 found by their aliases, in the caller's transaction."""
+    for statement in _ALIAS:
+        connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {LAYOUT}")
 
 
@@ -194,6 +213,25 @@ class Reader:
             except RowCorrupt as error:
                 found[key] = error
 
+    def find(self, alias: bytes) -> tuple[bytes, Entry] | None:
+        """The row with this alias. Raises RowCorrupt if what its index leads to is damaged, or another one."""
+        self._begin()
+        try:
+            row = self._cursor.execute(
+                "SELECT key, value, version, checksum FROM kv INDEXED BY kv_alias WHERE alias = ?", (alias,)
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+        if row is None:
+            return None
+        key, *columns = row
+        if type(key) is not bytes:
+            raise RowCorrupt(repr(key).encode())  # a flipped bit may have changed its type
+        entry = verified(key, *columns)
+        if alias_of(entry.value) != alias:
+            raise RowCorrupt(key)  # the index is damaged, and the row that was asked for may be a later one
+        return key, entry
+
     def _begin(self) -> None:
         if not self._reading:
             self._connection.execute("BEGIN")
@@ -218,22 +256,39 @@ class Scanner:
         self._report = report
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        try:
-            (text,) = self._connection.execute(_PAGE, (start, end, limit)).fetchone()
-        except sqlite3.Error as error:
-            raise unreadable(error) from error
-        if text is None:
-            return []
         rows = []
         lowest = start
-        for line in text.split("\n"):
-            key_hex, value_hex, version, found = line.split(" ")
-            key, value = bytes.fromhex(key_hex), bytes.fromhex(value_hex)
-            if key < lowest or checksum(key, value, int(version)) != int(found):
+        for key, value, intact in self._read_page(_PAGE, start, end, limit):
+            if key < lowest or not intact:
                 self._report(key)
                 key, value = max(key, lowest), DAMAGED  # in order, so that whoever goes on from here gets on
             rows.append((key, value))
             lowest = key + b"\0"
+        return rows
+
+    def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        rows = []
+        lowest = start
+        for key, value, intact in self._read_page(_ALIAS_PAGE, start, end, limit):
+            alias = alias_of(value)
+            if alias is None or alias < lowest or not intact:
+                self._report(key)
+                alias, value = max(alias or lowest, lowest), DAMAGED
+            rows.append((alias, value))
+            lowest = alias + b"\0"
+        return rows
+
+    def _read_page(self, statement: str, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bool]]:
+        """(key, value, whether the row has its checksum)"""
+        try:
+            (text,) = self._connection.execute(statement, (start, end, limit)).fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+        rows = []
+        for line in text.split("\n") if text is not None else ():
+            key_hex, value_hex, version, found = line.split(" ")
+            key, value = bytes.fromhex(key_hex), bytes.fromhex(value_hex)
+            rows.append((key, value, checksum(key, value, int(version)) == int(found)))
         return rows
 
     def walk(

@@ -8,6 +8,7 @@ from typing import TypeVar
 import trio
 
 from flared.errors import TransactionConflict
+from flared.meta.alias import alias_of
 from flared.meta.kv import ABSENT, KV, Entry, Transaction
 
 T = TypeVar("T")
@@ -19,10 +20,13 @@ ATTEMPTS_MAX = 200
 class Draft:
     """A Transaction over a look-up: collects what a decision wants, touches nothing."""
 
-    __slots__ = ("_look", "notes", "reclaims", "writes")
+    __slots__ = ("_find", "_look", "notes", "reclaims", "writes")
 
-    def __init__(self, look: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self, look: Callable[[bytes], bytes | None], find: Callable[[bytes], tuple[bytes, bytes] | None]
+    ) -> None:
         self._look = look
+        self._find = find
         self.writes: dict[bytes, bytes | None] = {}
         self.notes: list[object] = []
         self.reclaims = False
@@ -31,6 +35,13 @@ class Draft:
         if key in self.writes:
             return self.writes[key]
         return self._look(key)
+
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        for key, value in self.writes.items():
+            if value is not None and alias_of(value) == alias:
+                return key, value
+        found = self._find(alias)
+        return None if found is None or found[0] in self.writes else found
 
     def put(self, key: bytes, value: bytes) -> None:
         self.writes[key] = value
@@ -48,10 +59,16 @@ class Draft:
 class View:
     """Committed reads that notice when a key may be of another moment than the rest."""
 
-    __slots__ = ("_flying", "_look", "doubtful")
+    __slots__ = ("_find", "_flying", "_look", "doubtful")
 
-    def __init__(self, look: Callable[[bytes], Entry | None], flying: Mapping[bytes, Entry | None]) -> None:
+    def __init__(
+        self,
+        look: Callable[[bytes], Entry | None],
+        find: Callable[[bytes], tuple[bytes, bytes] | None],
+        flying: Mapping[bytes, Entry | None],
+    ) -> None:
         self._look = look
+        self._find = find
         self._flying = flying
         self.doubtful = False
 
@@ -61,12 +78,18 @@ class View:
         entry = self._look(key)
         return None if entry is None else entry.value
 
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        self.doubtful = True  # any key that flies may come to have the alias, or lose it
+        return self._find(alias)
+
 
 class _Unread(BaseException):
-    """A decision asked for a key that was not fetched yet; no ``except Exception`` of a decision may eat it."""
+    """A decision asked for a key or an alias that was not fetched yet; no ``except Exception`` of a decision may eat
+    it."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, *, key: bytes = b"", alias: bytes = b"") -> None:
         self.key = key
+        self.alias = alias
 
 
 class _ReadSet:
@@ -74,19 +97,33 @@ class _ReadSet:
 
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry | None] = {}
+        self._aliases: dict[bytes, tuple[bytes, Entry] | None] = {}
 
     def look(self, key: bytes) -> bytes | None:
         try:
             entry = self._entries[key]
         except KeyError:
-            raise _Unread(key) from None
+            raise _Unread(key=key) from None
         return None if entry is None else entry.value
 
-    async def fetch(self, kv: KV, key: bytes) -> None:
-        self._entries[key] = await kv.get(key)
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        try:
+            found = self._aliases[alias]
+        except KeyError:
+            raise _Unread(alias=alias) from None
+        return None if found is None else (found[0], found[1].value)
+
+    async def fetch(self, kv: KV, unread: _Unread) -> None:
+        if unread.alias:
+            self._aliases[unread.alias] = await kv.find(unread.alias)
+        else:
+            self._entries[unread.key] = await kv.get(unread.key)
 
     def versions(self) -> dict[bytes, int]:
-        return {key: ABSENT if entry is None else entry.version for key, entry in self._entries.items()}
+        versions = {key: ABSENT if entry is None else entry.version for key, entry in self._entries.items()}
+        for alias, found in self._aliases.items():
+            versions[alias] = ABSENT if found is None else found[1].version
+        return versions
 
 
 async def transact_optimistically(
@@ -100,12 +137,12 @@ async def transact_optimistically(
     for _ in range(ATTEMPTS_MAX):
         reads = _ReadSet()
         while True:
-            draft = Draft(reads.look)
+            draft = Draft(reads.look, reads.find)
             refusal: Exception | None = None
             try:
                 result = decide(draft)
             except _Unread as unread:
-                await reads.fetch(kv, unread.key)
+                await reads.fetch(kv, unread)
                 continue
             except Exception as error:
                 refusal = error

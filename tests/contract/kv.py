@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from flared.errors import Conflict, NoSuchObject, TransactionConflict
+from flared.meta.alias import ALIASED
 from flared.meta.kv import ABSENT, KV, Mark, Snapshot, Transaction
 
 
@@ -25,6 +26,16 @@ async def value(kv: KV, key: bytes) -> bytes | None:
 async def version(kv: KV, key: bytes) -> int:
     entry = await kv.get(key)
     return entry.version if entry else ABSENT
+
+
+def aliased(number: int, rest: bytes = b"") -> bytes:
+    """A value with an alias that orders by the number."""
+    return ALIASED + b"%014d" % number + rest
+
+
+async def found(kv: KV, number: int) -> tuple[bytes, bytes] | None:
+    row = await kv.find(aliased(number)[1:])
+    return None if row is None else (row[0], row[1].value)
 
 
 class KVContract:
@@ -110,6 +121,64 @@ class KVContract:
                 await kv.walk(b"a", b"z", 1, refuse)
         await put(kv, a="1")
         assert await kv.scan(b"a", b"z", 9) == [(b"a", b"1")]
+
+    async def test_a_row_is_found_by_its_alias_as_long_as_its_value_carries_it(self, kv: KV) -> None:
+        await kv.commit({}, {b"a": aliased(1), b"b": aliased(2), b"c": b"1"})
+        assert await found(kv, 1) == (b"a", aliased(1))
+        assert await found(kv, 3) is None
+        await kv.commit({}, {b"a": aliased(1, b"changed"), b"b": b"1"})
+        assert await found(kv, 1) == (b"a", aliased(1, b"changed"))
+        assert await found(kv, 2) is None
+        await kv.commit({}, {b"a": None, b"d": aliased(1)})
+        assert await found(kv, 1) == (b"d", aliased(1))
+        await kv.commit({}, {b"d": None})
+        assert await found(kv, 1) is None
+
+    async def test_aliases_are_scanned_in_their_order_whatever_the_keys(self, kv: KV) -> None:
+        rows = {b"k%d" % (10 - number): aliased(number) for number in range(10)}
+        await kv.commit({}, {**rows, b"k0": b"1", b"z": b"\x03" + aliased(3)[1:]})
+        assert await kv.scan_aliases(b"", b"\xff", 100) == [(aliased(n)[1:], aliased(n)) for n in range(10)]
+        span = aliased(3)[1:], aliased(7)[1:]
+        assert [value for _, value in await kv.scan_aliases(*span, 3)] == [aliased(n) for n in (3, 4, 5)]
+        assert [value for _, value in await kv.scan_aliases(*span, 9)] == [aliased(n) for n in (3, 4, 5, 6)]
+
+    async def test_a_decision_finds_rows_by_alias_as_it_has_changed_them(self, kv: KV) -> None:
+        await kv.commit({}, {b"a": aliased(1), b"b": aliased(2), b"c": aliased(3)})
+
+        def decide(tx: Transaction) -> list[bytes | None]:
+            tx.delete(b"a")
+            tx.put(b"b", b"1")
+            tx.put(b"d", aliased(2))
+            tx.put(b"c", aliased(3, b"changed"))
+            rows = [tx.find(aliased(number)[1:]) for number in (1, 2, 3, 4)]
+            return [None if row is None else row[0] for row in rows]
+
+        assert await kv.transact(decide) == [None, b"d", b"c", None]
+        assert [await found(kv, n) for n in (1, 2, 3)] == [None, (b"d", aliased(2)), (b"c", aliased(3, b"changed"))]
+        look = await kv.view(lambda look: [look.find(aliased(n)[1:]) for n in (1, 2)])
+        assert look == [None, (b"d", aliased(2))]
+
+    async def test_decisions_at_once_move_an_alias_from_key_to_key(self, kv: KV) -> None:
+        await kv.commit({}, {b"k0": aliased(1)})
+
+        def move(tx: Transaction) -> None:
+            row = tx.find(aliased(1)[1:])
+            assert row is not None
+            tx.delete(row[0])
+            tx.put(b"k%d" % (int(row[0][1:]) + 1), row[1])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(9):
+                nursery.start_soon(kv.transact, move)
+        assert await kv.scan(b"k", b"l", 9) == [(b"k9", aliased(1))]
+        assert await found(kv, 1) == (b"k9", aliased(1))
+
+    async def test_an_alias_may_be_expected_like_a_key(self, kv: KV) -> None:
+        alias = aliased(1)[1:]
+        await kv.commit({alias: ABSENT}, {b"a": aliased(1)})
+        with pytest.raises(TransactionConflict):
+            await kv.commit({alias: ABSENT}, {b"b": b"1"})
+        await kv.commit({alias: await version(kv, b"a")}, {b"b": b"1"})
 
     async def test_view_follows_one_key_to_the_next(self, kv: KV) -> None:
         await put(kv, a="b", b="c")

@@ -50,8 +50,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def root_page(path: Path, tree: str) -> int:
-    """The first page of the rows (``table``) or of their index."""
-    name = {"table": "kv", "index": "sqlite_autoindex_kv_1"}[tree]
+    """The first page of the rows (``table``), of their ``index``, or of their ``aliases``."""
+    name = {"table": "kv", "index": "sqlite_autoindex_kv_1", "aliases": "kv_alias"}[tree]
     with closing(sqlite3.connect(path)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
     return int(page)

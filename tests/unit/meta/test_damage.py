@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from flared.errors import Damaged, RowCorrupt
+from flared.meta.alias import ALIASED
 from flared.meta.check import FileChecker
 from flared.meta.kv import DAMAGED
 from flared.meta.sqlite_file import PAGE_BYTES
@@ -204,3 +205,44 @@ async def test_a_damaged_row_can_be_overwritten_and_deleted(path: Path, what: st
         assert entry.value == b"2"
         assert await kv.get(b"c") is None
         assert await kv.scan(b"", b"\xff", 9) == [(b"a", b"1"), (b"b", b"2")]
+
+
+@pytest.fixture
+async def aliased(tmp_path: Path) -> Path:
+    path = tmp_path / "meta.db"
+    async with running(path) as kv:
+        await kv.commit({}, {b"key-%d" % number: ALIASED + b"alias-%08d" % number for number in range(5)})
+    return path
+
+
+async def test_a_damaged_row_is_an_error_for_its_alias_too_and_is_named_by_its_key(aliased: Path) -> None:
+    change(aliased, "UPDATE kv SET version = version + 1 WHERE key = CAST('key-2' AS BLOB)")
+    async with running(aliased) as kv:
+        with pytest.raises(RowCorrupt, match="metadata of 'key-2' is damaged"):
+            await kv.find(b"alias-%08d" % 2)
+        assert await kv.find(b"alias-%08d" % 3) is not None
+        rows = await kv.scan_aliases(b"", b"\xff", 9)
+        assert [value == DAMAGED for _, value in rows] == [False, False, True, False, False]
+        assert [alias for alias, _ in rows] == sorted(alias for alias, _ in rows)
+        assert kv.health().damaged_key == "key-2"
+
+
+@pytest.mark.parametrize(
+    ("tree", "old", "new"),
+    [
+        ("aliases", b"alias-%08d" % 2, b"alias_%08d" % 2),
+        ("aliases", b"alias-%08d" % 3, b"alias-%08d" % 4),
+        ("table", ALIASED + b"alias-%08d" % 2, b"1alias-%08d" % 2),
+    ],
+)
+async def test_the_check_finds_what_is_wrong_with_aliases(aliased: Path, tree: str, old: bytes, new: bytes) -> None:
+    replace_in(aliased, tree, old, new)
+    checker = FileChecker(aliased, lambda _key: None)
+    while checker.step():
+        pass
+    checker.close()
+    assert checker.problems
+    async with running(aliased) as kv:
+        with suppress(RowCorrupt):
+            row = await kv.find(b"alias-%08d" % 2)
+            assert row is None or row[1].value == ALIASED + b"alias-%08d" % 2
