@@ -2,6 +2,7 @@
 
     key   = "garbage/" due "/" kind "/" id
     value = "1{}" | "1" {"p": [[piece number, node], ...]}      the pieces of a condemned chunk, still to be deleted
+          | the packed row of the chunk (``packed``)
 
 An ``extent`` or ``chunk`` item exists exactly as long as its record has no reference and has the same ``due``.
 A ``condemned`` item exists until every node has deleted its pieces; its chunk has no record any more.
@@ -13,6 +14,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
+from flared.catalog import packed
 from flared.catalog.records import UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.meta import keys
 from flared.names import ChunkId, NodeName
@@ -65,7 +67,7 @@ def condemn_pieces(tx: Transaction, chunk: ChunkId, pieces: Pieces, due_ms: int)
 
     Return False, and condemn nothing, if the chunk has a record after all.
     """
-    if tx.get(keys.chunk(chunk)) is not None:
+    if tx.get(keys.chunk(chunk)) is not None or packed.find(tx, chunk) is not None:
         return False
     if pieces:
         _add_condemned(tx, Garbage(due_ms, CONDEMNED, chunk, pieces))
@@ -134,7 +136,7 @@ def decode(key: bytes, value: bytes) -> Garbage:
     """Raises ManifestCorrupt."""
     try:
         _, due, kind, identity = key.decode().split("/")
-        pieces = parse(text_of(value), 1)[0].get("p", ())
+        pieces = () if packed.is_packed(value) else parse(text_of(value), 1)[0].get("p", ())
         return Garbage(int(due), _KINDS[kind], identity, tuple((number, NodeName(node)) for number, node in pieces))
     except UNDECODABLE as error:
         raise corrupt(f"garbage {key!r}", error) from error

@@ -1,6 +1,6 @@
 """Manifest: one version of one object.
 
-record = "1" object
+record = packed row (``packed``) | "1" object
 object = {"s": size, "v": version, "e": etag, "m": modified, "t": content type
           ["u": {name: value}] ["c": chunk id] ["x": [[extent, size, chunks, chunk size], ...]]}
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
+from flared.catalog import packed
+from flared.catalog.chunks import ChunkRecord, record_of
 from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, quote, text_of
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class ExtentRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Never changes once written. An empty object has neither chunk nor extents."""
+    """What a client sees of it never changes once written. An empty object has neither chunk nor extents."""
 
     name: ObjectName
     version: int
@@ -48,6 +50,8 @@ class Manifest:
     chunk: ChunkId | None
     """The only chunk of the object; its size is the object's."""
     extents: tuple[ExtentRef, ...] = ()
+    packed: ChunkRecord | None = None
+    """The record of the chunk, if it stands in the same row. It changes as pieces get lost and are repaired."""
 
     @property
     def is_readable(self) -> bool:
@@ -65,6 +69,7 @@ class Manifest:
             self.user,
             self.chunk,
             self.extents,
+            self.packed,
         )
 
 
@@ -75,6 +80,22 @@ def unreadable(name: ObjectName) -> Manifest:
 
 def encode(manifest: Manifest, version: int) -> bytes:
     """The record of the manifest with this version."""
+    record = manifest.packed
+    if record is not None:
+        return packed.encode(
+            record.id,
+            record.size,
+            record.stored,
+            version,
+            manifest.modified,
+            record.codec,
+            manifest.etag,
+            manifest.content_type,
+            record.scheme,
+            record.nodes,
+            manifest.user,
+            record.missing,
+        )
     text = (
         f'1{{"s":{manifest.size},"v":{version},"e":{quote(manifest.etag)},"m":{manifest.modified!r},'
         f'"t":{quote(manifest.content_type)}'
@@ -92,6 +113,8 @@ def encode(manifest: Manifest, version: int) -> bytes:
 def decode(name: ObjectName, value: bytes) -> Manifest:
     """Raises ManifestCorrupt."""
     try:
+        if value[:1] in packed.MARKS:
+            return _decode_packed(name, packed.decode(value))
         fields = parse(text_of(value), 1)[0]
         get = fields.get
         extents = get("x")
@@ -108,3 +131,18 @@ def decode(name: ObjectName, value: bytes) -> Manifest:
         )
     except UNDECODABLE as error:
         raise corrupt(f"the object {name.bucket}/{name.key}", error) from error
+
+
+def _decode_packed(name: ObjectName, row: packed.Packed) -> Manifest:
+    return Manifest(
+        name,
+        row.version,
+        row.size,
+        row.etag,
+        row.modified,
+        row.content_type,
+        row.user,
+        row.chunk,
+        (),
+        None if row.alone else record_of(row),
+    )

@@ -88,7 +88,9 @@ def release(tx: Transaction, manifest: Manifest, due_ms: int) -> None:
 
     A damaged row of a chunk or an extent stays, and so do its pieces: an object can be deleted nevertheless.
     """
-    if manifest.chunk is not None:
+    if manifest.packed is not None:
+        chunks.release_packed(tx, manifest.packed, due_ms)
+    elif manifest.chunk is not None:
         with suppress(RowCorrupt):
             chunks.release_reference(tx, manifest.chunk, due_ms)
     for extent in manifest.extents:
@@ -147,7 +149,9 @@ def _read_object_and_chunk(snapshot: Snapshot, name: ObjectName) -> tuple[Manife
     if value is None:
         return None
     manifest = decode(name, value)
-    return manifest, None if manifest.chunk is None else read_chunk(snapshot, manifest.chunk)
+    if manifest.packed is not None or manifest.chunk is None:
+        return manifest, manifest.packed
+    return manifest, read_chunk(snapshot, manifest.chunk)
 
 
 def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:

@@ -1,4 +1,5 @@
-"""How records are encoded: one byte of format, then compact JSON with short keys.
+"""How records are encoded: one byte of format, then compact JSON with short keys. Rows of small objects are binary
+(``packed``).
 
 Encoders write the JSON by hand, which is three times faster than ``json.dumps``; only strings that users chose
 need escaping. A record of a newer format is refused, never guessed at.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,7 +39,7 @@ parse = json.JSONDecoder().raw_decode
 """``parse(text, 1)[0]`` is what follows the format byte."""
 
 # What a record that is not one of ours makes a decoder raise.
-UNDECODABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+UNDECODABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error)
 
 
 def text_of(value: bytes) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from flared.catalog import chunks, extents, garbage
 from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage
 from flared.catalog.manifest import ExtentId
+from flared.catalog.packed import is_packed
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.errors import ManifestCorrupt
 from flared.meta import keys
@@ -71,7 +72,7 @@ def mark_restored(copy: Copy, taken_ms: int, now_ms: int) -> None:
     for span, hold in _holds(now_ms + ORPHANS_KEPT_MS):
         start = span.start
         while page := copy.scan(keys.Range(start, span.end), _PAGE):
-            tx = Draft(copy.get)
+            tx = Draft(copy.get, copy.find)
             hold(tx, page)
             _apply(copy, tx)
             start = keys.after(page[-1][0])
@@ -135,6 +136,11 @@ def _hold_garbage(tx: Transaction, page: Rows, *, until_ms: int) -> None:
 
 
 def _hold(tx: Transaction, item: Garbage, until_ms: int) -> None:
+    packed = tx.get(item.key)
+    if packed is not None and is_packed(packed):
+        tx.delete(item.key)
+        tx.put(replace(item, due_ms=until_ms).key, packed)
+        return
     if item.kind == CHUNK:
         chunk = chunks.read_chunk(tx, ChunkId(item.id))
         if chunk is not None:

@@ -5,27 +5,38 @@ A paged scan fills the counters at the start; from then on they follow the notes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from flared.catalog import packed
 from flared.catalog.records import leading_number
 from flared.meta import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable
 
     from flared.meta.kv import KV, Transaction
 
 PAGE_KEYS = 500
 NOTHING = -1
+ReadSizes = Callable[["KV", bytes, bytes], "Awaitable[list[tuple[bytes, int]]]"]
 BUCKETS_MAX = 100
 """Buckets that are counted each by itself."""
 
 
 class Counted(NamedTuple):
     """The note of a transaction that changed what ``key`` counts for: its size before and after, or NOTHING."""
+
+    key: bytes
+    before: int
+    after: int
+
+
+class CountedPacked(NamedTuple):
+    """The same of a packed chunk, by the alias of its row."""
 
     key: bytes
     before: int
@@ -55,13 +66,20 @@ class Totals:
     def __init__(self, kv: KV) -> None:
         self._kv = kv
         self._buckets = _Groups()
-        self._objects = _Table(keys.under(b"object/"), self._buckets)
-        self._chunks = _Table(keys.under(b"chunk/"))
+        self._objects = _Table(keys.under(b"object/"), _read_sizes, self._buckets)
+        self._chunks = _Table(keys.under(b"chunk/"), _read_sizes)
+        self._packed = _Table(keys.Range(b"", packed.CHUNK_ALIASES_END), _read_packed_sizes)
         kv.listen(self._hear)
 
     def now(self) -> TotalsNow:
-        objects, chunks = self._objects, self._chunks
-        return TotalsNow(objects.count, objects.size, chunks.count, chunks.size, objects.full and chunks.full)
+        objects, chunks, packed = self._objects, self._chunks, self._packed
+        return TotalsNow(
+            objects.count,
+            objects.size,
+            chunks.count + packed.count,
+            chunks.size + packed.size,
+            objects.full and chunks.full and packed.full,
+        )
 
     def buckets(self) -> tuple[list[BucketTotals], BucketTotals]:
         """The buckets that are counted each by itself, the largest first; and all others together, without a name."""
@@ -70,15 +88,16 @@ class Totals:
 
     async def fill(self, rest: Callable[[], float] = lambda: 0.0) -> None:
         """Count everything once, a page at a time, with ``rest()`` seconds between two pages."""
-        for table in (self._objects, self._chunks):
+        for table in (self._objects, self._chunks, self._packed):
             while not table.full:
                 await table.count_page(self._kv)
                 await trio.sleep(rest())
 
     def _hear(self, note: object) -> None:
-        if isinstance(note, Counted):
-            table = self._objects if note.key.startswith(b"object/") else self._chunks
-            table.hear(note)
+        if isinstance(note, CountedPacked):
+            self._packed.hear(note)
+        elif isinstance(note, Counted):
+            (self._objects if note.key.startswith(b"object/") else self._chunks).hear(note)
 
 
 class _Table:
@@ -90,9 +109,10 @@ class _Table:
     have been in the page has sent its note.
     """
 
-    def __init__(self, span: keys.Range, groups: _Groups | None = None) -> None:
+    def __init__(self, span: keys.Range, read_sizes: ReadSizes, groups: _Groups | None = None) -> None:
         self.count = 0
         self.size = 0
+        self._read_sizes = read_sizes
         self._groups = groups
         self._end = span.end
         self._cursor = span.start
@@ -104,7 +124,7 @@ class _Table:
     def full(self) -> bool:
         return self._cursor == self._end
 
-    def hear(self, note: Counted) -> None:
+    def hear(self, note: Counted | CountedPacked) -> None:
         if note.key < self._cursor:
             before = note.before
             if self._page is not None and note.key >= self._page_start:
@@ -117,9 +137,9 @@ class _Table:
 
     async def count_page(self, kv: KV) -> None:
         self._heard = {}
-        page = await kv.scan(self._cursor, self._end, PAGE_KEYS)
+        page = await self._read_sizes(kv, self._cursor, self._end)
         cursor = keys.after(page[-1][0]) if len(page) == PAGE_KEYS else self._end
-        sizes = {key: leading_number(value) for key, value in page}
+        sizes = dict(page)
         sizes |= {key: size for key, size in self._heard.items() if key < cursor}
         for key, size in sizes.items():
             self._add(key, size, 1)
@@ -135,6 +155,17 @@ class _Table:
             self.size += sign * size
             if self._groups is not None:
                 self._groups.add(key, size, sign)
+
+
+async def _read_sizes(kv: KV, start: bytes, end: bytes) -> list[tuple[bytes, int]]:
+    """A page of (key, size), of objects or chunks."""
+    rows = await kv.scan(start, end, PAGE_KEYS)
+    return [(key, packed.size_of(value) if value[:1] in packed.MARKS else leading_number(value)) for key, value in rows]
+
+
+async def _read_packed_sizes(kv: KV, start: bytes, end: bytes) -> list[tuple[bytes, int]]:
+    """The same of packed chunks, by their aliases."""
+    return [(alias, packed.stored_of(value)) for alias, _, value in await kv.scan_aliases(start, end, PAGE_KEYS)]
 
 
 class _Groups:

@@ -120,8 +120,8 @@ class KV(Protocol):
         """The key and the newest committed entry of the row with this alias. Several keys or aliases of one moment:
         ``view``."""
 
-    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """As ``scan``, of the rows with an alias: (alias, value), in the order of the aliases."""
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
+        """As ``scan``, of the rows with an alias: (alias, key, value), in the order of the aliases."""
 
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         """Apply all ``writes`` (None deletes) if every key in ``expected`` has that version (ABSENT: not there).

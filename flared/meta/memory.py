@@ -46,10 +46,11 @@ class MemoryKV:
         key = self._aliases.get(alias)
         return None if key is None else (key, self._entries[key])
 
-    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
         await trio.lowlevel.checkpoint()
         aliases = sorted(alias for alias in self._aliases if start <= alias < end)
-        return [(alias, self._entries[self._aliases[alias]].value) for alias in aliases[:limit]]
+        keys = [self._aliases[alias] for alias in aliases[:limit]]
+        return [(alias, key, self._entries[key].value) for alias, key in zip(aliases, keys, strict=False)]
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         await trio.lowlevel.checkpoint()

@@ -207,7 +207,7 @@ class SqliteKV:
             finally:
                 self._scanners.append(scanner)
 
-    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
         async with self._scans:
             scanner = self._scanners.pop()
             try:

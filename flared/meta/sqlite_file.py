@@ -266,7 +266,7 @@ class Scanner:
             lowest = key + b"\0"
         return rows
 
-    def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
         rows = []
         lowest = start
         for key, value, intact in self._read_page(_ALIAS_PAGE, start, end, limit):
@@ -274,7 +274,7 @@ class Scanner:
             if alias is None or alias < lowest or not intact:
                 self._report(key)
                 alias, value = max(alias or lowest, lowest), DAMAGED
-            rows.append((alias, value))
+            rows.append((alias, key, value))
             lowest = alias + b"\0"
         return rows
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flared.catalog.chunks import ChunkRecord, create_chunk, create_shared_chunk
+from flared.catalog.chunks import ChunkRecord, create_chunk, create_packed_chunk, create_shared_chunk
 from flared.catalog.manifest import ExtentRef, Manifest
 from flared.catalog.objects import put_version
 from flared.errors import TooLarge
@@ -55,16 +55,27 @@ class Target:
     when: Conditions
 
 
+def pack_chunk(chunk: Chunk, tx: Transaction) -> ChunkRecord:
+    """Have the chunk recorded in the row of its object."""
+    record = _record_of(chunk)
+    create_packed_chunk(tx, record)
+    return record
+
+
 def record_chunk(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
-    record = ChunkRecord(chunk.id, chunk.size, chunk.stored, chunk.codec, chunk.scheme, 1, chunk.nodes, chunk.missing)
+    record = _record_of(chunk)
     if shared:
         return create_shared_chunk(tx, record, due_ms, unfit=unfit).id
     create_chunk(tx, record)
     return chunk.id
 
 
+def _record_of(chunk: Chunk) -> ChunkRecord:
+    return ChunkRecord(chunk.id, chunk.size, chunk.stored, chunk.codec, chunk.scheme, 1, chunk.nodes, chunk.missing)
+
+
 def committing(
-    target: Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ExtentRef | None]
+    target: Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ChunkRecord | ExtentRef | None]
 ) -> Callable[[Transaction], PutResult]:
     """The decision that writes the manifest, together with what it references, if the conditions still hold."""
     store, headers, when = target.store, target.headers, target.when
@@ -81,8 +92,9 @@ def committing(
         held = attach(tx)
         assert not isinstance(held, ExtentRef) or held.size == size, "the extent is not the body that was counted"
         extents = (held,) if isinstance(held, ExtentRef) else ()
-        chunk = None if isinstance(held, ExtentRef) else held
-        draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents)
+        packed = held if isinstance(held, ChunkRecord) else None
+        chunk = packed.id if packed is not None else held if isinstance(held, str) else None
+        draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents, packed)
         manifest, replaced = put_version(tx, draft, check, moment, due)
         return PutResult(manifest, replaced is None)
 

@@ -25,6 +25,7 @@ from flared.meta import keys
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flared.catalog.chunks import ChunkRecord
     from flared.catalog.manifest import Manifest
     from flared.meta.kv import KV, Entry
     from flared.names import ChunkId, ObjectName
@@ -101,6 +102,9 @@ class _SmallGet:
         except FlareError as error:
             self._end(None, b"", error)
             return False
+        if manifest.packed is not None:
+            self._take_record(manifest.packed)
+            return False
         if manifest.chunk is not None:
             self.chunk = manifest.chunk
             return True
@@ -108,7 +112,6 @@ class _SmallGet:
         return False
 
     def take_chunk(self, entry: Entry | FlareError | None) -> None:
-        chunks = self._store.chunks
         try:
             if entry is None:
                 return self.take_general_way()  # which looks again, at manifest and record of one moment
@@ -117,13 +120,17 @@ class _SmallGet:
             record = decode_chunk(self.chunk, entry.value)
         except FlareError as error:
             return self._end(None, b"", error)
+        return self._take_record(record)
+
+    def _take_record(self, record: ChunkRecord) -> None:
+        chunks = self._store.chunks
         if record.size > INLINE_DIGEST_MAX or record.stored >= LARGE_SIZE:
             return self.take_general_way()
         known = chunks.recent.find(record.id)
         if known is not None:
             return self._end(self._manifest, known, None)
         chunks.in_flight.pin([record.id])  # the sweep deletes nothing of it meanwhile
-        self._reading = True
+        self.chunk, self._reading = record.id, True
         return SmallRead(chunks, record, self._came, self._request).start()
 
     def take_general_way(self) -> None:

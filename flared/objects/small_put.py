@@ -26,7 +26,7 @@ from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
 from flared.errors import FlareError
 from flared.log import current_request
 from flared.meta import keys
-from flared.objects.commit import PutResult, Target, committing, make_etag, record_chunk
+from flared.objects.commit import PutResult, Target, committing, make_etag, pack_chunk
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunk
@@ -108,8 +108,7 @@ class SmallPut:
         except FlareError as error:
             self._end(None, error)
             return
-        attach = partial(record_chunk, chunk, False, None, 0)
-        commit = committing(target, write.size, self._etag, attach)
+        commit = committing(target, write.size, self._etag, partial(pack_chunk, chunk))
 
         def decide(tx: Transaction) -> PutResult:
             if self._done is None:

@@ -15,6 +15,7 @@ from flared.catalog.chunks import list_chunks
 from flared.catalog.restored import accept_metadata, mark_restored
 from flared.errors import FlareError
 from flared.meta import keys
+from flared.meta.alias import alias_of
 from flared.names import PieceName, piece_name, piece_parts
 from flared.objects.commit import ObjectHeaders
 from flared.objects.copy import copy_object
@@ -47,6 +48,9 @@ class Rows:
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
+
+    def find(self, alias: bytes) -> tuple[bytes, bytes] | None:
+        return next(((key, value) for key, value in self.rows.items() if alias_of(value) == alias), None)
 
     def scan(self, span: Range, limit: int) -> list[tuple[bytes, bytes]]:
         found = sorted(self.rows)[slice(*(bisect_left(sorted(self.rows), key) for key in span))]

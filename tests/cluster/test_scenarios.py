@@ -14,6 +14,7 @@ from flared.catalog.chunks import find_chunk
 from flared.catalog.chunks import list_chunks as list_all_chunks
 from flared.catalog.garbage import list_due
 from flared.catalog.manifest import ExtentId
+from flared.catalog.packed import alias_of_chunk
 from flared.catalog.restored import ORPHANS_KEPT_MS
 from flared.errors import (
     BadDigest,
@@ -26,7 +27,7 @@ from flared.errors import (
     VolumeFull,
 )
 from flared.meta import keys
-from flared.names import DEFAULT_BUCKET, BucketName, ObjectName, chunk_digest, piece_name
+from flared.names import DEFAULT_BUCKET, BucketName, ChunkId, ObjectName, chunk_digest, piece_name
 from flared.objects.buckets import create_bucket
 from flared.objects.commit import ObjectHeaders
 from flared.objects.conditions import Conditions
@@ -44,6 +45,7 @@ from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
+    from flared.meta.kv import KV
     from flared.upkeep.membership.heartbeat import Heartbeat
 
 Clock = trio.testing.MockClock
@@ -542,13 +544,20 @@ async def test_marks_of_missing_pieces_stand_whatever_else_changed(autojump_cloc
         assert not await mark_missing(cluster.store, seen, 1)
 
 
+async def cut_row(kv: KV, chunk: ChunkId) -> None:
+    """Have the row of a packed chunk end behind its id, so that nothing else of it can be read."""
+    row = await kv.find(alias_of_chunk(chunk))
+    assert row is not None
+    await kv.commit({}, {row[0]: row[1].value[:50]})
+
+
 async def test_a_record_that_cannot_be_read_stops_nobody_else(autojump_clock: Clock) -> None:
     cluster = Cluster(4)
     async with cluster.running():
         for seed in range(20):
             await cluster.put(f"k{seed}", noise(4096, seed))
         (victim,) = (await list_chunks(cluster.store, name("k7"))).chunks
-        await cluster.kv.commit({}, {keys.chunk(victim.id): b"1{broken"})
+        await cut_row(cluster.kv, victim.id)
         cluster.members["data1"].down = True
         await trio.sleep(REPAIR_AFTER + 120)
         assert all(node != "data1" for node, _ in await cluster.recorded_pieces())
@@ -659,7 +668,7 @@ async def test_a_chunk_record_that_cannot_be_read_stops_nothing(autojump_clock: 
             await cluster.put(f"k{seed}", noise(4096, seed))
         bad, good, _ = await list_all_chunks(cluster.kv, None, 10)
         held = {piece for _, piece in cluster.held_pieces() if piece.startswith(bad.id)}
-        await cluster.kv.commit({}, {keys.chunk(bad.id): b"1{rubbish"})
+        await cut_row(cluster.kv, bad.id)
         for record in (bad, good):
             assert record.nodes[0]
             cluster.members[record.nodes[0]].flip(piece_name(record.id, 0))

@@ -137,10 +137,12 @@ class KVContract:
     async def test_aliases_are_scanned_in_their_order_whatever_the_keys(self, kv: KV) -> None:
         rows = {b"k%d" % (10 - number): aliased(number) for number in range(10)}
         await kv.commit({}, {**rows, b"k0": b"1", b"z": b"\x03" + aliased(3)[1:]})
-        assert await kv.scan_aliases(b"", b"\xff", 100) == [(aliased(n)[1:], aliased(n)) for n in range(10)]
+        assert await kv.scan_aliases(b"", b"\xff", 100) == [
+            (aliased(n)[1:], b"k%d" % (10 - n), aliased(n)) for n in range(10)
+        ]
         span = aliased(3)[1:], aliased(7)[1:]
-        assert [value for _, value in await kv.scan_aliases(*span, 3)] == [aliased(n) for n in (3, 4, 5)]
-        assert [value for _, value in await kv.scan_aliases(*span, 9)] == [aliased(n) for n in (3, 4, 5, 6)]
+        assert [value for _, _, value in await kv.scan_aliases(*span, 3)] == [aliased(n) for n in (3, 4, 5)]
+        assert [value for _, _, value in await kv.scan_aliases(*span, 9)] == [aliased(n) for n in (3, 4, 5, 6)]
 
     async def test_a_decision_finds_rows_by_alias_as_it_has_changed_them(self, kv: KV) -> None:
         await kv.commit({}, {b"a": aliased(1), b"b": aliased(2), b"c": aliased(3)})

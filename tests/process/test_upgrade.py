@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from flared.catalog.cluster import FORMAT
 from tests.support.bodies import body
 from tests.support.daemons import API, Cluster, Toml, running
 
@@ -71,7 +72,7 @@ def test_what_was_stored_before_format_2_is_served_and_shared(directory: Path) -
         assert daemon.process is not None
         assert daemon.process.wait(30) not in (0, None)
         daemon.process = None
-        assert "was written by a newer Flare (format 2, this one knows 1)" in cluster.log_tail(API)
+        assert f"was written by a newer Flare (format {FORMAT}, this one knows 1)" in cluster.log_tail(API)
         cluster.command = FLARED
         cluster.start()
         check_all(cluster)

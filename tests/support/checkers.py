@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flared.catalog import buckets, chunks, extents, garbage, manifest
+from flared.catalog import buckets, chunks, extents, garbage, manifest, packed
 from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.catalog.totals import Totals, TotalsNow
@@ -175,7 +175,9 @@ class _Metadata:
 
     def _take_object(self, _key: bytes, value: bytes, bucket: str, *key: str) -> None:
         name = ObjectName(BucketName(bucket), ObjectKey("/".join(key)))
-        self.objects[name] = manifest.decode(name, value)
+        found = self.objects[name] = manifest.decode(name, value)
+        if found.packed is not None:
+            self._take_packed(found.packed)
 
     def _take_extent(self, _key: bytes, value: bytes, name: str, page: str = "") -> None:
         extent = ExtentId(name)
@@ -188,6 +190,7 @@ class _Metadata:
         self.open[ExtentId(extent)] = int(expires)
 
     def _take_chunk(self, _key: bytes, value: bytes, name: str) -> None:
+        assert ChunkId(name) not in self.chunks, f"the chunk {name} has two records"
         self.chunks[ChunkId(name)] = chunks.decode(ChunkId(name), value)
 
     def _take_shared(self, _key: bytes, value: bytes, digest: str, scheme: str) -> None:
@@ -197,4 +200,11 @@ class _Metadata:
         self.repairs.add(ChunkId(name))
 
     def _take_garbage(self, key: bytes, value: bytes, *_rest: str) -> None:
-        self.garbage.append(garbage.decode(key, value))
+        item = garbage.decode(key, value)
+        self.garbage.append(item)
+        if packed.is_packed(value):
+            self._take_packed(chunks.record_of(packed.decode(value), 0, item.due_ms))
+
+    def _take_packed(self, record: ChunkRecord) -> None:
+        assert record.id not in self.chunks, f"the chunk {record.id} has two records"
+        self.chunks[record.id] = record

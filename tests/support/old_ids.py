@@ -1,4 +1,7 @@
-"""Chunk ids as Flare made them before format 2 of the metadata: the digest first, then 64 random bits."""
+"""Chunk ids as Flare made them before format 2 of the metadata: the digest first, then 64 random bits.
+
+The chunk of a small object has a record of its own then, as before format 3.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,15 @@ from unittest import mock
 
 from flared.chunks import write
 from flared.names import ChunkId, chunk_id
+from flared.objects import small_put
+from flared.objects.commit import pack_chunk, record_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from flared.catalog.chunks import ChunkRecord
+    from flared.chunks.chunk import Chunk
+    from flared.meta.kv import Transaction
 
 
 def old_chunk_id(digest: bytes, generation: int) -> ChunkId:
@@ -24,5 +33,8 @@ def old_ids(is_old: Callable[[], bool] = lambda: True) -> Iterator[None]:
     def draw(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
         return old_chunk_id(digest, random_bits) if is_old() else chunk_id(digest, now_ms, random_bits)
 
-    with mock.patch.object(write, "chunk_id", draw):
+    def record(chunk: Chunk, tx: Transaction) -> ChunkId | ChunkRecord:
+        return pack_chunk(chunk, tx) if chunk.id[0] == "t" else record_chunk(chunk, False, None, 0, tx)
+
+    with mock.patch.object(write, "chunk_id", draw), mock.patch.object(small_put, "pack_chunk", record):
         yield

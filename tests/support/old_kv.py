@@ -21,6 +21,7 @@ class CopiedKV(MemoryKV):
         """The same content, as the file is now: opened for itself, it goes on by itself."""
         other = CopiedKV()
         other._entries, other._keys = dict(self._entries), list(self._keys)
+        other._aliases = dict(self._aliases)
         other._version = self._version
         other._past = {**self._past, self._opening: self._version}
         return other

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flared.catalog import chunks, extents, garbage, objects
 from flared.catalog.buckets import Bucket, create_bucket
-from flared.catalog.chunks import ChunkRecord, condemn_chunk, create_chunk, create_shared_chunk
+from flared.catalog.chunks import ChunkRecord, condemn_chunk, create_packed_chunk, create_shared_chunk
 from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent, release_extent_page, seal
 from flared.catalog.garbage import CHUNK, EXTENT, Garbage, list_due, mark_deleted
 from flared.catalog.manifest import ExtentId, Manifest
@@ -66,8 +67,8 @@ class LittleStore:
         record = self.store_pieces(content)
 
         def decide(tx: Transaction) -> Manifest:
-            create_chunk(tx, record)
-            return self.put_version(tx, draft(name, record.size, record.id))
+            create_packed_chunk(tx, record)
+            return self.put_version(tx, replace(draft(name, record.size, record.id), packed=record))
 
         return await self.kv.transact(decide)
 
@@ -105,14 +106,16 @@ class LittleStore:
         manifest = await self.kv.view(lambda look: objects.read_object(look, source))
         if manifest is None:
             return False
+        await self.copy_of(manifest, target)
+        return True
 
+    async def copy_of(self, manifest: Manifest, target: ObjectName) -> None:
         def decide(tx: Transaction) -> None:
             assert objects.add_references(tx, manifest)
             copied = Manifest(target, 0, manifest.size, manifest.etag, 1.5, "a/b", {}, manifest.chunk, manifest.extents)
             self.put_version(tx, copied)
 
         await self.kv.transact(decide)
-        return True
 
     async def delete(self, name: ObjectName) -> bool:
         return await self.kv.transact(lambda tx: objects.delete_version(tx, name, always, self.due_ms)) is not None

@@ -27,13 +27,13 @@ B = object_name("b")
 
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
-    """Three objects; everything that is known of the second one is damaged."""
+    """Three objects; everything that is known of the second one is damaged. Its chunk has a record of its own."""
     path = tmp_path / "meta.db"
     async with running(path) as kv:
         store = LittleStore(kv)
         await store.open()
         for name in "abc":
-            await store.put_small(object_name(name), name.encode())
+            await store.put_shared(object_name(name), name.encode())
         chunk = (await find_object(kv, B)).chunk
         await kv.transact(lambda tx: put_node(tx, NodeRecord(NodeName("n1"), "h:1", "", 1)))
         await kv.transact(lambda tx: put_node(tx, NodeRecord(NodeName("n2"), "h:2", "", 1)))
@@ -100,3 +100,32 @@ async def test_conditions_know_that_something_is_there(path: Path, when: Conditi
 
         with pytest.raises(PreconditionFailed):
             await kv.transact(decide)
+
+
+@pytest.fixture
+async def packed_path(tmp_path: Path) -> Path:
+    """Three packed objects; the row of the second one is damaged."""
+    path = tmp_path / "meta.db"
+    async with running(path) as kv:
+        store = LittleStore(kv)
+        await store.open()
+        for name in "abc":
+            await store.put_small(object_name(name), name.encode())
+    change(path, f"UPDATE kv SET version = version + 1 WHERE key = CAST('object/{BUCKET}/b' AS BLOB)")
+    return path
+
+
+async def test_a_damaged_packed_row_is_an_error_for_its_chunk_and_hides_no_other(packed_path: Path) -> None:
+    async with running(packed_path) as kv:
+        a, c = [await find_object(kv, object_name(name)) for name in "ac"]
+        assert await list_chunks(kv, None, 10) == [a.packed, c.packed]
+        totals = Totals(kv)
+        await totals.fill()
+        assert (totals.now().objects, totals.now().chunks) == (3, 3)
+        store = LittleStore(kv)
+        assert await store.delete(B)
+        assert (await store.copy(object_name("a"), B)) is True
+        assert kv.health().damaged_rows == 0
+        assert totals.now().chunks == 3, (
+            "the pieces that nothing names now are orphans; counted again at the next start"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flared.catalog import extents
+from flared.catalog import chunks, extents
 from flared.catalog.garbage import Garbage
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.catalog.objects import read_object
@@ -18,7 +19,7 @@ from flared.catalog.totals import Totals
 from flared.meta.memory import MemoryKV
 from flared.names import ObjectName, piece_name
 from tests.support.checkers import recount
-from tests.unit.catalog.support import GRACE_MS, LittleStore, object_name
+from tests.unit.catalog.support import GRACE_MS, NODES, LittleStore, object_name
 
 names = st.sampled_from([object_name(key) for key in ("a", "b", "c")])
 contents = st.sampled_from([b"x", b"y", b"z"])
@@ -33,6 +34,7 @@ operations = st.one_of(
     st.tuples(st.just("copy"), names, names),
     st.tuples(st.just("delete"), names),
     st.tuples(st.just("pass_time"), st.integers(1, 3 * GRACE_MS)),
+    st.tuples(st.just("move_piece"), numbers),
     st.tuples(
         st.just("look"),
     ),
@@ -45,6 +47,11 @@ operations = st.one_of(
 def short_pages() -> Iterator[None]:
     with patch.object(extents, "PAGE_CHUNKS", 3):
         yield
+
+
+def as_clients_see(manifest: Manifest) -> Manifest:
+    """Without where its bytes are."""
+    return replace(manifest, packed=None)
 
 
 class Machine:
@@ -85,6 +92,15 @@ class Machine:
         assert await self.store.delete(name) == (self.objects.pop(name, None) is not None)
         self.manifests.pop(name, None)
 
+    async def move_piece(self, number: int) -> None:
+        """Repair finds a piece missing, or has written it to another node."""
+        records = await chunks.list_chunks(self.store.kv, None, 100)
+        if not records:
+            return
+        record = records[number % len(records)]
+        moved = replace(record, nodes=(*record.nodes[:1], NODES[number % 2]), missing=(1,) * (number % 2))
+        assert await self.store.kv.transact(lambda tx: chunks.update_placement(tx, record.id, record, moved))
+
     async def pass_time(self, passed_ms: int) -> None:
         self.store.now_ms += passed_ms
         await self.store.give_up_expired()
@@ -106,10 +122,11 @@ class Machine:
         assert await recount(self.store.kv, self.totals) == []
         for name, body in self.objects.items():
             manifest = await self.store.kv.view(lambda look, name=name: read_object(look, name))
-            assert manifest == self.manifests[name]
-            chunks = await self.store.chunks_of(manifest)
-            assert len(chunks) == len(body)
-            for chunk in chunks:
+            assert manifest is not None
+            assert as_clients_see(manifest) == as_clients_see(self.manifests[name])
+            held = await self.store.chunks_of(manifest)
+            assert len(held) == len(body)
+            for chunk in held:
                 assert {piece_name(chunk, 0), piece_name(chunk, 1)} <= self.store.pieces, "a piece in use was deleted"
 
     async def check_empty_after_sweeping(self) -> None:

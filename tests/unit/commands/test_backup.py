@@ -21,6 +21,7 @@ from flared.meta import keys
 from flared.meta.backup import STEP_SECONDS, Copy
 from flared.meta.open import open_kv
 from flared.meta.row import checksum
+from flared.meta.sqlite_file import LAYOUT
 from flared.names import ChunkId, NodeName
 from tests.support.checkers import recount
 
@@ -212,7 +213,7 @@ async def test_a_backup_of_the_first_layout_is_restored_and_converted_at_the_sta
     async with open_kv(str(config.metadata)) as kv:
         assert await kv.get(b"object/b/a") is not None
         assert await kv.get(keys.RESTORED) is not None
-    assert len(found(tmp_path, "meta.db.before-layout-2-*")) == 1
+    assert len(found(tmp_path, f"meta.db.before-layout-{LAYOUT}-*")) == 1
 
 
 def leave_damaged_log(path: Path) -> None:
@@ -265,7 +266,7 @@ def newer_cluster() -> str:
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
-        (["PRAGMA user_version = 3"], "written by a newer Flare \\(layout 3"),
+        ([f"PRAGMA user_version = {LAYOUT + 1}"], f"written by a newer Flare \\(layout {LAYOUT + 1}"),
         (["PRAGMA application_id = 7"], "is no metadata of Flare"),
         (["DELETE FROM kv"], "is not the metadata of a cluster"),
         ([newer_cluster()], "written by a newer Flare \\(format 9"),

@@ -103,7 +103,7 @@ async def test_every_row_is_there_with_its_version_and_a_checksum_and_the_old_fi
         entry = await kv.get(b"k007")
         assert entry is not None
         assert entry.version > VERSION
-        assert await kv.scan_aliases(b"", b"\xff", 9) == [(ALIAS, ROWS[b"z"])]
+        assert await kv.scan_aliases(b"", b"\xff", 9) == [(ALIAS, b"z", ROWS[b"z"])]
         found = await kv.find(ALIAS)
         assert found is not None
         assert found[0] == b"z"

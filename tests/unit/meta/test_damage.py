@@ -222,8 +222,8 @@ async def test_a_damaged_row_is_an_error_for_its_alias_too_and_is_named_by_its_k
             await kv.find(b"alias-%08d" % 2)
         assert await kv.find(b"alias-%08d" % 3) is not None
         rows = await kv.scan_aliases(b"", b"\xff", 9)
-        assert [value == DAMAGED for _, value in rows] == [False, False, True, False, False]
-        assert [alias for alias, _ in rows] == sorted(alias for alias, _ in rows)
+        assert [value == DAMAGED for _, _, value in rows] == [False, False, True, False, False]
+        assert [alias for alias, _, _ in rows] == sorted(alias for alias, _, _ in rows)
         assert kv.health().damaged_key == "key-2"
 
 
