@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.access.keys import Keyring
+from flared.chunks.budget import MemoryBudget
 from flared.config.settings import DataConfig
 from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.http.address import host_names
-from flared.http.server import Server, ServerSettings
+from flared.http.server import InTurns, Server, ServerSettings
+from flared.http.turns import open_turns
 from flared.role import Rate, Role
 from flared.systemd import NOT_HEARD
 
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from flared.config.settings import Config
+    from flared.http.turns import Turns
 
 CONNECTIONS_MAX = 1024
 GIB = 1024**3
+GATHERING = 16 * 1024 * 1024
+"""Small batches that are still on their way in; a task takes those that find no room here."""
 OPEN_SECONDS = 2.0
 """Volumes that open as fast as they should are waited for, so that the first heartbeat does not call them full. Those
 that must be read through first are served, and told of, while they answer 503."""
@@ -33,18 +38,27 @@ that must be read through first are served, and told of, while they answer 503."
 @asynccontextmanager
 async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
     """The data node, running, behind a server that does not serve yet. Raises Busy if another process has a volume."""
-    volumes = await open_volumes(
-        DataSettings(
-            config.name,
-            tuple(str(path) for path in config.volumes),
-            segment_size=config.segment_size,
-            reserve=config.reserve,
-            direct=config.direct,
-            new_volumes=config.new_volumes,
-            scrub_period_seconds=config.scrub_period,
-            quarantine_seconds=config.quarantine,
+    # The turns begin first and end last: every append goes on in one.
+    async with open_turns() as turns:
+        volumes = await open_volumes(
+            DataSettings(
+                config.name,
+                tuple(str(path) for path in config.volumes),
+                segment_size=config.segment_size,
+                reserve=config.reserve,
+                direct=config.direct,
+                new_volumes=config.new_volumes,
+                scrub_period_seconds=config.scrub_period,
+                quarantine_seconds=config.quarantine,
+            ),
+            turns,
         )
-    )
+        async with _running(config, volumes, turns) as role:
+            yield role
+
+
+@asynccontextmanager
+async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncIterator[Role]:
     keyring = Keyring(config.secrets)
     instance = secrets.token_hex(8)
     hosts = host_names(config.hosts, config.listen)
@@ -60,7 +74,8 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
         volumes,
         keyring,
     )
-    server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX))
+    in_turns = InTurns(turns, service, MemoryBudget(GATHERING))
+    server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX), in_turns=in_turns)
     service.attach_server(server)
     async with trio.open_nursery() as nursery:
         await nursery.start(volumes.run)

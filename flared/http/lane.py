@@ -2,7 +2,7 @@
 
 Each group commit or group append waits for a sync, so the next group is always gathering. A round trip through a
 pooled thread and a task costs about 60 us and two task switches; a lane costs a queue and an eventfd. Other blocking
-work (checkpoints, scans, beginning or sealing segments) goes to ``background.Threads``.
+work (checkpoints, scans, cold reads) goes to ``background.Threads``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ThreadLane:
     """A Lane with a thread of its own.
 
     It is a daemon thread: a disk that hangs must not keep the process from ending. Its user bounds the queue by
-    submitting the next group only after the answer to the last one.
+    submitting the next group only after the answer to the last one, with at most the end of a file before it.
     """
 
     def __init__(self, turns: Turns, name: str) -> None:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.access.keys import Keyring, data_audience, node_token
+from flared.chunks.budget import MemoryBudget
 from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
-from flared.http.server import Server
+from flared.http.server import InTurns, Server
+from flared.http.turns import open_turns
 from flared.names import NodeName
+from tests.support.lanes import InlineLane
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class RealNode:
         self.keyring = Keyring([SECRET])
         self.disk = disk
         self.volumes: Volumes | None = None
+        self.server: Server | None = None
         self.starts = 0
         self._api = api
         """Where heartbeats go; none are sent if it is empty."""
@@ -73,20 +77,30 @@ class RealNode:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started when the volumes are ready."""
         self.starts += 1
-        self.volumes = await open_volumes(
-            self._settings, disk=self.disk, threads=InlineThreads(), random_bits=self._random
-        )
-        service = DataService(self.name, self.volumes, self.keyring)
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self.volumes.run)
-                await self.volumes.wait_ready()
-                await nursery.start(Server(service.handler).serve, [self._net.listen(self.address)])
-                if self._api:
-                    nursery.start_soon(self._heartbeat(self.volumes).run)
-                task_status.started()
+            async with open_turns() as turns:
+                self.volumes = volumes = await open_volumes(
+                    self._settings,
+                    turns,
+                    disk=self.disk,
+                    threads=InlineThreads(),
+                    make_lane=InlineLane,
+                    random_bits=self._random,
+                )
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(volumes.run)
+                    await volumes.wait_ready()
+                    await nursery.start(self._server(volumes, turns).serve, [self._net.listen(self.address)])
+                    if self._api:
+                        nursery.start_soon(self._heartbeat(volumes).run)
+                    task_status.started()
         finally:
             self.volumes = None
+
+    def _server(self, volumes: Volumes, turns: Turns) -> Server:
+        service = DataService(self.name, volumes, self.keyring)
+        self.server = Server(service.handler, in_turns=InTurns(turns, service, MemoryBudget(MIB)))
+        return self.server
 
     def _heartbeat(self, volumes: Volumes) -> Heartbeat:
         settings = HeartbeatSettings(self.name, [self._api], self.address, "z", str(self.starts))

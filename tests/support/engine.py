@@ -12,12 +12,15 @@ from flared.background import Threads
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.errors import FlareError
+from flared.http.turns import open_turns
+from tests.support.lanes import InlineLane
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flared.data.disk.disk import Disk
+    from flared.http.turns import Turns
 
 MIB = 1 << 20
 
@@ -38,14 +41,23 @@ def settings_for(*volumes: str, segment_size: int = MIB, reserve: int = MIB, buf
 @asynccontextmanager
 async def running(disk: Disk, settings: DataSettings, *, threads: Threads | None = None) -> AsyncIterator[Volumes]:
     """Volumes that serve; ready when the block begins, stopped in order when it ends."""
-    volumes = await open_volumes(
-        settings, disk=disk, threads=threads or InlineThreads(), random_bits=random.Random(" ".join(settings.volumes))
+    async with open_turns() as turns:
+        volumes = await open_inline(turns, disk, settings, threads=threads)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(volumes.run)
+            await volumes.wait_ready()
+            yield volumes
+            nursery.cancel_scope.cancel()
+
+
+async def open_inline(
+    turns: Turns, disk: Disk, settings: DataSettings, *, threads: Threads | None = None, seed: object = ""
+) -> Volumes:
+    """Volumes without threads, for virtual clocks; run them."""
+    bits = random.Random(f"{' '.join(settings.volumes)}{seed}")
+    return await open_volumes(
+        settings, turns, disk=disk, threads=threads or InlineThreads(), make_lane=InlineLane, random_bits=bits
     )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(volumes.run)
-        await volumes.wait_ready()
-        yield volumes
-        nursery.cancel_scope.cancel()
 
 
 async def put(volumes: Volumes, name: str, payload: bytes) -> bool:

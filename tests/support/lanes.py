@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,29 +15,26 @@ if TYPE_CHECKING:
 class InlineLane:
     """Is a Lane: the work is done at once, the answer comes in the next turn."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, _name: str = "") -> None:
         self._turns = turns
-        self._under_way = 0
-        self._idle = trio.Event()
+        self._results: deque[tuple[Done, BaseException | None]] = deque()
 
     def submit(self, work: Work, done: Done) -> None:
-        self._under_way += 1
         error: BaseException | None = None
         try:
             work()
         except BaseException as raised:
             error = raised
-
-        def tell() -> None:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-            done(error)
-
-        self._turns.soon(tell)
+        self._results.append((done, error))
+        self._turns.soon(self._report)
 
     async def close(self) -> None:
         with trio.CancelScope(shield=True):
-            while self._under_way:
-                self._idle = trio.Event()
-                await self._idle.wait()
+            await trio.lowlevel.checkpoint()
+        while self._results:
+            self._report()
+
+    def _report(self) -> None:
+        if self._results:
+            done, error = self._results.popleft()
+            done(error)

@@ -96,6 +96,8 @@ class _Pipe:
         taken = bytes(self.data[:size])
         if self.place.bytes_per_second:
             self.ready_at = trio.current_time() + len(taken) / self.place.bytes_per_second
+            if self.watchers:
+                trio.lowlevel.spawn_system_task(self._wake_when_ready)
         del self.data[:size]
         self.wake()
         return taken
@@ -162,6 +164,8 @@ class MemoryStream:
         self._incoming.watchers.append(changed)
         self._outgoing.watchers.append(changed)
         changed()
+        if self._incoming.data:  # it came before anybody watched, and may be on its way still
+            trio.lowlevel.spawn_system_task(self._incoming._wake_when_ready)
 
     def forget(self, turns: Turns) -> None:
         for pipe in (self._incoming, self._outgoing):

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -35,7 +36,10 @@ from flared.log import current_request
 from flared.names import REQUEST_FIELD, NodeName, are_request_ids, parse_piece
 
 if TYPE_CHECKING:
+    from flared.data.disk.disk import Buffer
+    from flared.data.volume.changes import Answers
     from flared.data.volume.volumes import Volumes
+    from flared.http.exchange import Exchange
     from flared.http.server import Server
     from flared.metrics import Durations, Metric
 
@@ -43,6 +47,10 @@ log = logging.getLogger(__name__)
 
 BATCHES_MAX = 8
 """Batches of each direction in memory at once: 32 MiB. Each api node has two links for either."""
+
+TURN_BYTES_MAX = 512 * 1024
+"""Bytes of a batch that is taken, or answered, in a turn: those of a hundred small pieces. For more than that a task
+costs little. A connection holds one such body or reply at most, beside the batches above."""
 
 READ_NAMES = 64
 """Small pieces read at a time, so that one batch holds at most a few MiB more than its answer may."""
@@ -61,7 +69,10 @@ class DataService:
     """Answers the requests of one data node; who opens ``keyring`` may make them.
 
     Without a secret, and for what this machine may ask without it, ``hosts`` are the names the node may be called by.
+    ``handler`` answers any request; for turns it is a ``http.exchange.QuickHandler``, which takes the small batches.
     """
+
+    body_bytes_max = TURN_BYTES_MAX
 
     def __init__(
         self,
@@ -93,6 +104,10 @@ class DataService:
             wire.PATH_LIST: {"GET": self._list, "HEAD": self._list},
             "/status": {"GET": self._status, "HEAD": self._status},
             "/metrics": {"GET": self._metrics, "HEAD": self._metrics},
+        }
+        self._in_turns: dict[str, Callable[[Exchange], bool]] = {
+            wire.PATH_PUT: self._begin_put_batch,
+            wire.PATH_GET: self._begin_get_batch,
         }
         self._piece_calls: dict[str, Call] = {
             "PUT": self._put,
@@ -147,6 +162,24 @@ class DataService:
             self._counts.refused += 1
             _log_failures(request.method.lower(), [error])
             await _send_error(reply, error)
+
+    def begin(self, exchange: Exchange) -> bool:
+        """Begin a small batch in turns; False if it is left to ``handler``, as all refusals are."""
+        begin = self._in_turns.get(exchange.path)
+        if begin is None or exchange.method != "POST" or exchange.query:
+            return False
+        fields = exchange.fields
+        if not self._keyring.secrets:
+            if foreign_reason("POST", fields, self._hosts):
+                return False
+        elif self._keyring.admits(fields.get("authorization"), self._audience):
+            exchange.prove(TRUSTED)
+        else:
+            return False
+        return begin(exchange)
+
+    def answered(self, exchange: Exchange, status: int) -> None:
+        """Batches are counted where they are answered; as ``http.exchange.QuickHandler`` wants it."""
 
     def _calls_at(self, path: str) -> dict[str, Call]:
         return self._piece_calls if path.startswith(wire.PATH_ONE) else self._calls.get(path, {})
@@ -233,29 +266,74 @@ class DataService:
 
     async def _put_batch(self, request: Request, reply: Reply) -> None:
         async with _turn(self._putting):
-            started = trio.current_time()
-            items = wire.parse_pieces(memoryview(await request.body.read_all(wire.PUT_BODY_BYTES_MAX)))
-            if any(piece.size >= LARGE_SIZE for piece, _ in items):
-                raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
+            began = perf_counter()
+            items = _parse_batch(await request.body.read_all(wire.PUT_BODY_BYTES_MAX))
             results = await self._volumes.put_many(items)
-            self._counts.stored += sum(result is True for result in results)
-            self._counts.bytes_stored += sum(piece.size for piece, _ in items)
-            self._counts.seconds["put_batch"].observe(trio.current_time() - started)
+            statuses = self._note_put(items, results, began)
         _log_failures("put_batch", results)
-        statuses = [
-            wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
-            for result in results
-        ]
-        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+        await reply.send(200, _BINARY, statuses)
+
+    def _begin_put_batch(self, exchange: Exchange) -> bool:
+        """The same in turns, where the volume need not be waited for."""
+        try:
+            items = _parse_batch(exchange.body)
+            self._putting.acquire_nowait()
+        except (BadRequest, TooLarge, trio.WouldBlock):
+            return False
+
+        def done(results: Answers | None) -> None:
+            self._putting.release()
+            if results is None:
+                exchange.hand_over()
+                return
+            try:
+                statuses = self._note_put(items, results, exchange.began)
+                _log_failures_of(exchange, "put_batch", results)
+                exchange.send(200, _BINARY, statuses)
+            except Exception as bug:  # of this call's; others of the same group are to hear all the same
+                exchange.fail(bug)
+
+        began = self._volumes.put_nowait(items, done)
+        if not began:
+            self._putting.release()
+        return began
+
+    def _note_put(self, items: Sequence[tuple[Piece, Buffer]], results: Answers, began: float) -> bytes:
+        """Count what a batch came to; return the body that says so."""
+        self._counts.bytes_stored += sum([piece.size for piece, _ in items])
+        self._counts.seconds["put_batch"].observe(perf_counter() - began)
+        stored = results.count(True)
+        self._counts.stored += stored
+        if stored == len(results):
+            return wire.pack_statuses([wire.STORED] * stored)
+        return wire.pack_statuses(
+            [
+                wire.status_of(result) if isinstance(result, FlareError) else wire.STORED if result else wire.THERE
+                for result in results
+            ]
+        )
 
     async def _get_batch(self, request: Request, reply: Reply) -> None:
         async with _turn(self._getting):
-            started = trio.current_time()
+            began = perf_counter()
             names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
             answers = await self._read_batch(names)
-            body = wire.pack_answers(names, answers)
-            self._counts.seconds["get_batch"].observe(trio.current_time() - started)
-            await reply.send(200, _BINARY, body)
+            await reply.send(200, _BINARY, self._note_get(names, answers, began))
+
+    def _begin_get_batch(self, exchange: Exchange) -> bool:
+        """The same in turns, where memory has all that is asked for."""
+        try:
+            names = wire.parse_names(bytes(exchange.body))
+        except BadRequest:
+            return False
+        results = self._volumes.read_nowait(names, TURN_BYTES_MAX)
+        if results is None:
+            return False
+        _log_failures_of(exchange, "get_batch", results)
+        answers: list[tuple[Piece, bytes] | int] = []
+        _fill(answers, results, TURN_BYTES_MAX)
+        exchange.send(200, _BINARY, self._note_get(names, answers, exchange.began))
+        return True
 
     async def _read_batch(self, names: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
         """What there is of these names, in their order, until the answer is full."""
@@ -264,21 +342,19 @@ class DataService:
         for start in range(0, len(names), READ_NAMES):
             results = await self._volumes.read_many(names[start : start + READ_NAMES])
             _log_failures("get_batch", results)
-            for result in results:
-                if isinstance(result, FlareError):
-                    answers.append(wire.status_of(result))
-                elif room <= 0:
-                    answers.append(wire.ASK_AGAIN)
-                else:
-                    room -= result[0].size
-                    answers.append(result)
+            room = _fill(answers, results, room)
             if room <= 0:
                 break
         answers += [wire.ASK_AGAIN] * (len(names) - len(answers))
+        return answers
+
+    def _note_get(self, names: Sequence[str], answers: Sequence[tuple[Piece, bytes] | int], began: float) -> bytes:
+        """Count what a batch came to; return the body that carries it."""
         sent = [answer[0].size for answer in answers if not isinstance(answer, int)]
         self._counts.sent += len(sent)
         self._counts.bytes_sent += sum(sent)
-        return answers
+        self._counts.seconds["get_batch"].observe(perf_counter() - began)
+        return wire.pack_answers(names, answers)
 
     async def _delete_batch(self, request: Request, reply: Reply) -> None:
         started = trio.current_time()
@@ -388,6 +464,41 @@ async def _send_error(reply: Reply, error: FlareError) -> None:
     status = wire.status_of(error)
     lines = JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
     await reply.send(status, lines + _error_line(error.code), pack_error(error.code, str(error)))
+
+
+def _parse_batch(body: bytes | bytearray) -> list[tuple[Piece, memoryview]]:
+    """The pieces of a put batch. Raises BadRequest, TooLarge."""
+    items = wire.parse_pieces(memoryview(body))
+    if any(piece.size >= LARGE_SIZE for piece, _ in items):
+        raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
+    return items
+
+
+def _fill(
+    answers: list[tuple[Piece, bytes] | int], results: Iterable[tuple[Piece, bytes] | FlareError], room: int
+) -> int:
+    """Add these results to the answers of a get batch, as long as there is room; return what is left of it."""
+    for result in results:
+        if isinstance(result, FlareError):
+            answers.append(wire.status_of(result))
+        elif room <= 0:
+            answers.append(wire.ASK_AGAIN)
+        else:
+            room -= result[0].size
+            answers.append(result)
+    return room
+
+
+def _log_failures_of(exchange: Exchange, call: str, results: Iterable[object]) -> None:
+    """``_log_failures`` in turns: which requests a batch is for is read only here."""
+    errors = [result for result in results if isinstance(result, FlareError)]
+    if errors:
+        asking = exchange.fields.get(REQUEST_FIELD, "")
+        token = current_request.set(asking if are_request_ids(asking) else "")
+        try:
+            _log_failures(call, errors)
+        finally:
+            current_request.reset(token)
 
 
 def _log_failures(call: str, results: Iterable[object]) -> None:

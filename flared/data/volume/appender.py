@@ -1,8 +1,9 @@
 """Appender: the active segment of one kind, and the group commit in front of it.
 
-Whatever waits while one group is written and synced goes into the next one. The order is: append, sync, place (the
-memtable that reads consult), answer. So nothing is acknowledged above bytes that are not there, and no reader sees
-what a crash could take back.
+What waits while one group is written and synced goes into the next one; else a group leaves at the end of the turn
+that brought its first change. A lane (a thread that stays) looks up what is there already, writes and syncs; all else
+happens in turns. The order is: append, sync, place (the memtable that reads consult), answer. So nothing is
+acknowledged above bytes that are not there, and no reader sees what a crash could take back.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -21,6 +23,7 @@ from flared.data.index.index import Location, Mark
 from flared.data.record import (
     ALIGNED,
     BLOCK,
+    KIND_NAMES,
     LARGE,
     Head,
     pack_piece,
@@ -32,6 +35,8 @@ from flared.data.record import (
 from flared.data.volume.changes import Change, Hide, Put
 from flared.data.volume.segment import GROUP_BYTES_MAX, Segment, Segments
 from flared.errors import Busy, Damaged, FlareError, VolumeFull
+from flared.http.lane import Lane
+from flared.http.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +54,10 @@ class Owner(Protocol):
     def next_sequence(self) -> int: ...
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """Called in a thread: those of the names that the index has already."""
+        """Called in the lane: those of the names that the index has already."""
 
-    def settled(self, change: Change, location: Location) -> None:
-        """The change is durable, there."""
+    def settled(self, changes: Sequence[Change], locations: Sequence[Location]) -> None:
+        """The changes are durable, there."""
 
     def stop_writes(self, reason: str) -> None: ...
 
@@ -66,6 +71,8 @@ class _Active:
     allocated: int = BLOCK
     segment: Segment | None = None
     file: File | None = None
+    error: FlareError | None = None
+    """Why it could not be sealed."""
 
 
 @dataclass(slots=True)
@@ -85,15 +92,35 @@ class _Group:
 
 
 class Appender:
-    def __init__(self, owner: Owner, segments: Segments, threads: Threads, kind: int) -> None:
+    """``run`` must be running for anything to be written. ``make_lane`` gives it the lane that is its own then."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        segments: Segments,
+        turns: Turns,
+        make_lane: Callable[[Turns, str], Lane],
+        threads: Threads,
+        kind: int,
+    ) -> None:
         self._owner = owner
         self._segments = segments
+        self._turns = turns
+        self._make_lane = make_lane
         self._threads = threads
         self._kind = kind
         self._waiting: list[Change] = []
-        self._lot = trio.lowlevel.ParkingLot()
+        self._lane: Lane | None = None
+        self._under_way = False
+        """Whether the lane has a group. It gets the next one when it has answered, so what it holds is bounded."""
+        self._planned = False
+        """Whether the end of this turn begins a group."""
+        self._broken = trio.Event()
+        self._bug: BaseException | None = None
         self._active: _Active | None = None
         self._sealed: list[Mark] = []
+        self._unsealed: list[_Active] = []
+        """Segments that ended while the lane was being closed."""
         self._roll_wanted: trio.Event | None = None
         self._failures = 0
         self.syncs = self.records = 0
@@ -110,7 +137,10 @@ class Appender:
             self._waiting.append(change)
 
     def wake(self) -> None:
-        self._lot.unpark()
+        """Have what waits written: from the end of this turn on, or when the group under way is done."""
+        if not self._planned and not self._under_way:
+            self._planned = True
+            self._turns.at_end(self._begin_group)
 
     @property
     def active(self) -> Segment | None:
@@ -130,21 +160,23 @@ class Appender:
         return marks
 
     async def run(self) -> None:
-        """Write groups until cancelled; then whatever still waits is answered Busy."""
+        """Write groups until cancelled; then what still waits is answered Busy. Raises what a bug raised in a group,
+        whose callers have heard that nobody knows what became of it."""
+        self._lane = self._make_lane(self._turns, f"append {KIND_NAMES[self._kind]}")
         self._closed = None
         try:
-            while True:
-                if self._roll_wanted is not None:
-                    await self._roll_now(self._roll_wanted)
-                if not self._waiting:
-                    await self._lot.park()
-                    continue
-                with trio.CancelScope(shield=True):  # a thread may be writing from the callers' buffers
-                    await self._commit_or_abandon(self._take())
+            await self._broken.wait()
+            assert self._bug is not None
+            raise self._bug
         finally:
             self.close(Busy("the volume is being closed"))
-            with trio.CancelScope(shield=True):
-                await self.roll()
+            lane, self._lane = self._lane, None
+            with trio.CancelScope(shield=True):  # a thread may be writing from the callers' buffers
+                await lane.close()
+                self._roll()
+                for active in self._unsealed:
+                    await self._threads.run(self._seal, active)
+                    self._note_sealed(active)
 
     def close(self, reason: FlareError) -> None:
         """Take nothing more; answer all that waits with ``reason``."""
@@ -160,23 +192,98 @@ class Appender:
             self.wake()
         await self._roll_wanted.wait()
 
-    async def _roll_now(self, done: trio.Event) -> None:
-        self._roll_wanted = None
-        await self.roll()
-        done.set()
-
-    async def roll(self) -> None:
-        """Seal the active segment, if there is one; the next group begins another. Not while a group is under way."""
+    def _roll(self, rolled: Callable[[], None] = lambda: None) -> None:
+        """Have the active segment sealed, if there is one, and call ``rolled`` then; the next group begins another.
+        Not while a group is under way."""
         active, self._active = self._active, None
         if active is None or active.segment is None:
-            return
+            return rolled()
         self._sealed.append(_mark(active, sealed=True))
         active.segment.sealed = True
+        if self._lane is None:
+            self._unsealed.append(active)
+            return rolled()
+
+        def sealed(bug: BaseException | None) -> None:
+            if bug is not None:
+                self._break(bug)
+            self._note_sealed(active)
+            rolled()
+
+        self._lane.submit(partial(self._seal, active), sealed)
+        return None
+
+    def _seal(self, active: _Active) -> None:
+        """In the lane. A failure is noted in the segment."""
+        assert active.segment
         try:
-            await self._threads.run(_seal, active)
+            _seal(active)
         except FlareError as error:
             log.error("event=seal_failed path=%s error=%r", active.segment.path, str(error))
-            self._owner.stop_writes(str(error))
+            active.error = error
+
+    def _note_sealed(self, active: _Active) -> None:
+        if active.error:
+            self._owner.stop_writes(str(active.error))
+
+    def _begin_group(self) -> None:
+        self._planned = False
+        if self._under_way or self._lane is None:
+            return
+        wanted, self._roll_wanted = self._roll_wanted, None
+        if wanted is not None:
+            self._roll(wanted.set)
+        if self._waiting:
+            self._submit(self._take(), check=True)
+
+    def _submit(self, changes: list[Change], *, check: bool) -> None:
+        """Have the lane write the changes."""
+        assert self._lane is not None
+        try:
+            group = self._form(changes, check=check)
+        except Exception as bug:
+            self._abandon(changes, bug)
+            return
+        self._under_way = True
+        self._lane.submit(partial(self._write, group), partial(self._written, group))
+
+    def _written(self, group: _Group, bug: BaseException | None) -> None:
+        """The lane is done with the group: say what came of it, and go on with the next one."""
+        self._under_way = False
+        try:
+            if bug is not None:
+                raise bug
+            if group.existing:
+                self._write_rest(group)
+            elif group.error:
+                self._fail(group, group.error)
+            else:
+                self.syncs += 1
+                self.records += len(group.changes)
+                self._settle(group)
+        except BaseException as error:  # a bug, or the end of the world: nobody may wait for it forever
+            self._abandon(group.changes, error)
+        if self._waiting or self._roll_wanted:
+            self.wake()
+
+    def _abandon(self, changes: Sequence[Change], bug: BaseException) -> None:
+        for change in changes:
+            change.batch.finish()
+        self._break(bug)
+
+    def _break(self, bug: BaseException) -> None:
+        self._bug = self._bug or bug
+        self._broken.set()
+        self.close(Busy("the volume is being closed"))
+
+    def _write_rest(self, group: _Group) -> None:
+        """Some were there already, so nothing was written: the others go alone."""
+        changes = self._without(group.changes, set(group.existing))
+        if changes and self._closed:
+            for change in changes:
+                change.batch.answer(change.number, self._closed)
+        elif changes:
+            self._submit(changes, check=False)
 
     def _take(self) -> list[Change]:
         limit = GROUP_BYTES_MAX[self._kind]
@@ -190,31 +297,7 @@ class Appender:
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
-    async def _commit_or_abandon(self, changes: list[Change]) -> None:
-        try:
-            await self._commit(changes)
-        except BaseException:  # a bug, or the end of the world: nobody may wait for this group forever
-            for change in changes:
-                change.batch.finish()
-            raise
-
-    async def _commit(self, changes: list[Change]) -> None:
-        group = await self._form(changes, check=True)
-        await self._threads.run(self._write, group)
-        if group.existing:
-            changes = self._without(changes, set(group.existing))
-            if not changes:
-                return
-            group = await self._form(changes, check=False)
-            await self._threads.run(self._write, group)
-        if group.error:
-            await self._fail(group, group.error)
-        else:
-            self.syncs += 1
-            self.records += len(group.changes)
-            self._settle(group)
-
-    async def _form(self, changes: list[Change], *, check: bool) -> _Group:
+    def _form(self, changes: list[Change], *, check: bool) -> _Group:
         """Pack the changes for the active segment, or for a fresh one if they do not fit."""
         names = [change.name for change in changes if isinstance(change, Put) and not change.absent] if check else []
         total = sum(
@@ -223,7 +306,7 @@ class Appender:
         )
         active = self._active
         if active and active.end > BLOCK and active.end + total > self._owner.segment_size:
-            await self.roll()
+            self._roll()
             active = None
         if active is None:
             active = self._active = _Active(self._segments.new_head(self._kind))
@@ -279,7 +362,7 @@ class Appender:
         group.end = offset
 
     def _write(self, group: _Group) -> None:
-        """In a thread. Everything up to the sync; a failure is noted in the group."""
+        """In the lane. Everything up to the sync; a failure is noted in the group."""
         active = group.active
         try:
             if group.check:
@@ -315,12 +398,11 @@ class Appender:
         active.end = active.segment.size = group.end
         active.segment.allocated = active.allocated = max(active.allocated, group.end)
         self._segments.known[active.head.id] = active.segment
-        settled = self._owner.settled
-        for change, location in zip(group.changes, group.locations, strict=True):
-            settled(change, location)
+        self._owner.settled(group.changes, group.locations)
+        for change in group.changes:
             change.batch.answer(change.number, True)
 
-    async def _fail(self, group: _Group, error: FlareError) -> None:
+    def _fail(self, group: _Group, error: FlareError) -> None:
         """A failed write ends the segment; a failed sync is never repeated and ends all writing to the volume."""
         log.error(
             "event=append_failed segment=%016x synced=%s error=%r", group.active.head.id, group.synced, str(error)
@@ -332,7 +414,7 @@ class Appender:
             change.batch.answer(change.number, error)
         if group.active.segment:
             self._segments.known.setdefault(group.active.head.id, group.active.segment)
-        await self.roll()
+        self._roll()
 
     def _without(self, changes: Sequence[Change], existing: set[str]) -> list[Change]:
         rest = []
@@ -349,7 +431,7 @@ def _mark(active: _Active, *, sealed: bool) -> Mark:
 
 
 def _seal(active: _Active) -> None:
-    """In a thread: give back what was set aside beyond the last record, and cut off for good what a failure left there.
+    """Give back what was set aside beyond the last record, and cut off for good what a failure left there.
 
     Else a power cut could bring back records that a reader was told are not there.
     """

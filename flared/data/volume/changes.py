@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -13,19 +14,32 @@ from flared.data.pieces import Piece
 from flared.errors import Busy, FlareError
 
 Answer = bool | FlareError
+Answers = list[Answer]
 _UNANSWERED = Busy("the volume stopped before this was durable")
 
 
 class Batch:
-    """The records of one call; the caller waits until every one of them has its answer."""
+    """The records of one call, under way until every one of them has its answer; then ``done`` gets them, once.
 
-    __slots__ = ("_owner", "answers", "done", "left")
+    Until then the call's buffers are read, whoever has lost interest meanwhile. ``pending`` holds the names that are
+    being changed on the volume; those of this batch leave it just before ``done``.
+    """
 
-    def __init__(self, count: int) -> None:
-        self.answers: list[Answer] = [_UNANSWERED] * count
+    __slots__ = ("_done", "_finished", "_names", "_pending", "_waiting", "answers", "left")
+
+    def __init__(self, count: int, pending: dict[str, Batch], done: Callable[[Answers], None]) -> None:
+        self.answers: Answers = [_UNANSWERED] * count
         self.left = 0
-        self.done = trio.Event()
-        self._owner: trio.lowlevel.Task | None = None
+        self._names: list[str] = []
+        self._pending = pending
+        self._done = done
+        self._finished = False
+        self._waiting: trio.Event | None = None
+
+    def claim(self, name: str) -> None:
+        """Note that this name is being changed, by this batch."""
+        self._pending[name] = self
+        self._names.append(name)
 
     def answer(self, number: int, answer: Answer) -> None:
         self.answers[number] = answer
@@ -34,17 +48,46 @@ class Batch:
             self.finish()
 
     def finish(self) -> None:
-        """Nothing more is answered: whoever waits goes on."""
-        self.done.set()
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            trio.lowlevel.reschedule(owner)
+        """Nothing more is answered. Not an error if that is known already."""
+        if self._finished:
+            return
+        self._finished = True
+        pending = self._pending
+        for name in self._names:
+            del pending[name]
+        if self._waiting is not None:
+            self._waiting.set()
+        self._done(self.answers)
 
-    async def wait_whatever_comes(self) -> None:
-        """Until all is answered, also when cancelled. For one caller; a shielded scope costs 6 us more."""
-        if not self.done.is_set():
+    async def wait(self) -> None:
+        """Return when the batch is finished; for others than the caller, who hears by ``done``."""
+        if not self._finished:
+            if self._waiting is None:
+                self._waiting = trio.Event()
+            await self._waiting.wait()
+
+
+class Answered:
+    """What a task waits for that began a batch: ``done`` is this object, called with the answers."""
+
+    __slots__ = ("_answers", "_owner")
+
+    def __init__(self) -> None:
+        self._answers: Answers | None = None
+        self._owner: trio.lowlevel.Task | None = None
+
+    def __call__(self, answers: Answers) -> None:
+        self._answers = answers
+        if self._owner is not None:
+            trio.lowlevel.reschedule(self._owner)
+
+    async def wait_uncancellable(self) -> Answers:
+        """Return the answers; also when cancelled it waits for them. A shielded scope would cost 6 us more."""
+        if self._answers is None:
             self._owner = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_refuse_abort)
+        assert self._answers is not None
+        return self._answers
 
 
 def _refuse_abort(_: object) -> trio.lowlevel.Abort:

@@ -70,6 +70,16 @@ class Reader:
         self._damaged = damaged
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
 
+    def read_nowait(self, wanted: Sequence[Wanted]) -> list[Found] | None:
+        """Whole pieces, verified, if the page cache has them all; None if one has to be waited for or looked into."""
+        answers: list[Found] = []
+        for name, location in wanted:
+            answer = self._read_now(name, location)
+            if answer is None:
+                return None
+            answers.append(answer)
+        return answers
+
     async def read_many(self, wanted: Sequence[Wanted]) -> list[Found | FlareError]:
         """Whole pieces, verified."""
         answers: list[Found | FlareError | None] = [self._read_now(name, location) for name, location in wanted]

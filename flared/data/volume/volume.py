@@ -24,7 +24,7 @@ from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checks
 from flared.data.record import LARGE, SMALL, record_length
 from flared.data.report import VolumeReport
 from flared.data.volume.appender import Appender
-from flared.data.volume.changes import Answer, Batch, Change, Delete, Hide, Put
+from flared.data.volume.changes import Answer, Answered, Answers, Batch, Change, Delete, Hide, Put
 from flared.data.volume.identity import FORMAT, Identity, identity_path, join_cluster, load_identity, raise_format
 from flared.data.volume.punch import Puncher
 from flared.data.volume.reader import Reader
@@ -35,10 +35,12 @@ from flared.names import PIECE_NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 
     from flared.data.disk.buffers import PieceBuffer
     from flared.data.disk.disk import Buffer, Disk
+    from flared.http.lane import Lane
+    from flared.http.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +76,10 @@ class VolumeStatus(VolumeReport):
 
 @dataclass(frozen=True, slots=True)
 class VolumeThreads:
-    """Writes have threads of their own, so that slow reads never delay a sync; looks at the disk, so that waiting for a
-    thread is never taken for a disk that hangs."""
+    """Checksums of large pieces have threads of their own, so that slow reads do not delay them; looks at the disk, so
+    that waiting for a thread is never taken for a disk that hangs. Writes have lanes."""
 
-    write: Threads
+    check: Threads
     read: Threads
     background: Threads
     look: Threads
@@ -94,6 +96,8 @@ class Volume:
         disk: Disk,
         threads: VolumeThreads,
         random_bits: random.Random,
+        turns: Turns,
+        make_lane: Callable[[Turns, str], Lane],
     ) -> None:
         self.path = path
         self.identity = identity
@@ -128,6 +132,8 @@ class Volume:
         workers."""
         self.compact_now: Callable[[], None] = lambda: None
         """Have compaction look for work at once."""
+        self._turns = turns
+        self._make_lane = make_lane
         self._pending: dict[str, Batch] = {}
         self._sequence = 0
         self._small = self._appender(SMALL)
@@ -143,11 +149,13 @@ class Volume:
         disk: Disk,
         threads: VolumeThreads,
         random_bits: random.Random,
+        turns: Turns,
+        make_lane: Callable[[Turns, str], Lane],
     ) -> Volume:
         """Mark an empty directory as a volume of this node, or find it marked so. The caller holds its lock."""
         fresh = uuid.UUID(int=random_bits.getrandbits(128), version=4)
         identity = load_identity(disk, path, node, fresh)
-        return cls(path, identity, settings, disk, threads, random_bits)
+        return cls(path, identity, settings, disk, threads, random_bits, turns, make_lane)
 
     # Running
 
@@ -240,71 +248,109 @@ class Volume:
 
     # Changing
 
-    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+    def put_nowait(self, items: Sequence[tuple[Piece, Buffer]], done: Callable[[Answers], None]) -> bool:
+        """Begin to store small pieces; ``done`` gets what ``put_many`` returns, once: now, or in a turn. The buffers
+        are read until then. False if this has to wait for something first; then nothing has happened."""
+        if not self._refusal() and self._must_wait(items):
+            return False
+        self._begin_put(items, done)
+        return True
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> Answers:
         """Small pieces: True stored, False already there, both durable; else what went wrong with that one."""
-        refusal = self._refusal()
-        if refusal:
-            return [refusal] * len(items)
-        if self.piece_map.backlog_soft:
-            await self.piece_map.wait_for_room()
-        if self.hidden_pieces:
-            await self._prefer_puts(sum(record_length(SMALL, len(piece.name), piece.size) for piece, _ in items))
-        batch = Batch(len(items))
-        answers, pending, append = batch.answers, self._pending, self._small.append
-        recent, damaged = self.piece_map.recent, self.damaged
-        mine: list[str] = []
+        if not self._refusal():
+            await self._wait_for_room()
+            if self.hidden_pieces:
+                await self._prefer_puts(_small_bytes(items))
         later: list[int] = []
-        for number, (piece, payload) in enumerate(items):
-            name = piece.name
-            bad = _check(piece, payload)
-            if bad:
-                answers[number] = bad
-            elif name in pending or name in damaged:
+        taken: set[str] = set()
+        for number, (piece, _) in enumerate(items):
+            if piece.name in self._pending or piece.name in self.damaged or piece.name in taken:
                 later.append(number)
-            elif isinstance(location := recent(name), Location):
-                answers[number] = False
-            elif not self._admit(record_length(SMALL, len(name), piece.size)):
-                answers[number] = VolumeFull(f"{self.path} is full")
-            else:
-                pending[name] = batch
-                mine.append(name)
-                append(Put(batch, number, name, piece, payload, location is None))
-        if mine:
-            await self._finish(batch, mine, self._small)
+            taken.add(piece.name)
+        answered = Answered()
+        if not later:
+            self._begin_put(items, answered)
+            return await answered.wait_uncancellable()
+        self._begin_put([item for number, item in enumerate(items) if number not in later], answered)
+        found = iter(await answered.wait_uncancellable())
+        answers: Answers = [False if number in later else next(found) for number in range(len(items))]
         for number in later:
             try:
-                await self._make_way(items[number][0].name)
+                await self._clear_previous(items[number][0].name)
                 (answers[number],) = await self.put_many([items[number]])
             except FlareError as error:
                 answers[number] = error
         return answers
 
+    def _must_wait(self, items: Sequence[tuple[Piece, Buffer]]) -> bool:
+        """Return whether the index lags behind, other pieces have to go first, or another change of one of these."""
+        names = {piece.name for piece, _ in items}
+        return (
+            self.piece_map.backlog_soft
+            or len(names) < len(items)
+            or not self._pending.keys().isdisjoint(names)
+            or not self.damaged.keys().isdisjoint(names)
+            or (self.hidden_pieces > 0 and self.free < _small_bytes(items))
+        )
+
+    def _begin_put(self, items: Sequence[tuple[Piece, Buffer]], done: Callable[[Answers], None]) -> None:
+        """Decide about pieces none of which is being changed or known to be damaged; append those that are new."""
+        refusal = self._refusal()
+        if refusal:
+            return done([refusal] * len(items))
+        batch = Batch(len(items), self._pending, done)
+        answers, append = batch.answers, self._small.append
+        recent = self.piece_map.recent
+        for number, (piece, payload) in enumerate(items):
+            name = piece.name
+            bad = _check(piece, payload)
+            if bad:
+                answers[number] = bad
+            elif isinstance(location := recent(name), Location):
+                answers[number] = False
+            elif not self._admit(record_length(SMALL, len(name), piece.size)):
+                answers[number] = VolumeFull(f"{self.path} is full")
+            else:
+                batch.claim(name)
+                append(Put(batch, number, name, piece, payload, location is None))
+        self._begin(batch, self._small)
+        return None
+
+    def _begin(self, batch: Batch, appender: Appender) -> None:
+        """Its changes are queued: have them written. A batch without any is finished."""
+        if batch.left:
+            appender.wake()
+        else:
+            batch.finish()
+
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
         """A piece that lies in ``buffer.payload``: True stored, False already there, both durable."""
-        bad = await self.threads.write.run(_check, piece, buffer.payload[: piece.size])
+        bad = await self.threads.check.run(_check, piece, buffer.payload[: piece.size])
         while True:
             refusal = bad or self._refusal()
             if refusal:
                 raise refusal
             if piece.name not in self._pending and piece.name not in self.damaged:
                 break
-            await self._make_way(piece.name)
+            await self._clear_previous(piece.name)
         if self.hidden_pieces:
             await self._prefer_puts(record_length(LARGE, 0, piece.size))
         if self.piece_map.find(piece.name):
             return False
         if not self._admit(record_length(LARGE, 0, piece.size)):
             raise VolumeFull(f"{self.path} is full")
-        batch = Batch(1)
-        self._pending[piece.name] = batch
+        answered = Answered()
+        batch = Batch(1, self._pending, answered)
+        batch.claim(piece.name)
         self._large.append(Put(batch, 0, piece.name, piece, buffer, True))
-        await self._finish(batch, [piece.name], self._large)
-        (answer,) = batch.answers
+        self._begin(batch, self._large)
+        (answer,) = await answered.wait_uncancellable()
         if isinstance(answer, FlareError):
             raise answer
         return answer
 
-    async def delete_many(self, names: Sequence[str]) -> list[Answer]:
+    async def delete_many(self, names: Sequence[str]) -> Answers:
         """True deleted, False was not there, both durable; else what went wrong with that one.
 
         A volume that is read-only refuses only what it holds.
@@ -315,63 +361,64 @@ class Volume:
             return [refusal if name in held else False for name in names]
         if refusal:
             return [refusal] * len(names)
-        if self.piece_map.backlog_soft:
-            await self.piece_map.wait_for_room()
-        batch = Batch(len(names))
-        mine: list[str] = []
-        later: list[int] = []
+        await self._wait_for_room()
         locations = self.piece_map.find_many(names)
-        for number, name in enumerate(names):
-            if name in self._pending:
-                later.append(number)
-            elif name not in locations:
-                batch.answers[number] = False
-            else:
-                self._pending[name] = batch
-                mine.append(name)
-                self._small.append(Delete(batch, number, name, locations[name]))
-        if mine:
-            await self._finish(batch, mine, self._small)
-        for number in later:
-            while names[number] in self._pending:
+        answers = await self._append_each(
+            names,
+            locations,
+            lambda batch, number, name: Delete(batch, number, name, locations[name]),
+        )
+        for number, answer in enumerate(answers):
+            if answer is None:
                 await self._wait_for(names[number])
-            (batch.answers[number],) = await self.delete_many([names[number]])
-        return batch.answers
+                (answers[number],) = await self.delete_many([names[number]])
+        return _all_answered(answers)
 
-    async def hide_many(self, names: Sequence[str], since_ms: int) -> list[Answer]:
+    async def hide_many(self, names: Sequence[str], since_ms: int) -> Answers:
         """Put pieces in quarantine, or with 0 take them out of it: True done and durable, False not there or so
         already; else what went wrong with that one. Order: the volume's format is raised before the first record.
         """
         refusal = self._refusal()
         if refusal:
             return [refusal] * len(names)
-        if self.piece_map.backlog_soft:
-            await self.piece_map.wait_for_room()
+        await self._wait_for_room()
         try:
             self._raise_format()
             hidden = self.piece_map.hidden(names)
         except FlareError as error:
             return [error] * len(names)
-        batch = Batch(len(names))
-        mine: list[str] = []
-        later: list[int] = []
         locations = self.piece_map.find_many(names)
+        answers = await self._append_each(
+            names,
+            {name for name in locations if (name in hidden) != bool(since_ms)},
+            lambda batch, number, name: Hide(batch, number, name, locations[name], since_ms),
+        )
+        for number, answer in enumerate(answers):
+            if answer is None:
+                await self._wait_for(names[number])
+                (answers[number],) = await self.hide_many([names[number]], since_ms)
+        return _all_answered(answers)
+
+    async def _append_each(
+        self, names: Sequence[str], meant: Container[str], change: Callable[[Batch, int, str], Change]
+    ) -> list[Answer | None]:
+        """Append the change of each name that is meant, else answer False; None for what is being changed already."""
+        answered = Answered()
+        batch = Batch(len(names), self._pending, answered)
+        later: list[int] = []
         for number, name in enumerate(names):
             if name in self._pending:
                 later.append(number)
-            elif name not in locations or (name in hidden) == bool(since_ms):
+            elif name not in meant:
                 batch.answers[number] = False
             else:
-                self._pending[name] = batch
-                mine.append(name)
-                self._small.append(Hide(batch, number, name, locations[name], since_ms))
-        if mine:
-            await self._finish(batch, mine, self._small)
+                batch.claim(name)
+                self._small.append(change(batch, number, name))
+        self._begin(batch, self._small)
+        answers: list[Answer | None] = [*await answered.wait_uncancellable()]
         for number in later:
-            while names[number] in self._pending:
-                await self._wait_for(names[number])
-            (batch.answers[number],) = await self.hide_many([names[number]], since_ms)
-        return batch.answers
+            answers[number] = None
+        return answers
 
     async def show(self, names: Sequence[str]) -> None:
         """Take those of the names that are in quarantine out of it, durably: somebody wants them."""
@@ -396,20 +443,14 @@ class Volume:
         if self.free < length and self.make_room is not None:
             await self.make_room(length)
 
-    async def _finish(self, batch: Batch, names: list[str], appender: Appender) -> None:
-        """Wait for the answers, come what may: until then the disk may read from the caller's buffers."""
-        try:
-            if batch.left:
-                appender.wake()
-                await batch.wait_whatever_comes()
-        finally:
-            for name in names:
-                del self._pending[name]
+    async def _wait_for_room(self) -> None:
+        """Let the index catch up, if it lags behind."""
+        if self.piece_map.backlog_soft:
+            await self.piece_map.wait_for_room()
 
-    async def _make_way(self, name: str) -> None:
+    async def _clear_previous(self, name: str) -> None:
         """Wait for another change of this piece; bury it if it is known to be damaged."""
-        while name in self._pending:
-            await self._wait_for(name)
+        await self._wait_for(name)
         if name in self.damaged:
             (answer,) = await self.delete_many([name])
             self.damaged.pop(name, None)
@@ -417,8 +458,9 @@ class Volume:
                 raise answer
 
     async def _wait_for(self, name: str) -> None:
-        await self._pending[name].done.wait()
-        await trio.lowlevel.checkpoint()  # its own caller takes it off the list
+        """Return when no change of this piece is under way."""
+        while name in self._pending:
+            await self._pending[name].wait()
 
     def _refusal(self) -> FlareError | None:
         if self.state in ("readonly", "failed"):
@@ -442,22 +484,24 @@ class Volume:
     def present(self, names: Sequence[str]) -> list[str]:
         return self.piece_map.present(names)
 
-    def settled(self, change: Change, location: Location) -> None:
-        if isinstance(change, Put):
-            self.piece_map.put(change.name, location)
-            self.pieces += 1
-        elif isinstance(change, Hide):
-            self.piece_map.hide(change.name, location, change.since_ms)
-            sign = 1 if change.since_ms else -1
-            self.hidden_changes += 1
-            self.hidden_pieces = max(0, self.hidden_pieces + sign)
-            self.hidden_bytes = max(0, self.hidden_bytes + sign * change.location.length)
-        else:
-            self.piece_map.delete(change.name, location, change.victim)
-            self.pieces -= 1
-            self.deletes += 1
-            self.puncher.add(change.victim)
-            self.damaged.pop(change.name, None)
+    def settled(self, changes: Sequence[Change], locations: Sequence[Location]) -> None:
+        piece_map = self.piece_map
+        for change, location in zip(changes, locations, strict=True):
+            if isinstance(change, Put):
+                piece_map.put(change.name, location)
+                self.pieces += 1
+            elif isinstance(change, Hide):
+                piece_map.hide(change.name, location, change.since_ms)
+                sign = 1 if change.since_ms else -1
+                self.hidden_changes += 1
+                self.hidden_pieces = max(0, self.hidden_pieces + sign)
+                self.hidden_bytes = max(0, self.hidden_bytes + sign * change.location.length)
+            else:
+                piece_map.delete(change.name, location, change.victim)
+                self.pieces -= 1
+                self.deletes += 1
+                self.puncher.add(change.victim)
+                self.damaged.pop(change.name, None)
 
     def stop_writes(self, reason: str) -> None:
         if self.state in ("ok", "full"):
@@ -564,7 +608,7 @@ class Volume:
                 raise VolumeFailed(reason)
 
     def _appender(self, kind: int) -> Appender:
-        return Appender(self, self.segments, self.threads.write, kind)
+        return Appender(self, self.segments, self._turns, self._make_lane, self.threads.background, kind)
 
     def _segments(self, random_bits: random.Random) -> Segments:
         volume = uuid.UUID(self.identity.volume).bytes
@@ -579,6 +623,15 @@ class Volume:
 def _advance(steps: Iterator[None]) -> bool:
     """One step; False if there was none left."""
     return next(steps, "over") is None
+
+
+def _small_bytes(items: Sequence[tuple[Piece, Buffer]]) -> int:
+    """Return what these pieces take in a small segment."""
+    return sum(record_length(SMALL, len(piece.name), piece.size) for piece, _ in items)
+
+
+def _all_answered(answers: Sequence[Answer | None]) -> Answers:
+    return [answer for answer in answers if answer is not None]
 
 
 def _check(piece: Piece, payload: Buffer) -> FlareError | None:

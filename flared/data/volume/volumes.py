@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import trio
 
@@ -42,19 +42,21 @@ from flared.errors import (
     VolumeFailed,
     VolumeFull,
 )
+from flared.http.lane import Lane, ThreadLane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from flared.data.disk.disk import Buffer, Disk, Lock
     from flared.data.index.index import Location
-    from flared.data.volume.changes import Answer
+    from flared.data.volume.changes import Answer, Answers
+    from flared.http.turns import Turns
 
 __all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
 
 log = logging.getLogger(__name__)
 
-_WRITE_THREADS = 4
+_CHECK_THREADS = 4
 _READ_THREADS = 16
 _BACKGROUND_THREADS = 2
 _LOOK_THREADS = 1
@@ -136,27 +138,50 @@ class Volumes:
 
     # Pieces
 
-    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> list[Answer]:
+    def put_nowait(self, items: Sequence[tuple[Piece, Buffer]], done: Callable[[Answers | None], None]) -> bool:
+        """Begin to store small pieces; ``done`` gets what ``put_many`` returns, once: now, or in a turn. It gets None
+        if some may be in quarantine: put them with ``put_many`` then. The buffers are read until ``done``.
+
+        False if something has to be waited for first; then nothing has happened.
+        """
+        route = self._route(items)
+
+        def stored(some: Answers) -> None:
+            answers = route.merge(some)
+            done(None if False in answers and self._hides_pieces() else answers)
+
+        if route.volume is not None:
+            return route.volume.put_nowait(route.items, stored)
+        stored([])
+        return True
+
+    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> Answers:
         """Store small pieces: True stored now, False already there; both durable. Else what refused that one.
 
         The buffers are read until this returns, also when cancelled.
         """
+        route = self._route(items)
+        stored = await route.volume.put_many(route.items) if route.volume is not None else []
+        return await self._show_existing([piece.name for piece, _ in items], route.merge(stored))
+
+    def _route(self, items: Sequence[tuple[Piece, Buffer]]) -> _Route:
+        """Decide which volume is to store which of these pieces."""
         if len(self._volumes) == 1 and not self._failed:
-            answers = await self._volumes[0].put_many(items)
-            return await self._show_existing([piece.name for piece, _ in items], answers)
+            return _Route(self._volumes[0], items, (), [])
         elsewhere = self._look_many([piece.name for piece, _ in items])
-        rest = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
-        answers = [False] * len(items)
-        if rest:
+        numbers = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
+        answers: Answers = [False] * len(items)
+        volume = None
+        if numbers:
             try:
                 volume = self._roomiest()
             except FlareError as error:
-                stored: list[Answer] = [error] * len(rest)
-            else:
-                stored = await volume.put_many([items[number] for number in rest])
-            for number, answer in zip(rest, stored, strict=True):
-                answers[number] = answer
-        return await self._show_existing([piece.name for piece, _ in items], answers)
+                for number in numbers:
+                    answers[number] = error
+        return _Route(volume, [items[number] for number in numbers], numbers, answers)
+
+    def _hides_pieces(self) -> bool:
+        return any(volume.hidden_pieces for volume in self._working())
 
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
         """Store a piece that lies in ``buffer.payload[:piece.size]``: True stored now, False already there.
@@ -231,8 +256,45 @@ class Volumes:
             answers = [_worse(one, other) for one, other in zip(answers, deleted, strict=True)]
         return answers
 
+    def read_nowait(self, names: Sequence[str], bytes_max: int) -> list[Found | FlareError] | None:
+        """What ``read_many`` returns, if memory has it all, in at most so many bytes; None if that takes a task."""
+        steps = self._search(names)
+        try:
+            volume, wanted = next(steps)
+            while True:
+                bytes_max -= sum(location.size for _, location in wanted)
+                read = volume.reader.read_nowait(wanted) if bytes_max >= 0 else None
+                if read is None or (volume.hidden_pieces and volume.piece_map.hidden([name for name, _ in wanted])):
+                    return None
+                volume, wanted = steps.send(read)
+        except StopIteration as end:
+            return cast("list[Found | FlareError]", end.value)
+        except Busy:
+            return None  # the index was lost just now
+
     async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
         """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
+        steps = self._search(names)
+        try:
+            volume, wanted = next(steps)
+            while True:
+                try:
+                    read = await volume.reader.read_many(wanted)
+                except VolumeFailed as error:
+                    volume, wanted = steps.throw(error)
+                else:
+                    volume, wanted = steps.send(read)
+        except StopIteration as end:
+            answers = cast("list[Found | FlareError]", end.value)
+        found = [name for name, answer in zip(names, answers, strict=True) if isinstance(answer, tuple)]
+        await self._show_read(found)
+        return answers
+
+    def _search(
+        self, names: Sequence[str]
+    ) -> Generator[tuple[Volume, list[Wanted]], Sequence[Found | FlareError], list[Found | FlareError]]:
+        """Yield a volume and what to read from it; wants the answers sent, or the VolumeFailed that came of it thrown.
+        Return the answers for all names."""
         answers: dict[str, Found | FlareError] = {}
         unsure: FlareError | None = self._left_out()
         left: Sequence[str] = names
@@ -252,7 +314,7 @@ class Volumes:
                     answers[name] = TooLarge(f"{name} has {location.size} bytes: open it instead")
             if wanted:
                 try:
-                    read = await volume.reader.read_many(wanted)
+                    read = yield volume, wanted
                 except VolumeFailed as error:
                     unsure = error
                     continue
@@ -263,7 +325,6 @@ class Volumes:
             left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
             if not left:
                 break
-        await self._show_read([name for name, answer in answers.items() if isinstance(answer, tuple)])
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]
 
     async def _show_read(self, names: Sequence[str]) -> None:
@@ -385,16 +446,18 @@ class Volumes:
 
 async def open_volumes(
     settings: DataSettings,
+    turns: Turns,
     *,
     disk: Disk | None = None,
     threads: Threads | None = None,
+    make_lane: Callable[[Turns, str], Lane] = ThreadLane,
     random_bits: random.Random | None = None,
 ) -> Volumes:
     """Lock and identify every volume. A disk that fails is left out (state ``failed``).
 
     Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node, two of
-    them to different clusters, or one is a copy of another. ``threads`` replaces all threads (for tests on a virtual
-    clock).
+    them to different clusters, or one is a copy of another. ``turns`` must run as long as the volumes do.
+    ``threads`` replaces all threads, and ``make_lane`` what makes lanes (for tests on a virtual clock).
     """
     disk = disk or RealDisk()
     random_bits = random_bits or random.Random(os.urandom(16))
@@ -409,8 +472,11 @@ async def open_volumes(
                 disk.make_directory(path)
                 locks.append(disk.lock(f"{path}/{_LOCK}"))
                 volumes.append(
-                    Volume.open(path, settings.node, _volume_settings(settings), disk, _threads(threads), random_bits)
-                )
+                    Volume.open(
+                        path, settings.node, _volume_settings(settings), disk, _threads(threads), random_bits,
+                        turns, make_lane,
+                    )
+                )  # fmt: skip
             except (VolumeFailed, VolumeFull) as error:
                 log.error("event=volume_failed path=%s error=%r", path, str(error))
                 failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error)))
@@ -424,6 +490,26 @@ async def open_volumes(
         for lock in locks:
             lock.close()
         raise
+
+
+class _Route(NamedTuple):
+    """Where the pieces of one call go."""
+
+    volume: Volume | None
+    items: Sequence[tuple[Piece, Buffer]]
+    """What this volume is to store."""
+    numbers: Sequence[int]
+    """Where these stand in the call; empty if they are the call."""
+    answers: Answers
+    """For the call, where they are decided: False for what another volume has."""
+
+    def merge(self, stored: Answers) -> Answers:
+        """Return the answers for the whole call, given those of the volume."""
+        if not self.answers:
+            return stored
+        for number, answer in zip(self.numbers, stored, strict=False):
+            self.answers[number] = answer
+        return self.answers
 
 
 def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
@@ -459,7 +545,7 @@ def _threads(shared: Threads | None) -> VolumeThreads:
     if shared:
         return VolumeThreads(shared, shared, shared, shared)
     return VolumeThreads(
-        WorkerThreads(_WRITE_THREADS),
+        WorkerThreads(_CHECK_THREADS),
         WorkerThreads(_READ_THREADS),
         WorkerThreads(_BACKGROUND_THREADS),
         WorkerThreads(_LOOK_THREADS),

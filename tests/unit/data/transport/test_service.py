@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from flared.access.keys import Keyring, authorization, data_audience, node_token
+from flared.chunks.budget import MemoryBudget
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good, describe_piece, piece_is_good
 from flared.data.transport import wire
 from flared.data.transport.remote import Remote
@@ -19,7 +20,7 @@ from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, VolumeStatus, open_volumes
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated
 from flared.http.pool import Pool
-from flared.http.server import Server
+from flared.http.server import InTurns, Server
 from flared.http.turns import Turns
 from flared.names import NodeName, PieceName
 from tests.support.memory_net import MemoryNetwork
@@ -100,13 +101,14 @@ async def data_node(directory: Path, token: str | None = TOKEN) -> AsyncIterator
     net = MemoryNetwork()
     turns = Turns()
     remote = Remote(NODE, PLACE, token, turns, connect=net.connect)
-    volumes = await open_volumes(DataSettings(NODE, (str(directory),)))
+    volumes = await open_volumes(DataSettings(NODE, (str(directory),)), turns)
     service = DataService(NODE, volumes, KEYRING if token else Keyring(), hosts=frozenset({NODE}))
     async with trio.open_nursery() as nursery:
+        await nursery.start(turns.run)
         await nursery.start(volumes.run)
         await volumes.wait_ready()
-        await nursery.start(Server(service.handler).serve, [net.listen(PLACE)])
-        await nursery.start(turns.run)
+        in_turns = InTurns(turns, service, MemoryBudget(1 << 20))
+        await nursery.start(Server(service.handler, in_turns=in_turns).serve, [net.listen(PLACE)])
         await nursery.start(remote.run)
         yield Node(remote, volumes, Pool(PLACE, connect=net.connect), net, directory)
         nursery.cancel_scope.cancel()
@@ -409,8 +411,8 @@ async def test_without_a_secret_a_foreign_web_page_may_do_nothing(tmp_path: Path
 
 async def test_a_node_whose_volumes_are_closed_is_not_ready_and_says_503(tmp_path: Path) -> None:
     net = MemoryNetwork()
-    volumes = await open_volumes(DataSettings(NODE, (str(tmp_path),)))
     turns = Turns()
+    volumes = await open_volumes(DataSettings(NODE, (str(tmp_path),)), turns)
     remote = Remote(NODE, PLACE, TOKEN, turns, connect=net.connect)
     async with trio.open_nursery() as nursery:
         await nursery.start(Server(DataService(NODE, volumes, KEYRING).handler).serve, [net.listen(PLACE)])

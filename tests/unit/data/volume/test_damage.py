@@ -10,11 +10,22 @@ import trio
 from flared.data.index.index import IndexCorrupt
 from flared.data.volume import volume as volumes_file
 from flared.data.volume.scrub import Scrubber
-from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.volumes import DataSettings, Volumes
 from flared.errors import Busy, NoSuchPiece, PieceCorrupt
-from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
+from flared.http.turns import open_turns
+from tests.support.engine import (
+    MIB,
+    delete,
+    get,
+    names_of,
+    open_inline,
+    payload_of,
+    piece_of,
+    put,
+    running,
+    settings_for,
+)
 from tests.support.memory_disk import MemoryDisk
-from tests.support.threads import InlineThreads
 
 SETTINGS = settings_for("/srv/v1", segment_size=64 * MIB)
 
@@ -239,9 +250,9 @@ async def test_while_the_index_is_made_again_nothing_is_called_absent(autojump_c
         for number in range(6000):
             await store.put_many([(piece_of(f"{number:04}", b"x"), b"x")])
     disk.lose("/srv/v1/index.db")
-    store = await open_volumes(SETTINGS, disk=disk, threads=InlineThreads())
     seen = set()
-    async with trio.open_nursery() as nursery:
+    async with open_turns() as turns, trio.open_nursery() as nursery:
+        store = await open_inline(turns, disk, SETTINGS)
         nursery.start_soon(store.run)
         volume = store._volumes[0]
         while not volume.piece_map.complete:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import pytest
 import trio
 
-from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.volumes import DataSettings, Volumes
 from flared.errors import Busy, ConfigError, FlareError, PieceCorrupt, VolumeFailed
-from tests.support.engine import MIB, delete, get, names_of, payload_of, piece_of, put, running, settings_for
+from flared.http.turns import Turns
+from tests.support.engine import (
+    MIB,
+    delete,
+    get,
+    names_of,
+    open_inline,
+    payload_of,
+    piece_of,
+    put,
+    running,
+    settings_for,
+)
 from tests.support.memory_disk import MemoryDisk
 from tests.support.threads import InlineThreads
 
@@ -337,7 +348,7 @@ async def test_nothing_is_deleted_where_nothing_works(autojump_clock: object) ->
     disk = MemoryDisk(1)
     disk.broken = True
     settings = DataSettings("data1", ("/srv/v1",))
-    store = await open_volumes(settings, disk=disk, threads=InlineThreads(), random_bits=random.Random(1))
+    store = await open_inline(Turns(), disk, settings)
     (answer,) = await store.delete_many(["a"])
     assert isinstance(answer, Busy)
 
