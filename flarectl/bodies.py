@@ -9,22 +9,19 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from trio import sleep
 
+from flarectl import calls
 from flarectl.answers import (
     MTIME,
-    Bucket,
-    ChunkPage,
     ObjectInfo,
     PutResult,
-    parse_buckets,
-    parse_chunks,
     parse_info,
-    parse_listing,
     parse_put,
 )
+from flarectl.calls import Read
 from flarectl.errors import Failure, NotFound, Temporary, from_flare, from_reply
 from flarectl.profile import secret_fields, tls_context, unreachable, untrusted, uses_tls
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
@@ -41,7 +38,6 @@ T = TypeVar("T")
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 STALL_SECONDS = 30.0
-CHUNK_PAGE = 500
 
 
 class Bodies:
@@ -100,17 +96,14 @@ class Bodies:
 
         if found := await self._retried(ask):
             return found
-        # The error of a HEAD has no body; a GET for the same object returns one that explains it.
-        await self._read(f"{path}?chunks&limit=1")
-        raise NotFound(f"{target}: it did not exist a moment ago; try again")
+        raise await self.read(calls.why_missing(target))
 
     async def head_named(self, target: Target, advice: str) -> ObjectInfo:
         """As ``head``, for a name that a person typed. Raise Usage with the advice if it is a prefix."""
         try:
             return await self.head(target)
         except NotFound:
-            below = urlencode({"prefix": f"{target.key}/", "limit": "1"}, quote_via=quote)
-            if parse_listing(await self._read(f"/bucket/{target.bucket}?{below}")).objects:
+            if (await self.read(calls.keys_below(target))).objects:
                 raise is_prefix(target, advice) from None
             raise
 
@@ -127,24 +120,18 @@ class Bodies:
                 return result
         raise AssertionError  # as above
 
-    async def chunk_page(self, target: Target, *, after: int, etag: str) -> ChunkPage:
-        """Return the chunks from number ``after`` on. Raise Exists if the version with this ETag was replaced."""
-        path = object_path(target.bucket, target.object_key())
-        query = f"chunks&limit={CHUNK_PAGE}" + (f"&after={after}" if after else "")
-        return parse_chunks(await self._read(f"{path}?{query}", [("if-match", etag)]))
+    async def read(self, call: Read[T]) -> T:
+        """Send a call and parse its answer."""
 
-    async def buckets(self) -> list[Bucket]:
-        return parse_buckets(await self._read("/bucket"))
-
-    async def _read(self, path: str, fields: Sequence[tuple[str, str]] = ()) -> object:
         async def ask() -> object:
             asked, request = self._fields()
+            fields = [*asked, *call.fields.items()]
             with self._failures(request):
-                async with self._pool.request("GET", path, [*asked, *fields], repeatable=True) as response:
+                async with self._pool.request("GET", call.path, fields, repeatable=True) as response:
                     return await self._decode(response)
             raise AssertionError  # as above
 
-        return await self._retried(ask)
+        return call.parse(await self._retried(ask))
 
     async def _decode(self, response: Response) -> object:
         await self._check(response)

@@ -1,4 +1,4 @@
-"""One method per call of the API. Bodies of objects travel in ``bodies.py``.
+"""One method per call of the API, as ``calls.py`` words them. Bodies of objects travel in ``bodies.py``.
 
 On http.client: loading httpx takes as long again as the whole rest of a listing.
 """
@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Self
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlsplit
 
+from flarectl import calls
 from flarectl.answers import (
     Bucket,
     ChunkPage,
@@ -27,18 +28,12 @@ from flarectl.answers import (
     PutResult,
     RemovalCost,
     Status,
-    parse_buckets,
-    parse_chunks,
-    parse_failure,
     parse_info,
     parse_invite,
-    parse_listing,
-    parse_metadata,
-    parse_orphans,
     parse_put,
-    parse_removal,
     parse_status,
 )
+from flarectl.calls import CHUNK_PAGE, KEYS_PAGE, Read, with_query
 from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
 from flarectl.profile import secret_fields, secret_fields_of, tls_context, unreachable, untrusted, uses_tls
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
@@ -52,9 +47,8 @@ if TYPE_CHECKING:
 
     from flared.names import BucketName
 
-PAGE = 1000
-"""Keys asked for at once."""
-CHUNK_PAGE = 500
+T = TypeVar("T")
+
 TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -112,11 +106,9 @@ class Client:
                 with suppress(OSError):
                     connection.sock.shutdown(SHUT_RDWR)
 
-    def list_page(self, target: Target, *, delimiter: str = "", after: str = "", limit: int = PAGE) -> Listing:
+    def list_page(self, target: Target, *, delimiter: str = "", after: str = "", limit: int = KEYS_PAGE) -> Listing:
         """Return keys of the bucket that begin with the target's key; with a delimiter, only up to it."""
-        asked = {"prefix": target.key, "delimiter": delimiter, "after": after, "limit": str(limit)}
-        params = {name: value for name, value in asked.items() if value}
-        return parse_listing(self._read(f"/bucket/{target.bucket}", params))
+        return self.read(calls.keys(target, delimiter=delimiter, after=after, limit=limit))
 
     def list_pages(self, target: Target, *, delimiter: str = "") -> Iterator[Listing]:
         """Yield all pages; each is requested when it is needed."""
@@ -136,9 +128,7 @@ class Client:
         path = object_path(target.bucket, target.object_key())
         reply = self._send_again("HEAD", path)
         if reply.status != 200:
-            # The error of a HEAD has no body; a GET for the same object returns one that explains it.
-            self._read(path, {"chunks": "", "limit": "1"})
-            raise NotFound(f"{target}: it did not exist a moment ago; try again") from None
+            raise self.read(calls.why_missing(target))
         return parse_info(reply.fields)
 
     def head_named(self, target: Target, advice: str) -> ObjectInfo:
@@ -150,8 +140,7 @@ class Client:
 
     def explain_missing(self, target: Target, failure: NotFound, advice: str) -> Failure:
         """Return the failure, or one that says that ``target`` is a prefix, if there are objects below it."""
-        below = self.list_page(target.at(f"{target.key}/"), limit=1).objects
-        return is_prefix(target, advice) if below else failure
+        return is_prefix(target, advice) if self.read(calls.keys_below(target)).objects else failure
 
     def find(self, target: Target) -> ObjectInfo | None:
         """As ``head``, but return None if the object does not exist."""
@@ -180,12 +169,10 @@ class Client:
 
     def chunk_page(self, target: Target, *, after: int = 0, etag: str = "", limit: int = CHUNK_PAGE) -> ChunkPage:
         """Return the chunks from number ``after`` on. Raise Exists if the object's ETag is no longer ``etag``."""
-        fields = {"if-match": etag} if etag else {}
-        params = {"chunks": "", "limit": str(limit)} | ({"after": str(after)} if after else {})
-        return parse_chunks(self._read(object_path(target.bucket, target.object_key()), params, fields))
+        return self.read(calls.chunks(target, after=after, etag=etag, limit=limit))
 
     def buckets(self) -> list[Bucket]:
-        return parse_buckets(self._read("/bucket"))
+        return self.read(calls.buckets())
 
     def create_bucket(self, name: str, settings: Mapping[str, object]) -> bool:
         """Return True if it is new, False if it existed with these settings."""
@@ -210,11 +197,11 @@ class Client:
 
     def failure_cost(self, node: str) -> FailureCost:
         """Return what a failure of this data node would cost. Takes up to a quarter of a minute."""
-        return parse_failure(self._read("/cluster/failure", {"node": node}))
+        return self.read(calls.failure_cost(node))
 
     def removal_cost(self, node: str) -> RemovalCost:
         """Return what removing this data node, which is away, would cost. Takes up to a quarter of a minute."""
-        return parse_removal(self._read("/cluster/node", {"node": node}))
+        return self.read(calls.removal_cost(node))
 
     def remove_node(self, node: str, *, force: bool) -> str:
         """Remove a data node that is gone; return ``removing`` or ``removed``. Raise Refusal while it is needed."""
@@ -224,8 +211,7 @@ class Client:
 
     def held_orphans(self, node: str) -> tuple[HeldOrphans, object]:
         """Return the orphans held back on this data node, parsed and as the server wrote them."""
-        answer = self._read("/cluster/orphans", {"node": node})
-        return parse_orphans(answer), answer
+        return self.read(calls.held_orphans(node))
 
     def allow_orphans(self, node: str, pieces: int) -> object:
         """Allow the deletion of so many held orphans. Raise Refusal if none are held back."""
@@ -233,7 +219,7 @@ class Client:
 
     def metadata_age(self) -> MetadataAge:
         """Return which data nodes have seen newer metadata than this api node has."""
-        return parse_metadata(self._read("/cluster/metadata", {}))
+        return self.read(calls.metadata_age())
 
     def accept_metadata(self) -> object:
         """Make the api node go on with metadata that is older than it should be. Raise Refusal if it is not."""
@@ -257,10 +243,9 @@ class Client:
             return ""
         return reply.content.decode("utf-8", "replace").strip() or "the cluster does not say why"
 
-    def _read(
-        self, path: str, params: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
-    ) -> object:
-        return self._checked(self._send_again("GET", path, params, fields)).decode()
+    def read(self, call: Read[T]) -> T:
+        """Send a call and parse its answer."""
+        return call.parse(self._checked(self._send_again("GET", call.path, None, call.fields)).decode())
 
     def _change(
         self, method: str, path: str, fields: Mapping[str, str] | None = None, attempts: Attempts | None = None
@@ -324,8 +309,7 @@ class Client:
         *,
         content: bytes = b"",
     ) -> ApiReply:
-        if params:
-            path += "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
+        path = with_query(path, params or {})
         request = new_request_id()
         try:
             return self._exchange(

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from flarectl import calls
 from flarectl.answers import Chunk, ObjectInfo, chunk_count, etag_of
 from flarectl.bodies import Bodies
 from flarectl.errors import Damage, Exists, Refusal, Temporary
@@ -161,7 +162,7 @@ class Download:
         """Yield the chunks of the manifest, page by page. Raise Refusal if they do not add up to the object."""
         number, offset = 0, 0
         while True:
-            page = await self._bodies.chunk_page(self._target, after=number, etag=self._info.etag)
+            page = await self._bodies.read(calls.chunks(self._target, after=number, etag=self._info.etag))
             if page.first != number or (page.next is not None and page.next <= number):
                 raise Refusal(
                     f"{self._target}: its manifest makes no sense: asked for chunk {number}, got {page.first}"

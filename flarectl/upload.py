@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
+from flarectl import calls
 from flarectl.answers import PutResult, chunk_count, etag_of
 from flarectl.bodies import Bodies, mtime_fields
 from flarectl.digests import DEFAULT_CHUNK_SIZE, SURELY_ONE_CHUNK, ChunkDigests
@@ -39,7 +40,7 @@ class ChunkSizes:
     async def of(self, bucket: str) -> int:
         async with self._asked:
             if not self._known:
-                self._known = {found.name: found.chunk_size for found in await self._bodies.buckets()}
+                self._known = {found.name: found.chunk_size for found in await self._bodies.read(calls.buckets())}
         return self._known.get(bucket, 0) or DEFAULT_CHUNK_SIZE
 
     def learn(self, bucket: str, size: int) -> None:
@@ -320,7 +321,7 @@ async def _stored_chunks(bodies: Bodies, target: Target, result: PutResult) -> l
     after: int | None = 0
     while after is not None:
         try:
-            page = await bodies.chunk_page(target, after=after, etag=result.etag)
+            page = await bodies.read(calls.chunks(target, after=after, etag=result.etag))
         except (Exists, NotFound):
             return None
         if page.version != result.version:

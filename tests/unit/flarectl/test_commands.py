@@ -270,7 +270,6 @@ def test_ls_lists_what_a_name_stands_for(api: FakeApi, run: Run) -> None:
 
 
 def test_long_listings_come_in_pages(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flarectl.client.PAGE", 3)
     monkeypatch.setattr("flarectl.client.Client.list_page.__kwdefaults__", {"delimiter": "", "after": "", "limit": 3})
     for number in range(10):
         api.store(f"p/{number}/x", b"")
