@@ -49,7 +49,7 @@ from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
 from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.membership.membership import Membership
-from flared.upkeep.status import find_status, obstacle
+from flared.upkeep.status import find_status, find_write_obstacle
 from flared.upkeep.workers import Upkeep
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _build_server(
     admin = AdminCalls(
         StatusCalls(
             status=status,
-            obstacle=lambda: obstacle(store, membership),
+            obstacle=lambda: find_write_obstacle(store, membership),
             without=lambda node: reason_node_must_stay(store, membership, upkeep, node),
             metrics=metrics,
         ),

@@ -31,7 +31,18 @@ FOUNDATION = LAYERS[-1]
 # Inside data/ the same holds, from what carries pieces down to what keeps them; the files beside are shared values.
 DATA_ROOMS = ["transport", "volume", "index", "disk"]
 # So does it inside upkeep/: what reads all rooms, the rooms, and below them what they share.
-UPKEEP_ROOMS = ["status", "failure", "workers", "removal", "deletion", "repair", "membership", "survey", "walk"]
+UPKEEP_ROOMS = [
+    "status",
+    "failure",
+    "workers",
+    "problems",
+    "removal",
+    "deletion",
+    "repair",
+    "membership",
+    "survey",
+    "walk",
+]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Values that both ends of a wire share stand beside the rooms of data/, not inside them.
 FLARECTL_MAY_IMPORT = {"http", "chunks", "access", "errors", "names", "findings", "data.pieces", "data.report"}

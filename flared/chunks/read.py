@@ -1,21 +1,20 @@
-"""Read one chunk: ask a node, verify, fall back to another piece; never a byte before its block's checksum held.
+"""What every read of a chunk shares: which pieces to ask for, in which order, and what each must be.
 
-A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere. Here a chunk is read as a
-whole; ``stream`` passes on what need not be gathered first.
+A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere; no byte is used before its
+block's checksum held. ``gatherer`` reads a chunk as a whole, ``small_read`` does so in turns, ``stream`` passes on what
+need not be gathered first.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import trio
-
-from flared.chunks.chunk import INLINE_DIGEST_MAX
-from flared.chunks.codec import check_stored, decode
-from flared.chunks.delays import HEDGE_SECONDS
+from flared.chunks.codec import decode
+from flared.chunks.scheme import parse_scheme
 from flared.cluster.states import NodeState
-from flared.data.pieces import BLOCK_SIZE, CODEC_PLAIN, LARGE_SIZE, Piece, block_is_good
+from flared.data.pieces import BLOCK_SIZE, Piece, block_is_good
 from flared.errors import (
     ChunkLost,
     FlareError,
@@ -29,6 +28,8 @@ from flared.names import NodeName, PieceName, chunk_digest, piece_name
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunks, PlacedChunk
     from flared.chunks.nodes import PieceNode, PieceStream
+
+NOTHING_DENIED: Mapping[int, FlareError] = {}
 
 _TRUST = {NodeState.ONLINE: 0, NodeState.FULL: 0, NodeState.SUSPECT: 1, NodeState.OFFLINE: 2}
 
@@ -48,21 +49,29 @@ class Source:
 class Search:
     """The pieces of one chunk still worth asking, best first, and why the others failed."""
 
-    def __init__(self, chunks: Chunks, chunk: PlacedChunk) -> None:
+    def __init__(self, chunks: Chunks, chunk: PlacedChunk, denied: Mapping[int, FlareError] = NOTHING_DENIED) -> None:
+        """``denied``: why pieces could not be had that were asked for just now; their nodes are not asked again."""
         self._chunks = chunks
         self._chunk = chunk
         self._sources = _sources(chunks, chunk)
         self._reasons: list[str] = []
         self._unreachable = any(node is not None and chunks.nodes.store(node) is None for node in chunk.nodes)
+        for source in [one for one in self._sources if one.number in denied]:
+            self._sources.remove(source)
+            self.fail(source, denied[source.number])
 
     @property
     def has_spare(self) -> bool:
-        return len(self._sources) > 1
+        """Return whether another piece could be asked for instead of one that was taken."""
+        return bool(self._sources)
 
-    def best(self) -> Source:
-        """The next piece to ask; raises ChunkLost, or PiecesUnreachable while a silent node may still have one."""
+    def take(self) -> Source:
+        """Return the next piece to ask for; no other call returns it.
+
+        Raises ChunkLost if none is left, or PiecesUnreachable while a silent node may still have one.
+        """
         if self._sources:
-            return self._sources[0]
+            return self._sources.pop(0)
         if self._unreachable:
             reasons = "; ".join(self._reasons) or "its nodes are not known yet"
             raise PiecesUnreachable(f"chunk {self._chunk.id} cannot be read now: {reasons}")
@@ -71,7 +80,8 @@ class Search:
         )
 
     def fail(self, source: Source, error: FlareError) -> None:
-        """Take ``source`` out. Damage goes on the DamageList; whatever else a node says, another may have the piece."""
+        """Note why ``source`` did not serve. Damage goes on the DamageList; whatever else a node says, another may have
+        the piece."""
         if isinstance(error, (NoSuchPiece, PieceCorrupt)):
             if source.number not in self._chunk.missing:
                 corrupt = isinstance(error, PieceCorrupt)
@@ -79,99 +89,17 @@ class Search:
         else:
             self._unreachable = True
         self._reasons.append(str(error))
-        self._sources.remove(source)
 
 
-async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
-    """All plain bytes of a chunk, verified. ``buffer`` holds the stored bytes of a large piece meanwhile (at least
-    ``stored`` long); a plain result may be a view of it. Raises ChunkLost or Unavailable."""
-    search = Search(chunks, chunk)
-    while True:
-        source = search.best()
-        try:
-            if chunk.stored < LARGE_SIZE:
-                return (await _read_small_piece(chunks, chunk, source, search.has_spare))[2]
-            piece, view = await _gather_large(chunk, source, buffer)
-            if piece.codec == CODEC_PLAIN:
-                return view
-            return await chunks.threads.run(decode, piece.codec, view, chunk.size)
-        except FlareError as error:
-            search.fail(source, error)
+def decode_whole(chunk: PlacedChunk, stored: bytes | memoryview) -> bytes | memoryview:
+    """Return the plain bytes of a small chunk: their digest says more than any checksum that came along.
 
-
-async def read_stored(
-    chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None
-) -> tuple[Piece, bytes | memoryview]:
-    """A piece of the chunk and its stored bytes, verified, and seen to decode. As ``read_whole``."""
-    search = Search(chunks, chunk)
-    while True:
-        source = search.best()
-        try:
-            if chunk.stored < LARGE_SIZE:
-                return (await _read_small_piece(chunks, chunk, source, search.has_spare))[:2]
-            piece, view = await _gather_large(chunk, source, buffer)
-            await chunks.threads.run(check_stored, piece.codec, view, chunk.size)
-            return piece, view
-        except FlareError as error:
-            search.fail(source, error)
-
-
-async def verify_piece(chunks: Chunks, chunk: PlacedChunk, number: int, buffer: memoryview) -> bool:
-    """Whether piece ``number`` is where the record says, whole and unchanged: read in full. ``buffer`` as in
-    ``read_whole``."""
-    node = chunk.nodes[number]
-    store = chunks.nodes.store(node) if node is not None else None
-    if node is None or store is None:
-        return False
-    source = Source(piece_name(chunk.id, number), number, node, store)
-    try:
-        if chunk.stored < LARGE_SIZE:
-            piece, stored = await _ask_small(chunk, source, hedged=False)
-            await chunks.threads.run(decode_whole, chunk, piece, stored)
-        else:
-            await _gather_large(chunk, source, buffer)
-    except FlareError:
-        return False
-    return True
-
-
-async def _read_small_piece(
-    chunks: Chunks, chunk: PlacedChunk, source: Source, hedged: bool
-) -> tuple[Piece, bytes, bytes | memoryview]:
-    piece, stored = await _ask_small(chunk, source, hedged)
-    if chunk.size <= INLINE_DIGEST_MAX:
-        return piece, stored, decode_whole(chunk, piece, stored)
-    return piece, stored, await chunks.threads.run(decode_whole, chunk, piece, stored)
-
-
-async def _ask_small(chunk: PlacedChunk, source: Source, hedged: bool) -> tuple[Piece, bytes]:
-    if not hedged:
-        piece, stored = await source.store.get_small(source.name)
-    else:
-        with trio.move_on_after(HEDGE_SECONDS) as scope:
-            piece, stored = await source.store.get_small(source.name)
-        if scope.cancelled_caught:
-            raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
-    compare(chunk, source.name, piece)
-    return piece, stored
-
-
-def decode_whole(chunk: PlacedChunk, piece: Piece, stored: bytes) -> bytes | memoryview:
-    """One block: the digest of the plain bytes says more than any checksum that came along."""
-    plain = decode(piece.codec, stored, chunk.size)
+    Raises PieceCorrupt if they do not have the chunk's.
+    """
+    plain = decode(chunk.codec, stored, chunk.size)
     if hashlib.sha256(plain).digest() != chunk_digest(chunk.id):
-        raise PieceCorrupt(f"piece {piece.name} does not have its chunk's digest")
+        raise PieceCorrupt(f"what was read of chunk {chunk.id} does not have its digest")
     return plain
-
-
-async def _gather_large(chunk: PlacedChunk, source: Source, buffer: memoryview | None) -> tuple[Piece, memoryview]:
-    assert buffer is not None, "a large piece needs a buffer"
-    view = buffer[: chunk.stored]
-    async with source.store.open(source.name) as stream:
-        compare(chunk, source.name, stream.piece)
-        await fill(stream, source, view)
-        verify_blocks(stream.piece, source, 0, view)
-        return stream.piece, view
 
 
 def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
@@ -196,9 +124,10 @@ def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
 
 
 def compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:
-    """A data node is trusted against malice, not against error: is this what was asked for?"""
-    if piece.name != asked or piece.size != chunk.stored or piece.codec != chunk.codec:
-        raise PieceCorrupt(f"asked for {asked} with {chunk.stored} bytes, got {piece.name} with {piece.size}")
+    """Raise PieceCorrupt unless this is what was asked for: data nodes are assumed honest, not assumed correct."""
+    size = parse_scheme(chunk.scheme).piece_size(chunk.stored)
+    if piece.name != asked or piece.size != size or piece.codec != chunk.codec:
+        raise PieceCorrupt(f"asked for {asked} with {size} bytes, got {piece.name} with {piece.size}")
 
 
 async def fill(stream: PieceStream, source: Source, view: memoryview) -> None:

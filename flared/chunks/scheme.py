@@ -1,12 +1,15 @@
 """Scheme: how a chunk's stored bytes become pieces, and back from any sufficient set of them.
 
-One code path for every scheme: ``encode`` makes n pieces, ``needed`` says how many suffice, ``decode`` takes any
-that many. ``replica:N`` is the scheme there is: N equal pieces, any one suffices.
+One code path for every scheme: ``encode`` makes ``pieces`` payloads of one size, any ``needed`` of them suffice, and
+``decode`` makes the stored bytes of these. ``replica:N`` is the scheme there is: N equal pieces, any one suffices.
+Another one is a class here and a line in ``KINDS``.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,27 +26,61 @@ _REPLICA = re.compile(r"replica:([1-9])")
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
+class Scheme(ABC):
     text: str
     pieces: int
     needed: int
     quorum: int
     """Pieces that must be durable before a put is answered."""
 
+    @abstractmethod
     def encode(self, stored: bytes | memoryview) -> list[bytes | memoryview]:
-        """The payloads of piece 0, 1, …; replicas share one buffer."""
+        """The payloads of piece 0, 1, …, each of ``piece_size(len(stored))`` bytes."""
+
+    @abstractmethod
+    def piece_size(self, stored: int) -> int:
+        """Bytes of each piece of a chunk with so many stored bytes."""
+
+    @abstractmethod
+    def decode(self, payloads: Mapping[int, bytes | memoryview], stored: int) -> bytes | memoryview:
+        """The ``stored`` bytes, from exactly ``needed`` verified payloads by piece number."""
+
+    def gathered_size(self, stored: int) -> int:
+        """Bytes of the pieces that a read of the whole chunk gathers."""
+        return self.needed * self.piece_size(stored)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica(Scheme):
+    def encode(self, stored: bytes | memoryview) -> list[bytes | memoryview]:
+        """Replicas share one buffer."""
         return [stored] * self.pieces
 
-    def decode(self, payloads: Mapping[int, bytes | memoryview]) -> bytes | memoryview:
-        """The stored bytes, from at least ``needed`` verified payloads by piece number."""
-        return next(iter(payloads.values()))
+    def piece_size(self, stored: int) -> int:
+        return stored
+
+    def decode(self, payloads: Mapping[int, bytes | memoryview], stored: int) -> bytes | memoryview:
+        (payload,) = payloads.values()
+        return payload
+
+
+def _parse_replica(text: str) -> Scheme | None:
+    match = _REPLICA.fullmatch(text)
+    if match is None:
+        return None
+    pieces = int(match[1])
+    return Replica(text, pieces, needed=1, quorum=write_quorum(pieces, 1))
+
+
+Parse = Callable[[str], Scheme | None]
+KINDS: list[tuple[str, Parse]] = [(f"replica:N with N from 1 to {REPLICAS_MAX}", _parse_replica)]
+"""What a kind of scheme looks like, and its parser; None from that: the text is not one of the kind."""
 
 
 @lru_cache(maxsize=64)
 def parse_scheme(text: str) -> Scheme:
-    """Parse ``replica:N``, N from 1 to 9; raises BadRequest."""
-    match = _REPLICA.fullmatch(text)
-    if not match:
-        raise BadRequest(f"{text!r} is no scheme: use replica:N with N from 1 to {REPLICAS_MAX}")
-    pieces = int(match[1])
-    return Scheme(text, pieces, needed=1, quorum=write_quorum(pieces, 1))
+    """Parse a scheme such as ``replica:3``; raises BadRequest with what is allowed."""
+    for _, parse in KINDS:
+        if scheme := parse(text):
+            return scheme
+    raise BadRequest(f"{text!r} is not a scheme: use {' or '.join(form for form, _ in KINDS)}")

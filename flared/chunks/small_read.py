@@ -1,12 +1,13 @@
-"""Read one small chunk without a task: ask the best node, and the next one when that fails or is slow.
+"""Read one small chunk without a task: ask the best nodes, and the next ones when these fail or are slow.
 
-The same search, the same checks and the same damage notes as in ``chunks.read``; only what waits is a callback. What is
-asked for in one turn travels together (``data.transport.links``).
+A Gatherer in turns: the same search, checks and damage notes; only what waits is a callback. What is asked for in one
+turn travels together (``data.transport.links``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import outcome
@@ -14,7 +15,9 @@ import trio
 
 from flared.chunks.chunk import INLINE_DIGEST_MAX
 from flared.chunks.delays import HEDGE_SECONDS
-from flared.chunks.read import Search, compare, decode_whole, read_whole
+from flared.chunks.gatherer import read_whole
+from flared.chunks.read import Search, compare, decode_whole
+from flared.chunks.scheme import parse_scheme
 from flared.errors import FlareError, NodeUnreachable
 from flared.log import current_request
 
@@ -57,58 +60,80 @@ class SmallRead:
     The chunk has at most INLINE_DIGEST_MAX plain bytes, so that its digest is computed in the turn.
     """
 
-    __slots__ = ("_chunk", "_chunks", "_done", "_request", "_search", "_source")
+    __slots__ = ("_asked", "_chunk", "_chunks", "_done", "_payloads", "_request", "_scheme", "_search", "_used")
 
     def __init__(self, chunks: Chunks, chunk: PlacedChunk, done: Done, request: int | str) -> None:
         self._chunks = chunks
         self._chunk = chunk
         self._done: Done | None = done
         self._request = request
+        self._scheme = parse_scheme(chunk.scheme)
         self._search = Search(chunks, chunk)
-        self._source: Source | None = None
+        self._asked: list[Source] = []
         """Whom it waits for."""
+        self._used: list[Source] = []
+        """Who has answered with what can be used."""
+        self._payloads: dict[int, bytes] = {}
 
     def start(self) -> None:
-        """Ask the best node. ``done`` may be called before this returns."""
-        if self._done is None:
-            return
-        try:
-            source = self._source = self._search.best()
-        except FlareError as error:
-            self._end(None, error)
-            return
-        source.store.get_nowait(source.name, lambda answer: self._heard(source, answer), self._request)
-        if self._search.has_spare and self._source is source:
-            self._chunks.hedges.add(lambda: self._pass_over(source))
+        """Ask for as many pieces as lack. ``done`` may be called before this returns."""
+        needed = self._scheme.needed
+        while self._done is not None and len(self._asked) + len(self._used) < needed:
+            try:
+                source = self._search.take()
+            except FlareError as error:
+                self._end(None, error)
+                return
+            self._asked.append(source)
+            source.store.get_nowait(source.name, partial(self._heard, source), self._request)
+            if self._search.has_spare and source in self._asked:
+                self._chunks.hedges.add(partial(self._pass_over, source))
 
     def leave(self) -> None:
         """Nobody waits for it any more."""
         self._done = None
 
     def _heard(self, source: Source, answer: tuple[Piece, bytes] | FlareError) -> None:
-        if self._source is not source or self._done is None:
+        if source not in self._asked or self._done is None:
             return  # it was passed over, and another one has been asked
         if isinstance(answer, FlareError):
             return self._fail(source, answer)
-        piece, stored = answer
+        piece, payload = answer
         try:
             compare(self._chunk, source.name, piece)
-            plain = decode_whole(self._chunk, piece, stored)
         except FlareError as error:
             return self._fail(source, error)
+        self._asked.remove(source)
+        self._used.append(source)
+        self._payloads[source.number] = payload
+        if len(self._used) == self._scheme.needed:
+            self._finish()
+        return None
+
+    def _finish(self) -> None:
+        """Enough is here: decode it, or go on without all of it."""
+        try:
+            plain = decode_whole(self._chunk, self._scheme.decode(self._payloads, self._chunk.stored))
+        except FlareError as error:
+            for source in self._used:
+                self._search.fail(source, error)
+            self._used, self._payloads = [], {}
+            return self.start()
         self._chunks.recent.add(self._chunk.id, plain)
         return self._end(plain, None)
 
     def _pass_over(self, source: Source) -> None:
         """The hedge's time has come."""
-        if self._source is source and self._done is not None:
+        if source in self._asked and self._done is not None:
             self._fail(source, NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s"))
 
     def _fail(self, source: Source, error: FlareError) -> None:
+        self._asked.remove(source)
         self._search.fail(source, error)
         self.start()
 
     def _end(self, plain: bytes | memoryview | None, error: FlareError | None) -> None:
-        done, self._done, self._source = self._done, None, None
+        done, self._done = self._done, None
+        self._asked = []
         if done is not None:
             done(plain, error)

@@ -18,7 +18,9 @@ import trio
 
 from flared.chunks.codec import FRAME_SIZE, Frame, decode_frames, parse_frames
 from flared.chunks.delays import HEDGE_SECONDS
-from flared.chunks.read import Search, Source, compare, fill, read_whole, verify_blocks
+from flared.chunks.gatherer import read_whole
+from flared.chunks.read import Search, Source, compare, fill, verify_blocks
+from flared.chunks.scheme import parse_scheme
 from flared.chunks.small_read import read_small
 from flared.chunks.spill import UNIT_SIZE as SLICE_SIZE
 from flared.data.pieces import BLOCK_SIZE, CODEC_LZ4_BLOCKS, CODEC_PLAIN, LARGE_SIZE
@@ -65,6 +67,8 @@ class ChunkStream(Protocol):
 
 def open_stream(chunks: Chunks, chunk: PlacedChunk, start: int, length: int) -> ChunkStream:
     """The bytes ``start`` to ``start + length`` of a chunk."""
+    if parse_scheme(chunk.scheme).needed > 1:
+        return WholeStream(chunks, chunk, start, length)
     if chunk.codec == CODEC_PLAIN and chunk.stored >= LARGE_SIZE:
         return PlainStream(chunks, chunk, start, length)
     if chunk.codec == CODEC_LZ4_BLOCKS:
@@ -107,7 +111,7 @@ class _Blocks:
                 await self.close()
                 # A stream that rested while a slow client read may have been cut, and that is no node's fault.
                 if opened or not isinstance(error, Unavailable):
-                    self._search.fail(self._source, error)
+                    self._drop_source(error)
         self._stream_at = begin + len(view)
         if self._stream_at >= end:
             await self.close()
@@ -115,8 +119,12 @@ class _Blocks:
     async def fail(self, error: PieceCorrupt) -> None:
         """What was fetched last is of no use, though its blocks are what was written."""
         await self.close()
+        self._drop_source(error)
+
+    def _drop_source(self, error: FlareError) -> None:
         assert self._source is not None
         self._search.fail(self._source, error)
+        self._source = None
 
     async def close(self) -> None:
         context, self._context, self._stream = self._context, None, None
@@ -125,13 +133,14 @@ class _Blocks:
 
     async def _open_best(self, begin: int, end: int) -> None:
         while True:
-            self._source = self._search.best()
+            if self._source is None:
+                self._source = self._search.take()
             try:
                 await self._open(self._source, begin, end)
                 return
             except FlareError as error:
                 await self.close()
-                self._search.fail(self._source, error)
+                self._drop_source(error)
 
     async def _open(self, source: Source, begin: int, end: int) -> None:
         context = source.store.open(source.name, offset=begin, length=end - begin)
@@ -323,7 +332,8 @@ class FrameStream:
 
 
 class WholeStream:
-    """A part of a chunk that must be had as a whole before its first byte is known: small, or an old ``lz4``.
+    """A part of a chunk that must be had as a whole before its first byte is known: small, or an old ``lz4``, or of a
+    scheme that needs several pieces.
 
     The plain bytes are in one place, which the lease pays for, and what is handed out is a copy in the lease's buffer:
     so they go when the lease goes, whoever still refers to what was handed out. A ChunkStream.
@@ -340,8 +350,11 @@ class WholeStream:
         self._spill_at = 0
         """Where in the chunk the spill begins."""
         self._small = chunk.size <= BLOCK_SIZE
-        # A small piece is made by the batch that it came with.
-        self._beside = chunk.size + (chunk.stored if chunk.stored < LARGE_SIZE else 0)
+        scheme = parse_scheme(chunk.scheme)
+        self._amount = scheme.gathered_size(chunk.stored)
+        # A small piece is made by the batch that it came with; several pieces are made into one.
+        is_made = chunk.stored < LARGE_SIZE or scheme.needed > 1
+        self._beside = chunk.size + (self._amount if is_made else 0)
 
     async def prepare(self) -> None:
         """Nothing: it would take memory before its turn."""
@@ -382,8 +395,8 @@ class WholeStream:
         """A small chunk does not wait behind large ones: it is cheap to read again."""
         units = self._chunks.units
         if self._small:
-            return units.lease_nowait(self._chunk.stored, beside=self._beside)
-        return await units.lease(self._chunk.stored, beside=self._beside)
+            return units.lease_nowait(self._amount, beside=self._beside)
+        return await units.lease(self._amount, beside=self._beside)
 
     async def _read(self, lease: Lease) -> bytes | memoryview:
         try:
@@ -412,7 +425,7 @@ class WholeStream:
         """Read everything and spill it; or, if that cannot be, read it for one slice. One or two readers at a time do,
         so that the slow wait for each other and not the others for them."""
         async with self._chunks.rereads:
-            self._lease = await self._chunks.units.lease(self._chunk.stored, beside=self._beside)
+            self._lease = await self._chunks.units.lease(self._amount, beside=self._beside)
             self._plain = await self._read(self._lease)
             spilled = await self._set_aside()
             found = b"" if spilled else self._take_slice(self._plain)
@@ -420,7 +433,7 @@ class WholeStream:
         return await self._next_spilled(self._spill) if self._spill else found
 
     async def _next_reread(self) -> bytes:
-        self._lease = await self._chunks.blocks.lease(self._chunk.stored, beside=self._beside)
+        self._lease = await self._chunks.blocks.lease(self._amount, beside=self._beside)
         plain = await self._read(self._lease)
         found = self._take_slice(plain)
         self._drop()

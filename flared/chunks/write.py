@@ -143,6 +143,11 @@ class _Single:
 def _encode(plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress: bool) -> tuple[int, int, Outgoing]:
     """The codec, the stored bytes after it, and what of them each piece carries."""
     codec, stored = encode(plain, compress=compress)
+    return codec, len(stored), make_pieces(chunk, stored, scheme, codec=codec, plain_size=len(plain))
+
+
+def make_pieces(chunk: ChunkId, stored: bytes | memoryview, scheme: Scheme, *, codec: int, plain_size: int) -> Outgoing:
+    """Return what each piece of a chunk carries, and its description; the payloads may be views of ``stored``."""
     payloads = scheme.encode(stored)
     outgoing: list[tuple[Piece, bytes | memoryview]] = []
     for number, payload in enumerate(payloads):
@@ -150,6 +155,6 @@ def _encode(plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress:
         if number and payload is payloads[0]:  # a copy: its checksums are known
             piece = outgoing[0][0]._replace(name=name)
         else:
-            piece = describe_piece(name, payload, codec=codec, scheme=scheme.text, plain_size=len(plain))
+            piece = describe_piece(name, payload, codec=codec, scheme=scheme.text, plain_size=plain_size)
         outgoing.append((piece, payload))
-    return codec, len(stored), outgoing
+    return outgoing

@@ -1,8 +1,8 @@
 """Get: open an object and hand out its verified bytes, in order, while the next chunk is on its way.
 
-The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.read`` and
-``chunks.stream``. Memory: one unit a reader, taken away from one who is slow while others want it; then, and where all
-units are lent, a slice. An object up to OWN_SIZE takes only that, so it waits for nobody's memory.
+The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.stream`` and
+``chunks.small_read``. Memory: one unit a reader, taken away from one who is slow while others want it; then, and where
+all units are lent, a slice. An object up to OWN_SIZE takes only that, so it waits for nobody's memory.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.chunks.scheme import parse_scheme
+from flared.upkeep.problems import OlderMetadata, Shortage, VolumeNotReady, find_shortage
 from flared.upkeep.survey import visit_chunks
 
 if TYPE_CHECKING:
@@ -32,50 +33,79 @@ class FailureCost:
     """Whether all chunks were looked at; else the numbers are a beginning."""
 
 
-def reason_node_must_stay(store: Store, membership: Membership, upkeep: Upkeep, node: str) -> str:
-    """Why the data node ``node`` must not go down now; empty if it may. From memory, without a scan.
+@dataclass(frozen=True, slots=True)
+class UnknownNode:
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShortageWithout:
+    """Without the node too few data nodes take writes for the scheme of new buckets."""
+
+    node: str
+    shortage: Shortage
+
+
+@dataclass(frozen=True, slots=True)
+class UnfitMember:
+    """Another node cannot stand in for it: it is away, or has not been compared with the records."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class RepairUnknown:
+    """This api node has just started and does not know yet what waits for repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairWaiting:
+    chunks: int
+
+
+StayReason = (
+    UnknownNode | OlderMetadata | ShortageWithout | UnfitMember | VolumeNotReady | RepairUnknown | RepairWaiting
+)
+
+
+def reason_node_must_stay(store: Store, membership: Membership, upkeep: Upkeep, node: str) -> StayReason | None:
+    """Return why the data node ``node`` must not go down now; None if it may. From memory, without a scan.
 
     It goes by the scheme that new buckets get: a bucket with fewer copies may have objects on this node alone.
     """
     members = membership.members()
     if node not in {member.record.name for member in members}:
-        return f"there is no data node {node} in this cluster"
+        return UnknownNode(node)
     others = [member for member in members if member.record.name != node]
-    scheme = parse_scheme(store.defaults.scheme)
     if membership.age.is_older:
-        return membership.age.reason
-    usable = sum(member.takes_writes for member in others)
-    if usable < scheme.quorum:
-        nodes = "node takes" if usable == 1 else "nodes take"
-        return f"without {node} {usable} data {nodes} writes; {scheme.text} needs {scheme.quorum}"
-    troubles = (_trouble(member, upkeep) for member in others)
-    return next((trouble for trouble in troubles if trouble), "") or _about_repair(upkeep)
-
-
-def _trouble(member: Member, upkeep: Upkeep) -> str:
-    """What keeps this node from standing in for another one; one that is being removed is not to.
-
-    A volume whose pieces are known to be missing does not: what of them is not made again yet waits for repair.
-    """
-    if member.record.is_leaving:
-        return ""
-    if member.is_away:
-        return f"node {member.record.name} is {member.state.value}"
-    if member.unchecked:
-        return f"node {member.record.name} has not been compared with the records: {member.unchecked}"
-    volumes = member.heartbeat.volumes if member.heartbeat else ()
-    for volume in volumes:
-        repair = upkeep.lost_volumes.repair_of(member.record.name, volume.path) if volume.state == "failed" else None
-        if volume.state == "replaying" or (volume.state == "failed" and (repair is None or repair.share < 1)):
-            return f"volume {volume.path} on node {member.record.name} is {volume.state}"
-    return ""
-
-
-def _about_repair(upkeep: Upkeep) -> str:
+        return OlderMetadata(membership.age.reason)
+    shortage = find_shortage(store.defaults.scheme, others)
+    if shortage and shortage.stops_writes:
+        return ShortageWithout(node, shortage)
+    for member in others:
+        if reason := _reason_unfit(member, upkeep):
+            return reason
     heal = upkeep.heal.statistics()
     if not heal.passes:
-        return "this api node has only just started and does not know yet what waits for repair"
-    return f"chunks wait for repair: {heal.backlog}" if heal.backlog else ""
+        return RepairUnknown()
+    return RepairWaiting(heal.backlog) if heal.backlog else None
+
+
+def _reason_unfit(member: Member, upkeep: Upkeep) -> UnfitMember | VolumeNotReady | None:
+    """Return what keeps this node from standing in for another one; one that is being removed need not.
+
+    A volume whose pieces are known to be missing is no reason: those not made again yet count as waiting for repair.
+    """
+    if member.record.is_leaving:
+        return None
+    if member.is_away or member.unchecked:
+        return UnfitMember(member)
+    name = member.record.name
+    for volume in member.heartbeat.volumes if member.heartbeat else ():
+        repair = upkeep.lost_volumes.repair_of(name, volume.path) if volume.state == "failed" else None
+        if volume.state == "replaying" or (volume.state == "failed" and (repair is None or repair.share < 1)):
+            return VolumeNotReady(name, volume.path, volume.state)
+    return None
 
 
 async def find_failure_cost(store: Store, node: NodeName) -> FailureCost:

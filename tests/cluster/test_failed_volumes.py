@@ -7,12 +7,11 @@ import random
 import trio
 import trio.testing
 
+from flared.api.admin.advice import advise_member
 from flared.cluster.states import NodeState
 from flared.errors import NodeUnreachable
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import reason_node_must_stay
-from flared.upkeep.status import advise
-from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name, reasons_of
 
 Clock = trio.testing.MockClock
 KEYS = [f"k{seed}" for seed in range(20)]
@@ -38,9 +37,9 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         assert len(lost) == 10
         await trio.sleep(REPAIR_AFTER - 30)
         assert len(await cluster.recorded_pieces()) == 60, "it may come back"
-        (reason,) = cluster.status().reasons
+        (reason,) = reasons_of(cluster.status())
         assert reason.startswith("volume /disk2 on node data2 is failed for 9 min (Input/output error): what was on it")
-        assert "on node data2" in reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert "on node data2" in cluster.stay_reason("data1")
         assert cluster.upkeep.lost_volumes.repair_of(member.name, "/disk2") is None
         await trio.sleep(120)
         assert lost <= set(member.pieces)
@@ -48,10 +47,10 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         repair = cluster.upkeep.lost_volumes.repair_of(member.name, "/disk2")
         assert repair is not None
         assert (repair.share, repair.pieces, repair.waiting) == (1.0, 10, False)
-        (reason,) = cluster.status().reasons
+        (reason,) = reasons_of(cluster.status())
         assert reason.endswith(": its 10 pieces were made again elsewhere")
-        assert any("systemctl restart" in line for line in advise(cluster.membership.members()[1]))
-        assert not reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert any("systemctl restart" in line for line in advise_member(cluster.membership.members()[1]))
+        assert not cluster.stay_reason("data1")
         for key in KEYS:
             assert await cluster.get(key) == noise(key)
 

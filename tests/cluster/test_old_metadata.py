@@ -15,10 +15,8 @@ from flared.names import BucketName
 from flared.objects.buckets import create_bucket, remove_bucket
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import reason_node_must_stay
-from flared.upkeep.status import obstacle
 from tests.support.checkers import recount
-from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, advice_of, name, reasons_of
 from tests.support.old_kv import CopiedKV
 
 Clock = trio.testing.MockClock
@@ -73,10 +71,10 @@ async def check_refused(cluster: Cluster) -> None:
     assert cluster.held_pieces() == held, "nothing is deleted"
     assert await cluster.get("before0") == bytes(5000), "reads go on"
     status = cluster.status()
-    assert (status.health, status.metadata_older) == ("down", status.reasons[0])
-    assert "flarectl metadata accept" in status.advice[0]
-    assert "older" in obstacle(cluster.store, cluster.membership)
-    assert "older" in reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
+    assert (status.health, status.metadata_older) == ("down", reasons_of(status)[0])
+    assert "flarectl metadata accept" in advice_of(status)[0]
+    assert "older" in cluster.write_obstacle()
+    assert "older" in cluster.stay_reason("data1")
     with pytest.raises(MetadataOlder):
         await cluster.membership.begin_removal(cluster.members["data1"].name, forced=True)
 
@@ -152,7 +150,7 @@ async def test_a_node_takes_puts_only_after_its_mark_was_compared(autojump_clock
         cluster.nodes.set_state(cluster.members["data2"].name, cluster.nodes.state(cluster.members["data1"].name))
         with pytest.raises(NoPlacement, match="data2 is online and has not said yet how new the metadata was"):
             await cluster.put("b", b"x" * 5000)
-        assert "node data2 has not said yet" in obstacle(cluster.store, cluster.membership)
+        assert "node data2 has not said yet" in cluster.write_obstacle()
         cluster.members["data2"].down = False
         await cluster.membership.receive_heartbeat(cluster.members["data2"].heartbeat())
         await cluster.put("b", b"x" * 5000)

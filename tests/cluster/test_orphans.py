@@ -11,7 +11,7 @@ import trio.testing
 from flared.catalog.orphans import OrphanRecord, decode, list_orphans
 from flared.meta import keys
 from flared.upkeep.deletion import brake, reconcile
-from tests.support.cluster import GRACE, Cluster, node_name
+from tests.support.cluster import GRACE, Cluster, advice_of, node_name, reasons_of
 
 Clock = trio.testing.MockClock
 DAY = 86400.0
@@ -54,8 +54,8 @@ async def test_more_orphans_than_mishaps_make_are_held_and_come_back_with_their_
         status = cluster.status()
         assert status.reconcile.held == 30
         assert status.health == "degraded"
-        assert any("10 pieces" in reason and "data1" in reason for reason in status.reasons)
-        assert any(line.startswith("flarectl node orphans data1") for line in status.advice)
+        assert any("10 pieces" in reason and "data1" in reason for reason in reasons_of(status))
+        assert any(line.startswith("flarectl node orphans data1") for line in advice_of(status))
     async with cluster.running():
         await trio.sleep(1)
         assert cluster.status().reconcile.held == 30, "a restart remembers it"

@@ -9,16 +9,16 @@ import pytest
 import trio
 import trio.testing
 
+from flared.api.admin.obstacles import explain_cost
 from flared.catalog.chunks import list_chunks
 from flared.catalog.garbage import list_condemned
 from flared.catalog.nodes import list_nodes
 from flared.cluster.states import NodeState
 from flared.errors import ChunkLost, Conflict
 from flared.objects.delete import delete_object
-from flared.upkeep.failure import reason_node_must_stay
-from flared.upkeep.removal.cost import explain_cost, find_removal_cost, obstacle_to_removal
+from flared.upkeep.removal.cost import RemovalObstacle, find_removal_cost, obstacle_to_removal
 from tests.support.checkers import recount
-from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, name, node_name
+from tests.support.cluster import GRACE, REPAIR_AFTER, Cluster, advice_of, name, node_name, reasons_of
 
 Clock = trio.testing.MockClock
 KEYS = [f"k{seed}" for seed in range(30)]
@@ -63,17 +63,17 @@ async def test_a_node_whose_pieces_were_made_again_goes_at_once(autojump_clock: 
         await fill(cluster)
         cluster.members[GONE].down = True
         await trio.sleep(REPAIR_AFTER + 120)
-        (reason,) = cluster.status().reasons
+        (reason,) = reasons_of(cluster.status())
         assert reason.endswith("nothing waits for it, all that it held was made again elsewhere")
-        assert cluster.status().advice[-1] == "if data2 is gone for good: flarectl node rm data2"
+        assert advice_of(cluster.status())[-1] == "if data2 is gone for good: flarectl node rm data2"
         for key in KEYS[:5]:
             await delete_object(cluster.store, name(key))
-        assert explain_cost(await find_removal_cost(cluster.store, GONE)) == ""
+        assert (await find_removal_cost(cluster.store, GONE)).is_nothing
         await remove(cluster)
         await trio.sleep(10)
         await check_gone(cluster)
         assert cluster.status().health == "ok"
-        assert not reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1")
+        assert not cluster.stay_reason("data1")
         for key in KEYS[5:]:
             assert await cluster.get(key) == noise(key)
         await trio.sleep(10 * GRACE)
@@ -115,7 +115,7 @@ async def test_it_waits_for_heal_however_long(autojump_clock: Clock) -> None:
         assert is_listed(cluster)
         assert await named(cluster) == 30
         assert cluster.upkeep.removal.progress_of(GONE).waiting == 30
-        assert [reason for reason in cluster.status().reasons if "data2 is being removed" in reason]
+        assert [reason for reason in reasons_of(cluster.status()) if "data2 is being removed" in reason]
         member = type(cluster.members["data1"])("data4")
         cluster.members["data4"] = member
         await trio.sleep(120)
@@ -156,7 +156,7 @@ async def test_by_force_the_last_copies_are_lost_and_told_of(autojump_clock: Clo
         await trio.sleep(120)
         await check_gone(cluster)
         assert cluster.status().heal.lost == len(held)
-        assert "delete nothing" in cluster.status().advice[0]
+        assert "delete nothing" in advice_of(cluster.status())[0]
         lost = 0
         for key in KEYS:
             try:
@@ -285,11 +285,11 @@ async def test_who_lives_is_not_removed(autojump_clock: Clock) -> None:
     cluster = Cluster(3)
     async with cluster.running():
         member = cluster.membership.members()[1]
-        assert "stop it first" in obstacle_to_removal(member, REPAIR_AFTER, forced=True)
+        assert obstacle_to_removal(member, forced=True) is RemovalObstacle.ALIVE
         suspect = replace(member, state=NodeState.SUSPECT)
-        assert "it may come back" in obstacle_to_removal(suspect, REPAIR_AFTER, forced=False)
-        assert not obstacle_to_removal(suspect, REPAIR_AFTER, forced=True)
-        assert not obstacle_to_removal(replace(member, state=NodeState.OFFLINE), REPAIR_AFTER, forced=False)
+        assert obstacle_to_removal(suspect, forced=False) is RemovalObstacle.MAY_RETURN
+        assert not obstacle_to_removal(suspect, forced=True)
+        assert not obstacle_to_removal(replace(member, state=NodeState.OFFLINE), forced=False)
 
 
 async def test_who_is_being_removed_is_away_whatever_it_answers(autojump_clock: Clock) -> None:

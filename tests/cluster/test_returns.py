@@ -10,9 +10,9 @@ import trio.testing
 
 from flared.cluster.states import NodeState
 from flared.upkeep.deletion.reconcile import SETTLE_SECONDS
-from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
+from flared.upkeep.failure import find_failure_cost
 from flared.upkeep.removal.cost import find_removal_cost
-from tests.support.cluster import Cluster, node_name
+from tests.support.cluster import Cluster, node_name, reasons_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ def data1(cluster: Cluster) -> Member:
 
 
 def obstacle(cluster: Cluster) -> str:
-    return reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data2")
+    return cluster.stay_reason("data2")
 
 
 def empty(cluster: Cluster, *, new_volume: bool) -> None:
@@ -53,7 +53,7 @@ async def check_not_counted(cluster: Cluster) -> None:
     assert data1(cluster).state is NodeState.ONLINE, "it takes puts"
     status = cluster.status()
     assert status.health == "degraded"
-    assert any(reason.startswith("node data1 is being compared with the records") for reason in status.reasons)
+    assert any(reason.startswith("node data1 is being compared with the records") for reason in reasons_of(status))
     assert "data1" in obstacle(cluster)
     cost = await find_failure_cost(cluster.store, node_name("data2"))
     assert cost.unreadable > 0, "what is on both of them is on data2 alone"

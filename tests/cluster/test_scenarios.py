@@ -39,9 +39,8 @@ from flared.objects.listing import list_chunks, list_objects
 from flared.objects.put import put_object
 from flared.objects.ranges import RangeRequest
 from flared.upkeep.deletion import reconcile
-from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.repair.missing import mark_many_missing, mark_missing
-from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
+from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name, reasons_of
 from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ async def test_a_put_while_a_node_is_down_is_completed_when_it_returns(autojump_
         await trio.sleep(30)
         status = cluster.status()
         assert status.health == "degraded"
-        assert any("data2" in reason for reason in status.reasons)
+        assert any("data2" in reason for reason in reasons_of(status))
         cluster.members["data2"].down = False
         await trio.sleep(60)
         assert cluster.status().health == "ok"
@@ -713,14 +712,12 @@ async def test_no_other_node_may_go_down_while_repair_is_under_way(autojump_cloc
         for _ in range(30):
             await trio.sleep(0.2)
             assert cluster.status().health == "degraded"
-            assert "wait for repair" in reason_node_must_stay(
-                cluster.store, cluster.membership, cluster.upkeep, "data1"
-            )
+            assert "wait for repair" in cluster.stay_reason("data1")
         assert 0 < len(fresh.pieces) < 100
         await trio.sleep(60)
         assert len(fresh.pieces) == 100
         assert cluster.status().health == "ok"
-        assert reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, "data1") == ""
+        assert cluster.stay_reason("data1") == ""
 
 
 async def test_a_put_that_was_given_up_never_replaces_a_later_one(autojump_clock: Clock) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from flared.api.admin.advice import advise_member
 from flared.cluster.states import NodeState
 from flared.errors import NodeUnreachable
-from flared.upkeep.status import advise
-from tests.support.cluster import REPAIR_AFTER, Cluster
+from tests.support.cluster import REPAIR_AFTER, Cluster, advice_of, reasons_of
 
 if TYPE_CHECKING:
     import pytest
@@ -43,16 +43,16 @@ async def test_a_node_that_cannot_be_called_is_away_although_it_is_heard(autojum
         assert member.state is NodeState.SUSPECT
         assert member.last_seen_seconds is not None
         assert member.last_seen_seconds < 4
-        (reason,) = cluster.status().reasons
+        (reason,) = reasons_of(cluster.status())
         assert reason.startswith(
             f"node data2 is suspect: it is heard, but cannot be called (node data2: {CLOSED}), for 1"
         )
         assert reason.endswith(" s; unless it can, its 1 pieces are made again elsewhere in 10 min")
-        assert any("advertise" in line for line in advise(member))
+        assert any("advertise" in line for line in advise_member(member))
         cluster.members["data2"].refusal = None
         await trio.sleep(5)
         assert member_of(cluster).state is NodeState.ONLINE
-        assert not cluster.status().reasons
+        assert not reasons_of(cluster.status())
 
 
 async def test_what_it_held_is_made_again_elsewhere(autojump_clock: Clock) -> None:
@@ -87,8 +87,8 @@ async def test_an_api_node_without_the_metadata_of_its_nodes_says_so(
         await trio.sleep(10)
         status = cluster.status()
         assert status.health == "down"
-        assert "refused: node data1 belongs to cluster another, this is cluster c" in status.reasons[1]
-        assert "flared restore" in status.advice[0]
+        assert "refused: node data1 belongs to cluster another, this is cluster c" in reasons_of(status)[1]
+        assert "flared restore" in advice_of(status)[0]
         assert caplog.text.count("event=node_refused") == 2, "each is told of once"
         for member in cluster.members.values():
             member.cluster = None

@@ -19,7 +19,7 @@ from flared.objects.listing import list_objects
 from tests.simulation.faults import FAKE_FAULTS, NETWORK_FAULTS, REAL_FAULTS, Counts, break_fakes, break_real, disturb
 from tests.simulation.workload import ABSENT, CLIENTS, KEYS, Ledger, client
 from tests.support.checkers import recount
-from tests.support.cluster import GRACE, Cluster
+from tests.support.cluster import GRACE, Cluster, reasons_of
 from tests.support.old_ids import old_ids
 from tests.support.real_cluster import RealCluster
 
@@ -125,7 +125,7 @@ async def check_everything(cluster: Cluster, ledger: Ledger) -> None:
     listed = {manifest.name.key for manifest in (await list_objects(cluster.store, DEFAULT_BUCKET)).objects}
     assert all((key in listed) or ABSENT in ledger.possible(key) for key in KEYS)
     status = cluster.status()
-    assert status.health == "ok", status.reasons
+    assert status.health == "ok", reasons_of(status)
     held, recorded = await cluster.find_held(), await cluster.recorded_pieces()
     assert held == recorded, f"not recorded: {sorted(held - recorded)}; not held: {sorted(recorded - held)}"
     if isinstance(cluster, RealCluster):

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from flared.api.admin.advice import advise
+from flared.api.admin.obstacles import explain_stay, explain_write_obstacle
+from flared.api.admin.sentences import explain
 from flared.catalog.chunks import list_chunks
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
@@ -29,9 +32,10 @@ from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.get import open_object
 from flared.objects.put import put_object
 from flared.objects.store import Defaults, Store
+from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.membership.heartbeat import Heartbeat
 from flared.upkeep.membership.membership import Membership
-from flared.upkeep.status import ClusterStatus, find_status
+from flared.upkeep.status import ClusterStatus, find_status, find_write_obstacle
 from flared.upkeep.workers import Upkeep
 from tests.support.piece_nodes import MemoryNode, MemorySource
 from tests.support.threads import InlineThreads
@@ -119,6 +123,14 @@ class SmallNode(MemoryNode):
             0.0,
             (self.mark,) if self.mark else (),
         )
+
+
+def reasons_of(status: ClusterStatus) -> list[str]:
+    return [explain(problem) for problem in status.problems]
+
+
+def advice_of(status: ClusterStatus) -> list[str]:
+    return advise(status)
 
 
 class Cluster:
@@ -243,6 +255,16 @@ class Cluster:
 
     def status(self) -> ClusterStatus:
         return find_status(self.store, self.membership, self.upkeep)
+
+    def write_obstacle(self) -> str:
+        """Why no put is taken, in words; empty if it is."""
+        obstacle = find_write_obstacle(self.store, self.membership)
+        return "" if obstacle is None else explain_write_obstacle(obstacle)
+
+    def stay_reason(self, node: str) -> str:
+        """Why the node must not go down, in words; empty if it may."""
+        reason = reason_node_must_stay(self.store, self.membership, self.upkeep, node)
+        return "" if reason is None else explain_stay(reason)
 
     def piece_count(self) -> int:
         return sum(len(member.pieces) for member in self.members.values())

@@ -15,7 +15,7 @@ from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
 from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
-from flared.upkeep.status import obstacle
+from flared.upkeep.status import find_write_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,7 +42,7 @@ def make_faces(
     admin = AdminCalls(
         StatusCalls(
             status=lambda: describe_status(cluster.status(), {"name": "api", "role": "api"}),
-            obstacle=lambda: obstacle(cluster.store, cluster.membership),
+            obstacle=lambda: find_write_obstacle(cluster.store, cluster.membership),
             without=lambda node: reason_node_must_stay(cluster.store, cluster.membership, cluster.upkeep, node),
             metrics=metrics,
         ),

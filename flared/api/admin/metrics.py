@@ -47,7 +47,7 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(writable, "flare_writable", "1 if a put of the default scheme would be taken.")
     older = bool(status.metadata_older)
     yield number(older, "flare_metadata_older", "1 if data nodes have seen newer metadata than this: no writes.")
-    yield number(len(status.reasons), "flare_problems", "Things that keep the health from ok.")
+    yield number(len(status.problems), "flare_problems", "Things that keep the health from ok.")
     away = sum(member.is_away for member in status.members)
     yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")
     yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from flared.api.admin.obstacles import explain_cost, explain_removal_obstacle
 from flared.data.mark import mark_fields
 from flared.errors import BadRequest, Busy, Conflict
 from flared.http.error_body import JSON
@@ -19,7 +20,7 @@ from flared.http.messages import Reply, Request
 from flared.http.percent import parse_query
 from flared.names import NodeName, parse_node
 from flared.upkeep.membership.heartbeat import parse_heartbeat
-from flared.upkeep.removal.cost import explain_cost, obstacle_to_removal
+from flared.upkeep.removal.cost import obstacle_to_removal
 
 if TYPE_CHECKING:
     from flared.upkeep.failure import FailureCost
@@ -74,15 +75,14 @@ class NodeCalls:
         member = self._member(name)
         if not forced and member.record.is_leaving:
             return await _send_removal(reply, 202, name, "removing")
-        obstacle = obstacle_to_removal(member, self._membership.repair_after_seconds, forced=forced)
-        if not obstacle and not forced:
+        self._refuse_removal(name, forced=forced)
+        if not forced:
             async with self._turn():
-                obstacle = explain_cost(await self._removal.cost(name))
-            # That took its time, in which the node may have come back.
-            member, repair_after = self._member(name), self._membership.repair_after_seconds
-            obstacle = obstacle or obstacle_to_removal(member, repair_after, forced=forced)
-        if obstacle:
-            raise Conflict(obstacle)
+                cost = await self._removal.cost(name)
+            if not cost.is_nothing:
+                raise Conflict(explain_cost(cost))
+            # The count took its time, in which the node may have come back.
+            self._refuse_removal(name, forced=forced)
         await self._membership.begin_removal(name, forced=forced)
         self._removal.wake()
         return await _send_removal(reply, 202, name, "removing")
@@ -96,6 +96,13 @@ class NodeCalls:
                 f"no node {name} was removed from this cluster; a new one needs no permission to come back"
             )
         await _send_removal(reply, 200, name, "welcome")
+
+    def _refuse_removal(self, name: NodeName, *, forced: bool) -> None:
+        """Raises Conflict if the state of the node does not allow to take it away."""
+        member = self._member(name)
+        obstacle = obstacle_to_removal(member, forced=forced)
+        if obstacle is not None:
+            raise Conflict(explain_removal_obstacle(obstacle, member, self._membership.repair_after_seconds))
 
     def _member(self, name: NodeName) -> Member:
         for member in self._membership.members():

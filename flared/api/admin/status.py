@@ -9,31 +9,33 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flared import __version__
+from flared.api.admin.advice import advise, advise_member, advise_metadata
+from flared.api.admin.obstacles import explain_stay, explain_write_obstacle
+from flared.api.admin.sentences import explain, explain_repair
 from flared.api.errors import RETRY_AFTER_SECONDS
 from flared.http.error_body import JSON
 from flared.http.messages import Reply, Request
 from flared.http.metrics import send_metrics
 from flared.http.percent import parse_query
-from flared.upkeep.membership.metadata_age import ADVICE
-from flared.upkeep.metadata import advise_metadata, explain_metadata
-from flared.upkeep.status import advise
+from flared.upkeep.problems import VolumeFailed, problems_of_metadata
 
 if TYPE_CHECKING:
     from flared.meta.kv import Health
     from flared.metrics import Durations, Metric
+    from flared.upkeep.failure import StayReason
     from flared.upkeep.membership.member import Member
-    from flared.upkeep.status import ClusterStatus
+    from flared.upkeep.status import ClusterStatus, WriteObstacle
 
 
 class StatusCalls:
-    """The calls. ``obstacle`` says why the node cannot serve, or nothing; ``without`` the same if a node went down."""
+    """The calls. ``obstacle`` returns why no put is taken, or None; ``without`` why a data node must not go down."""
 
     def __init__(
         self,
         *,
         status: Callable[[], Mapping[str, object]],
-        obstacle: Callable[[], str],
-        without: Callable[[str], str],
+        obstacle: Callable[[], WriteObstacle | None],
+        without: Callable[[str], StayReason | None],
         metrics: Callable[[], Iterable[Metric | Durations]],
     ) -> None:
         self._status = status
@@ -53,7 +55,12 @@ class StatusCalls:
     async def ready(self, request: Request, reply: Reply) -> None:
         """Whether puts are taken; with ``?without=NODE``, whether that data node may go down now."""
         query = parse_query(request.query, "without")
-        obstacle = self._without(query["without"]) if "without" in query else self._obstacle()
+        if "without" in query:
+            reason = self._without(query["without"])
+            obstacle = "" if reason is None else explain_stay(reason)
+        else:
+            found = self._obstacle()
+            obstacle = "" if found is None else explain_write_obstacle(found)
         if not obstacle:
             return await reply.send(200, b"content-type: text/plain\r\n", b"ready\n")
         head = b"content-type: text/plain\r\nretry-after: %d\r\n" % RETRY_AFTER_SECONDS
@@ -69,8 +76,8 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
     totals = status.totals
     return {
         "health": status.health,
-        "reasons": status.reasons,
-        "advice": status.advice,
+        "reasons": [explain(problem) for problem in status.problems],
+        "advice": advise(status),
         "version": __version__,
         "time": round(time.time(), 3),
         "cluster": status.cluster,
@@ -95,8 +102,8 @@ def describe_metadata(health: Health, older: str) -> dict[str, object]:
     have seen newer metadata."""
     age = health.check_age_seconds
     return {
-        "reasons": [*([older] if older else []), *explain_metadata(health)],
-        "advice": [*([ADVICE] if older else []), *advise_metadata(health)],
+        "reasons": [*([older] if older else []), *map(explain, problems_of_metadata(health))],
+        "advice": advise_metadata(health, older=bool(older)),
         "older": bool(older),
         "full": health.full,
         "failed": bool(health.failure),
@@ -111,9 +118,9 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
     """A data node in the answer of /status; what only its heartbeat tells is empty until it was heard."""
     heartbeat, seen = member.heartbeat, member.last_seen_seconds
     repairs = {
-        volume.path: {"repair": volume.repair, "repaired": volume.repaired}
-        for volume in status.failed_volumes
-        if volume.node == member.record.name
+        problem.path: {"repair": explain_repair(problem), "repaired": problem.repaired}
+        for problem in status.problems
+        if isinstance(problem, VolumeFailed) and problem.node == member.record.name
     }
     return {
         "name": member.record.name,
@@ -130,7 +137,7 @@ def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
         "pieces": heartbeat.pieces if heartbeat else 0,
         "clock_ahead_seconds": heartbeat.clock_ahead_seconds if heartbeat else None,
         "volumes": [asdict(volume) | repairs.get(volume.path, {}) for volume in heartbeat.volumes] if heartbeat else [],
-        "advice": advise(member),
+        "advice": advise_member(member),
         "removal": asdict(removal) if (removal := status.removals.get(member.record.name)) else None,
         "orphans_held": held.held if (held := status.held.get(member.record.name)) else 0,
         "orphans_held_bytes": held.held_bytes if held else 0,

@@ -95,17 +95,6 @@ def count_deleted(record: OrphanRecord, count: int, now_ms: int) -> OrphanRecord
     return replace(record, deleted=tuple(kept[-HOURS_MAX:]), allowed=record.allowed - allowed)
 
 
-def explain_held(node: str, record: OrphanRecord) -> str:
-    """What is held back on a node, and until when, as a sentence."""
-    days = max(0, HELD_MS - record.waited_ms) / (24 * HOUR_MS)
-    pieces = "1 piece" if record.held == 1 else f"{record.held:,} pieces"
-    left = f"{days:.0f} days" if days >= 2 else f"{24 * days:.0f} hours"
-    return (
-        f"node {node} holds {pieces} ({record.held_bytes / 1e6:,.1f} MB) that no record names, more than mishaps "
-        f"leave: the metadata may be damaged or old. They are kept for {left} more"
-    )
-
-
 class Brake:
     """Keeps the records of all nodes. ``load`` first."""
 

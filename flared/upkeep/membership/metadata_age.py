@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NODES_SHOWN = 3
-ADVICE = (
-    "put the right meta.db back: flared restore FILE on the api host; "
-    "or go on with what there is and lose what was written since: flarectl metadata accept"
-)
 
 
 class MetadataAge:

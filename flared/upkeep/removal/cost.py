@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from flared.chunks.scheme import parse_scheme
@@ -26,35 +27,28 @@ class RemovalCost:
     unreadable: int
     """Chunks of which no other node that answers has enough."""
     complete: bool
-    """Whether all chunks were looked at; else the numbers are a beginning."""
+    """All chunks were counted; else the numbers are a beginning."""
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.waiting or self.unreadable)
 
 
-def obstacle_to_removal(member: Member, repair_after: float, *, forced: bool) -> str:
-    """Why a node in this state cannot be taken away; empty if it can, as far as that goes."""
-    name, host = member.record.name, member.record.address.rpartition(":")[0]
+class RemovalObstacle(Enum):
+    """Why a node in its present state cannot be taken away."""
+
+    ALIVE = "alive"
+    MAY_RETURN = "may return"
+    """It has not been silent for as long as a node may be."""
+
+
+def obstacle_to_removal(member: Member, *, forced: bool) -> RemovalObstacle | None:
+    """Return why a node in this state cannot be taken away; None if its state allows it."""
     if member.answers:
-        return (
-            f"node {name} is {member.state.value}, heard {member.last_seen_seconds or 0:.0f} s ago: "
-            f"stop it first, on {host}: systemctl disable --now flared@data.socket flared@data"
-        )
+        return RemovalObstacle.ALIVE
     if member.state is NodeState.SUSPECT and not forced:
-        return (
-            f"node {name} is suspect, not offline: it may come back until it has been silent for {repair_after:.0f} s "
-            "(repair_after); then what it held is made again elsewhere, and it can be removed"
-        )
-    return ""
-
-
-def explain_cost(cost: RemovalCost) -> str:
-    """Why a node must not be taken away, after counting; empty if nothing counts on it."""
-    if not cost.waiting and not cost.unreadable:
-        return ""
-    least = "" if cost.complete else "at least "
-    parts = [f"{least}{cost.unreadable:,} chunks have no other copy that answers"] if cost.unreadable else []
-    parts += [f"{least}{cost.waiting:,} chunks lack the copy that was on it"] if cost.waiting else []
-    todo = [f"bring {cost.node} or the other nodes back"] if cost.unreadable else []
-    todo += ["wait for repair (flarectl status), with a further data node if there are too few"] if cost.waiting else []
-    return f"node {cost.node} is still needed: {', and '.join(parts)}; {'; '.join(todo)}; or --force"
+        return RemovalObstacle.MAY_RETURN
+    return None
 
 
 async def find_removal_cost(store: Store, node: NodeName) -> RemovalCost:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, read_chunk, update_placement
 from flared.catalog.garbage import condemn_pieces
-from flared.chunks.read import read_stored, verify_piece
+from flared.chunks.gatherer import read_stored, verify_piece
 from flared.chunks.scheme import parse_scheme
-from flared.chunks.write import write_piece
+from flared.chunks.write import make_pieces, write_piece
 from flared.data.pieces import LARGE_SIZE, Piece
-from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, Unavailable
-from flared.names import ChunkId, NodeName, PieceName, chunk_digest_hex, piece_name, piece_parts
+from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, NoSuchPiece, PieceCorrupt, Unavailable
+from flared.names import ChunkId, NodeName, PieceName, chunk_digest_hex
 from flared.objects.store import Store, now_ms
 from flared.upkeep.repair.damage_log import DamageLog
 from flared.upkeep.repair.missing import mark_missing
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 BATCH = 64
 PARALLEL = 8
 """Repairs under way at once: enough to fill a link with small pieces, few enough to leave the loop to clients."""
+DENIED_MAX = 10_000
 RETRY_SECONDS = 15.0
 """What could not be repaired now is looked at again this much later, or when a node comes back."""
 
@@ -77,6 +79,8 @@ class Heal:
         self._horizon = ""
         """Where the pass ends: puts that lack pieces may come faster than heal looks at them. Empty on its first page.
         """
+        self._denied: dict[tuple[ChunkId, int, NodeName], FlareError] = {}
+        """What nodes answered to readers, for the next repair of these chunks: they are not asked again by it."""
         self._repaired = 0
         self._backlog = 0
         self._in_hand = 0
@@ -156,7 +160,12 @@ class Heal:
             names_it = record is not None and number < len(record.nodes) and record.nodes[number] == node
             if record is not None and names_it and number not in record.missing:
                 marked = await mark_missing(self._store, record, number)
-                if marked and self._damage.is_corrupt(chunk, number):
+                is_corrupt = self._damage.is_corrupt(chunk, number)
+                if len(self._denied) < DENIED_MAX:
+                    said = f"node {node} was asked just now"
+                    denied = PieceCorrupt(said) if is_corrupt else NoSuchPiece(said)
+                    self._denied[chunk, number, NodeName(node)] = denied
+                if marked and is_corrupt:
                     await self.damage_log.found(chunk, number, NodeName(node))
             self._damage.settle(chunk, number)
         return len(entries)
@@ -223,42 +232,58 @@ class Heal:
     async def _rewrite(self, record: ChunkRecord, targets: dict[int, NodeName]) -> dict[int, NodeName]:
         """Find missing pieces where they should be, or write them to their targets: (number, node) of those that are
         durable now."""
-        chunks = self._store.chunks
-        amount = record.stored if record.stored >= LARGE_SIZE else 0
-        with await chunks.budget.lease(amount, beside=record.size) as lease:
-            found = await self._find_again(record, lease.view)
+        chunks, scheme = self._store.chunks, parse_scheme(record.scheme)
+        amount = scheme.gathered_size(record.stored) if record.stored >= LARGE_SIZE else 0
+        beside = record.size if scheme.needed == 1 else record.size + amount + scheme.pieces * amount // scheme.needed
+        with await chunks.budget.lease(amount, beside=beside) as lease:
+            found, denied = await self._find_again(record, lease.view)
             targets = {number: node for number, node in targets.items() if number not in found}
             if not targets:
                 return found
-            piece, stored = await read_stored(chunks, record, lease.view)
-            source = piece_parts(PieceName(piece.name))[1]
-            own = record.nodes[source]
-            if own is not None and source in record.missing and chunks.nodes.is_online(own):
-                # The good copy in hand is one that was called missing; it may be the only one there is. That of a node
-                # which is away stays missing: nobody would note it again when the node is gone for good.
-                found[source] = own
-                targets.pop(source, None)
-            payloads = parse_scheme(record.scheme).encode(stored)
+            try:
+                gathered = await read_stored(chunks, record, lease.view, denied=denied)
+            except ChunkLost:  # nothing is called lost because of what somebody was told before
+                gathered = await read_stored(chunks, record, lease.view)
+            for source in gathered.sources:
+                own = record.nodes[source]
+                if own is not None and source in record.missing and chunks.nodes.is_online(own):
+                    # The good piece in hand is one that was called missing; there may be no other. That of a node which
+                    # is away stays missing: nobody would note it again when the node is gone for good.
+                    found[source] = own
+                    targets.pop(source, None)
+            make = partial(make_pieces, codec=record.codec, plain_size=record.size)
+            pieces = await chunks.threads.run(make, record.id, gathered.stored, scheme)
             for number, node in targets.items():
-                numbered = piece._replace(name=piece_name(record.id, number))
+                numbered, payload = pieces[number]
                 spare = self._spare_for(record, {*targets.values(), *found.values()})
                 for candidate in (node, *spare):
-                    if await self._write(numbered, payloads[number], candidate):
+                    if await self._write(numbered, payload, candidate):
                         found[number] = candidate
                         break
         return found
 
-    async def _find_again(self, record: ChunkRecord, buffer: memoryview) -> dict[int, NodeName]:
-        """Missing pieces that are where they belong after all: of a node that was only silent, say."""
+    async def _find_again(
+        self, record: ChunkRecord, buffer: memoryview
+    ) -> tuple[dict[int, NodeName], dict[int, FlareError]]:
+        """Missing pieces that are where they belong after all (of a node that was only silent, say), and why the
+        others are not: their nodes are not asked again for this repair."""
         nodes = self._store.chunks.nodes
         found: dict[int, NodeName] = {}
+        denied: dict[int, FlareError] = {}
         for number in record.missing:
             own = record.nodes[number]
             if own is None or not nodes.is_online(own):
                 continue
-            if await verify_piece(self._store.chunks, record, number, buffer):
+            just_denied = self._denied.pop((record.id, number, own), None)
+            if just_denied is not None:
+                denied[number] = just_denied
+                continue
+            try:
+                await verify_piece(self._store.chunks, record, number, buffer)
                 found[number] = own
-        return found
+            except FlareError as error:
+                denied[number] = error
+        return found, denied
 
     def _spare_for(self, record: ChunkRecord, used: set[NodeName]) -> list[NodeName]:
         """A node to go to when a piece's own node refuses it."""

@@ -20,9 +20,9 @@ from flared.chunks.codec import FRAME_SIZE, parse_frames
 from flared.chunks.cutter import OWN_SIZE, BodySource, Cutter
 from flared.chunks.damage import DamageList
 from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
+from flared.chunks.gatherer import read_whole
 from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
-from flared.chunks.read import read_whole
 from flared.chunks.recent import RecentChunks
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.spill import Spills
