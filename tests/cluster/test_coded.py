@@ -32,7 +32,8 @@ SIZES = (1, 4096, 65_536, 131_072, 300_000, CHUNK, 3 * CHUNK + 17)
 
 @pytest.fixture(autouse=True)
 def parity() -> Iterator[None]:
-    yield from known_parity()
+    with known_parity():
+        yield
 
 
 def noise(size: int) -> bytes:

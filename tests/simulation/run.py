@@ -21,6 +21,7 @@ from tests.simulation.workload import ABSENT, CLIENTS, KEYS, Ledger, client
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, Cluster, reasons_of
 from tests.support.old_ids import old_ids
+from tests.support.parity import PARITY, known_parity
 from tests.support.real_cluster import RealCluster
 
 SETTLE_ROUNDS = 40
@@ -37,6 +38,8 @@ class Variant:
     real: bool = False
     """Whether the data nodes are the real code over disks and a network in memory, or fakes."""
     network: bool = False
+    coded: bool = False
+    """Whether chunks are of a scheme whose pieces differ, two of three sufficing, over four nodes."""
     pause_seconds: float = 1.0
     """At most so long between two things that a client does: the longer, the more faults fall into a life."""
 
@@ -50,6 +53,7 @@ VARIANTS = {
     "steady": Variant(),
     "crashing": Variant(lives=3),
     "network": Variant(lives=2, network=True),
+    "coded": Variant(lives=2, network=True, coded=True),
     "real": Variant(lives=2, real=True, pause_seconds=4.0),
     "real-network": Variant(lives=2, real=True, network=True, pause_seconds=4.0),
 }
@@ -57,13 +61,14 @@ VARIANTS = {
 
 async def simulate(variant: Variant, seed: int, counts: Counts) -> None:
     """One run; AssertionError if a promise was broken. ``counts`` says how often each kind of fault happened."""
-    cluster = RealCluster(seed) if variant.real else Cluster()
+    cluster = make_cluster(variant, seed)
     cluster.random.seed(seed)
     ledger = Ledger()
     # Upkeep, sharing and copies must not care which form an id has, nor that both stand side by side.
     older = random.Random(seed * 17)
     async with AsyncExitStack() as stack:
         stack.enter_context(old_ids(lambda: older.random() < OLD_SHARE))
+        stack.enter_context(known_parity())
         if isinstance(cluster, RealCluster):
             await stack.enter_async_context(cluster.data_running())
         for life in range(variant.lives):
@@ -76,6 +81,12 @@ async def simulate(variant: Variant, seed: int, counts: Counts) -> None:
                     await settle(cluster)
                     await check_everything(cluster, ledger)
                 # Leaving the block is the crash.
+
+
+def make_cluster(variant: Variant, seed: int) -> Cluster:
+    if variant.real:
+        return RealCluster(seed)
+    return Cluster(4, scheme=PARITY) if variant.coded else Cluster()
 
 
 async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, life: int, counts: Counts) -> None:

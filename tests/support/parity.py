@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,9 @@ def _xor(one: bytes, other: bytes) -> bytes:
     return (int.from_bytes(one) ^ int.from_bytes(other)).to_bytes(len(one))
 
 
+@contextmanager
 def known_parity() -> Iterator[None]:
-    """The scheme exists until the generator is closed; for a fixture."""
+    """The scheme exists inside the block."""
     made = Parity(PARITY, 3, 2, write_quorum(3, 2))
     kind = (PARITY, lambda text: made if text == PARITY else None)
     scheme.KINDS.append(kind)
