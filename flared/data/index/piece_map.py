@@ -16,7 +16,7 @@ from flared.data.index.index import Deletion, Index, IndexCorrupt, Location, Mar
 from flared.errors import Busy, FlareError, VolumeFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flared.background import Threads
 
@@ -118,6 +118,13 @@ class PieceMap:
         location = self._memtable.get(name, UNKNOWN)
         return self._flushing.get(name, UNKNOWN) if location is UNKNOWN else location
 
+    def recent_many(self, names: Sequence[str]) -> dict[str, Location | None]:
+        """What the index has not learned yet of these names: where they lie, None if deleted; no others."""
+        memtable, flushing = self._memtable, self._flushing
+        if memtable.keys().isdisjoint(names) and flushing.keys().isdisjoint(names):
+            return {}
+        return {name: known for name in names if not isinstance(known := self.recent(name), Unknown)}
+
     async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
         """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
         self.check_complete()
@@ -170,17 +177,15 @@ class PieceMap:
 
     # Changes
 
-    def put(self, name: str, location: Location) -> None:
-        """The piece is durable, there."""
-        self._memtable[name] = location
-        self._changed()
+    def put(self, locations: Mapping[str, Location]) -> None:
+        """The pieces are durable, there."""
+        self._record(locations)
 
     def delete(self, name: str, tombstone: Location, victim: Location) -> None:
         """The tombstone is durable."""
-        self._memtable[name] = None
+        self._record({name: None})
         self._quarantined.pop(name, None)
         self._deletions.append(Deletion(name, tombstone.segment, tombstone.sequence, victim.segment, victim.sequence))
-        self._changed()
 
     def hide(self, name: str, record: Location, since_ms: int) -> None:
         """The quarantine record is durable: the piece is hidden since then, or with 0 shown again."""
@@ -203,9 +208,11 @@ class PieceMap:
         location = self.recent(name)
         return isinstance(location, Unknown) or (location is not None and location.sequence < sequence)
 
-    def _changed(self) -> None:
-        count = len(self._memtable)
-        if count == 1 or count >= FLUSH_ENTRIES:
+    def _record(self, entries: Mapping[str, Location | None]) -> None:
+        """Note the entries; wake the flusher for the first ones, and when there are many."""
+        was_empty = not self._memtable
+        self._memtable.update(entries)
+        if was_empty or len(self._memtable) >= FLUSH_ENTRIES:
             self._flusher.unpark()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -36,10 +36,10 @@ class Batch:
         self._finished = False
         self._waiting: trio.Event | None = None
 
-    def claim(self, name: str) -> None:
-        """Note that this name is being changed, by this batch."""
-        self._pending[name] = self
-        self._names.append(name)
+    def claim(self, names: Sequence[str]) -> None:
+        """Note that these names are being changed, by this batch."""
+        self._pending.update(dict.fromkeys(names, self))
+        self._names += names
 
     def answer(self, number: int, answer: Answer) -> None:
         self.answers[number] = answer
@@ -102,6 +102,8 @@ class Put(NamedTuple):
     name: str
     piece: Piece
     payload: Buffer | PieceBuffer
+    length: int
+    """Bytes of the record."""
     absent: bool
     """Known not to be there; else the index is asked, in the thread that writes."""
 

@@ -18,7 +18,7 @@ from flared.background import Threads, Worker, WorkerRun, first_of
 from flared.data.disk.probe import Probe
 from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
 from flared.data.index.index import IndexCorrupt, Location, Mark
-from flared.data.index.piece_map import PieceMap
+from flared.data.index.piece_map import UNKNOWN, PieceMap
 from flared.data.index.quarantine import count_hidden
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
 from flared.data.record import LARGE, SMALL, record_length
@@ -300,20 +300,25 @@ class Volume:
         if refusal:
             return done([refusal] * len(items))
         batch = Batch(len(items), self._pending, done)
-        answers, append = batch.answers, self._small.append
-        recent = self.piece_map.recent
+        answers, puts, free = batch.answers, [], -1 if self.piece_map.backlog_hard else self.free
+        recent = self.piece_map.recent_many([piece.name for piece, _ in items])
         for number, (piece, payload) in enumerate(items):
             name = piece.name
-            bad = _check(piece, payload)
-            if bad:
+            length = record_length(SMALL, len(name), piece.size)
+            location = recent.get(name, UNKNOWN) if recent else UNKNOWN
+            if bad := _check(piece, payload):
                 answers[number] = bad
-            elif isinstance(location := recent(name), Location):
+            elif isinstance(location, Location):
                 answers[number] = False
-            elif not self._admit(record_length(SMALL, len(name), piece.size)):
+            elif free < length:
                 answers[number] = VolumeFull(f"{self.path} is full")
             else:
-                batch.claim(name)
-                append(Put(batch, number, name, piece, payload, location is None))
+                free -= length
+                puts.append(Put(batch, number, name, piece, payload, length, location is None))
+        if puts:
+            self.free = free
+            batch.claim([put.name for put in puts])
+            self._small.extend(puts, batch)
         self._begin(batch, self._small)
         return None
 
@@ -338,12 +343,14 @@ class Volume:
             await self._prefer_puts(record_length(LARGE, 0, piece.size))
         if self.piece_map.find(piece.name):
             return False
-        if not self._admit(record_length(LARGE, 0, piece.size)):
+        length = record_length(LARGE, 0, piece.size)
+        if self.free < length or self.piece_map.backlog_hard:
             raise VolumeFull(f"{self.path} is full")
+        self.free -= length
         answered = Answered()
         batch = Batch(1, self._pending, answered)
-        batch.claim(piece.name)
-        self._large.append(Put(batch, 0, piece.name, piece, buffer, True))
+        batch.claim([piece.name])
+        self._large.append(Put(batch, 0, piece.name, piece, buffer, length, True))
         self._begin(batch, self._large)
         (answer,) = await answered.wait_uncancellable()
         if isinstance(answer, FlareError):
@@ -412,7 +419,7 @@ class Volume:
             elif name not in meant:
                 batch.answers[number] = False
             else:
-                batch.claim(name)
+                batch.claim([name])
                 self._small.append(change(batch, number, name))
         self._begin(batch, self._small)
         answers: list[Answer | None] = [*await answered.wait_uncancellable()]
@@ -469,12 +476,6 @@ class Volume:
             return Busy(f"{self.path}: {self.reason or 'the index is being made again'}")
         return None
 
-    def _admit(self, length: int) -> bool:
-        if self.free < length or self.piece_map.backlog_hard:
-            return False
-        self.free -= length
-        return True
-
     # What an Appender asks
 
     def next_sequence(self) -> int:
@@ -486,10 +487,10 @@ class Volume:
 
     def settled(self, changes: Sequence[Change], locations: Sequence[Location]) -> None:
         piece_map = self.piece_map
+        puts: dict[str, Location] = {}
         for change, location in zip(changes, locations, strict=True):
             if isinstance(change, Put):
-                piece_map.put(change.name, location)
-                self.pieces += 1
+                puts[change.name] = location
             elif isinstance(change, Hide):
                 piece_map.hide(change.name, location, change.since_ms)
                 sign = 1 if change.since_ms else -1
@@ -502,6 +503,8 @@ class Volume:
                 self.deletes += 1
                 self.puncher.add(change.victim)
                 self.damaged.pop(change.name, None)
+        self.pieces += len(puts)
+        piece_map.put(puts)
 
     def stop_writes(self, reason: str) -> None:
         if self.state in ("ok", "full"):
