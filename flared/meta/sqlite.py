@@ -360,7 +360,7 @@ class SqliteKV:
         self._plan_commit()
         try:
             job.result = job.decide(draft)
-            if draft.writes:
+            if draft.writes and (self._room.full or self._room.failure):
                 self._admit(job, draft)
         except Exception as error:
             job.error = error
@@ -382,7 +382,14 @@ class SqliteKV:
         return self._committed(key)
 
     def _newest_value(self, key: bytes) -> bytes | None:
-        entry = self._newest(key)
+        """The value of ``_newest``. Every decision reads some keys, so what is in memory is found in one call."""
+        writes = self._gathering.writes
+        if key not in writes:
+            if self._flying is None or key not in self._flying.writes:
+                entry = None if key in self._absent else self._committed(key)
+                return None if entry is None else entry.value
+            writes = self._flying.writes
+        entry = writes[key]
         return None if entry is None else entry.value
 
     def _newest_version(self, key: bytes) -> int:
@@ -492,9 +499,12 @@ class SqliteKV:
         self._reader.refresh()
         self._committed_groups = self._writer.commits
         written = 0
+        cache, damage = self._cache, self._damage
         for key, entry in group.writes.items():
-            self._cache.update(key, entry)
-            self._damage.discard(key)
+            if key in cache:
+                cache.update(key, entry)
+            if damage:
+                damage.discard(key)
             if entry is not None:
                 written += len(entry.value)
         self._groups += 1
@@ -502,7 +512,7 @@ class SqliteKV:
         self._rows += len(group.writes)
         self._log.group_appended(len(group.writes), written)
         for job in group.jobs:
-            if job.error is None:
+            if job.error is None and job.notes:
                 self._tell(job.notes)
             job.answer()
 

@@ -31,7 +31,9 @@ PAGE_BYTES = 4096
 PRIVATE_MODE = 0o600
 
 CACHE_KIB = 8 * 1024
-ROWS_PER_STATEMENT_MAX = 128
+ROWS_PER_STATEMENT_MAX = 64
+"""There is a statement for each number up to it, so that most groups are written in one step. All of them together
+take some MiB when they are prepared."""
 
 # Keys of objects may be random, so that each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID)
 # would make that tree four times as large and log a quarter more pages; like this, rows are appended and only the index
@@ -71,14 +73,15 @@ PUT = {
     + ",".join(["(?,?,?,?)"] * count)
     + " ON CONFLICT (key) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in ("value", "version", "checksum"))
-    for count in (1, 2, 4, 8, 16, 32, 64, 128)
+    for count in range(1, ROWS_PER_STATEMENT_MAX + 1)
 }
 _GET = {
     count: "SELECT key, value, version, checksum FROM kv WHERE key IN (" + ",".join("?" * count) + ")"
-    for count in (1, 2, 4, 8, 16, 32, 64, 128)
+    for count in range(1, ROWS_PER_STATEMENT_MAX + 1)
 }
 _DELETE = {
-    count: "DELETE FROM kv WHERE key IN (" + ",".join("?" * count) + ")" for count in (1, 2, 4, 8, 16, 32, 64, 128)
+    count: "DELETE FROM kv WHERE key IN (" + ",".join("?" * count) + ")"
+    for count in range(1, ROWS_PER_STATEMENT_MAX + 1)
 }
 
 
@@ -92,7 +95,13 @@ class Log(NamedTuple):
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that syncs every commit and never checkpoints by itself."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    connection = sqlite3.connect(
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=10,
+        cached_statements=2 * ROWS_PER_STATEMENT_MAX + 16,
+    )
     try:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
@@ -346,14 +355,8 @@ def unreadable(error: sqlite3.Error) -> VolumeFailed:
 
 
 def _portions(count: int) -> list[tuple[int, int]]:
-    """Cut ``count`` into powers of two, so that few statements need to be prepared: (start, length)."""
-    portions = []
-    start = 0
-    while start < count:
-        length = min(ROWS_PER_STATEMENT_MAX, 1 << ((count - start).bit_length() - 1))
-        portions.append((start, length))
-        start += length
-    return portions
+    """Cut ``count`` rows into what one statement takes: (start, length)."""
+    return [(start, min(ROWS_PER_STATEMENT_MAX, count - start)) for start in range(0, count, ROWS_PER_STATEMENT_MAX)]
 
 
 def sync_directory(path: Path) -> None:
