@@ -14,7 +14,6 @@ A chunk with pieces missing has the key ``repair/{chunk}`` too. Chunks that may 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import merge
 from itertools import islice
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRecord:
+class ChunkRecord(NamedTuple):
     id: ChunkId
     size: int
     """Plain bytes."""
@@ -206,9 +204,9 @@ def release_reference(tx: Transaction, chunk: ChunkId, due_ms: int) -> None:
     if record.references < 1:
         raise ManifestCorrupt(f"the chunk {chunk} is referenced but counts no reference")
     if record.references > 1:
-        _write(tx, replace(record, references=record.references - 1))
+        _write(tx, record._replace(references=record.references - 1))
         return
-    _write(tx, replace(record, references=0, due_ms=due_ms))
+    _write(tx, record._replace(references=0, due_ms=due_ms))
     garbage.add(tx, Garbage(due_ms, CHUNK, chunk))
 
 
@@ -241,7 +239,7 @@ def update_placement(tx: Transaction, chunk: ChunkId, expected: ChunkRecord, new
         return False
     had_missing = bool(row.record.missing)
     if row.packed is None:
-        _write(tx, replace(row.record, nodes=new.nodes, missing=new.missing), had_missing=had_missing)
+        _write(tx, row.record._replace(nodes=new.nodes, missing=new.missing), had_missing=had_missing)
     else:
         tx.put(row.key, packed.placed(row.packed, new.nodes, new.missing))
         _note_missing(tx, chunk, lacking=bool(new.missing), had_missing=had_missing)
@@ -282,7 +280,7 @@ def condemn_chunk(tx: Transaction, item: Garbage, now_ms: int) -> Garbage | None
 def _reference(tx: Transaction, record: ChunkRecord) -> ChunkRecord:
     if not record.references:
         garbage.remove(tx, Garbage(record.due_ms, CHUNK, record.id))
-    record = replace(record, references=record.references + 1, due_ms=0)
+    record = record._replace(references=record.references + 1, due_ms=0)
     _write(tx, record)
     return record
 
@@ -305,7 +303,7 @@ def _unpack(tx: Transaction, row: _Row, value: bytes) -> None:
         tx.put(row.key, packed.alone(value))
     else:
         tx.delete(row.key)
-    record = replace(row.record, references=row.record.references + 1, due_ms=0)
+    record = row.record._replace(references=row.record.references + 1, due_ms=0)
     tx.put(keys.chunk(record.id), encode(record))
     tx.note(_gone(row))
     tx.note(Counted(keys.chunk(record.id), NOTHING, record.stored))

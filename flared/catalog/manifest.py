@@ -8,7 +8,6 @@ object = {"s": size, "v": version, "e": etag, "m": modified, "t": content type
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
@@ -33,8 +32,7 @@ class ExtentRef(NamedTuple):
     """Of every chunk but the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What a client sees of it never changes once written. An empty object has neither chunk nor extents."""
 
     name: ObjectName

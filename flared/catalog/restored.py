@@ -144,7 +144,7 @@ def _hold(tx: Transaction, item: Garbage, until_ms: int) -> None:
     if item.kind == CHUNK:
         chunk = chunks.read_chunk(tx, ChunkId(item.id))
         if chunk is not None:
-            tx.put(keys.chunk(chunk.id), chunks.encode(replace(chunk, due_ms=until_ms)))
+            tx.put(keys.chunk(chunk.id), chunks.encode(chunk._replace(due_ms=until_ms)))
     else:
         extent = extents.read_extent(tx, ExtentId(item.id))
         if extent is not None:

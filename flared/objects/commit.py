@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from flared.catalog.chunks import ChunkRecord, create_chunk, create_packed_chunk, create_shared_chunk
 from flared.catalog.manifest import ExtentRef, Manifest
@@ -37,8 +38,7 @@ class ObjectHeaders:
     user: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PutResult:
+class PutResult(NamedTuple):
     manifest: Manifest
     created: bool
     """False: it replaced an older version."""
@@ -55,13 +55,6 @@ class Target:
     when: Conditions
 
 
-def pack_chunk(chunk: Chunk, tx: Transaction) -> ChunkRecord:
-    """Have the chunk recorded in the row of its object."""
-    record = _record_of(chunk)
-    create_packed_chunk(tx, record)
-    return record
-
-
 def record_chunk(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
     record = _record_of(chunk)
     if shared:
@@ -75,30 +68,59 @@ def _record_of(chunk: Chunk) -> ChunkRecord:
 
 
 def committing(
-    target: Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ChunkRecord | ExtentRef | None]
+    target: Target, size: int, etag: str, attach: Callable[[Transaction], ChunkId | ExtentRef | None]
 ) -> Callable[[Transaction], PutResult]:
     """The decision that writes the manifest, together with what it references, if the conditions still hold."""
-    store, headers, when = target.store, target.headers, target.when
-    now = store.now()
-    moment = int(now * 1000)
-    due = moment + int(store.garbage_grace_seconds * 1000)
-
-    def check(current: Manifest | None) -> None:
-        if not when.empty:
-            check_write(when, current.etag if current else None)
+    now = target.store.now()
 
     def decide(tx: Transaction) -> PutResult:
-        store.chunks.nodes.refuse_while_halted()
         held = attach(tx)
         assert not isinstance(held, ExtentRef) or held.size == size, "the extent is not the body that was counted"
-        extents = (held,) if isinstance(held, ExtentRef) else ()
-        packed = held if isinstance(held, ChunkRecord) else None
-        chunk = packed.id if packed is not None else held if isinstance(held, str) else None
-        draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents, packed)
-        manifest, replaced = put_version(tx, draft, check, moment, due)
-        return PutResult(manifest, replaced is None)
+        if isinstance(held, ExtentRef):
+            return put_manifest(tx, target, size, etag, now, extents=(held,))
+        return put_manifest(tx, target, size, etag, now, chunk=held)
 
     return decide
+
+
+def put_packed(tx: Transaction, target: Target, chunk: Chunk, etag: str, now: float) -> PutResult:
+    """Write the manifest of a small object together with the record of its chunk, as one row.
+
+    Raises what ``catalog.objects.put_version`` raises, and MetadataOlder; then nothing is written.
+    """
+    record = _record_of(chunk)
+    create_packed_chunk(tx, record)
+    return put_manifest(tx, target, chunk.size, etag, now, chunk=record.id, packed=record)
+
+
+def put_manifest(
+    tx: Transaction,
+    target: Target,
+    size: int,
+    etag: str,
+    now: float,
+    *,
+    chunk: ChunkId | None = None,
+    extents: tuple[ExtentRef, ...] = (),
+    packed: ChunkRecord | None = None,
+) -> PutResult:
+    """Write the manifest of what was counted in this transaction, if the conditions still hold."""
+    store, headers, when = target.store, target.headers, target.when
+    store.chunks.nodes.refuse_while_halted()
+    moment = int(now * 1000)
+    due = moment + int(store.garbage_grace_seconds * 1000)
+    check = _hold if when.empty else partial(_check, when)
+    draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents, packed)
+    manifest, replaced = put_version(tx, draft, check, moment, due)
+    return PutResult(manifest, replaced is None)
+
+
+def _hold(_current: Manifest | None) -> None:
+    """There is no condition."""
+
+
+def _check(when: Conditions, current: Manifest | None) -> None:
+    check_write(when, current.etag if current else None)
 
 
 def make_etag(digests: hashlib._Hash, count: int) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import outcome
@@ -26,7 +25,7 @@ from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
 from flared.errors import FlareError
 from flared.log import current_request
 from flared.meta import keys
-from flared.objects.commit import PutResult, Target, committing, make_etag, pack_chunk
+from flared.objects.commit import PutResult, Target, make_etag, put_packed
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunk
@@ -82,7 +81,7 @@ class _GivenUp(Exception):  # a signal inside this file, never an error
 class SmallPut:
     """One put on its way."""
 
-    __slots__ = ("_chunk", "_done", "_etag", "_target", "_write")
+    __slots__ = ("_chunk", "_done", "_etag", "_now", "_target", "_write")
 
     def __init__(self, target: Target, write: ChunkWrite, etag: str, done: Done) -> None:
         self._target = target
@@ -91,6 +90,8 @@ class SmallPut:
         self._done: Done | None = done
         """None: it was given up, or it has ended."""
         self._chunk: Chunk | None = None
+        self._now = 0.0
+        """When it was decided for the first time; a decision may be repeated."""
 
     def give_up(self) -> None:
         """Nobody waits for it any more. What was sent is handed to the sweep, unless the commit is on the way."""
@@ -101,21 +102,21 @@ class SmallPut:
 
     def commit(self) -> None:
         """The fan is decided: record what it stored, if that is enough."""
-        target, write = self._target, self._write
+        target = self._target
         store = target.store
         try:
-            chunk = self._chunk = write.finish(store.chunks)
+            self._chunk = self._write.finish(store.chunks)
         except FlareError as error:
             self._end(None, error)
             return
-        commit = committing(target, write.size, self._etag, partial(pack_chunk, chunk))
+        self._now = store.now()
+        store.kv.transact_nowait(self._decide, self._committed, reads=(keys.object_(*target.name),))
 
-        def decide(tx: Transaction) -> PutResult:
-            if self._done is None:
-                raise _GivenUp
-            return commit(tx)
-
-        store.kv.transact_nowait(decide, self._committed, reads=(keys.object_(*target.name),))
+    def _decide(self, tx: Transaction) -> PutResult:
+        if self._done is None:
+            raise _GivenUp
+        assert self._chunk is not None
+        return put_packed(tx, self._target, self._chunk, self._etag, self._now)
 
     def _committed(self, result: PutResult | None, error: Exception | None) -> None:
         chunk, store = self._chunk, self._target.store

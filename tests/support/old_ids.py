@@ -12,12 +12,11 @@ from unittest import mock
 from flared.chunks import write
 from flared.names import ChunkId, chunk_id
 from flared.objects import small_put
-from flared.objects.commit import pack_chunk, record_chunk
+from flared.objects.commit import PutResult, Target, put_manifest, put_packed, record_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flared.catalog.chunks import ChunkRecord
     from flared.chunks.chunk import Chunk
     from flared.meta.kv import Transaction
 
@@ -33,8 +32,10 @@ def old_ids(is_old: Callable[[], bool] = lambda: True) -> Iterator[None]:
     def draw(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
         return old_chunk_id(digest, random_bits) if is_old() else chunk_id(digest, now_ms, random_bits)
 
-    def record(chunk: Chunk, tx: Transaction) -> ChunkId | ChunkRecord:
-        return pack_chunk(chunk, tx) if chunk.id[0] == "t" else record_chunk(chunk, False, None, 0, tx)
+    def put(tx: Transaction, target: Target, chunk: Chunk, etag: str, now: float) -> PutResult:
+        if chunk.id[0] == "t":
+            return put_packed(tx, target, chunk, etag, now)
+        return put_manifest(tx, target, chunk.size, etag, now, chunk=record_chunk(chunk, False, None, 0, tx))
 
-    with mock.patch.object(write, "chunk_id", draw), mock.patch.object(small_put, "pack_chunk", record):
+    with mock.patch.object(write, "chunk_id", draw), mock.patch.object(small_put, "put_packed", put):
         yield

@@ -6,7 +6,6 @@ metadata that came from a backup does not know of any move since. A stray may be
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flared.catalog.chunks import ChunkRecord, read_chunk, update_placement
@@ -35,7 +34,7 @@ async def adopt(store: Store, chunk: ChunkId, number: int, node: NodeName) -> bo
             return False  # two copies on one node are one copy
         nodes = [None if other == node else other for other in now.nodes]
         nodes[number] = node
-        return update_placement(tx, chunk, now, replace(now, nodes=tuple(nodes)))
+        return update_placement(tx, chunk, now, now._replace(nodes=tuple(nodes)))
 
     return await store.kv.transact(decide)
 

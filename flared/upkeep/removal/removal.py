@@ -12,7 +12,7 @@ takes, unless the removal is forced: then what could be made again still is, and
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
@@ -168,4 +168,4 @@ def without(record: ChunkRecord, node: NodeName) -> ChunkRecord:
     """The record with the pieces of ``node`` belonging to nobody, and so missing."""
     taken = {number for number, owner in enumerate(record.nodes) if owner == node}
     nodes = tuple(None if number in taken else owner for number, owner in enumerate(record.nodes))
-    return replace(record, nodes=nodes, missing=tuple(sorted({*record.missing, *taken})))
+    return record._replace(nodes=nodes, missing=tuple(sorted({*record.missing, *taken})))

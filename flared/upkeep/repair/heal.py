@@ -8,7 +8,7 @@ then the record. A crash in between leaves a piece that is written again, or col
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -307,7 +307,7 @@ class Heal:
     async def _record(self, record: ChunkRecord, written: dict[int, NodeName]) -> bool:
         nodes = tuple(written.get(number, node) for number, node in enumerate(record.nodes))
         missing = tuple(number for number in record.missing if number not in written)
-        new = replace(record, nodes=nodes, missing=missing)
+        new = record._replace(nodes=nodes, missing=missing)
 
         def decide(tx: Transaction) -> bool:
             if update_placement(tx, record.id, record, new):

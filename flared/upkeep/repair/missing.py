@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flared.catalog.chunks import ChunkRecord, read_chunk, update_placement
@@ -36,4 +35,4 @@ def _mark(tx: Transaction, record: ChunkRecord, number: int) -> bool:
     now = read_chunk(tx, record.id)
     if now is None or number >= len(now.nodes) or now.nodes[number] != record.nodes[number] or number in now.missing:
         return False
-    return update_placement(tx, record.id, now, replace(now, missing=tuple(sorted((*now.missing, number)))))
+    return update_placement(tx, record.id, now, now._replace(missing=tuple(sorted((*now.missing, number)))))

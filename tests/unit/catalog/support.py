@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from flared.catalog import chunks, extents, garbage, objects
 from flared.catalog.buckets import Bucket, create_bucket
@@ -68,7 +67,7 @@ class LittleStore:
 
         def decide(tx: Transaction) -> Manifest:
             create_packed_chunk(tx, record)
-            return self.put_version(tx, replace(draft(name, record.size, record.id), packed=record))
+            return self.put_version(tx, draft(name, record.size, record.id)._replace(packed=record))
 
         return await self.kv.transact(decide)
 

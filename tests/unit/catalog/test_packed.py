@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,6 +37,7 @@ RECORDS = st.builds(
     references=st.just(1),
     nodes=st.lists(st.none() | NAMES.map(NodeName), min_size=1, max_size=9).map(tuple),
     missing=st.sets(st.integers(0, 8)).map(lambda numbers: tuple(sorted(numbers))),
+    due_ms=st.just(0),
 )
 USER = st.dictionaries(NAMES, st.text(max_size=30), max_size=3)
 LATER = b"\x63" + struct.pack(">I", 5) + b"later"
@@ -55,7 +55,7 @@ def test_what_was_packed_is_what_is_decoded(record: ChunkRecord, user: dict[str,
     assert manifests.decode(A, value) == manifest
     assert (packed.size_of(value), packed.stored_of(value)) == (record.size, record.stored)
     assert alias_of(value) == packed.alias_of_chunk(record.id)
-    assert manifests.decode(A, packed.alone(value)) == replace(manifest, packed=None)
+    assert manifests.decode(A, packed.alone(value)) == manifest._replace(packed=None)
     assert alias_of(packed.alone(value)) is None
 
 
@@ -63,8 +63,8 @@ def test_what_was_packed_is_what_is_decoded(record: ChunkRecord, user: dict[str,
 def test_another_placement_changes_nothing_else(record: ChunkRecord, other: ChunkRecord, user: dict[str, str]) -> None:
     manifest = manifest_of(record, user)
     value = packed.placed(manifests.encode(manifest, 7), other.nodes, other.missing)
-    moved = replace(record, nodes=other.nodes, missing=other.missing)
-    assert manifests.decode(A, value) == replace(manifest, packed=moved)
+    moved = record._replace(nodes=other.nodes, missing=other.missing)
+    assert manifests.decode(A, value) == manifest._replace(packed=moved)
     assert packed.placed(value, record.nodes, record.missing) == manifests.encode(manifest, 7)
 
 
@@ -85,7 +85,7 @@ def test_what_is_cut_short_is_an_error(record: ChunkRecord, data: st.DataObject)
     except ManifestCorrupt:
         return
     # Between two fields the rest of a row may be missing unnoticed: for that there is the checksum of the row.
-    assert replace(found, user={}, packed=None) == replace(manifest_of(record, {}), packed=None)
+    assert found._replace(user={}, packed=None) == manifest_of(record, {})._replace(packed=None)
 
 
 @given(st.lists(CHUNK_IDS, min_size=2, unique_by=lambda chunk: chunk[:29]), st.integers(0, 1 << 42))
@@ -135,10 +135,10 @@ async def test_repair_of_a_packed_chunk_changes_nothing_that_a_client_sees(store
     before = await store.put_small(A, b"x")
     record = before.packed
     assert record is not None
-    lacking = replace(record, nodes=(NODES[0], None), missing=(1,))
+    lacking = record._replace(nodes=(NODES[0], None), missing=(1,))
     assert await store.kv.transact(lambda tx: update_placement(tx, record.id, record, lacking))
     assert not await store.kv.transact(lambda tx: update_placement(tx, record.id, record, lacking))
-    assert await find_object(store.kv, A) == replace(before, packed=lacking)
+    assert await find_object(store.kv, A) == before._replace(packed=lacking)
     assert await recount(store.kv) == []
 
 
@@ -147,8 +147,8 @@ async def test_a_copy_gives_the_chunk_a_record_of_its_own(store: LittleStore) ->
     record = before.packed
     assert record is not None
     assert await store.copy(A, B)
-    assert await find_object(store.kv, A) == replace(before, packed=None)
-    assert await find_chunk(store.kv, record.id) == replace(record, references=2)
+    assert await find_object(store.kv, A) == before._replace(packed=None)
+    assert await find_chunk(store.kv, record.id) == record._replace(references=2)
     assert await store.kv.find(packed.alias_of_chunk(record.id)) is None
     assert await recount(store.kv) == []
 
@@ -158,7 +158,7 @@ async def test_the_chunk_of_a_deleted_object_has_a_record_until_it_is_condemned(
     assert record is not None
     due = store.due_ms
     await store.delete(A)
-    assert await find_chunk(store.kv, record.id) == replace(record, references=0, due_ms=due)
+    assert await find_chunk(store.kv, record.id) == record._replace(references=0, due_ms=due)
     assert [key for key, _ in await store.kv.scan(b"garbage/", b"garbage0", 9)] == [keys.garbage(due, CHUNK, record.id)]
     store.now_ms += 2 * GRACE_MS
     (item,) = await store.due()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -51,7 +50,7 @@ def short_pages() -> Iterator[None]:
 
 def as_clients_see(manifest: Manifest) -> Manifest:
     """Without where its bytes are."""
-    return replace(manifest, packed=None)
+    return manifest._replace(packed=None)
 
 
 class Machine:
@@ -98,7 +97,7 @@ class Machine:
         if not records:
             return
         record = records[number % len(records)]
-        moved = replace(record, nodes=(*record.nodes[:1], NODES[number % 2]), missing=(1,) * (number % 2))
+        moved = record._replace(nodes=(*record.nodes[:1], NODES[number % 2]), missing=(1,) * (number % 2))
         assert await self.store.kv.transact(lambda tx: chunks.update_placement(tx, record.id, record, moved))
 
     async def pass_time(self, passed_ms: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import trio
 
@@ -82,19 +80,19 @@ async def test_a_given_up_extent_takes_no_more_chunks(store: LittleStore) -> Non
 async def test_placement_is_compare_and_swap_and_keeps_references(store: LittleStore) -> None:
     record = await stored(store)
     await stored(store, "b")
-    moved = replace(record, nodes=(NODES[0], OTHER))
+    moved = record._replace(nodes=(NODES[0], OTHER))
     assert await store.kv.transact(lambda tx: update_placement(tx, record.id, record, moved))
     now = await find_chunk(store.kv, record.id)
-    assert now == replace(moved, references=2)
+    assert now == moved._replace(references=2)
     assert not await store.kv.transact(lambda tx: update_placement(tx, record.id, record, moved))
-    gone = replace(record, id=ChunkId("0" * 64 + "." + "0" * 16))
+    gone = record._replace(id=ChunkId("0" * 64 + "." + "0" * 16))
     assert not await store.kv.transact(lambda tx: update_placement(tx, gone.id, gone, moved))
 
 
 async def test_chunks_with_missing_pieces_are_listed_for_repair(store: LittleStore) -> None:
     record = await stored(store)
     assert await list_repairs(store.kv, None, 10) == []
-    lacking = replace(record, nodes=(NODES[0], None), missing=(1,))
+    lacking = record._replace(nodes=(NODES[0], None), missing=(1,))
     assert await store.kv.transact(lambda tx: update_placement(tx, record.id, record, lacking))
     assert await list_repairs(store.kv, None, 10) == [record.id]
     assert await list_repairs(store.kv, record.id, 10) == []
