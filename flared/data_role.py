@@ -11,7 +11,7 @@ import trio
 from flared.access.keys import Keyring
 from flared.chunks.budget import MemoryBudget
 from flared.config.settings import DataConfig
-from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
+from flared.data.transport.heartbeat import HeartbeatSender, HeartbeatSettings
 from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.http.address import host_names
@@ -63,7 +63,7 @@ async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncI
     instance = secrets.token_hex(8)
     hosts = host_names(config.hosts, config.listen)
     service = DataService(config.name, volumes, keyring, hosts=hosts, instance=instance)
-    heartbeat = Heartbeat(
+    heartbeat = HeartbeatSender(
         HeartbeatSettings(
             config.name,
             [str(api) for api in config.api],
@@ -86,7 +86,7 @@ async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncI
         nursery.cancel_scope.cancel()
 
 
-def _role(volumes: Volumes, heartbeat: Heartbeat, service: DataService, server: Server, keyring: Keyring) -> Role:
+def _role(volumes: Volumes, heartbeat: HeartbeatSender, service: DataService, server: Server, keyring: Keyring) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:

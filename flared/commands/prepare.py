@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flared.commands import units
 from flared.config.settings import Config, DataConfig
 from flared.data.disk.real_disk import RealDisk
-from flared.data.volume.identity import Identity, find_cluster, load_identity, refuse_copies, require_volume
+from flared.data.volume.identity import VolumeIdentity, find_cluster, load_identity, refuse_copies, require_volume
 from flared.errors import VolumeFailed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def prepare(config: Config, file: Path, new: Collection[Path], say: Callable[[st
         units.check_name(file)
     wanted = units.drop_ins(config, file) if service else {}
     known = _known_before(wanted)
-    identities: list[tuple[str, Identity]] = []
+    identities: list[tuple[str, VolumeIdentity]] = []
     for path in units.storage(config):
         _refuse_unmounted(path)
         if isinstance(config, DataConfig):
@@ -114,7 +114,9 @@ def _write_for_owner(at: int, name: str, content: bytes) -> None:
     os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
 
-def _make_volume(path: Path, config: DataConfig, file: Path, *, known: bool, say: Callable[[str], None]) -> Identity:
+def _make_volume(
+    path: Path, config: DataConfig, file: Path, *, known: bool, say: Callable[[str], None]
+) -> VolumeIdentity:
     """Return the existing volume, which must be this node's, or create one."""
     disk = RealDisk()
     try:
@@ -125,7 +127,8 @@ def _make_volume(path: Path, config: DataConfig, file: Path, *, known: bool, say
                 f"{path} was a volume before and is empty now: mount its disk; "
                 f"if the disk is new: flared prepare --new {path} {file}"
             ) from None
-        # An existing directory may be the root of a fresh file system: it belongs to root, and must be given away too.
+        # An existing directory may be the root of a fresh file system: it belongs to root, and must be given away
+        # too.
         existed = path.is_dir()
         make_directory(path)
         if set(os.listdir(path)) - _NOT_DATA:

@@ -1,7 +1,7 @@
-"""SeenMark: how new the metadata was when an api node last said so. ``volume/mark_file.py`` keeps it.
+"""SeenMark: how new the metadata was when an api node last reported it. ``volume/mark_file.py`` stores it.
 
-Metadata that was rolled back, lost its log, or is a copy that went on alone is older than what the nodes have seen, and
-nothing in itself says so. A data node does not judge: it keeps what it is told, and says it again.
+Metadata that was rolled back, lost its log, or is a copy that went on alone is older than data nodes have seen, but
+cannot show it by itself. A data node does not judge: it stores the mark that it receives, and reports it back.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class SeenMark:
     opening: str
     number: int
     accepted_ms: int
-    """When that metadata was last restored, or accepted although it was old; 0 if never. Marks from before such a step
-    back say nothing against the metadata that it led to."""
+    """When that metadata was last restored, or accepted although it was old; 0 if never. An older mark, from before
+    that step back, does not count against the metadata."""
     time_ms: int
-    """When it was said, by the api node's clock: for people."""
+    """When the api node reported it, by its clock; for people."""
 
     def is_behind(self, other: SeenMark) -> bool:
-        """Whether the same opening had committed less then."""
+        """Return whether it is of the same opening, which had committed less then."""
         return self.opening == other.opening and self.number < other.number
 
 
 def mark_fields(mark: SeenMark) -> dict[str, object]:
-    """As it travels, and lies on disk."""
+    """Return the mark as JSON fields, for the wire and the disk."""
     return {"opening": mark.opening, "number": mark.number, "accepted": mark.accepted_ms, "time": mark.time_ms}
 
 
 def parse_mark(fields: object) -> SeenMark:
-    """What ``mark_fields`` made, checked; what else is there is passed over. Raises BadRequest."""
+    """Parse the fields of ``mark_fields``; ignore unknown ones. Raise BadRequest."""
     if not isinstance(fields, dict):
         raise BadRequest("a mark of the metadata is a JSON object")
     opening = fields.get("opening")

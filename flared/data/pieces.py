@@ -1,4 +1,4 @@
-"""Piece: what one node stores of a chunk, and what every reader checks it against."""
+"""Piece: the part of a chunk that one node stores, and the checksums that every reader verifies."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import xxhash
 
 BLOCK_SIZE = 256 * 1024
-"""A reader may use this much as soon as its checksum is verified, without waiting for the rest of the piece."""
+"""A reader may use a block as soon as its checksum is verified, without waiting for the rest of the piece."""
 
 LARGE_SIZE = 128 * 1024
-"""Pieces from this stored size on travel alone and lie aligned in segments of their own; smaller ones are packed."""
+"""Pieces of this stored size or more travel alone and are aligned in segments of their own; smaller ones are packed."""
 
 PIECE_SIZE_MAX = 64 * 1024 * 1024
-"""Stored bytes of one piece: the largest chunk."""
+"""Most stored bytes of one piece: the largest chunk."""
 
 SCHEME_BYTES_MAX = 15
-"""On disk and on the wire its field has 16, the last of them zero."""
+"""The field on disk and on the wire has 16 bytes, the last of them zero."""
 
 CODEC_PLAIN = 0
 CODEC_LZ4 = 1
@@ -24,12 +24,12 @@ CODEC_LZ4_BLOCKS = 2
 
 
 class Piece(NamedTuple):
-    """Everything about a piece but its bytes. It travels and rests with them."""
+    """Everything about a piece except its bytes. It travels and is stored with them."""
 
     name: str
     codec: int
     scheme: str
-    """At most SCHEME_BYTES_MAX bytes of ASCII, such as ``replica:3``; the data node only keeps it."""
+    """At most SCHEME_BYTES_MAX bytes of ASCII, such as ``replica:3``; the data node does not interpret it."""
     plain_size: int
     """Bytes of the whole chunk before codec and scheme."""
     size: int
@@ -41,7 +41,7 @@ class Piece(NamedTuple):
 
 
 def block_checksums(payload: bytes | bytearray | memoryview) -> bytes:
-    """The ``blocks`` of a Piece with these stored bytes."""
+    """Return the ``blocks`` of a Piece with these stored bytes."""
     if len(payload) <= BLOCK_SIZE:
         return xxhash.xxh3_64_digest(payload) if len(payload) else b""
     view = memoryview(payload)
@@ -51,19 +51,19 @@ def block_checksums(payload: bytes | bytearray | memoryview) -> bytes:
 
 
 def block_is_good(piece: Piece, number: int, block: bytes | bytearray | memoryview) -> bool:
-    """Whether ``block`` is block ``number`` of the piece, whole and unchanged."""
+    """Return whether ``block`` is block ``number`` of the piece, whole and unchanged."""
     return xxhash.xxh3_64_digest(block) == piece.blocks[8 * number : 8 * number + 8]
 
 
 def piece_is_good(piece: Piece, payload: bytes | bytearray | memoryview) -> bool:
-    """Whether ``payload`` is the whole piece, unchanged."""
+    """Return whether ``payload`` is the whole piece, unchanged."""
     return len(payload) == piece.size and xxhash.xxh3_128_digest(payload) == piece.checksum
 
 
 def describe_piece(
     name: str, payload: bytes | bytearray | memoryview, *, codec: int, scheme: str, plain_size: int
 ) -> Piece:
-    """The Piece of these stored bytes; computes its checksums (31 GB/s: inline is fine for a MiB)."""
+    """Return the Piece for these stored bytes; computes its checksums (31 GB/s: inline is fine for a MiB)."""
     return Piece(
         name, codec, scheme, plain_size, len(payload), xxhash.xxh3_128_digest(payload), block_checksums(payload)
     )

@@ -1,4 +1,4 @@
-"""The segment format: every record proves itself, whoever reads it and however they got there.
+"""The segment format: every record can be verified alone, wherever a reader found it.
 
     segment  := head record*                     one file, append-only; the name of the file is {id:016x}.{kind}
     head     := fixed source* zero*              4096 bytes
@@ -55,7 +55,7 @@ SKIP = 3
 JOURNAL = 4
 QUARANTINE = 5
 TORN = 0
-"""Never written: how a replay calls a piece whose payload did not all reach the disk, or was punched out."""
+"""Never written: the kind in a replay of a piece whose payload is incomplete on the disk, or was punched out."""
 
 ALIGNED = 1
 SOURCES_MAX = 400
@@ -74,7 +74,7 @@ HEADER_MAX = BLOCK
 
 
 class Record(NamedTuple):
-    """What a header says."""
+    """The fields of a header."""
 
     kind: int
     codec: int
@@ -108,7 +108,7 @@ class Head:
 
 
 def pack_head(head: Head) -> bytes:
-    """The first 4096 bytes of a segment."""
+    """Return the first 4096 bytes of a segment."""
     body = struct.pack(f"<QQ16s{len(head.sources)}Q", head.id, head.salt, head.volume, *head.sources).ljust(
         BLOCK - 16, b"\0"
     )
@@ -117,36 +117,36 @@ def pack_head(head: Head) -> bytes:
 
 
 def parse_head(block: bytes | memoryview) -> Head:
-    """Raises SegmentCorrupt if this is not the head of a segment of a format that we know."""
+    """Parse the head of a segment. Raise SegmentCorrupt if it is not one, or has an unknown format."""
     if len(block) < BLOCK:
         raise SegmentCorrupt("the segment is shorter than its head")
     magic, form, kind, sources, check, segment, salt, volume = _HEAD.unpack_from(block)
     if magic != _SEGMENT_MAGIC or check != xxhash.xxh3_64_intdigest(block[16:BLOCK]):
-        raise SegmentCorrupt("the segment's head is not one, or was changed")
+        raise SegmentCorrupt("the segment's head is damaged, or is not one")
     if form != FORMAT or kind not in KIND_NAMES or sources > SOURCES_MAX:
         raise SegmentCorrupt(f"segment {segment} has format {form}, kind {kind}, which this version does not know")
     return Head(segment, kind, salt, volume, struct.unpack_from(f"<{sources}Q", block, _HEAD.size))
 
 
 def header_length(name_length: int, size: int) -> int:
-    """Bytes of a piece's header."""
+    """Return the bytes of a piece's header."""
     return (_FIXED + name_length + 8 * ((size + BLOCK_SIZE - 1) // BLOCK_SIZE) + 7) & ~7
 
 
 def record_length(kind: int, name_length: int, size: int) -> int:
-    """Bytes that a piece takes in a segment of this kind."""
+    """Return the bytes that a piece takes in a segment of this kind."""
     if kind == LARGE:
         return BLOCK + ((size + BLOCK - 1) & -BLOCK)
     return header_length(name_length, size) + ((size + 7) & ~7)
 
 
 def padding(size: int) -> bytes:
-    """The zeros after a payload of this size in a small segment."""
+    """Return the zeros after a payload of this size in a small segment."""
     return _ZEROS[-size & 7]
 
 
 def pack_piece(piece: Piece, segment: int, offset: int, sequence: int, salt: int, flags: int = 0) -> bytes:
-    """The header of a piece; its payload follows, at the next block if ``flags`` has ALIGNED."""
+    """Return the header of a piece; its payload follows, at the next block if ``flags`` has ALIGNED."""
     name = piece.name.encode()
     blocks = piece.blocks
     body = _BODY.pack(
@@ -158,7 +158,7 @@ def pack_piece(piece: Piece, segment: int, offset: int, sequence: int, salt: int
 
 
 def pack_tombstone(name: str, segment: int, offset: int, sequence: int, salt: int) -> bytes:
-    """The whole record of a delete (of a small segment)."""
+    """Return the whole record of a delete (for a small segment)."""
     encoded = name.encode()
     body = _BODY.pack(
         FORMAT, TOMBSTONE, 0, 0, len(encoded), 0, segment, offset, sequence, 0, 0, _NO_CHECKSUM, b""
@@ -168,7 +168,7 @@ def pack_tombstone(name: str, segment: int, offset: int, sequence: int, salt: in
 
 
 def pack_quarantine(name: str, segment: int, offset: int, sequence: int, salt: int, since_ms: int) -> bytes:
-    """The whole record that hides a piece from ``since_ms`` on, or with 0 shows it again (of a small segment)."""
+    """Return the whole record (for a small segment) that hides a piece from ``since_ms`` on, or with 0 shows it."""
     encoded = name.encode()
     body = _BODY.pack(
         FORMAT, QUARANTINE, 0, 0, len(encoded), 0, segment, offset, sequence, since_ms, 0, _NO_CHECKSUM, b""
@@ -178,7 +178,7 @@ def pack_quarantine(name: str, segment: int, offset: int, sequence: int, salt: i
 
 
 def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Record | None:
-    """The record whose header ``view`` begins with; None if there is none that proves to belong here."""
+    """Return the record whose header begins ``view``; None if there is no valid header that belongs here."""
     proven = _prove(view, salt, segment, offset)
     if proven is None:
         return None
@@ -199,7 +199,7 @@ def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Reco
 
 
 def parse_piece(view: memoryview, salt: int, segment: int, offset: int, name: str) -> tuple[Piece, int] | None:
-    """The piece of this name whose header ``view`` begins with, and where in the view its payload does."""
+    """Return the piece of this name whose header begins ``view``, and the offset of its payload in the view."""
     proven = _prove(view, salt, segment, offset)
     if proven is None:
         return None
@@ -218,7 +218,7 @@ _Fields = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, in
 
 
 def _prove(view: memoryview, salt: int, segment: int, offset: int) -> _Fields | None:
-    """The fields of a header that has its checksum and says it belongs here."""
+    """Return the fields of a header if its checksum is right and it belongs here."""
     if len(view) < _FIXED:
         return None
     fields: _Fields = _HEADER.unpack_from(view)

@@ -1,4 +1,4 @@
-"""VolumeReport: what a data node says of one of its volumes; every end that packs or reads it goes by this record."""
+"""VolumeReport: the state of one volume as its data node reports it; every sender and receiver uses this record."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ class VolumeReport:
     """``state``: ok, full (reads and deletes go on), readonly, replaying or failed. Sizes are bytes."""
 
     id: str
-    """Its path if the disk fails and does not say."""
+    """The volume's id; its path if the disk has failed and the id is unknown."""
     path: str
     capacity: int
     used: int
     free: int
-    """What new pieces may take."""
+    """Bytes available to new pieces."""
     state: str
     reason: str = ""
     """Why it is in that state."""
     pieces: int = 0
     state_seconds: float = 0.0
-    """How long it has been in that state, by its own node's clock; from the start of the node at most."""
+    """How long it has been in that state, by its own node's clock; at most since the start of the node."""
     file_system: int = 0
-    """The same for volumes that share one, and its capacity; 0 if the node does not say."""
+    """Equal for volumes on one file system, and the capacity of that; 0 if the node does not report it."""
     quarantined_pieces: int = 0
-    """Of the pieces, those that are hidden and will be deleted; ``free`` counts their room, because it is given up for
-    puts."""
+    """The pieces that are hidden and will be deleted; ``free`` includes their room, because puts may have it."""
     quarantined_bytes: int = 0
 
 
@@ -42,13 +41,13 @@ _FIELDS = tuple(field.name for field in fields(VolumeReport))
 
 
 def report_fields(report: VolumeReport) -> dict[str, object]:
-    """Return the report as it travels, in JSON."""
+    """Return the report as JSON fields."""
     return {name: getattr(report, name) for name in _FIELDS} | {"id": report.id or report.path}
 
 
 def parse_report(data: object) -> VolumeReport:
-    """Return the report in decoded JSON. Fields that an older node does not send have their default; unknown ones are
-    ignored. Raises BadRequest if it is not one."""
+    """Return the report from decoded JSON. Fields that an older node omits have their default; unknown ones are
+    ignored. Raise BadRequest if it is not a report."""
     if not isinstance(data, dict):
         raise BadRequest("the report of a volume is a JSON object")
     seconds = data.get("state_seconds")

@@ -13,7 +13,7 @@ import trio
 from flared.access.keys import Keyring, data_audience, node_token
 from flared.chunks.budget import MemoryBudget
 from flared.data.pieces import PIECE_SIZE_MAX
-from flared.data.transport.heartbeat import Heartbeat, HeartbeatSettings
+from flared.data.transport.heartbeat import HeartbeatSender, HeartbeatSettings
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
@@ -102,9 +102,9 @@ class RealNode:
         self.server = Server(service.handler, in_turns=InTurns(turns, service, MemoryBudget(MIB)))
         return self.server
 
-    def _heartbeat(self, volumes: Volumes) -> Heartbeat:
+    def _heartbeat(self, volumes: Volumes) -> HeartbeatSender:
         settings = HeartbeatSettings(self.name, [self._api], self.address, "z", str(self.starts))
-        return Heartbeat(settings, volumes, self.keyring, connect=self._net.connect, clock=wall_clock)
+        return HeartbeatSender(settings, volumes, self.keyring, connect=self._net.connect, clock=wall_clock)
 
 
 def wall_clock() -> float:

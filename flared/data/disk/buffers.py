@@ -15,11 +15,11 @@ from flared.errors import TooLarge
 _GRAIN = 64 * 1024
 _IDLE_SECONDS = 5.0
 _FREE_MAX = 16
-"""Buffers kept for reuse; more would only be of odd sizes."""
+"""Most buffers kept for reuse; with more, most would have unusual sizes."""
 
 
 def aligned_memory(length: int) -> mmap.mmap:
-    """Zeroed memory that begins at a page. Private: shared memory would be counted twice and never be huge pages."""
+    """Return zeroed memory that begins at a page. Private: shared memory counts twice and never gets huge pages."""
     return mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
@@ -34,10 +34,10 @@ class PieceBuffer:
         self.whole = memoryview(self._memory)
         self.header = self.whole[:BLOCK]
         self.payload = self.whole[BLOCK:]
-        """4 KiB-aligned; at least as long as was asked for."""
+        """4 KiB-aligned; at least as long as requested."""
 
     def close(self) -> None:
-        """Give the memory back; where somebody still holds a view of it, the last of them does."""
+        """Free the memory, or let the last holder of a view free it."""
         self.header.release()
         try:
             self.payload.release()
@@ -48,7 +48,7 @@ class PieceBuffer:
 
 
 class BufferPool:
-    """At most ``capacity_bytes`` of buffers, leased in the order asked for; what rests unused is given back."""
+    """At most ``capacity_bytes`` of buffers, leased in the order of the requests; unused ones are freed in time."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity = capacity_bytes
@@ -64,7 +64,7 @@ class BufferPool:
 
     @asynccontextmanager
     async def lease(self, size: int) -> AsyncIterator[PieceBuffer]:
-        """A buffer with room for ``size`` bytes of payload; waits for one. TooLarge if none ever fits."""
+        """Wait for a buffer with room for ``size`` bytes of payload. Raise TooLarge if none can ever have it."""
         capacity = _rounded(size)
         if capacity > self._capacity:
             raise TooLarge(f"{size} bytes do not fit into the {self._capacity} bytes for buffers")
@@ -80,14 +80,14 @@ class BufferPool:
             self._wake()
 
     async def run_trimmer(self) -> None:
-        """Give back what was not used for a while, until cancelled."""
+        """Free buffers that were not used for a while, until cancelled."""
         while True:
             await trio.sleep(_IDLE_SECONDS)
             if self._free and trio.current_time() - self._used_at >= _IDLE_SECONDS:
                 self.trim(0)
 
     def trim(self, keep_bytes: int) -> None:
-        """Give unused buffers back until at most ``keep_bytes`` of them are left."""
+        """Free unused buffers until at most ``keep_bytes`` are left."""
         while self._free and self._free_bytes > keep_bytes:
             buffer = self._free.pop(0)
             self._free_bytes -= buffer.capacity
@@ -134,6 +134,6 @@ class BufferPool:
 
 
 def _rounded(size: int) -> int:
-    """Four sizes a doubling, so that buffers of nearly the same size can be reused for each other."""
+    """Round up to one of four sizes for each doubling, so that buffers of similar size can replace each other."""
     grain = max(_GRAIN, 1 << max(0, (size - 1).bit_length() - 3))
     return max(grain, -(-size // grain) * grain)

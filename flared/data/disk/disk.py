@@ -1,7 +1,7 @@
-"""Disk: the only way to stable storage. This is the interface; ``real_disk`` is the operating system's.
+"""Disk: the only way to stable storage. This is the interface; ``real_disk`` implements it.
 
-Everything here blocks; callers hand it to a thread where that matters. What goes wrong is VolumeFull (no room) or
-VolumeFailed (anything else).
+All calls block; callers run them in a thread where that matters. They raise VolumeFull (no room) or VolumeFailed (any
+other failure).
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ WOULD_BLOCK = -1
 
 
 class Space(NamedTuple):
-    """Bytes of a file system: all of it, and what a process like ours may still take."""
+    """Bytes of a file system: its size, and the bytes available to an ordinary process."""
 
     capacity: int
     free: int
     file_system: int = 0
-    """The same for two places that share it; 0 if nobody knows."""
+    """Equal for two paths on one file system; 0 if unknown."""
 
 
 class File(Protocol):
-    """An open file. ``direct``: writes must lie, begin and end on multiples of 4096."""
+    """An open file. ``direct``: the memory, offset and length of a write must be multiples of 4096."""
 
     direct: bool
 
     def size(self) -> int: ...
 
     def allocated(self) -> int:
-        """Bytes it takes on the disk: less than its size where it has holes, more where room was set aside."""
+        """Bytes allocated on the disk: less than the size if it has holes, more if room was preallocated."""
 
     def write(self, offset: int, buffers: Sequence[Buffer]) -> None:
-        """Write all of it, in order. After a failure any part may have been written."""
+        """Write all buffers, in order. After a failure any part may have been written."""
 
     def sync(self) -> None:
-        """Return when all that was written is on stable storage. After a failure what was written may be lost."""
+        """Return when all writes are on stable storage. After a failure they may be lost."""
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer``; returns less only at the end of the file."""
+        """Fill ``buffer``; return the number of bytes, which is less only at the end of the file."""
 
     def read_nowait(self, offset: int, buffer: memoryview) -> int:
-        """The same as far as memory holds it, at once; WOULD_BLOCK if the first byte would have to be waited for."""
+        """Read what is in memory, without blocking; WOULD_BLOCK if the first byte is not."""
 
     def read_uncached(self, offset: int, buffer: memoryview) -> int:
-        """``read_into`` from the disk itself, leaving nothing behind in the page cache, where the file system can.
+        """As ``read_into``, from the disk itself, and leaving nothing in the page cache, if the file system can.
 
-        Straight into ``buffer`` if that and ``offset`` lie on multiples of 4096, else by way of a copy.
+        Reads directly into ``buffer`` if it and ``offset`` are aligned to 4096, else through a copy.
         """
 
     def allocate(self, offset: int, length: int) -> None:
-        """Set room aside without changing the size; does nothing where the file system cannot."""
+        """Preallocate room without changing the size; does nothing if the file system cannot."""
 
     def punch(self, offset: int, length: int) -> None:
-        """Give the room back, reads find zeros; does nothing where the file system cannot."""
+        """Free the room, which then reads as zeros; does nothing if the file system cannot."""
 
     def truncate(self, size: int) -> None:
-        """Cut to ``size`` and give back what was set aside beyond it."""
+        """Cut to ``size`` and free the room preallocated beyond it."""
 
     def close(self) -> None: ...
 
@@ -74,33 +74,33 @@ class Disk(Protocol):
     """A file system. Names of files are durable after ``sync_directory``."""
 
     def make_directory(self, path: str) -> None:
-        """Make it and what is missing above it, durably; fine if it is there."""
+        """Create the directory and its missing parents, durably; does nothing if it exists."""
 
     def list(self, path: str) -> list[str]: ...
 
     def read(self, path: str) -> bytes | None:
-        """A small file, whole; None if it is not there."""
+        """Return the content of a small file; None if it does not exist."""
 
     def replace(self, path: str, content: bytes) -> None:
-        """Make the file have this content, durably and all at once."""
+        """Replace the content of the file, durably and atomically."""
 
     def create(self, path: str, *, direct: bool) -> File:
-        """A new file, to write. ``direct`` is a wish: see ``File.direct``."""
+        """Create a file for writing. ``direct`` is a request only: see ``File.direct``."""
 
     def open(self, path: str, *, write: bool = False) -> File: ...
 
     def remove(self, path: str) -> None:
-        """Fine if it is not there."""
+        """Remove the file; does nothing if it does not exist."""
 
     def sync_directory(self, path: str) -> None: ...
 
     def space(self, path: str) -> Space: ...
 
     def probe(self, path: str) -> None:
-        """Read the beginning of the file from the disk itself, whatever memory holds of it; raises VolumeFailed."""
+        """Read the beginning of the file from the disk itself, not from memory. Raise VolumeFailed."""
 
     def lock(self, path: str) -> Lock:
-        """Hold the lock file; raises Busy, naming the process, if another one does."""
+        """Lock the file. Raise Busy, naming the process, if another one holds the lock."""
 
     def connect(self, path: str) -> sqlite3.Connection:
-        """A database file, made if need be; transactions are begun and ended by hand."""
+        """Open or create a database file; the caller begins and ends transactions."""

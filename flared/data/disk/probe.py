@@ -1,4 +1,4 @@
-"""Probe: whether a disk can be read at all, whatever memory still holds of it."""
+"""Probe: test whether a disk can be read at all, past the page cache."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from flared.data.disk.disk import Disk
 
 FAILURES_MAX = 5
-"""Looks in a row that find nothing readable before a disk counts as dead: a path that breaks for a moment is none."""
+"""Probes in a row that could read nothing before a disk counts as dead: a path may fail for a moment."""
 
 
 class Probe:
-    """Looks at one disk, and remembers how often in a row it could not be read."""
+    """Probes one disk, and counts how often in a row it could not be read."""
 
     def __init__(self, disk: Disk, threads: Threads) -> None:
         self._disk = disk
         self._threads = threads
         self.failures = 0
 
-    async def look(self, paths: Sequence[str]) -> None:
-        """Read the beginning of each file: one is enough, because another may lie on a bad spot.
+    async def check(self, paths: Sequence[str]) -> None:
+        """Read the beginning of each file. One readable file is enough: another may be on a bad sector.
 
-        Raises VolumeFailed when no file could be read FAILURES_MAX times in a row.
+        Raise VolumeFailed when no file could be read FAILURES_MAX times in a row.
         """
         troubles = [await self._threads.run(_try_probe, self._disk, path) for path in paths]
         if not all(troubles):
@@ -39,7 +39,7 @@ class Probe:
 
 
 def _try_probe(disk: Disk, path: str) -> str:
-    """What was wrong, or nothing."""
+    """Return why the file cannot be read; empty if it can."""
     try:
         disk.probe(path)
     except FlareError as error:

@@ -1,4 +1,4 @@
-"""RealDisk: the file systems of the operating system. Every OSError becomes one of ours here, at the edge."""
+"""RealDisk: the file systems of the operating system. It translates every OSError into an error of Flare's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REFUSED = -2
 
 @contextmanager
 def mapped(path: str) -> Iterator[None]:
-    """OSError within becomes one of ours."""
+    """Translate an OSError inside the block."""
     try:
         yield
     except OSError as error:
@@ -67,7 +67,7 @@ class RealFile:
         self._path = path
         self._fd = fd
         self._uncached = _NOT_OPEN
-        """The same file opened with O_DIRECT, once somebody wants to read it so."""
+        """The same file opened with O_DIRECT, once it is needed."""
         self._opening = threading.Lock()
         self._nowait = hasattr(os, "RWF_NOWAIT")
         self.direct = direct
@@ -88,7 +88,7 @@ class RealFile:
     def _write(self, offset: int, buffers: Sequence[Buffer]) -> int:
         wanted = sum(map(len, buffers))
         done = os.pwritev(self._fd, buffers, offset)
-        if done < wanted:  # a signal, or the last bytes of a disk: the next attempt says which
+        if done < wanted:  # a signal, or the last bytes of a disk: the next attempt shows which
             rest = memoryview(b"".join(buffers))
             if self.direct:
                 raise OSError(errno.ENOSPC, "short direct write")
@@ -120,7 +120,7 @@ class RealFile:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise failure(self._path, error) from error
-            self._nowait = False  # such a file system: always ask a thread
+            self._nowait = False  # the file system does not support it: always use a thread
             return WOULD_BLOCK
 
     def read_uncached(self, offset: int, buffer: memoryview) -> int:
@@ -132,7 +132,7 @@ class RealFile:
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise failure(self._path, error) from error
-                break  # it opened for O_DIRECT, but will not read so
+                break  # the file system opens with O_DIRECT, but does not read
             if not count:
                 return done
             done += count
@@ -142,10 +142,10 @@ class RealFile:
         with self._opening:
             if self._uncached == _NOT_OPEN:
                 try:
-                    # Not by its path: who reads from it may do so after it was unlinked.
+                    # Not by its path: the file may have been unlinked while it is still read.
                     link = f"/proc/self/fd/{self._fd}"
                     self._uncached = os.open(link, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-                except OSError:  # the file system refuses O_DIRECT: ordinary reads will do
+                except OSError:  # the file system refuses O_DIRECT: use ordinary reads
                     self._uncached = _REFUSED
             return self._uncached
 
@@ -171,14 +171,14 @@ class RealFile:
 
 
 def _read_direct(fd: int, offset: int, buffer: memoryview) -> int:
-    """Some bytes from ``offset`` on, at least one before the end of the file."""
+    """Read some bytes from ``offset`` on; at least one, unless the file ends there."""
     skip = offset % _BLOCK
     whole = len(buffer) & -_BLOCK
     if whole and not skip:
         try:
             return os.preadv(fd, [buffer[:whole]], offset)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # else the buffer does not lie where it should
+            if error.errno != errno.EINVAL:  # EINVAL means that the buffer is not aligned as it must be
                 raise
     room = -(-min(skip + len(buffer), _BOUNCE_BYTES_MAX) // _BLOCK) * _BLOCK
     with mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as bounce:
@@ -188,7 +188,7 @@ def _read_direct(fd: int, offset: int, buffer: memoryview) -> int:
 
 
 class RealLock:
-    """An flock, held until closed or until the process ends, however it ends."""
+    """An flock, held until it is closed or the process ends in any way."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -238,9 +238,9 @@ class RealDisk:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with mapped(path):
             if direct:
-                with suppress(OSError):  # the file system refuses O_DIRECT: an ordinary write will do
+                with suppress(OSError):  # the file system refuses O_DIRECT: use an ordinary write
                     return RealFile(path, os.open(path, flags | os.O_DIRECT, 0o640), direct=True)
-                with suppress(FileNotFoundError):  # Linux makes the file before it refuses
+                with suppress(FileNotFoundError):  # Linux creates the file before it refuses
                     os.unlink(path)
             return RealFile(path, os.open(path, flags, 0o640))
 

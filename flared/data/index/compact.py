@@ -1,4 +1,4 @@
-"""Index, as compaction sees and changes it: which records of a segment are needed, and where they lie then."""
+"""The index for compaction: find the needed records of a segment, and record where they were moved to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flared.errors import SegmentCorrupt
 
 
 def tombstone_bytes(index: Index) -> dict[int, int]:
-    """By segment: about how many bytes of tombstones are still needed there. Reads the whole table."""
+    """Return for each segment about how many bytes of its tombstones are still needed. Reads the whole table."""
     with mapped():
         return dict(
             index.writer.execute(
@@ -21,7 +21,7 @@ def tombstone_bytes(index: Index) -> dict[int, int]:
 
 
 def find_living(index: Index, segment: int, records: Sequence[Record]) -> list[bool]:
-    """Which pieces among ``records`` the index places exactly there."""
+    """Return for each of ``records`` whether the index locates its piece exactly there."""
     with mapped():
         rows = index.writer.execute(
             "SELECT name, offset FROM json_each(?) JOIN pieces ON name = value WHERE segment = ?",
@@ -32,7 +32,7 @@ def find_living(index: Index, segment: int, records: Sequence[Record]) -> list[b
 
 
 def find_needed(index: Index, segment: int, tombstones: Sequence[Record]) -> list[bool]:
-    """Which of this segment's tombstones kill a record of another segment that is still there."""
+    """Return for each of this segment's tombstones whether it kills a record that still exists in another segment."""
     with mapped():
         rows = index.writer.execute(
             "SELECT name, min(sequence) FROM json_each(?) JOIN dead ON name = value WHERE segment <> ? GROUP BY name",
@@ -43,8 +43,8 @@ def find_needed(index: Index, segment: int, tombstones: Sequence[Record]) -> lis
 
 
 def move_pieces(index: Index, target: int, moved: Sequence[tuple[str, int, int, int, int]]) -> None:
-    """Within a transaction: pieces copied to another segment, each with its name, old segment, old offset,
-    new offset and sequence. One that was deleted meanwhile stays dead, and its copy is noted dead too.
+    """Record, within a transaction, pieces copied to another segment: each with its name, old segment, old offset,
+    new offset and sequence. A piece deleted in the meantime stays dead, and its copy is recorded as dead too.
     """
     run = index.writer.execute
     for start in range(0, len(moved), SLICE):
@@ -77,9 +77,9 @@ def move_pieces(index: Index, target: int, moved: Sequence[tuple[str, int, int, 
 
 
 def forget_segments(index: Index, sources: Sequence[int], target: int) -> None:
-    """Within a transaction: segments about to be unlinked, and the one that took what lived in them (or 0).
+    """Remove, within a transaction, segments about to be unlinked; ``target`` holds their living records (or is 0).
 
-    Raises SegmentCorrupt if a piece is still said to lie in one of them: its record was not found there.
+    Raise SegmentCorrupt if the index still locates a piece in one of them: its record was not found there.
     """
     run = index.writer.execute
     listed = json.dumps(sources)

@@ -1,7 +1,7 @@
-"""Index: piece name -> location, in SQLite. A shadow of the segments: lost or wrong, it is made again from them.
+"""Index: piece name -> location, in SQLite. Derived from the segments: a lost or wrong index is rebuilt from them.
 
 Changes come in bulk, each batch with the segments' watermarks in one transaction. One statement takes many rows and
-runs without the interpreter lock; ``executemany`` would fight the event loop for it, row by row.
+runs without the interpreter lock; ``executemany`` would compete with the event loop for it, row by row.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 FORMAT = 1
 SLICE = 512
-"""Rows a statement: encoding them holds the interpreter lock for half a millisecond."""
+"""Rows of one statement: encoding them holds the interpreter lock for half a millisecond."""
 _SLICE_MAX = 4096
-"""When many wait: every statement has to win the lock back from a busy event loop, which may take 5 ms."""
+"""Rows of one statement when many wait: each statement must regain the lock from a busy event loop, up to 5 ms."""
 _INSERT = {
     1 << power: "INSERT OR REPLACE INTO pieces VALUES " + ",".join(["(?,?,?,?,?,?)"] * (1 << power))
     for power in range(SLICE.bit_length())
 }
-"""Values are bound four times as fast as they are taken out of JSON; by how many rows."""
+"""Statements that bind their values, by number of rows: four times as fast as values from JSON."""
 _LOG_BYTES = 8 * 1024 * 1024
 _UNUSED_PAGES_MIN = 64
 _SHRINK_PAGES = 1024
@@ -62,7 +62,7 @@ CREATE INDEX IF NOT EXISTS quarantine_since ON quarantine (since);
 
 
 class Location(NamedTuple):
-    """Where a piece lies."""
+    """Where a piece's record is."""
 
     segment: int
     offset: int
@@ -73,7 +73,7 @@ class Location(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """A tombstone in segment ``killer``, and the place it kills if the index has not learned of that yet."""
+    """A tombstone in segment ``killer``, and the location that it kills if the index does not have that yet."""
 
     name: str
     killer: int
@@ -83,7 +83,7 @@ class Deletion(NamedTuple):
 
 
 class Quarantined(NamedTuple):
-    """A quarantine record in a segment: the piece of this name is hidden since then; 0: it is shown again."""
+    """A quarantine record: the piece of this name is hidden since then; 0: it is visible again."""
 
     name: str
     segment: int
@@ -91,8 +91,8 @@ class Quarantined(NamedTuple):
     since_ms: int
 
 
-class Mark(NamedTuple):
-    """How far a segment is known."""
+class Watermark(NamedTuple):
+    """How far the index knows a segment."""
 
     id: int
     kind: int
@@ -109,11 +109,11 @@ class SegmentRow(NamedTuple):
     sealed: bool
     pieces: int
     live: int
-    """Bytes of its living pieces' records."""
+    """Bytes of the records of its living pieces."""
 
 
 class IndexCorrupt(SegmentCorrupt):
-    """The index is not what was written; it will be made again from the segments."""
+    """The index is damaged; it will be rebuilt from the segments."""
 
 
 @contextmanager
@@ -130,8 +130,8 @@ def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
         yield rows[start : start + size]
 
 
-def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Slices of SLICE rows, and of powers of two at the end, so that few statements need to be prepared."""
+def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Split into batches of SLICE rows, and of powers of two at the end, so that few statements are prepared."""
     start = 0
     while start < len(rows):
         size = min(SLICE, 1 << ((len(rows) - start).bit_length() - 1))
@@ -149,7 +149,7 @@ class Index:
     """Three connections: ``writer`` for changes (one at a time, in a thread), ``reader`` for look-ups on the event
     loop, ``checker`` for look-ups of the thread that writes small groups.
 
-    What replay and compaction do with ``writer`` stands in ``index_replay`` and ``index_compact``.
+    ``index/replay.py`` and ``index/compact.py`` use ``writer``, too.
     """
 
     def __init__(self, disk: Disk, path: str) -> None:
@@ -184,7 +184,7 @@ class Index:
     # Look-ups
 
     def find(self, name: str) -> Location | None:
-        """On the event loop: about 5 us."""
+        """Find a piece; on the event loop, about 5 us."""
         try:
             rows = self._reader.execute(
                 "SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)
@@ -194,7 +194,7 @@ class Index:
         return Location._make(rows[0]) if rows else None
 
     def find_many(self, names: Sequence[str]) -> dict[str, Location]:
-        """On the event loop: those that are there, in one statement."""
+        """Find the pieces that exist, in one statement; on the event loop."""
         with mapped():
             rows = self._reader.execute(
                 "SELECT name, segment, offset, size, length, sequence FROM json_each(?) JOIN pieces ON name = value",
@@ -203,7 +203,7 @@ class Index:
         return {row[0]: Location._make(row[1:]) for row in rows}
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """Those of ``names`` that are there; for the thread that writes small groups."""
+        """Return those of ``names`` that exist; for the thread that writes small groups."""
         with mapped():
             return [
                 name
@@ -213,7 +213,7 @@ class Index:
             ]
 
     def page(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """(name, size) of the next pieces in name order, but for those that are hidden."""
+        """Return (name, size) of the next pieces in name order, without hidden ones."""
         with mapped():
             return self._reader.execute(
                 "SELECT name, size FROM pieces WHERE name > ? AND NOT EXISTS"
@@ -222,7 +222,7 @@ class Index:
             ).fetchall()
 
     def hidden(self, names: Sequence[str]) -> dict[str, int]:
-        """On the event loop: those of the names that are in quarantine, with the sequences of the records."""
+        """Return those of the names that are in quarantine, with the sequences of their records; on the event loop."""
         with mapped():
             rows = self._reader.execute(
                 "SELECT name, sequence FROM json_each(?) JOIN quarantine ON name = value WHERE since > 0",
@@ -231,7 +231,7 @@ class Index:
         return dict(rows)
 
     def locations(self, after: str, limit: int) -> list[tuple[str, Location]]:
-        """The next pieces in name order, with their locations."""
+        """Return the next pieces in name order, with their locations."""
         with mapped():
             rows = self._reader.execute(
                 "SELECT name, segment, offset, size, length, sequence FROM pieces WHERE name > ? ORDER BY name LIMIT ?",
@@ -247,11 +247,11 @@ class Index:
         return [SegmentRow(row[0], row[1], int(row[2]), row[3], bool(row[4]), row[5], row[6]) for row in rows]
 
     def number(self, key: str) -> int:
-        """A fact; 0 if it was never noted."""
+        """Return a fact; 0 if it was never stored."""
         return int(self.text(key) or 0)
 
     def text(self, key: str) -> str:
-        """A fact; empty if it was never noted."""
+        """Return a fact; empty if it was never stored."""
         with mapped():
             row = self._reader.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else ""
@@ -260,7 +260,7 @@ class Index:
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
-        """All changes within apply together. ``durable``: they outlive a power cut, not only a crash of ours."""
+        """Apply all changes inside the block together. ``durable``: they survive a power cut, not only a crash."""
         with mapped():
             writer = self.writer
             if durable:
@@ -282,12 +282,12 @@ class Index:
         self,
         puts: Sequence[tuple[str, Location]],
         deletions: Sequence[Deletion],
-        marks: Iterable[Mark],
+        marks: Iterable[Watermark],
         facts: Mapping[str, int | str],
         quarantined: Sequence[Quarantined] = (),
     ) -> None:
-        """What happened since the last time, in one transaction: deletions, then the pieces that are there now, then
-        which of them are hidden."""
+        """Apply the changes since the last call, in one transaction: deletions, then pieces, then which of them are
+        hidden."""
         with self.transaction():
             self.mark(marks)
             self.note(facts)
@@ -296,7 +296,7 @@ class Index:
             added: Counter[int] = Counter()
             bytes_added: Counter[int] = Counter()
             # In the order of the tree, so that rows of one page are written together.
-            for rows in _portions(sorted(puts)):
+            for rows in _batches(sorted(puts)):
                 self._insert(rows)
                 for _, location in rows:
                     added[location.segment] += 1
@@ -306,7 +306,7 @@ class Index:
             for records in _slices(quarantined):
                 self._quarantine(json.dumps(records))
 
-    def mark(self, marks: Iterable[Mark]) -> None:
+    def mark(self, marks: Iterable[Watermark]) -> None:
         self.writer.executemany(
             "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT (id)"
             " DO UPDATE SET watermark = excluded.watermark, sealed = excluded.sealed",
@@ -344,7 +344,7 @@ class Index:
         run("DELETE FROM quarantine WHERE name IN (SELECT value ->> 0 FROM json_each(?))", (rows,))
 
     def _quarantine(self, rows: str) -> None:
-        """Only for pieces that are there and older: one that was deleted, or put again, since is not meant."""
+        """Hide pieces that exist and are older than the record: a later put or delete makes the record void."""
         self.writer.execute(
             "INSERT OR REPLACE INTO quarantine SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3"
             " FROM json_each(?) JOIN pieces ON name = value ->> 0 WHERE sequence < value ->> 2",
@@ -352,7 +352,7 @@ class Index:
         )
 
     def account(self, segment: int, pieces: int, live: int) -> None:
-        """Within a transaction: so many living pieces and bytes more in a segment."""
+        """Add, within a transaction, so many living pieces and bytes to a segment."""
         self.writer.execute(
             "UPDATE segments SET pieces = pieces + ?, live = live + ? WHERE id = ?", (pieces, live, segment)
         )
@@ -363,7 +363,7 @@ class Index:
             self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def shrink(self) -> bool:
-        """Give some unused pages back if they are the greater part; True if there is more to give."""
+        """Free some unused pages if they are the greater part; return True if there are more."""
         with mapped():
             (unused,) = self.writer.execute("PRAGMA freelist_count").fetchone()
             (pages,) = self.writer.execute("PRAGMA page_count").fetchone()

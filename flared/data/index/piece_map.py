@@ -1,7 +1,7 @@
-"""PieceMap: what a volume knows of where its pieces lie: the index, and what is durable but not yet in it.
+"""PieceMap: the locations of a volume's pieces: the index, and durable records that are not in the index yet.
 
 Look-ups consult, in this order: the memtable (durable in a segment, not yet in the index), the part of it that is just
-being written to the index, the index. All of it can be lost at any time and is made again from the segments.
+being written to the index, the index. All of it can be lost at any time and is rebuilt from the segments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
-from flared.data.index.index import Deletion, Index, IndexCorrupt, Location, Mark, Quarantined
+from flared.data.index.index import Deletion, Index, IndexCorrupt, Location, Quarantined, Watermark
 from flared.errors import Busy, FlareError, VolumeFailed
 
 if TYPE_CHECKING:
@@ -28,26 +28,26 @@ Ts = TypeVarTuple("Ts")
 FLUSH_ENTRIES = 2048
 FLUSH_SECONDS = 0.5
 CROWD = 16 * 1024
-"""Entries beyond which calls wait for the index: a thread that must fight a busy event loop for the interpreter falls
-behind, and gets its turn when the loop has to wait."""
+"""With more entries calls wait for the index: a thread that competes with a busy event loop for the interpreter falls
+behind, and catches up while the loop waits."""
 MEMTABLE_MAX = 100_000
-"""Entries beyond which puts are refused: the index has no room."""
+"""With more entries puts are refused: the index has no room."""
 _CHECKPOINT_ENTRIES = 16 * 1024
 _RETRY_SECONDS = 2.0
 
 
 class Unknown:
-    """The memtable says nothing about a name."""
+    """The memtable has no entry for a name."""
 
 
 UNKNOWN = Unknown()
 
 
 class PieceMap:
-    """``collect`` gives the marks and facts to write with each flush, as of this moment."""
+    """``collect`` returns the marks and facts that are current now, to be written with each flush."""
 
     def __init__(
-        self, path: str, threads: Threads, collect: Callable[[], tuple[Sequence[Mark], dict[str, int]]]
+        self, path: str, threads: Threads, collect: Callable[[], tuple[Sequence[Watermark], dict[str, int]]]
     ) -> None:
         self._path = path
         self._threads = threads
@@ -60,18 +60,18 @@ class PieceMap:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything; a replay begins."""
+        """Drop all entries, because a replay begins."""
         self.complete = False
-        """Whether what is not found is not there; not so while a replay is under way."""
+        """True if a piece that is not found does not exist; False during a replay."""
         self.lost = trio.Event()
-        """Set when the index cannot be trusted any more."""
+        """Set when the index was found to be damaged."""
         self._memtable: dict[str, Location | None] = {}
         self._flushing: dict[str, Location | None] = {}
         self._deletions: list[Deletion] = []
         self._quarantined: dict[str, Quarantined] = {}
         """Quarantine records that are durable, but not yet in the index."""
         self._flushing_quarantined: dict[str, Quarantined] = {}
-        self._marks: dict[int, Mark] = {}
+        self._marks: dict[int, Watermark] = {}
         self._waiting.unpark_all()
 
     def use(self, index: Index | None) -> None:
@@ -87,7 +87,7 @@ class PieceMap:
     # Looking up, on the event loop
 
     def find(self, name: str) -> Location | None:
-        """Where the piece lies, None if it is not here. Busy if that cannot be known now."""
+        """Return the piece's location, None if it is not here. Raise Busy if that is unknown now."""
         location = self.recent(name)
         if isinstance(location, Unknown):
             location = self._ask(Index.find, name)
@@ -96,7 +96,7 @@ class PieceMap:
         return location
 
     def find_many(self, names: Sequence[str]) -> dict[str, Location]:
-        """Those that are found; the others are not here only if it is ``complete``."""
+        """Return the locations that are found; the others do not exist only if ``complete``."""
         found: dict[str, Location] = {}
         ask = []
         for name in names:
@@ -114,24 +114,24 @@ class PieceMap:
         return found
 
     def recent(self, name: str) -> Location | Unknown | None:
-        """What the index has not learned yet: a location, None if deleted, else UNKNOWN."""
+        """Return a change that is not in the index yet: a location, None if deleted, else UNKNOWN."""
         location = self._memtable.get(name, UNKNOWN)
         return self._flushing.get(name, UNKNOWN) if location is UNKNOWN else location
 
     def recent_many(self, names: Sequence[str]) -> dict[str, Location | None]:
-        """What the index has not learned yet of these names: where they lie, None if deleted; no others."""
+        """Return the changes of these names that are not in the index yet: a location, or None if deleted."""
         memtable, flushing = self._memtable, self._flushing
         if memtable.keys().isdisjoint(names) and flushing.keys().isdisjoint(names):
             return {}
         return {name: known for name in names if not isinstance(known := self.recent(name), Unknown)}
 
     async def page(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """(name, size) of the next pieces in name order; a piece that is there throughout is never left out."""
+        """Return (name, size) of the next pieces in name order; a piece that exists throughout is never left out."""
         self.check_complete()
         unsaved: dict[str, int] = {}
         try:
             await self.flush()
-        except VolumeFailed:  # a disk that takes nothing more, but can be read
+        except VolumeFailed:  # a disk that accepts no writes, but can be read
             self.check_complete()
             known = {**self._flushing, **self._memtable}
             unsaved = {name: location.size for name, location in known.items() if location is not None and name > after}
@@ -145,7 +145,7 @@ class PieceMap:
         return heapq.nsmallest(limit, {**dict(page), **unsaved}.items()) if unsaved else page[:limit]
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """In the thread that writes small groups: those in the index, of names the memtable does not know."""
+        """Return those of ``names`` that the index has, of names not in the memtable; in the thread that writes."""
         index = self._index
         if index is None:
             raise Busy(f"{self._path}: the index is being made again")
@@ -155,7 +155,7 @@ class PieceMap:
             raise Busy(f"{self._path}: {error}") from error
 
     def check_complete(self) -> None:
-        """Raises Busy while what is not found may be there."""
+        """Raise Busy while a piece that is not found may exist."""
         if not self.complete:
             raise Busy(f"{self._path}: the index is being made again")
 
@@ -165,10 +165,10 @@ class PieceMap:
         try:
             return question(self._index, *arguments)
         except IndexCorrupt as error:
-            raise self.lose(error) from error
+            raise self.mark_corrupt(error) from error
 
-    def lose(self, error: IndexCorrupt) -> Busy:
-        """The index cannot be trusted any more: it is to be made again from the segments."""
+    def mark_corrupt(self, error: IndexCorrupt) -> Busy:
+        """Stop using the damaged index, so that it is rebuilt from the segments."""
         if not self.lost.is_set():
             log.error("event=index_corrupt path=%s error=%r", self._path, str(error))
             self.complete = False
@@ -178,22 +178,22 @@ class PieceMap:
     # Changes
 
     def put(self, locations: Mapping[str, Location]) -> None:
-        """The pieces are durable, there."""
+        """Record durable pieces."""
         self._record(locations)
 
     def delete(self, name: str, tombstone: Location, victim: Location) -> None:
-        """The tombstone is durable."""
+        """Record a durable tombstone."""
         self._record({name: None})
         self._quarantined.pop(name, None)
         self._deletions.append(Deletion(name, tombstone.segment, tombstone.sequence, victim.segment, victim.sequence))
 
     def hide(self, name: str, record: Location, since_ms: int) -> None:
-        """The quarantine record is durable: the piece is hidden since then, or with 0 shown again."""
+        """Record a durable quarantine record: the piece is hidden since then, or with 0 visible again."""
         self._quarantined[name] = Quarantined(name, record.segment, record.sequence, since_ms)
         self._flusher.unpark()
 
     def hidden(self, names: Sequence[str]) -> set[str]:
-        """Which of these pieces are in quarantine. Busy if that cannot be known now."""
+        """Return which of these pieces are in quarantine. Raise Busy if that is unknown now."""
         found = self._ask(Index.hidden, names)
         for unsaved in (self._flushing_quarantined, self._quarantined):
             for record in (unsaved[name] for name in names if name in unsaved) if unsaved else ():
@@ -204,7 +204,7 @@ class PieceMap:
         return {name for name, sequence in found.items() if self._precedes(name, sequence)}
 
     def _precedes(self, name: str, sequence: int) -> bool:
-        """Whether the piece is older than a quarantine record: else it was deleted or put again since."""
+        """Return whether the piece is older than a quarantine record; a later put or delete makes the record void."""
         location = self.recent(name)
         return isinstance(location, Unknown) or (location is not None and location.sequence < sequence)
 
@@ -217,11 +217,11 @@ class PieceMap:
 
     @property
     def backlog_soft(self) -> bool:
-        """The index lags behind: it is time for ``wait_for_room``."""
+        """Return whether the index lags behind, so that callers should ``wait_for_room``."""
         return len(self._memtable) > CROWD
 
     async def wait_for_room(self) -> None:
-        """Let one flush pass, well or not."""
+        """Wait for the end of one flush, successful or not."""
         await self._waiting.park()
 
     @property
@@ -229,7 +229,7 @@ class PieceMap:
         return len(self._memtable) > MEMTABLE_MAX
 
     async def flush(self) -> None:
-        """Write the memtable into the index. After a failure it is kept, and tried again later."""
+        """Write the memtable into the index. After a failure it is kept, and written again later."""
         async with self._lock:
             await self._flush()
 
@@ -240,7 +240,7 @@ class PieceMap:
             return await self._in_thread(change)
 
     async def ask(self, question: Callable[[Index], T]) -> T:
-        """Ask the index in a thread, on the connection that changes it."""
+        """Query the index in a thread, on the connection that changes it."""
         async with self._lock:
             return await self._in_thread(question)
 
@@ -266,7 +266,7 @@ class PieceMap:
         try:
             return await self._threads.run(question, self._index)
         except IndexCorrupt as error:
-            raise self.lose(error) from error
+            raise self.mark_corrupt(error) from error
 
     async def _flush(self) -> None:
         fresh, facts = self._collect()

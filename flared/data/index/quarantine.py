@@ -1,4 +1,4 @@
-"""Index, as quarantine sees it: which pieces are hidden, since when, and how much room they take."""
+"""The index for quarantine: which pieces are hidden, since when, and how much room they take."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _HIDDEN = "SELECT name, size, since FROM quarantine JOIN pieces USING (name) WHE
 
 
 def page_hidden(index: Index, after: str, limit: int) -> list[tuple[str, int, int]]:
-    """(name, size, hidden since, ms) of the next hidden pieces in name order."""
+    """Return (name, size, hidden since, ms) of the next hidden pieces in name order."""
     with mapped():
         return index.writer.execute(f"{_HIDDEN} AND name > ? ORDER BY name LIMIT ?", (after, limit)).fetchall()
 
 
 def oldest_hidden(index: Index, until_ms: int, limit: int) -> list[tuple[str, int, int]]:
-    """(name, size, hidden since, ms) of the pieces hidden until then, those first that were hidden first."""
+    """Return (name, size, hidden since, ms) of the pieces hidden before then, the oldest first."""
     with mapped():
         return index.writer.execute(f"{_HIDDEN} AND since <= ? ORDER BY since LIMIT ?", (until_ms, limit)).fetchall()
 
 
 def count_hidden(index: Index) -> tuple[int, int]:
-    """Hidden pieces, and the bytes of their records. Reads the whole table."""
+    """Return the number of hidden pieces, and the bytes of their records. Reads the whole table."""
     with mapped():
         pieces, length = index.writer.execute(
             "SELECT count(*), coalesce(sum(length), 0) FROM quarantine JOIN pieces USING (name) WHERE since > 0"
@@ -33,7 +33,7 @@ def count_hidden(index: Index) -> tuple[int, int]:
 
 
 def quarantine_bytes(index: Index) -> dict[int, int]:
-    """By segment: about how many bytes of quarantine records are still needed there."""
+    """Return for each segment about how many bytes of its quarantine records are still needed."""
     with mapped():
         return dict(
             index.writer.execute("SELECT segment, sum(length(name) + 100) FROM quarantine GROUP BY segment").fetchall()
@@ -41,7 +41,7 @@ def quarantine_bytes(index: Index) -> dict[int, int]:
 
 
 def find_current(index: Index, records: Sequence[Record]) -> list[bool]:
-    """Which of these quarantine records are the newest of a piece that is there."""
+    """Return for each of these quarantine records whether it is the newest of a piece that exists."""
     with mapped():
         rows = index.writer.execute(
             "SELECT name, sequence FROM json_each(?) JOIN quarantine ON name = value",
@@ -52,14 +52,14 @@ def find_current(index: Index, records: Sequence[Record]) -> list[bool]:
 
 
 def move_quarantined(index: Index, target: int, moved: Sequence[tuple[str, int]]) -> None:
-    """Within a transaction: quarantine records, by name and sequence, that were copied to another segment."""
+    """Record, within a transaction, quarantine records, by name and sequence, copied to another segment."""
     index.writer.executemany(
         "UPDATE quarantine SET segment = ? WHERE name = ? AND sequence = ?",
         [(target, name, sequence) for name, sequence in moved],
     )
 
 
-# Replay: segments come in any order, so which record is the newest is known at the end only.
+# Replay: segments are read in any order, so the newest record of a name is known only at the end.
 
 
 def begin(index: Index) -> None:
@@ -71,8 +71,8 @@ def begin(index: Index) -> None:
         )
 
 
-def meet(index: Index, met: Quarantined) -> None:
-    """A quarantine record was read."""
+def note_record(index: Index, met: Quarantined) -> None:
+    """Remember a quarantine record, unless a newer one of the same name was read."""
     index.writer.execute(
         "INSERT INTO temp.quarantine_met VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET segment = excluded.segment,"
         " sequence = excluded.sequence, since = excluded.since WHERE excluded.sequence > sequence",
@@ -81,12 +81,12 @@ def meet(index: Index, met: Quarantined) -> None:
 
 
 def forget_older(index: Index, name: str, sequence: int) -> None:
-    """A tombstone of the name, or a piece put again, is newer than what hid the piece before."""
+    """Drop the quarantine records of a name that are older than a tombstone or a later put."""
     index.writer.execute("DELETE FROM quarantine WHERE name = ? AND sequence < ?", (name, sequence))
 
 
-def settle(index: Index) -> None:
-    """Within a transaction, when every segment was read."""
+def apply_newest(index: Index) -> None:
+    """Apply the newest records, within a transaction, after every segment was read."""
     run = index.writer.execute
     run(
         "INSERT OR REPLACE INTO quarantine SELECT m.name, m.segment, m.sequence, m.since"

@@ -1,4 +1,4 @@
-"""Index, as replay changes it: the records of a segment, one after the other, in whatever order segments are read."""
+"""The index for replay: apply the records of segments, which may be read in any order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flared.data.record import PIECE, QUARANTINE, TOMBSTONE, TORN, Record
 
 
 def begin_replay(index: Index) -> None:
-    """``graves`` remembers the newest tombstone of every name met, for pieces that are met after it."""
+    """Create ``graves``: the newest tombstone of every name, for pieces that are read after it."""
     with mapped():
         index.writer.executescript(
             "DROP TABLE IF EXISTS temp.graves;"
@@ -25,7 +25,7 @@ def end_replay(index: Index) -> None:
 
 
 def replay_records(index: Index, records: Iterable[Record]) -> None:
-    """Apply records of one segment, within a transaction. Highest sequence wins, whatever the order."""
+    """Apply records of one segment, within a transaction. The highest sequence wins, in any order."""
     for record in records:
         if record.kind == PIECE:
             _replay_piece(index, record)
@@ -33,9 +33,9 @@ def replay_records(index: Index, records: Iterable[Record]) -> None:
             _replay_tombstone(index, record)
         elif record.kind == QUARANTINE:
             met = Quarantined(record.name, record.segment, record.sequence, record.plain_size)
-            index_quarantine.meet(index, met)
+            index_quarantine.note_record(index, met)
         elif record.kind == TORN:
-            _bury(index, record.name, record.segment, record.sequence, 0)
+            _record_dead(index, record.name, record.segment, record.sequence, 0)
 
 
 def _replay_piece(index: Index, record: Record) -> None:
@@ -43,16 +43,16 @@ def _replay_piece(index: Index, record: Record) -> None:
     name, sequence = record.name, record.sequence
     grave = run("SELECT killer FROM temp.graves WHERE name = ? AND sequence > ?", (name, sequence)).fetchone()
     if grave:
-        _bury(index, name, record.segment, sequence, grave[0])
+        _record_dead(index, name, record.segment, sequence, grave[0])
         return
     row = run("SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)).fetchone()
     if row:
         there = Location._make(row)
         if there.sequence >= sequence:
             if there.segment != record.segment:
-                _bury(index, name, record.segment, sequence, 0)
+                _record_dead(index, name, record.segment, sequence, 0)
             return
-        _bury(index, name, there.segment, there.sequence, 0)
+        _record_dead(index, name, there.segment, there.sequence, 0)
         index.account(there.segment, -1, -there.length)
     run(
         "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?)",
@@ -78,12 +78,12 @@ def _replay_tombstone(index: Index, record: Record) -> None:
     ).fetchone()
     if row:
         there = Location._make(row)
-        _bury(index, name, there.segment, there.sequence, record.segment)
+        _record_dead(index, name, there.segment, there.sequence, record.segment)
         index.account(there.segment, -1, -there.length)
         run("DELETE FROM pieces WHERE name = ?", (name,))
 
 
-def _bury(index: Index, name: str, segment: int, sequence: int, killer: int) -> None:
+def _record_dead(index: Index, name: str, segment: int, sequence: int, killer: int) -> None:
     index.writer.execute(
         "INSERT INTO dead VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence)",
         (name, segment, sequence, killer),
@@ -91,11 +91,11 @@ def _bury(index: Index, name: str, segment: int, sequence: int, killer: int) -> 
 
 
 def gone_segments(index: Index) -> set[int]:
-    """Segments that were unlinked, but may be there again."""
+    """Return segments that were unlinked, but may exist again."""
     with mapped():
         return {segment for (segment,) in index.writer.execute("SELECT id FROM gone")}
 
 
 def forget_gone(index: Index) -> None:
-    """Within a transaction: their unlinking is durable."""
+    """Forget them, within a transaction, because their unlinking is durable."""
     index.writer.execute("DELETE FROM gone")

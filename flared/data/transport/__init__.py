@@ -1,5 +1,5 @@
-"""Calls to a data node, from both ends: ``wire.py`` has their form, ``service.py`` answers, ``remote.py`` asks.
+"""Calls to a data node: ``wire.py`` has their format, ``service.py`` answers them, ``remote.py`` makes them.
 
-Never touches a disk. Small calls to one node travel together (``links.py``); ``gather.py`` reads together what arrives
-together; ``heartbeat.py`` reports the data node to every api node.
+Never touches a disk. Small calls to one node travel together (``links.py``); ``gather.py`` reads together the pieces
+that are requested together; ``heartbeat.py`` reports the data node to every api node.
 """

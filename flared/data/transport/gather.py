@@ -1,7 +1,7 @@
-"""Gather: single reads that arrive in one turn of the event loop are looked up and read together.
+"""ReadCoalescer: looks up and reads together the single reads that arrive in one turn of the event loop.
 
-The first of them leads: it steps aside once, so that all who are ready join, and then reads for all. That halves what
-a read costs; and since the answers then leave in one go, a client's host is woken once, not for each.
+The first of them leads: it lets other tasks run once, so that all that are ready join, and then reads for all. That
+halves the cost of a read; and since the answers leave together, a client's host wakes up once, not for each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAMES_MAX = 64
 
 
 class _Reader:
-    """One that waits for the leader."""
+    """A read that waits for the leader."""
 
     __slots__ = ("answer", "task")
 
@@ -38,14 +38,14 @@ class _Reader:
             self.task = None
 
 
-class Gather:
+class ReadCoalescer:
     def __init__(self, read_many: Callable[[Sequence[str]], Awaitable[list[Found]]]) -> None:
         self._read_many = read_many
         self._names: list[str] = []
         self._readers: list[_Reader] = []
 
     async def read(self, name: str) -> Found:
-        """What ``read_many`` says of this name; Busy if the leader was cancelled."""
+        """Return the result of ``read_many`` for this name; Busy if the leader was cancelled."""
         names = self._names
         names.append(name)
         if len(names) == 1:
@@ -53,9 +53,9 @@ class Gather:
         reader = _Reader(trio.lowlevel.current_task())
         self._readers.append(reader)
         if len(names) == NAMES_MAX:
-            self._names, self._readers = [], []  # the next one leads the next group
+            self._names, self._readers = [], []  # the next read leads the next group
         await trio.lowlevel.wait_task_rescheduled(reader.drop)
-        return reader.answer or Busy("the read was given up: the connection that led it has ended")
+        return reader.answer or Busy("the read was cancelled with the connection that led its group; try again")
 
     async def _lead(self) -> Found:
         names, readers = self._names, self._readers

@@ -1,7 +1,7 @@
-"""Heartbeat: tells every api node that this data node lives, how full it is, and what damage it found.
+"""HeartbeatSender: reports to every api node that this data node is alive, how full it is, and damage it has found.
 
-Each api node has a task of its own, so that a dead one delays nobody. Damage is repeated until that api node has
-heard of it.
+Each api node has its own task, so that a dead one delays no other. Damage is repeated until that api node has
+accepted it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 3.0
-"""The api node suspects a node after three missed beats."""
+"""An api node suspects a data node after three missed heartbeats."""
 
 DAMAGE_PER_BEAT = 1000
 DAMAGE_MAX = 100_000
-"""Names kept for an api node that does not answer; the next scrub finds the rest again."""
+"""Most names kept for an api node that does not answer; the next scrub finds the others again."""
 
 ANSWER_BYTES_MAX = 64 * 1024
 PATH = "/cluster/heartbeat"
@@ -51,14 +51,14 @@ class HeartbeatSettings:
     apis: Sequence[str]
     """``host:port`` of each api node."""
     address: str
-    """Where the api nodes reach this node, ``host:port``."""
+    """The address at which the api nodes reach this node, ``host:port``."""
     zone: str
     instance: str
-    """Drawn anew at each start, so that an api node sees two processes that claim one name."""
+    """Random for each start, so that an api node notices two processes with one name."""
 
 
 class MarkKeeper(Protocol):
-    """Keeps what api nodes say of their metadata; ``Marks`` is one."""
+    """Stores the marks of api nodes' metadata; ``Marks`` is one."""
 
     def keep(self, mark: SeenMark) -> None: ...
 
@@ -66,7 +66,7 @@ class MarkKeeper(Protocol):
 
 
 class Reporter(Protocol):
-    """What is reported; ``Volumes`` is one."""
+    """The source of the report; ``Volumes`` is one."""
 
     @property
     def cluster(self) -> str: ...
@@ -81,8 +81,8 @@ class Reporter(Protocol):
     def marks(self) -> MarkKeeper: ...
 
 
-class Heartbeat:
-    """Beats until cancelled."""
+class HeartbeatSender:
+    """Sends heartbeats until cancelled."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Heartbeat:
                 nursery.start_soon(self._keep_beating, beat)
 
     def failures(self) -> list[str]:
-        """A sentence for each api node that does not take our word."""
+        """Return a sentence for each api node that does not accept our heartbeats."""
         return [beat.failure for beat in self._beats if beat.failure]
 
     async def _keep_beating(self, beat: _Beat) -> None:
@@ -158,8 +158,8 @@ class Heartbeat:
         }
 
     def _take_answer(self, beat: _Beat, raw: bytes) -> None:
-        """Take the cluster's id from the first answer, a volume belongs to one cluster for good; and from each one how
-        new the metadata is, if it says."""
+        """Take the cluster's id from the first answer, because a volume belongs to one cluster for good; and the
+        metadata's mark from each answer that has one."""
         answer = _parse_answer(raw)
         cluster = answer.get("cluster")
         if not isinstance(cluster, str):
@@ -172,7 +172,7 @@ class Heartbeat:
 
 
 class _Beat:
-    """One api node: its connection, what it has not heard yet, and what we complained of last."""
+    """One api node: its connection, the damage that it has not accepted yet, and the last failure."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -180,7 +180,7 @@ class _Beat:
         self.failure = ""
 
     def mark_failed(self, message: str) -> None:
-        """Log what is wrong, once until it changes."""
+        """Log the failure, once until it changes."""
         if message != self.failure:
             self.failure = message
             log.warning("event=heartbeat_failed api=%s message=%r", self.pool.address, message)
@@ -195,7 +195,7 @@ _PATIENCE = PoolSettings(connections_max=1, connect_seconds=2.0, stall_seconds=2
 
 
 def _parse_answer(raw: bytes) -> dict[str, object]:
-    """The answer to a heartbeat; empty if it is not one."""
+    """Return the answer to a heartbeat; empty if it is not valid."""
     try:
         answer = parse_json(raw)
     except ValueError:

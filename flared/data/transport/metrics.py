@@ -1,4 +1,4 @@
-"""What /metrics tells of a data node, and the counts behind it."""
+"""The metrics of a data node, and their counters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _histograms() -> dict[str, Histogram]:
 
 @dataclass(slots=True)
 class CallCounts:
-    """What the calls of a data node came to since its start; the service counts."""
+    """Counts of the calls of a data node since its start; the service updates them."""
 
     stored: int = 0
     sent: int = 0
@@ -32,13 +32,13 @@ class CallCounts:
     bytes_stored: int = 0
     bytes_sent: int = 0
     seconds: dict[str, Histogram] = field(default_factory=_histograms)
-    """By call: how long, until durable or read."""
+    """For each call the time until the pieces were durable or read."""
 
 
 def data_metrics(
     counts: CallCounts, volumes: Sequence[VolumeStatus], server: Server | None
 ) -> Iterator[Metric | Durations]:
-    """Everything, from memory; without ``server`` nothing of connections."""
+    """Return all metrics, from memory; without ``server`` none of connections."""
     yield Durations("flare_data_call_seconds", "How long calls took, until durable or read.", "call", counts.seconds)
     yield about("data")
     if server is not None:
@@ -61,7 +61,7 @@ def data_metrics(
 
 
 def _of_volumes(what: str, volumes: Sequence[VolumeStatus], values: Sequence[int]) -> Metric:
-    """One series a volume; there are as many as the TOML file names."""
+    """Return one series for each volume of the TOML file."""
     samples = [Sample(value, (volume.path,)) for volume, value in zip(volumes, values, strict=True)]
     words = what.removesuffix("_total").replace("_", " ")
     return Metric(f"flare_volume_{what}", f"Of each volume: {words}.", samples, ("path",))

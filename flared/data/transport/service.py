@@ -22,7 +22,7 @@ from flared.access.origin import foreign_reason
 from flared.data.mark import mark_fields
 from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
 from flared.data.transport import wire
-from flared.data.transport.gather import Gather
+from flared.data.transport.gather import ReadCoalescer
 from flared.data.transport.metrics import CallCounts, data_metrics
 from flared.data.transport.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
@@ -92,7 +92,7 @@ class DataService:
         self._audience = data_audience(node)
         self._server: Server | None = None
         self._units = Units()
-        self._gather = Gather(volumes.read_many)
+        self._gather = ReadCoalescer(volumes.read_many)
         self._putting = trio.Semaphore(BATCHES_MAX)
         self._getting = trio.Semaphore(BATCHES_MAX)
         self._counts = CallCounts()

@@ -1,4 +1,4 @@
-"""Spans: a large piece, or a part of it, on its way out, a unit at a time."""
+"""Spans: send a large piece, or a part of it, one unit at a time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from flared.http.messages import Reply
 
 UNIT_BYTES = 4 * BLOCK_SIZE
-"""One read and one send of a large piece; whole blocks, so that each is verified before it leaves."""
+"""Size of one read and one send of a large piece: whole blocks, so that each is verified before it is sent."""
 
 UNITS_MAX = 32
-"""Large pieces on their way out at once in units of their own; 32 MiB."""
+"""Large pieces sent at once with a unit each; 32 MiB."""
 
 SMALL_UNIT_BYTES = 64 * 1024
-"""What further readers get: with a thousand connections another 64 MiB."""
+"""Size of the buffer for any further reader: with a thousand connections another 64 MiB."""
 
 
 class Units:
-    """Buffers of one unit each, 4 KiB-aligned, made when first needed and kept; a small one when all are lent.
+    """Buffers of one unit each, 4 KiB-aligned, created when first needed and kept; a small one when all are leased.
 
-    So a reader never waits for another one, who may be as slow as its client.
+    So a reader never waits for another one, which may be as slow as its client.
     """
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Units:
 
 
 async def send_span(reply: Reply, opened: OpenPiece, start: int, end: int, unit: memoryview, *, verify: bool) -> None:
-    """Send the stored bytes from ``start`` to ``end`` by way of ``unit``.
+    """Send the stored bytes from ``start`` to ``end`` through ``unit``.
 
-    ``verify``: in whole blocks, each checked before a byte of it leaves; of these only what was asked for is sent.
-    Raises PieceCorrupt, or NoSuchPiece if the piece was deleted meanwhile: then part of it may have been sent.
+    ``verify``: read whole blocks, and check each before any of its bytes is sent; only the requested part is sent.
+    Raise PieceCorrupt, or NoSuchPiece if the piece was deleted in the meantime; a part may have been sent by then.
     """
     at = start - start % BLOCK_SIZE if verify else start
     last = min(opened.piece.size, end + -end % BLOCK_SIZE) if verify else end

@@ -1,4 +1,4 @@
-"""Wire: how the calls to a data node look in HTTP; used by both ends. Pure.
+"""Wire: the format of the calls to a data node in HTTP, for client and server. Pure.
 
 Many small pieces travel in one body. ``POST /chunks/put`` sends a batch and is answered with statuses;
 ``POST /chunks/get`` sends names and is answered with a batch; ``POST /chunks/delete`` sends names and is answered with
@@ -54,19 +54,19 @@ Fields = Sequence[tuple[str, str]]
 PATH_ONE = "/chunk/"
 PATH_LIST = "/chunks"
 WORKING_QUERY = "working"
-"""Asks for the inventory of the volumes that work, where some have failed; the answer names those as ``left_out``."""
+"""Requests the inventory of the working volumes when some have failed; the answer names those in ``left_out``."""
 PATH_PUT = "/chunks/put"
 PATH_GET = "/chunks/get"
 PATH_DELETE = "/chunks/delete"
 PATH_QUARANTINE = "/chunks/quarantine"
 QUARANTINED_QUERY = "quarantined"
-"""Asks for the inventory of what is in quarantine, which is in no other: [name, size, hidden since in ms]."""
+"""Requests the inventory of the quarantine, which is in no other: [name, size, hidden since in ms]."""
 
 RECORDS_MAX = 512
-"""Records of one batch: their answer is one line of statuses, their sync one sync."""
+"""Most records of one batch: their answer is one line of statuses, their sync one sync."""
 
 BATCH_BYTES_MAX = 4 * 1024 * 1024
-"""Payload of one batch: about 2 ms of copying, so that nothing else on the loop waits longer."""
+"""Most payload bytes of one batch: about 2 ms of copying, so that nothing else on the loop waits longer."""
 
 NAMES_BYTES_MAX = RECORDS_MAX * (PIECE_NAME_BYTES_MAX + 1)
 
@@ -80,13 +80,13 @@ STORED = 201
 THERE = 200
 DELETED = 204
 DELETED_WHERE_ASKED = 202
-"""Gone from every volume that works; one that has failed may still hold it, and will show it when it is back."""
+"""Deleted from every working volume; a failed one may still have it, and will list it when it is back."""
 ABSENT = 404
 ASK_AGAIN = 206
-"""Status of a got record that did not fit into this answer. The first record always fits."""
+"""Status of a record of a get that did not fit into this answer. The first record always fits."""
 
 ERROR_FIELD = "x-flare-error"
-"""The error's code, also on answers to HEAD, which have no body. Without it a 404 is not ours."""
+"""The error's code, also on answers to HEAD, which have no body. A 404 without it is not ours."""
 
 VERIFIES_FIELD = "x-flare-reader-verifies"
 """Sent by readers that check every block themselves; for others the data node does so before it sends."""
@@ -107,7 +107,7 @@ GET_BODY_BYTES_MAX = PUT_BODY_BYTES_MAX
 
 
 def pack_pieces(pieces: Sequence[Piece], payloads: Sequence[Buffer]) -> bytes:
-    """The batch that stores these pieces, each smaller than LARGE_SIZE."""
+    """Return the batch that stores these pieces, each smaller than LARGE_SIZE."""
     pack = _HEAD.pack
     heads: list[Buffer] = [
         pack(0, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, _scheme_bytes(piece.scheme))
@@ -117,7 +117,7 @@ def pack_pieces(pieces: Sequence[Piece], payloads: Sequence[Buffer]) -> bytes:
 
 
 def pack_answers(names: Sequence[str], answers: Sequence[tuple[Piece, Buffer] | int]) -> bytes:
-    """The batch that answers a get: for each name the piece and its bytes, or the status that says why not."""
+    """Return the batch that answers a get: for each name the piece and its bytes, or the status of the failure."""
     pack = _HEAD.pack
     heads: list[Buffer] = []
     payloads: list[Buffer] = []
@@ -133,7 +133,7 @@ def pack_answers(names: Sequence[str], answers: Sequence[tuple[Piece, Buffer] | 
 
 
 def parse_pieces(body: B) -> list[tuple[Piece, B]]:
-    """What ``pack_pieces`` packed; payloads are slices of ``body``. BadRequest if it is anything else."""
+    """Parse the batch of ``pack_pieces``; payloads are slices of ``body``. Raise BadRequest if it is not one."""
     heads, names, at = _open(body)
     items: list[tuple[Piece, B]] = []
     for (_, codec, plain_size, size, checksum, block, scheme), name in zip(heads, names, strict=True):
@@ -148,11 +148,11 @@ def parse_pieces(body: B) -> list[tuple[Piece, B]]:
 
 
 def parse_answers(body: bytes, asked: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
-    """What ``pack_answers`` packed, if it answers these names. RemoteProtocolError if it is anything else."""
+    """Parse the batch of ``pack_answers`` for these names. Raise RemoteProtocolError if it is not one."""
     try:
         heads, names, at = _open(body)
         if names != asked:
-            raise RemoteProtocolError("the batch answers other names than asked")
+            raise RemoteProtocolError("the batch answers other names than requested")
         answers: list[tuple[Piece, bytes] | int] = []
         for (status, codec, plain_size, size, checksum, block, scheme), name in zip(heads, names, strict=True):
             if status != GOT:
@@ -171,12 +171,12 @@ def parse_answers(body: bytes, asked: Sequence[str]) -> list[tuple[Piece, bytes]
 
 
 def pack_names(names: Sequence[str]) -> bytes:
-    """The body that asks for these names."""
+    """Return the body that requests these names."""
     return ("\n".join(names) + "\n").encode("ascii") if names else b""
 
 
 def parse_names(body: bytes) -> list[str]:
-    """What ``pack_names`` packed, each name checked. BadRequest if it is anything else."""
+    """Parse the body of ``pack_names`` and check each name. Raise BadRequest if it is not one."""
     if not _ALL_NAMES.fullmatch(body):
         raise BadRequest("expected one piece name a line: 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
     names = body.decode("ascii").split("\n")
@@ -191,14 +191,14 @@ def pack_statuses(statuses: Sequence[int]) -> bytes:
 
 
 def parse_statuses(body: bytes, count: int) -> tuple[int, ...]:
-    """``count`` statuses; RemoteProtocolError if there are more or fewer."""
+    """Parse ``count`` statuses. Raise RemoteProtocolError if there are more or fewer."""
     if len(body) != 2 * count:
         raise RemoteProtocolError(f"{len(body)} bytes are not the statuses of {count} records")
     return _statuses(count).unpack(body)
 
 
 def piece_fields(piece: Piece) -> list[tuple[str, str]]:
-    """The fields that carry a Piece beside its bytes."""
+    """Return the fields that carry a Piece beside its bytes."""
     return [
         (PIECE_FIELD, piece.name),
         (SIZE_FIELD, str(piece.size)),
@@ -211,7 +211,7 @@ def piece_fields(piece: Piece) -> list[tuple[str, str]]:
 
 
 def piece_lines(piece: Piece) -> bytes:
-    """The same as field lines, ready to send: in one go, because a small GET spends a tenth of its time on them."""
+    """As ``piece_fields``, encoded at once: a small GET spends a tenth of its time on them."""
     return (
         f"{PIECE_FIELD}: {piece.name}\r\n{SIZE_FIELD}: {piece.size}\r\nx-flare-codec: {piece.codec}\r\n"
         f"x-flare-scheme: {piece.scheme}\r\nx-flare-plain-size: {piece.plain_size}\r\n"
@@ -220,14 +220,14 @@ def piece_lines(piece: Piece) -> bytes:
 
 
 def says_piece(fields: Mapping[str, str]) -> bool:
-    """Whether the sender of a single piece described it; if not, the data node computes what ``piece_fields`` says."""
+    """Return whether the sender of a single piece described it; if not, the data node computes the Piece itself."""
     return "x-flare-checksum" in fields
 
 
 def parse_piece_fields(fields: Mapping[str, str], name: str, size: int | None = None) -> Piece:
-    """The Piece that the fields describe: of this name, and this size if known. BadRequest with what is wrong."""
+    """Return the Piece in the fields, of this name, and this size if known. Raise BadRequest with what is wrong."""
     if fields.get(PIECE_FIELD, name) != name:
-        raise BadRequest(f"{PIECE_FIELD} names another piece")
+        raise BadRequest(f"{PIECE_FIELD} names another piece than the path")
     said = _number(fields, SIZE_FIELD, size)
     if size is not None and said != size:
         raise BadRequest(f"{SIZE_FIELD} says {said} bytes, the body has {size}")
@@ -245,7 +245,7 @@ def parse_piece_fields(fields: Mapping[str, str], name: str, size: int | None = 
 
 
 def parse_scheme_field(fields: Mapping[str, str]) -> str:
-    """The scheme said, or the one of a piece that is nobody's replica."""
+    """Return the scheme in the fields, or that of a single piece."""
     scheme = fields.get("x-flare-scheme")
     if scheme is None:
         return "replica:1"
@@ -255,9 +255,9 @@ def parse_scheme_field(fields: Mapping[str, str]) -> str:
 
 
 def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
-    """Start and end of a single ``Range``; None when the whole is meant, also by a field we need not understand.
+    """Return start and end of a single ``Range``; None for the whole, also for a field that may be ignored.
 
-    BadRange when nothing of it lies within ``size``.
+    Raise BadRange if no part of it is within ``size``.
     """
     match = _RANGE.fullmatch(field) if field else None
     if match is None or match[1] == match[2] == "":
@@ -271,7 +271,7 @@ def parse_range(field: str | None, size: int) -> tuple[int, int] | None:
         if int(match[2]) < start:
             return None
     if start >= end:
-        raise BadRange("the range does not touch the piece", size=size)
+        raise BadRange("the range is outside the piece", size=size)
     return start, end
 
 
@@ -282,14 +282,14 @@ _STATUSES: Mapping[type[FlareError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     VolumeFull: 507,
-    VolumeFailed: 503,  # Nothing is known to be lost: this copy cannot be had or made now.
+    VolumeFailed: 503,  # Nothing is known to be lost: this copy cannot be read or made now.
     Damaged: 500,
     Unavailable: 503,
 }
 
 
 def status_of(error: FlareError) -> int:
-    """How a data node says this error: the status of a request, or of one record."""
+    """Return the status for an error, of a request or of one record."""
     for kind in type(error).__mro__:
         status = _STATUSES.get(kind)
         if status is not None:
@@ -306,34 +306,34 @@ _CODES: Mapping[str, type[FlareError]] = {
 
 
 def put_error(node: str, name: str, status: int) -> FlareError | None:
-    """What the status of one put record means."""
+    """Return the error for the status of one put record."""
     if status in (STORED, THERE):
         return None
     return _record_error(_PUT_ERRORS, node, name, status)
 
 
 def get_error(node: str, name: str, status: int) -> FlareError:
-    """What the status of one got record means, if not GOT."""
+    """Return the error for the status of one record of a get that is not GOT."""
     return _record_error(_GET_ERRORS, node, name, status)
 
 
 def delete_error(node: str, name: str, status: int) -> FlareError | None:
-    """What the status of one deleted record means: one that is not there counts as deleted, and so does one that only
-    a failed volume may hold: ``upkeep.deletion.reconcile`` finds that one when the volume is back."""
+    """Return the error for the status of one deleted record. A missing one counts as deleted, and so does one that
+    only a failed volume may have: ``upkeep.deletion.reconcile`` finds it when the volume is back."""
     if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
         return None
     return NodeUnreachable(node, f"answered {status} to the delete of {name}")
 
 
 def quarantine_error(node: str, name: str, status: int) -> FlareError | None:
-    """What the status of one record that was to be hidden means; as for a delete."""
+    """Return the error for the status of one record that was to be hidden; as for a delete."""
     if status in (DELETED, DELETED_WHERE_ASKED, ABSENT):
         return None
     return NodeUnreachable(node, f"answered {status} to the quarantine of {name}")
 
 
 def request_error(node: str, status: int, code: str, message: str) -> FlareError:
-    """What a whole answer that is not the one hoped for means. ``code`` is its ERROR_FIELD, or empty."""
+    """Return the error for an unexpected answer to a whole request. ``code`` is its ERROR_FIELD, or empty."""
     kind = _CODES.get(code)
     if kind is not None:
         return kind(f"node {node}: {message or code}")
@@ -351,7 +351,7 @@ Heads = Sequence[tuple[int, int, int, int, bytes, bytes, bytes]]
 
 
 def _open(body: bytes | memoryview) -> tuple[Heads, list[str], int]:
-    """The heads and names of a batch, and where its payloads begin."""
+    """Return the heads and names of a batch, and where its payloads begin."""
     if len(body) < _COUNTS.size:
         raise BadRequest("the batch is shorter than its counts")
     count, names_size = _COUNTS.unpack_from(body)
@@ -361,7 +361,7 @@ def _open(body: bytes | memoryview) -> tuple[Heads, list[str], int]:
         raise BadRequest(f"the batch is cut short, or has more than {RECORDS_MAX} records")
     names = parse_names(bytes(body[names_at:at]))
     if len(names) != count:
-        raise BadRequest("the batch has not as many names as heads")
+        raise BadRequest("the batch has a different number of names than heads")
     return list(_HEAD.iter_unpack(body[_COUNTS.size : names_at])), names, at
 
 

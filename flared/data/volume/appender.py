@@ -1,9 +1,9 @@
 """Appender: the active segment of one kind, and the group commit in front of it.
 
-What waits while one group is written and synced goes into the next one; else a group leaves at the end of the turn
-that brought its first change. A lane (a thread that stays) looks up what is there already, writes and syncs; all else
-happens in turns. The order is: append, sync, place (the memtable that reads consult), answer. So nothing is
-acknowledged above bytes that are not there, and no reader sees what a crash could take back.
+Changes that arrive while one group is written and synced form the next one; otherwise a group is written at the end of
+the turn that brought its first change. A lane (a permanent thread) looks up which pieces exist, writes and syncs;
+everything else happens in turns. The order is: append, sync, enter into the memtable that reads consult, answer. So
+nothing is acknowledged before its bytes are durable, and no reader sees a record that a crash could take back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import trio
 from flared.background import Threads
 from flared.data.disk.buffers import PieceBuffer
 from flared.data.disk.disk import Buffer, File
-from flared.data.index.index import Location, Mark
+from flared.data.index.index import Location, Watermark
 from flared.data.record import (
     ALIGNED,
     BLOCK,
@@ -42,28 +42,28 @@ log = logging.getLogger(__name__)
 _ALLOCATE_BYTES = 64 * 1024 * 1024
 _GROUP_RECORDS_MAX = 1024
 _FAILURES_MAX = 3
-"""Failed writes in a row after which the disk is taken for broken."""
+"""Failed writes in a row after which the disk counts as broken."""
 
 
-class Owner(Protocol):
-    """What an Appender asks of its volume."""
+class AppenderOwner(Protocol):
+    """The calls that an Appender makes to its volume."""
 
     segment_size: int
 
     def next_sequence(self) -> int: ...
 
     def present(self, names: Sequence[str]) -> list[str]:
-        """Called in the lane: those of the names that the index has already."""
+        """Return those of the names that the index has already; called in the lane."""
 
     def settled(self, changes: Sequence[Change], locations: Sequence[Location]) -> None:
-        """The changes are durable, there."""
+        """Take note of durable changes and their locations."""
 
     def stop_writes(self, reason: str) -> None: ...
 
 
 @dataclass(slots=True)
 class _Active:
-    """The segment being written. Only what lies below ``end`` is synced."""
+    """The segment being written. Only the part below ``end`` is synced."""
 
     head: Head
     end: int = BLOCK
@@ -87,15 +87,15 @@ class _Group:
     existing: list[str] = field(default_factory=list)
     error: FlareError | None = None
     synced: bool = False
-    """Whether the failure came after the write: what is on the disk is then unknown for good."""
+    """True if the failure came after the write: then the content of the disk remains unknown."""
 
 
 class Appender:
-    """``run`` must be running for anything to be written. ``make_lane`` gives it the lane that is its own then."""
+    """Writes only while ``run`` is running, in its own lane, which ``make_lane`` creates."""
 
     def __init__(
         self,
-        owner: Owner,
+        owner: AppenderOwner,
         segments: Segments,
         turns: Turns,
         make_lane: Callable[[Turns, str], Lane],
@@ -111,13 +111,13 @@ class Appender:
         self._waiting: list[Change] = []
         self._lane: Lane | None = None
         self._under_way = False
-        """Whether the lane has a group. It gets the next one when it has answered, so what it holds is bounded."""
+        """True while the lane has a group. It gets the next one when it has answered, so its queue is bounded."""
         self._planned = False
-        """Whether the end of this turn begins a group."""
+        """True if the end of this turn begins a group."""
         self._broken = trio.Event()
         self._bug: BaseException | None = None
         self._active: _Active | None = None
-        self._sealed: list[Mark] = []
+        self._sealed: list[Watermark] = []
         self._unsealed: list[_Active] = []
         """Segments that ended while the lane was being closed."""
         self._roll_wanted: trio.Event | None = None
@@ -145,31 +145,31 @@ class Appender:
             self._waiting += puts
 
     def wake(self) -> None:
-        """Have what waits written: from the end of this turn on, or when the group under way is done."""
+        """Have waiting changes written at the end of this turn, or after the group in progress."""
         if not self._planned and not self._under_way:
             self._planned = True
             self._turns.at_end(self._begin_group)
 
     @property
     def active(self) -> Segment | None:
-        """The segment being written, once it is there."""
+        """The segment being written, once it exists."""
         return self._active.segment if self._active else None
 
     @property
     def unused_bytes(self) -> int:
-        """Set aside on the disk, but not yet written."""
+        """Return the bytes preallocated on the disk, but not yet written."""
         return self._active.allocated - self._active.end if self._active else 0
 
-    def take_marks(self) -> list[Mark]:
-        """How far the active segment is durable, and those sealed since the last call."""
+    def take_marks(self) -> list[Watermark]:
+        """Return how far the active segment is durable, and the segments sealed since the last call."""
         marks, self._sealed = self._sealed, []
         if self._active and self._active.segment:
             marks.append(_mark(self._active, sealed=False))
         return marks
 
     async def run(self) -> None:
-        """Write groups until cancelled; then what still waits is answered Busy. Raises what a bug raised in a group,
-        whose callers have heard that nobody knows what became of it."""
+        """Write groups until cancelled, then answer Busy to all changes that still wait. Raise the exception of a bug
+        in a group, whose callers have been answered that the outcome is unknown."""
         self._lane = self._make_lane(self._turns, f"append {KIND_NAMES[self._kind]}")
         self._closed = None
         try:
@@ -187,22 +187,22 @@ class Appender:
                     self._note_sealed(active)
 
     def close(self, reason: FlareError) -> None:
-        """Take nothing more; answer all that waits with ``reason``."""
+        """Accept no more changes; answer all that wait with ``reason``."""
         self._closed = reason
         waiting, self._waiting = self._waiting, []
         for change in waiting:
             change.batch.answer(change.number, reason)
 
     async def request_roll(self) -> None:
-        """Have the active segment sealed between two groups; returns when it is."""
+        """Have the active segment sealed between two groups; return when it is."""
         if self._roll_wanted is None:
             self._roll_wanted = trio.Event()
             self.wake()
         await self._roll_wanted.wait()
 
     def _roll(self, rolled: Callable[[], None] = lambda: None) -> None:
-        """Have the active segment sealed, if there is one, and call ``rolled`` then; the next group begins another.
-        Not while a group is under way."""
+        """Have the active segment sealed, if there is one, then call ``rolled``; the next group begins another.
+        Not while a group is written."""
         active, self._active = self._active, None
         if active is None or active.segment is None:
             return rolled()
@@ -222,7 +222,7 @@ class Appender:
         return None
 
     def _seal(self, active: _Active) -> None:
-        """In the lane. A failure is noted in the segment."""
+        """Seal the segment, in the lane; a failure is recorded in it."""
         assert active.segment
         try:
             _seal(active)
@@ -256,7 +256,7 @@ class Appender:
         self._lane.submit(partial(self._write, group), partial(self._written, group))
 
     def _written(self, group: _Group, bug: BaseException | None) -> None:
-        """The lane is done with the group: say what came of it, and go on with the next one."""
+        """Answer the group that the lane has written, and begin the next one."""
         self._under_way = False
         try:
             if bug is not None:
@@ -269,7 +269,7 @@ class Appender:
                 self.syncs += 1
                 self.records += len(group.changes)
                 self._settle(group)
-        except BaseException as error:  # a bug, or the end of the world: nobody may wait for it forever
+        except BaseException as error:  # a bug: no caller may wait for this group forever
             self._abandon(group.changes, error)
         if self._waiting or self._roll_wanted:
             self.wake()
@@ -285,7 +285,7 @@ class Appender:
         self.close(Busy("the volume is being closed"))
 
     def _write_rest(self, group: _Group) -> None:
-        """Some were there already, so nothing was written: the others go alone."""
+        """Write the others alone: some pieces existed already, so nothing was written."""
         changes = self._without(group.changes, set(group.existing))
         if changes and self._closed:
             for change in changes:
@@ -358,14 +358,14 @@ class Appender:
             header = pack_piece(change.piece, head.id, offset, sequence, head.salt, ALIGNED)
             change.payload.header[:] = header.ljust(BLOCK, b"\0")
             whole = change.payload.whole
-            whole[BLOCK + size : length] = bytes(length - BLOCK - size)  # what another piece left there
+            whole[BLOCK + size : length] = bytes(length - BLOCK - size)  # overwrite the rest of an earlier piece
             group.buffers.append(whole[:length])
             group.locations.append(Location(head.id, offset, size, length, sequence))
             offset += length
         group.end = offset
 
     def _write(self, group: _Group) -> None:
-        """In the lane. Everything up to the sync; a failure is noted in the group."""
+        """Write and sync the group, in the lane; a failure is recorded in the group."""
         active = group.active
         try:
             if group.check:
@@ -383,7 +383,7 @@ class Appender:
             group.error = error
 
     def _allocate(self, active: _Active, file: File, end: int) -> None:
-        """Grow the file in large steps: few extents, and nothing for the file system to find while a piece waits."""
+        """Grow the file in large steps: few extents, and no allocation while a piece waits."""
         if end <= active.allocated:
             return
         step = min(_ALLOCATE_BYTES, self._owner.segment_size)
@@ -391,7 +391,7 @@ class Appender:
         try:
             file.allocate(active.allocated, wanted - active.allocated)
         except VolumeFull:
-            wanted = end  # no room for a whole step; the write will say if there is room for the group
+            wanted = end  # no room for a whole step; the write will show if there is room for the group
         active.allocated = wanted
 
     def _settle(self, group: _Group) -> None:
@@ -434,18 +434,18 @@ class Appender:
 
 
 def _length(change: Change) -> int:
-    """Bytes of the record, at most."""
+    """Return the most bytes that the record can have."""
     return change.length if isinstance(change, Put) else BLOCK
 
 
-def _mark(active: _Active, *, sealed: bool) -> Mark:
-    return Mark(active.head.id, active.head.kind, active.head.salt, active.end, sealed)
+def _mark(active: _Active, *, sealed: bool) -> Watermark:
+    return Watermark(active.head.id, active.head.kind, active.head.salt, active.end, sealed)
 
 
 def _seal(active: _Active) -> None:
-    """Give back what was set aside beyond the last record, and cut off for good what a failure left there.
+    """Free the room preallocated beyond the last record, and cut off the rest of a failed write.
 
-    Else a power cut could bring back records that a reader was told are not there.
+    Otherwise a power cut could bring back records that readers have been answered do not exist.
     """
     assert active.file
     assert active.segment

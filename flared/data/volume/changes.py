@@ -1,4 +1,4 @@
-"""Changes: what is to be appended to a volume, and how whoever asked for it hears of the outcome."""
+"""Changes: the records to append to a volume, and the answers to their callers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UNANSWERED = Busy("the volume stopped before this was durable")
 
 
 class Batch:
-    """The records of one call, under way until every one of them has its answer; then ``done`` gets them, once.
+    """The records of one call. When every one of them has an answer, ``done`` gets all answers, once.
 
-    Until then the call's buffers are read, whoever has lost interest meanwhile. ``pending`` holds the names that are
+    Until then the call's buffers may be read, even if the caller was cancelled. ``pending`` holds the names that are
     being changed on the volume; those of this batch leave it just before ``done``.
     """
 
@@ -48,7 +48,7 @@ class Batch:
             self.finish()
 
     def finish(self) -> None:
-        """Nothing more is answered. Not an error if that is known already."""
+        """End the batch; records without an answer get none. May be called again."""
         if self._finished:
             return
         self._finished = True
@@ -60,7 +60,7 @@ class Batch:
         self._done(self.answers)
 
     async def wait(self) -> None:
-        """Return when the batch is finished; for others than the caller, who hears by ``done``."""
+        """Return when the batch is finished; for tasks other than its caller, who gets ``done``."""
         if not self._finished:
             if self._waiting is None:
                 self._waiting = trio.Event()
@@ -68,7 +68,7 @@ class Batch:
 
 
 class Answered:
-    """What a task waits for that began a batch: ``done`` is this object, called with the answers."""
+    """The ``done`` of a batch for a task that waits for the answers."""
 
     __slots__ = ("_answers", "_owner")
 
@@ -82,7 +82,7 @@ class Answered:
             trio.lowlevel.reschedule(self._owner)
 
     async def wait_uncancellable(self) -> Answers:
-        """Return the answers; also when cancelled it waits for them. A shielded scope would cost 6 us more."""
+        """Wait for the answers, also when cancelled. A shielded scope would cost 6 us more."""
         if self._answers is None:
             self._owner = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_refuse_abort)
@@ -105,7 +105,7 @@ class Put(NamedTuple):
     length: int
     """Bytes of the record."""
     absent: bool
-    """Known not to be there; else the index is asked, in the thread that writes."""
+    """True if the piece is known not to exist; otherwise the thread that writes queries the index."""
 
 
 class Delete(NamedTuple):

@@ -1,10 +1,10 @@
-"""Compactor: copies what lives out of mostly dead segments and unlinks them.
+"""Compactor: copies living records out of mostly dead segments and unlinks these.
 
 The order: copy living records (with their sequence numbers) into a fresh segment that names its sources, sync it,
 switch the index in one durable transaction, unlink the sources. A crash before the switch leaves a segment all of
-whose sources are there: the next start removes it. A tombstone is copied while any other segment holds what it kills,
-even one that goes with it: of two names unlinked together a power cut may bring back either. The payload of a piece in
-quarantine lives, and its newest quarantine record is copied for as long as the piece is there.
+whose sources exist: the next start removes it. A tombstone is copied while any other segment has a record that it
+kills, even a segment that is unlinked with it: a power cut may bring back either of two names unlinked together. The
+payload of a piece in quarantine is living, and its newest quarantine record is copied as long as the piece exists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import trio
 
 from flared.data.disk.buffers import PieceBuffer
 from flared.data.index.compact import find_living, find_needed, forget_segments, move_pieces, tombstone_bytes
-from flared.data.index.index import Index, Mark, SegmentRow
+from flared.data.index.index import Index, SegmentRow, Watermark
 from flared.data.index.quarantine import find_current, move_quarantined, quarantine_bytes
 from flared.data.record import (
     ALIGNED,
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 5.0
 _GARBAGE_SHARE = 0.5
 _GARBAGE_SHARE_TIGHT = 0.1
-"""Of a segment's room: from where on it is worth copying; the smaller one when the disk is nearly full."""
+"""The share of garbage from which a segment is worth copying; the smaller one when the disk is nearly full."""
 _GARBAGE_MIN = 64 * 1024
 _SOURCES_MAX = 64
 _TINY_COUNT = 8
@@ -63,7 +63,7 @@ _BATCH_BYTES = 4 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Target:
-    """The segment that takes what lives."""
+    """The segment that receives the living records."""
 
     head: Head
     segment: Segment
@@ -71,7 +71,7 @@ class _Target:
     end: int = BLOCK
     moved: list[tuple[str, int, int, int, int]] = field(default_factory=list)
     hidden: list[tuple[str, int]] = field(default_factory=list)
-    """Names and sequences of the quarantine records among what was copied."""
+    """Names and sequences of the quarantine records that were copied."""
 
 
 class Compactor:
@@ -84,10 +84,10 @@ class Compactor:
         self._seen = -1
         self._woken = trio.Event()
         self._broken: set[int] = set()
-        """Segments that could not be read to their end: left alone, so that nothing in them is thrown away."""
+        """Segments that could not be read to their end: left alone, so that nothing in them is lost."""
 
     async def step(self) -> bool:
-        """Empty one group of segments, or give back some of an emptied index; True if there may be more."""
+        """Empty one group of segments, or free some pages of the index; return True if there may be more."""
         self._seen = self._volume.deletes
         if self._volume.state not in ("ok", "full"):
             return False
@@ -110,7 +110,7 @@ class Compactor:
                 return
 
     def wake(self) -> None:
-        """Room is wanted: look for work now."""
+        """Look for work now, because room is needed."""
         self._woken.set()
 
     async def _roll_dead(self) -> None:
@@ -122,7 +122,7 @@ class Compactor:
                 await self._volume.roll(segment.head.kind)
 
     def _choose(self, rows: Sequence[SegmentRow], tombstones: dict[int, int]) -> list[int]:
-        """The next group: the dead ones, else those with the most garbage, else many tiny ones. Of one kind."""
+        """Return the next group, of one kind: dead segments, else those with the most garbage, else many tiny ones."""
         known = self._volume.segments.known
         sealed = [row for row in rows if row.sealed and row.id in known and row.id not in self._broken]
         dead = [row.id for row in sealed if not row.pieces and not tombstones.get(row.id)]
@@ -166,7 +166,7 @@ class Compactor:
         try:
             if target:
                 await self._fill(target, sources)
-            # From here on only the next start can tell whether the target counts; it is left in any case.
+            # From here on only the next start can decide whether the target is complete; leave it in any case.
             await volume.piece_map.change(partial(_switch, group, target))
         except Damaged as error:
             self._broken.update(group)
@@ -178,7 +178,7 @@ class Compactor:
         log.info("event=compacted path=%s segments=%s bytes=%d left=%d", volume.path, _listed(group), before, after)
 
     async def _fill(self, target: _Target, sources: Sequence[Segment]) -> None:
-        """Copy what lives and sync it; what cannot be finished is removed."""
+        """Copy the living records and sync them; remove a target that cannot be finished."""
         volume = self._volume
         try:
             for source in sources:
@@ -201,7 +201,7 @@ class Compactor:
         return _Target(head, segment, file)
 
     async def _copy_segment(self, source: Segment, target: _Target) -> None:
-        """Copy what lives in one segment, resting as long as each batch took so that clients come first."""
+        """Copy the living records of one segment, resting as long as each batch took, so that clients come first."""
         volume = self._volume
         run = volume.threads.background.run
         file = await run(volume.disk.open, source.path)
@@ -210,7 +210,7 @@ class Compactor:
             found = iter(scan)
             while batch := await run(_take, found):
                 started = trio.current_time()
-                keep = await volume.piece_map.ask(partial(_keep, source.id, batch))
+                keep = await volume.piece_map.ask(partial(_select_needed, source.id, batch))
                 if keep:
                     await run(_copy, file, source, target, keep)
                 await trio.sleep(trio.current_time() - started)
@@ -220,15 +220,15 @@ class Compactor:
             file.close()
 
     def _unlink(self, paths: list[str]) -> None:
-        """In a thread, once the index needs them no more. What is left by a failure goes at the next start."""
+        """Unlink them in a thread, once the index does not need them. After a failure the next start unlinks them."""
         try:
             self._volume.segments.unlink(paths)
-        except FlareError as error:  # no tombstone may be dropped while a name of what it kills may come back
+        except FlareError as error:  # no tombstone may be dropped while a record that it kills may come back
             self._volume.stop_writes(str(error))
 
 
 def _take(found: Iterator[Record]) -> list[Record]:
-    """Some records: few enough that their payloads fit into a few MiB, unless one alone does not."""
+    """Return some records: so few that their payloads fit into a few MiB, unless one alone does not."""
     batch: list[Record] = []
     total = 0
     for record in islice(found, _BATCH_RECORDS):
@@ -239,7 +239,7 @@ def _take(found: Iterator[Record]) -> list[Record]:
     return batch
 
 
-def _keep(source: int, batch: list[Record], index: Index) -> list[Record]:
+def _select_needed(source: int, batch: list[Record], index: Index) -> list[Record]:
     pieces = [record for record in batch if record.kind == PIECE]
     tombstones = [record for record in batch if record.kind == TOMBSTONE]
     living = find_living(index, source, pieces) if pieces else []
@@ -251,12 +251,12 @@ def _keep(source: int, batch: list[Record], index: Index) -> list[Record]:
 
 
 def _marker_bytes(index: Index) -> dict[int, int]:
-    """By segment: about how many bytes of tombstones and quarantine records are still needed there."""
+    """Return for each segment about how many bytes of its tombstones and quarantine records are still needed."""
     return dict(Counter(tombstone_bytes(index)) + Counter(quarantine_bytes(index)))
 
 
 def _copy(file: File, source: Segment, target: _Target, records: list[Record]) -> None:
-    """In a thread. A payload is copied as it is: if it is damaged, its checksum goes on saying so."""
+    """Copy records in a thread. A payload is copied unchanged: if it is damaged, its checksum still shows that."""
     kind = target.head.kind
     length = sum(record_length(kind, 0, record.size) + 4 * BLOCK for record in records)
     room = PieceBuffer(length)
@@ -274,7 +274,7 @@ def _copy(file: File, source: Segment, target: _Target, records: list[Record]) -
 
 
 def _repack(file: File, source: Segment, target: _Target, record: Record, offset: int, room: memoryview) -> int:
-    """One record at its new offset; returns its length."""
+    """Write one record at its new offset; return its length."""
     head = target.head
     if record.kind == TOMBSTONE:
         packed = pack_tombstone(record.name, head.id, offset, record.sequence, head.salt)
@@ -300,7 +300,7 @@ def _switch(group: list[int], target: _Target | None, index: Index) -> None:
     with index.transaction(durable=True):
         if target:
             head = target.head
-            index.mark([Mark(head.id, head.kind, head.salt, target.end, sealed=True)])
+            index.mark([Watermark(head.id, head.kind, head.salt, target.end, sealed=True)])
             move_pieces(index, head.id, target.moved)
             move_quarantined(index, head.id, target.hidden)
         forget_segments(index, group, target.head.id if target else 0)

@@ -1,8 +1,8 @@
-"""Duplicates: a piece that lies on two volumes of a node loses the copy that is one too many.
+"""Duplicates: deletes the superfluous copy of a piece that is on two volumes of a node.
 
-That happens when a volume comes back after its pieces were made again on another one, or when a piece is put while a
-volume cannot be asked. **A copy goes only right after another one was read from its disk and verified whole**, and
-only if that one still lies there at the moment of the delete.
+Duplicates arise when a volume comes back after its pieces were rebuilt on another one, or when a piece is put while a
+volume cannot be queried. **A copy is deleted only right after another one was read from its disk and verified whole**,
+and only if that one still exists at the moment of the delete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAGE = 500
 _REST = 4.0
 """It rests four times as long as it works."""
 _FIRST_SECONDS = 60.0
-"""After the start, which has more important things to do."""
+"""Delay after the start, which has more important work."""
 _PERIOD_SECONDS = 24 * 3600.0
 
 
@@ -47,14 +47,14 @@ class Duplicates:
         await trio.sleep(self._pause)
 
     async def step(self) -> bool:
-        """Look at the next names; False, so that ``wait`` sets the pace."""
+        """Check the next names; return False, so that ``wait`` sets the pace."""
         if not self._begun:
             self._begun = True
             return False
         started = trio.current_time()
         working = [volume for volume in self._volumes if volume.state in ("ok", "full") and volume.piece_map.complete]
         pages = [await volume.piece_map.page(self._cursor, _PAGE) for volume in working]
-        # Of a page that is full nobody knows what comes after its last name.
+        # A full page says nothing about the names after its last one.
         end = min((page[-1][0] for page in pages if len(page) == _PAGE), default="")
         owners: dict[str, list[Volume]] = {}
         for volume, page in zip(working, pages, strict=True):
@@ -69,7 +69,7 @@ class Duplicates:
         return False
 
     async def _keep_one(self, name: str, owners: Sequence[Volume]) -> None:
-        """Keep the copy on the volume with the most room, if it is good, else another one that is."""
+        """Keep the copy on the volume with the most room, if it is good, else another good one."""
         for keeper in sorted(owners, key=lambda volume: -volume.free):
             location = await self._verify(keeper, name)
             if location is not None:
@@ -81,7 +81,7 @@ class Duplicates:
                 await self._drop(volume, name, keeper, location)
 
     async def _verify(self, volume: Volume, name: str) -> Location | None:
-        """Where the copy lies, if it is there and its disk has it whole; what is damaged is reported on the way."""
+        """Return the copy's location if its disk has it whole; reading it reports damage."""
         with suppress(FlareError):
             location = volume.piece_map.find(name)
             await volume.reader.verify(name)
@@ -89,8 +89,8 @@ class Duplicates:
         return None
 
     async def _drop(self, volume: Volume, name: str, keeper: Volume, location: Location) -> None:
-        """A volume that refuses keeps its copy, which does no harm: tomorrow it is asked again."""
-        # Nothing may come between this look and the append: a backlog_soft index would make the delete wait.
+        """Delete the copy. A volume that refuses keeps it, which does no harm: the next pass tries again."""
+        # Nothing may come between this check and the append: with a backlog of the index the delete would wait.
         if keeper.state not in ("ok", "full") or volume.piece_map.backlog_soft:
             return
         with suppress(FlareError):

@@ -1,5 +1,7 @@
-"""The file of a volume that keeps the metadata's mark; with a checksum, since a damaged mark would speak against good
-metadata."""
+"""The file of a volume with the metadata's mark.
+
+It has a checksum, since a damaged mark would accuse good metadata.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ FILE = "metadata-mark.json"
 
 
 def load_mark(disk: Disk, path: str, cluster: str) -> SeenMark | None:
-    """The mark in the volume at ``path``; None if there is none, or one of another cluster's metadata.
+    """Return the mark in the volume at ``path``; None if there is none, or one of another cluster's metadata.
 
-    Raises BadRequest if the file is damaged, VolumeFailed if it cannot be read.
+    Raise BadRequest if the file is damaged, VolumeFailed if it cannot be read.
     """
     content = disk.read(f"{path}/{FILE}")
     if content is None:
@@ -39,8 +41,8 @@ def load_mark(disk: Disk, path: str, cluster: str) -> SeenMark | None:
 
 
 def save_mark(disk: Disk, path: str, cluster: str, mark: SeenMark) -> None:
-    """Replace the mark in the volume at ``path``: the new one is durable when this returns, and before that the old one
-    is there whole. Blocks for a sync or two. Raises VolumeFailed, VolumeFull."""
+    """Replace the mark in the volume at ``path``. The new one is durable when this returns; until then the old one is
+    complete. Blocks for a sync or two. Raise VolumeFailed, VolumeFull."""
     fields = {"cluster": cluster, **mark_fields(mark)}
     disk.replace(f"{path}/{FILE}", json.dumps(fields | {"checksum": _checksum(fields)}).encode() + b"\n")
 

@@ -1,8 +1,8 @@
 """Marks: the marks of the metadata in the volumes of one node; one file each, so that a lost disk loses nothing.
 
-The order is: an api node says a mark; it is synced in a volume; only then is it reported back as seen there. A crash at
-any line leaves the older mark, which is true as well. At most one write a volume and heartbeat, and none while nothing
-changes. A disk that hangs holds up its own mark, and neither the heartbeats nor the others' marks.
+The order is: an api node sends a mark; it is synced in a volume; only then is it reported back as seen there. A crash
+at any line leaves the older mark, which is also true. Each volume writes at most once for each heartbeat, and not at
+all while nothing changes. A disk that hangs delays only its own mark, not the heartbeats or other marks.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ log = logging.getLogger(__name__)
 
 
 class Marks:
-    """``run`` must be running for anything to be kept. Two marks a volume in memory at most."""
+    """Marks are stored only while ``run`` is running. At most two marks for each volume in memory."""
 
     def __init__(self, volumes: Sequence[Volume]) -> None:
-        """Read what the volumes have: a file each. One that cannot be read counts as if it had none, and is logged."""
+        """Read the mark file of each volume. One that cannot be read counts as missing, and is logged."""
         self._slots = [_Slot(volume) for volume in volumes]
 
     async def run(self) -> None:
-        """Until cancelled; what is being written then is written to its end."""
+        """Store marks until cancelled; a write in progress is finished."""
         async with trio.open_nursery() as nursery:
             for slot in self._slots:
                 nursery.start_soon(slot.run)
 
     def keep(self, mark: SeenMark) -> None:
-        """Have every volume that works store the mark soon. Does not block."""
+        """Have every working volume store the mark soon. Does not block."""
         for slot in self._slots:
             slot.want(mark)
 
     def seen(self) -> list[SeenMark]:
-        """The marks that are durable in the volumes, each once. A volume that was away for long has an older one."""
+        """Return the durable marks, each once. A volume that was away for long has an older one."""
         return list(dict.fromkeys(slot.stored for slot in self._slots if slot.stored is not None))
 
 
@@ -82,7 +82,7 @@ class _Slot:
                 run = volume.threads.background.run
                 await run(save_mark, volume.disk, volume.path, volume.identity.cluster, mark)
                 self.stored = mark
-            except FlareError as error:  # a full or read-only disk keeps the older one, which is true as well
+            except FlareError as error:  # a full or read-only disk keeps the older mark, which is also true
                 complaint = str(error)
             finally:
                 self._saving = None

@@ -1,7 +1,7 @@
-"""Puncher: gives the room of deleted pieces back at once, where they are large enough to make a hole.
+"""Puncher: frees the room of deleted pieces at once, if they are large enough for a hole in the file.
 
-The header block stays, so that a replay still walks over the record. Only for places whose tombstone is synced. What
-a crash leaves unpunched, compaction takes later.
+The header block stays, so that a replay can step over the record. Only records whose tombstone is synced are punched.
+After a crash, compaction frees the rest later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flared.errors import FlareError
 log = logging.getLogger(__name__)
 
 _HOLE_MIN = 32 * 1024
-"""Smaller holes would only make the file's map longer."""
+"""Smaller holes would only lengthen the file's extent map."""
 _QUEUE_MAX = 100_000
 
 
@@ -34,7 +34,7 @@ class Puncher:
         self._filled = trio.Event()
 
     def add(self, location: Location) -> None:
-        """The record there is dead, durably."""
+        """Punch the record at this location, whose tombstone is durable."""
         if location.size >= _HOLE_MIN and len(self._queue) < _QUEUE_MAX:
             self._queue.append(location)
             self._filled.set()
@@ -66,12 +66,12 @@ class Puncher:
                 file.close()
         except FlareError as error:
             if segment.id not in self._segments.known:
-                return  # compacted meanwhile
+                return  # compacted in the meantime
             log.warning("event=punch_failed path=%s error=%r", segment.path, str(error))
 
 
 def _hole(kind: int, location: Location) -> tuple[int, int]:
-    """The whole blocks of a record that hold nothing but payload."""
+    """Return the whole blocks of a record that contain only payload."""
     end = location.offset + location.length
     if kind == LARGE:
         return location.offset + BLOCK, end

@@ -1,10 +1,10 @@
-"""Quarantine: pieces that reconcile took for orphans are hidden for days before they are deleted for good.
+"""Quarantine: hides pieces that reconcile found to be orphans for days before they are deleted.
 
-A hidden piece is in no inventory. Whoever asks for it by name gets it, and it is hidden no more: the records want it
-again. Its payload is kept for ``keep_seconds``, then an ordinary tombstone ends it. **Room comes first**: when the disk
-runs short the oldest go early, before any put is refused for want of room.
+A hidden piece is not in the inventory. A read by name shows it again, because a record must want it. Its payload is
+kept for ``keep_seconds``, then deleted by an ordinary tombstone. **Room comes first**: when the disk runs short, the
+oldest are deleted early, before any put is refused for lack of room.
 
-What became of a quarantine record that is lost with its segment is harmless: the piece is an orphan again.
+Losing a quarantine record with its segment is harmless: the piece is an orphan again.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ BATCH = 512
 PAUSE_SECONDS = 10.0
 PAUSE_TIGHT_SECONDS = 1.0
 HEADROOM_SHARE = 16
-"""Below one part in so many of the disk the oldest go early: a disk of 16 TB fills that in 20 minutes at best, a small
-one in seconds, and then puts wait for the room."""
+"""With less than one of so many parts of the disk free, the oldest are deleted early: a disk of 16 TB takes at least
+20 minutes to fill that, a small one seconds, and then puts wait for the room."""
 HEADROOM_MAX = 64 * 1024**3
 COMING_SECONDS = 30.0
-"""Room of what was deleted counts as good as free for so long: punching and compaction need some seconds."""
+"""How long the room of deleted pieces counts as nearly free: punching and compaction need some seconds."""
 ROOM_SECONDS = 20.0
-"""A put waits at most so long for the room of what is deleted for it; compaction looks for work every five seconds."""
+"""How long a put waits at most for the room of pieces deleted for it; compaction looks for work every five seconds."""
 EVICT_AGAIN_SECONDS = 3.0
-"""If there is no room yet, more is deleted."""
+"""After so long without room, more is deleted."""
 ROOM_BYTES = 64 * 1024**2
 ROOM_SHARE = 64
-"""At least so much is deleted for it, or on a small disk one part in so many, so that the next puts need not wait."""
+"""At least so much is deleted for a put, or one of so many parts of a small disk: the next puts need not wait then."""
 
 
 class Quarantine:
@@ -58,7 +58,7 @@ class Quarantine:
         self._evicting = trio.Lock()
 
     async def step(self) -> bool:
-        """Delete some of those whose time is over, or some of the oldest if room is short; True: look again."""
+        """Delete some expired pieces, or some of the oldest if room is short; return True if there may be more."""
         volume = self._volume
         if not volume.hidden_pieces or volume.state not in ("ok", "full"):
             return False
@@ -74,7 +74,7 @@ class Quarantine:
         await trio.sleep(PAUSE_TIGHT_SECONDS if tight else PAUSE_SECONDS)
 
     async def recount(self) -> None:
-        """Count what is hidden in the index; deletes of hidden pieces do not count themselves."""
+        """Count the hidden pieces in the index; deletes of hidden pieces are not counted one by one."""
         volume = self._volume
         changes = volume.hidden_changes
         pieces, size = await volume.piece_map.change(count_hidden)
@@ -82,7 +82,7 @@ class Quarantine:
             volume.hidden_pieces, volume.hidden_bytes = pieces, size
 
     async def make_room(self, length: int) -> None:
-        """For a put of so many bytes that has none: delete the oldest and wait for their room, for a while."""
+        """Delete the oldest for a put of so many bytes that has no room, and wait a while for the room."""
         volume = self._volume
         evict_at = 0.0
         with trio.move_on_after(ROOM_SECONDS):
@@ -96,7 +96,7 @@ class Quarantine:
                     await volume.measure()
 
     async def _delete(self, until_ms: int | None, wanted: int | None) -> int:
-        """Delete the oldest, up to ``wanted`` bytes and of one batch; how many pieces went."""
+        """Delete the oldest, up to ``wanted`` bytes and one batch; return how many pieces."""
         latest = 1 << 62 if until_ms is None else until_ms
         rows = await self._volume.piece_map.change(lambda index: oldest_hidden(index, latest, BATCH))
         names, size = [], 0
@@ -130,6 +130,6 @@ class Quarantine:
         return sum(size for _, size in self._coming)
 
     def _steady_ms(self) -> int:
-        """The wall clock, but never further ahead than the monotonic clock moved since the start: a clock that jumps
-        ends no quarantine."""
+        """Return the wall clock, but never ahead of the monotonic clock since the start: a jump must not end a
+        quarantine."""
         return int(min(self._clock(), self._wall + trio.current_time() - self._started) * 1000)

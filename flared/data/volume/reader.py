@@ -1,10 +1,10 @@
 """Reading pieces of one volume: inline while the page cache has them, in a thread when the disk must be asked.
 
-A large piece is read past the page cache the first time: most are read once, and memory filled for nothing costs more
-than the disk does. Who is asked for again is worth it.
+A large piece is read past the page cache the first time: most are read only once, and filling the cache in vain costs
+more than the disk does. A piece that is read again gets into the cache.
 
-A place can become stale while it is read: compaction moves records, deletes punch them. So whatever does not prove
-itself is looked up again, and counts as damage only if the index still names that location.
+A location can become stale while it is read: compaction moves records, deletes punch them. So a record that fails
+verification is looked up again, and counts as damage only if the index still has that location.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from flared.data.volume.segment import OpenSegment, Segments
 
 _SCRATCH_BYTES = LARGE_SIZE + HEADER_MAX
-_LOOKS_MAX = 4
-"""Compaction can move a piece while it is read, but not again and again."""
+_ATTEMPTS_MAX = 4
+"""How often a read looks for a piece: compaction may move it while it is read, but not again and again."""
 
 _VERIFY_BYTES = 4 * BLOCK_SIZE
-"""Read at a time of a piece that is verified whole."""
+"""How much is read at a time of a piece that is verified whole."""
 
 _RECENT_MAX = 4096
-"""Large pieces remembered as read: some hundred bytes each."""
+"""Most large pieces remembered as read: some hundred bytes each."""
 
 Found = tuple[Piece, bytes]
 
 
 class Wanted(NamedTuple):
-    """A piece and where it was last seen."""
+    """A piece and its last known location."""
 
     name: str
     location: Location
 
 
-class Reader:
-    """``find`` says where a piece lies now; ``damaged`` is told of a place that does not prove itself.
+class PieceReader:
+    """``find`` returns the current location of a piece; ``damaged`` is called for a location that fails verification.
 
     ``direct``: large pieces may be read past the page cache.
     """
@@ -81,7 +81,7 @@ class Reader:
         return answers
 
     async def read_many(self, wanted: Sequence[Wanted]) -> list[Found | FlareError]:
-        """Whole pieces, verified."""
+        """Return whole pieces, verified, or the error for each."""
         answers: list[Found | FlareError | None] = [self._read_now(name, location) for name, location in wanted]
         cold = [number for number, answer in enumerate(answers) if answer is None]
         if cold:
@@ -91,7 +91,7 @@ class Reader:
         return answers  # type: ignore[return-value]  # no None is left
 
     def _read_now(self, name: str, location: Location) -> Found | None:
-        """None if it would have to be waited for, or does not prove itself."""
+        """Return the piece if that needs no waiting; None if it does, or if verification fails."""
         length = location.length
         if length > _SCRATCH_BYTES:
             return None
@@ -123,8 +123,8 @@ class Reader:
         return answers
 
     async def _read_again(self, want: Wanted) -> Found | FlareError:
-        """It did not prove itself: has it moved, is it gone, or is it damaged?"""
-        for _ in range(_LOOKS_MAX):
+        """Read a piece that failed verification again, at its location by now: it was moved, deleted, or is damaged."""
+        for _ in range(_ATTEMPTS_MAX):
             location = self._find(want.name)
             if location is None:
                 return NoSuchPiece(f"{want.name} is not here")
@@ -139,7 +139,7 @@ class Reader:
                 return answer
             if self._find(want.name) == location:
                 break
-        return self.damage(want.name, location, "the record does not prove itself")
+        return self.damage(want.name, location, "the record fails verification")
 
     def damage(self, name: str, location: Location | None, reason: str) -> PieceCorrupt:
         if location:
@@ -147,12 +147,12 @@ class Reader:
         return PieceCorrupt(f"{name}: {reason}")
 
     async def open(self, name: str, *, uncached: bool = False) -> OpenPiece:
-        """A piece to read from at leisure. Raises NoSuchPiece, PieceCorrupt.
+        """Open a piece for reading. Raise NoSuchPiece, PieceCorrupt.
 
-        ``uncached``: from the disk, whatever the page cache holds, as a scrub must. Others get what is faster.
+        ``uncached``: read from the disk, not from the page cache, as a scrub must. Others use the faster of the two.
         """
         location: Location | None = None
-        for _ in range(_LOOKS_MAX):
+        for _ in range(_ATTEMPTS_MAX):
             location = self._find(name)
             if location is None:
                 raise NoSuchPiece(f"{name} is not here")
@@ -165,10 +165,10 @@ class Reader:
             self._segments.release(opened)
             if self._find(name) == location:
                 break
-        raise self.damage(name, location, "the header does not prove itself")
+        raise self.damage(name, location, "the header fails verification")
 
     async def verify(self, name: str) -> None:
-        """Read the whole piece from its disk, whatever memory holds of it. Raises NoSuchPiece, PieceCorrupt."""
+        """Read the whole piece from its disk, past the page cache. Raise NoSuchPiece, PieceCorrupt."""
         with await self.open(name, uncached=True) as opened:
             size, offset = opened.piece.size, 0
             buffer = memoryview(aligned_memory(_VERIFY_BYTES))[:size]
@@ -182,7 +182,7 @@ class Reader:
                 view = memoryview(bytearray(len(view)))
                 await self._threads.run(opened.file.read_uncached, location.offset, view)
             elif opened.file.read_nowait(location.offset, view) < len(view):
-                view = memoryview(bytearray(len(view)))  # the scratch is only for what happens at once
+                view = memoryview(bytearray(len(view)))  # the scratch buffer is shared, so a thread needs its own
                 await self._threads.run(opened.file.read_into, location.offset, view)
         except VolumeFailed:
             return None
@@ -198,7 +198,7 @@ class Reader:
         return OpenPiece(self, self._segments, self._threads, opened, location, piece, offset, uncached=uncached)
 
     def _is_new(self, location: Location) -> bool:
-        """Whether nobody read this place lately; from now on somebody did."""
+        """Return whether this location was not read lately; remember that it was read now."""
         if location in self._recent:
             self._recent.move_to_end(location)
             return False
@@ -216,7 +216,7 @@ class OpenPiece:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: PieceReader,
         segments: Segments,
         threads: Threads,
         opened: OpenSegment,
@@ -237,12 +237,12 @@ class OpenPiece:
         self._closed = False
 
     async def read_into(self, offset: int, buffer: memoryview, *, verify: bool = False) -> int:
-        """Fill ``buffer`` with stored bytes from ``offset`` of the piece on; less only at its end.
+        """Fill ``buffer`` with stored bytes from ``offset`` of the piece on; return less only at its end.
 
-        Fastest where both lie on multiples of 4096.
+        Fastest if both are aligned to 4096.
 
-        ``verify`` checks every block touched against its checksum first. Raises PieceCorrupt, or NoSuchPiece if
-        the piece was deleted meanwhile.
+        ``verify`` checks every touched block against its checksum first. Raise PieceCorrupt, or NoSuchPiece if
+        the piece was deleted in the meantime.
         """
         count = min(len(buffer), self.piece.size - offset)
         if count <= 0:
@@ -268,7 +268,7 @@ class OpenPiece:
             reason = "the segment ends before the piece does"
         except VolumeFailed as error:
             reason = str(error)
-        raise self._blame(reason)
+        raise self._damage_error(reason)
 
     async def _read_verified(self, offset: int, buffer: memoryview) -> int:
         done = 0
@@ -280,14 +280,14 @@ class OpenPiece:
             block = buffer[done : done + take] if straight else memoryview(bytearray(length))
             await self._fill(number * BLOCK_SIZE, block)
             if not block_is_good(self.piece, number, block):
-                raise self._blame(f"block {number} does not have its checksum")
+                raise self._damage_error(f"block {number} does not match its checksum")
             if not straight:
                 buffer[done : done + take] = block[skip : skip + take]
             done += take
         return done
 
-    def _blame(self, reason: str) -> FlareError:
-        """Damage, if the piece is still meant to be there."""
+    def _damage_error(self, reason: str) -> FlareError:
+        """Return PieceCorrupt if the piece should still be there, else NoSuchPiece."""
         if self._reader.still_there(self.piece.name, self._location):
             return self._reader.damage(self.piece.name, self._location, reason)
         return NoSuchPiece(f"{self.piece.name} was moved or deleted while it was read")
@@ -316,7 +316,7 @@ def _parse(view: memoryview, opened: OpenSegment, name: str, location: Location)
 
 
 def _read_all(wanted: Sequence[tuple[Wanted, OpenSegment | None]]) -> list[Found | None]:
-    """In a thread: None for what cannot be read or does not prove itself."""
+    """Read pieces in a thread; return None for those that cannot be read or fail verification."""
     answers: list[Found | None] = []
     for (name, location), opened in wanted:
         answer = None

@@ -1,7 +1,7 @@
-"""Replay: bring the index up to what the segments say, before a volume serves.
+"""Replay: update the index from the segments, before a volume serves.
 
-With the index of the last run only the tails of the segments that were active then are read. Where the index and the
-files do not fit together, it is made again from all of them. Every step may be cut short and begun anew.
+With the index of the last run it reads only the tails of the segments that were active then. If the index and the
+files do not match, it rebuilds the index from all of them. Every step may be interrupted and started again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from itertools import islice
 
 from flared.data.disk.disk import Disk
 from flared.data.index import quarantine as index_quarantine
-from flared.data.index.index import Index, IndexCorrupt, Mark, SegmentRow
+from flared.data.index.index import Index, IndexCorrupt, SegmentRow, Watermark
 from flared.data.index.replay import begin_replay, end_replay, forget_gone, gone_segments, replay_records
 from flared.data.record import BLOCK, TORN
-from flared.data.volume.segment import Scan, Segment, Segments, torn
+from flared.data.volume.segment import Scan, Segment, Segments, is_torn
 from flared.errors import FlareError
 
 log = logging.getLogger(__name__)
 
 _STEP_RECORDS = 2048
-"""Records applied in one go: what a stop has to wait for."""
+"""Records applied at once: a stop has to wait for them."""
 _REBUILDING = "rebuilding"
 _NEXT_SEGMENT = "next_segment"
 _SEQUENCE = "sequence"
 
 
 class Replay:
-    """One run of it. ``steps`` is to be driven in a thread, a step at a time; ``index`` can be read meanwhile."""
+    """One replay. Run ``steps`` in a thread, one step at a time; ``index`` can be read in the meantime."""
 
     def __init__(self, disk: Disk, path: str, segments: Segments) -> None:
         self._disk = disk
@@ -40,7 +40,7 @@ class Replay:
         self.index = self._open()
 
     def steps(self) -> Iterator[None]:
-        """Do it all. When it ends, the index knows every segment to its end, and all of them are sealed."""
+        """Replay everything. At the end the index knows every segment to its end, and all of them are sealed."""
         index, segments = self.index, self._segments
         self._remove_gone()
         rows = {row.id: row for row in index.segments()}
@@ -58,13 +58,13 @@ class Replay:
         marks = []
         for segment in tails:
             start = rows[segment.id].watermark if segment.id in rows else BLOCK
-            mark = Mark(segment.id, segment.head.kind, segment.head.salt, start, False)
+            mark = Watermark(segment.id, segment.head.kind, segment.head.salt, start, False)
             with index.transaction():
                 index.mark([mark])
             yield from self._read(segment, start)
             marks.append(mark._replace(watermark=segment.size, sealed=True))
         with index.transaction():
-            index_quarantine.settle(index)
+            index_quarantine.apply_newest(index)
             index.mark(marks)
             index.note({_REBUILDING: 0, **facts(segments.next_id, self.sequence)})
         end_replay(index)
@@ -86,7 +86,7 @@ class Replay:
         self.index = Index(self._disk, self._path)
 
     def _fits(self, rows: dict[int, SegmentRow]) -> bool:
-        """Whether the index speaks of these files: all it knows are there, and none appeared that it should know."""
+        """Return whether the index matches the files: all that it knows exist, and it knows all that it should."""
         known = self._segments.known
         if not rows:
             return not known or not any(segment.size > BLOCK for segment in known.values())
@@ -99,7 +99,7 @@ class Replay:
         )
 
     def _remove_gone(self) -> None:
-        """Unlink again what a power cut brought back."""
+        """Unlink segments again that a power cut has brought back."""
         back = gone_segments(self.index) & set(self._segments.known)
         for segment in back:
             self._segments.remove(segment)
@@ -108,7 +108,7 @@ class Replay:
             forget_gone(self.index)
 
     def _settle_compactions(self, rows: dict[int, SegmentRow]) -> None:
-        """A compacted segment that the index took over replaces its sources; one that was not finished goes.
+        """Unlink the sources of a compacted segment that the index uses; remove a compacted segment that is unfinished.
 
         Its sources are unlinked only once it is complete and durable, so a missing source proves it complete too.
         """
@@ -123,7 +123,7 @@ class Replay:
                     self._segments.remove(gone)
 
     def _read(self, segment: Segment, start: int) -> Iterator[None]:
-        """Apply a segment's records from ``start`` on, then give back what lies past the last of them."""
+        """Apply a segment's records from ``start`` on, then free the room behind the last of them."""
         file = self._disk.open(segment.path, write=True)
         try:
             records = Scan(file, segment.head, start, segment.size)
@@ -131,7 +131,7 @@ class Replay:
             end = max(start, BLOCK)
             while batch := list(islice(found, _STEP_RECORDS)):
                 believed = [
-                    record._replace(kind=TORN) if torn(file, segment.head, segment.size, record) else record
+                    record._replace(kind=TORN) if is_torn(file, segment.head, segment.size, record) else record
                     for record in batch
                 ]
                 with self.index.transaction():
@@ -144,7 +144,7 @@ class Replay:
                 log.error("event=segment_unreadable path=%s", segment.path)
                 end = segment.size
             file.truncate(end)
-            file.sync()  # what is found now, or cut off, must be so after the next power cut too
+            file.sync()  # the next power cut must not undo what was found or cut off now
             segment.size = end
             segment.allocated = file.allocated()
             segment.sealed = True
@@ -153,12 +153,12 @@ class Replay:
 
 
 def facts(next_segment: int, sequence: int) -> dict[str, int]:
-    """What the index keeps beside pieces and segments."""
+    """Return the facts that the index stores beside pieces and segments."""
     return {_NEXT_SEGMENT: next_segment, _SEQUENCE: sequence}
 
 
 def remove_index(disk: Disk, path: str) -> None:
-    """The database and the files beside it."""
+    """Remove the database and the files beside it."""
     for suffix in ("", "-wal", "-shm"):
         try:
             disk.remove(path + suffix)
@@ -167,5 +167,5 @@ def remove_index(disk: Disk, path: str) -> None:
 
 
 def _is_open(segment: Segment, row: SegmentRow | None) -> bool:
-    """Whether the last run may have gone on writing it after the index last heard of it."""
+    """Return whether the last run may have written to the segment after the index was last updated."""
     return row is None or not row.sealed or segment.size > row.watermark

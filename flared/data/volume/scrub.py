@@ -1,7 +1,7 @@
-"""Scrubber: re-reads every piece at a set pace and reports what does not prove itself.
+"""Scrubber: reads every piece again at a set pace and reports those that fail verification.
 
-It goes by the index, in name order, so that a piece whose header is lost is found too; where it is survives a restart.
-It reads past the page cache: what memory holds says nothing of the disk, and a whole disk would push out all else.
+It follows the index, in name order, so that a piece whose header is lost is found too. Its position survives a restart.
+It reads past the page cache, which proves nothing about the disk, and which a whole disk would flush.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAUSE_MIN_SECONDS = 1.0
 
 
 class Scrubber:
-    """A Worker of one volume: all of it once every ``period_seconds``."""
+    """A Worker of one volume: reads all of it once every ``period_seconds``."""
 
     name = "scrub"
 
@@ -38,7 +38,7 @@ class Scrubber:
         await trio.sleep(self._pause)
 
     async def step(self) -> bool:
-        """Verify the next pieces, in place order within the batch; False, so that ``wait`` sets the pace."""
+        """Verify the next pieces, in the order of their locations; return False, so that ``wait`` sets the pace."""
         volume = self._volume
         if self._cursor is None:
             self._cursor = await volume.piece_map.ask(lambda index: index.text(_CURSOR))
@@ -60,6 +60,6 @@ class Scrubber:
             index.note({_CURSOR: self._cursor or ""})
 
     async def _verify(self, name: str) -> None:
-        with suppress(PieceCorrupt, NoSuchPiece):  # reported where it was found, or deleted meanwhile
+        with suppress(PieceCorrupt, NoSuchPiece):  # the reader has reported the damage, or it was deleted since
             await self._volume.reader.verify(name)
             self.verified += 1

@@ -1,4 +1,4 @@
-"""The segments of one volume: files made, found, opened, read record by record, removed."""
+"""The segments of one volume: create, find, open and remove files, and read them record by record."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 GROUP_BYTES_MAX = {SMALL: 4 * 1024 * 1024, LARGE: 32 * 1024 * 1024}
 """Payload of one group, unless a single piece is larger."""
 TORN_BYTES_MAX = {SMALL: 8 * 1024 * 1024, LARGE: PIECE_SIZE_MAX + 4 * 1024 * 1024}
-"""The longest group: only so far from the end of a file may a record be whole in its header and torn in its payload."""
+"""The longest group: only so close to the end of a file may a record have a whole header and a torn payload."""
 
 FILES_OPEN_MAX = 128
 _WINDOW = 1024 * 1024
@@ -77,7 +77,7 @@ class Segments:
         self.known: dict[int, Segment] = {}
 
     def discover(self) -> None:
-        """Learn which segments there are. A file whose head was never synced holds nothing acknowledged: removed."""
+        """Find the existing segments. A file whose head was never synced has nothing acknowledged, and is removed."""
         self._disk.make_directory(self._path)
         for name in sorted(self._disk.list(self._path)):
             match = _NAME.fullmatch(name)
@@ -105,7 +105,7 @@ class Segments:
             file.close()
 
     def reserve(self, at_least: int) -> None:
-        """Give out no id below ``at_least``: one once used never names another segment."""
+        """Use no id below ``at_least``: an id that was used once never names another segment."""
         self._next = max(self._next, at_least)
 
     @property
@@ -113,7 +113,7 @@ class Segments:
         return self._next
 
     def new_head(self, kind: int, sources: tuple[int, ...] = ()) -> Head:
-        """The head of a segment that is still to be created. Its file appears with ``create``."""
+        """Return the head of a segment that ``create`` will create."""
         head = Head(self._next, kind, self._random.getrandbits(64), self._volume, sources)
         self._next += 1
         return head
@@ -127,7 +127,7 @@ class Segments:
         except VolumeFailed:
             if not direct:
                 raise
-            file = self._write_head(path, head, direct=False)  # it took O_DIRECT, but will not write so
+            file = self._write_head(path, head, direct=False)  # it opened with O_DIRECT, but does not write
             self._direct = False
         self._disk.sync_directory(self._path)
         return Segment(head, path, BLOCK, BLOCK, sealed=False), file
@@ -146,7 +146,7 @@ class Segments:
         return file
 
     def lease(self, segment: int) -> OpenSegment | None:
-        """The segment open for reading, until given back with ``release``; None if it is gone. Opening may block."""
+        """Return the segment open for reading, until ``release``; None if it was removed. Opening may block."""
         found = self._open.get(segment)
         if found is None:
             known = self.known.get(segment)
@@ -166,9 +166,9 @@ class Segments:
             opened.file.close()
 
     def forget(self, segment: int) -> str:
-        """Give out the segment no more; those who have it open read on. The path of the file, to be unlinked.
+        """Lease the segment no more; leases go on. Return the path of the file, to be unlinked.
 
-        On the event loop, like ``lease`` and ``release``: in a thread it would pull the table from under them.
+        On the event loop, like ``lease`` and ``release``, because they share a table.
         """
         known = self.known.pop(segment)
         if segment in self._open:
@@ -182,7 +182,7 @@ class Segments:
         self.sync_directory()
 
     def remove(self, segment: int) -> None:
-        """``forget`` and unlink at once, while nobody reads yet."""
+        """Forget and unlink the segment at once, before it is read."""
         self._disk.remove(self.forget(segment))
 
     def sync_directory(self) -> None:
@@ -200,7 +200,7 @@ class Segments:
 
 
 class OpenSegment:
-    """A segment's file, shared by those who read it."""
+    """A segment's file, shared by its readers."""
 
     __slots__ = ("file", "id", "retired", "salt", "segment", "users")
 
@@ -216,15 +216,15 @@ class OpenSegment:
 class Scan:
     """Every record between two offsets of a segment, in order.
 
-    Where a header is damaged, the scan goes on at the next place where a record proves itself; what lies between is
-    logged. Payloads are not read: ask ``payload_is_good``. ``unreadable``: the disk failed to read some of it so far.
+    After a damaged header the scan goes on at the next valid one, and logs the gap. Payloads are not read: see
+    ``payload_is_good``. ``unreadable``: the disk has failed to read a part of it so far.
     """
 
     def __init__(self, file: File, head: Head, start: int, end: int) -> None:
         self._head = head
         self._start = max(start, BLOCK)
         self._end = end
-        self._window = _Window(file, end, HEADER_MAX if head.kind == LARGE else _WINDOW)
+        self._window = _ScanWindow(file, end, HEADER_MAX if head.kind == LARGE else _WINDOW)
 
     @property
     def unreadable(self) -> bool:
@@ -251,7 +251,7 @@ class Scan:
 
 
 def payload_is_good(file: File, record: Record) -> bool:
-    """Read the payload and compare it with its checksum; raises VolumeFailed if it cannot be read."""
+    """Read the payload and compare it with its checksum. Raise VolumeFailed if it cannot be read."""
     digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(min(record.size, _WINDOW)))
     offset, left = record.payload_offset, record.size
@@ -265,8 +265,11 @@ def payload_is_good(file: File, record: Record) -> bool:
     return digest.digest() == record.checksum
 
 
-def torn(file: File, head: Head, end: int, record: Record) -> bool:
-    """Whether a crash can have torn this record's payload, and did. What cannot be read is damage, not torn."""
+def is_torn(file: File, head: Head, end: int, record: Record) -> bool:
+    """Return whether a crash can have torn this record's payload, and did.
+
+    A payload that cannot be read is damaged.
+    """
     if record.kind != PIECE or record.offset < end - TORN_BYTES_MAX[head.kind]:
         return False
     try:
@@ -275,8 +278,8 @@ def torn(file: File, head: Head, end: int, record: Record) -> bool:
         return False
 
 
-class _Window:
-    """A stretch of a file in memory, moved along as a scan goes on."""
+class _ScanWindow:
+    """A part of a file in memory, moved along with a scan."""
 
     def __init__(self, file: File, end: int, length: int) -> None:
         self._file = file
@@ -288,7 +291,7 @@ class _Window:
         self.unreadable = False
 
     def at(self, offset: int) -> memoryview:
-        """What the file holds from ``offset`` on: a whole header at least, if the file has it."""
+        """Return the content of the file from ``offset`` on: at least a whole header, if the file has it."""
         have = self._start + self._count - offset
         if offset < self._start or (have < HEADER_MAX and self._start + self._count < self._end) or have <= 0:
             self._start = offset
@@ -296,7 +299,7 @@ class _Window:
         return self._buffer[offset - self._start : self._count]
 
     def _fill(self, offset: int) -> int:
-        """A stretch that cannot be read counts as damaged, like one that was changed."""
+        """Read the next part; one that cannot be read counts as damaged, like one that was changed."""
         part = self._buffer[: max(0, min(len(self._buffer), self._end - offset))]
         try:
             return self._file.read_into(offset, part)
@@ -306,7 +309,7 @@ class _Window:
             return len(part)
 
     def find_magic(self, offset: int, step: int) -> int:
-        """The next offset, in steps, at which a header might begin; the end if there is none."""
+        """Return the next offset, in steps, at which a header might begin; the end if there is none."""
         while offset + HEADER_MIN <= self._end:
             count = len(self.at(offset))
             begin = offset - self._start

@@ -17,7 +17,7 @@ import xxhash
 from flared.background import Threads, Worker, WorkerRun, first_of
 from flared.data.disk.probe import Probe
 from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
-from flared.data.index.index import IndexCorrupt, Location, Mark
+from flared.data.index.index import IndexCorrupt, Location, Watermark
 from flared.data.index.piece_map import UNKNOWN, PieceMap
 from flared.data.index.quarantine import count_hidden
 from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
@@ -25,9 +25,9 @@ from flared.data.record import LARGE, SMALL, record_length
 from flared.data.report import VolumeReport
 from flared.data.volume.appender import Appender
 from flared.data.volume.changes import Answer, Answered, Answers, Batch, Change, Delete, Hide, Put
-from flared.data.volume.identity import FORMAT, Identity, identity_path, join_cluster, load_identity, raise_format
+from flared.data.volume.identity import FORMAT, VolumeIdentity, identity_path, join_cluster, load_identity, raise_format
 from flared.data.volume.punch import Puncher
-from flared.data.volume.reader import Reader
+from flared.data.volume.reader import PieceReader
 from flared.data.volume.replay import Replay, facts, remove_index
 from flared.data.volume.segment import Segment, Segments
 from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
@@ -91,7 +91,7 @@ class Volume:
     def __init__(
         self,
         path: str,
-        identity: Identity,
+        identity: VolumeIdentity,
         settings: VolumeSettings,
         disk: Disk,
         threads: VolumeThreads,
@@ -116,7 +116,7 @@ class Volume:
         self.reserve = settings.reserve
         self.segments = self._segments(random_bits)
         self.piece_map = PieceMap(path, threads.background, self._collect)
-        self.reader = Reader(
+        self.reader = PieceReader(
             self.segments, threads.read, self.piece_map.find, self.report_damage, direct=settings.direct
         )
         self.damaged: dict[str, Location] = {}
@@ -513,7 +513,7 @@ class Volume:
             for appender in (self._small, self._large):
                 appender.close(VolumeFailed(reason))
 
-    def _collect(self) -> tuple[Sequence[Mark], dict[str, int]]:
+    def _collect(self) -> tuple[Sequence[Watermark], dict[str, int]]:
         """What the index is to learn with the next flush, besides locations."""
         marks = [*self._small.take_marks(), *self._large.take_marks()]
         return marks, facts(self.segments.next_id, self._sequence)
@@ -589,7 +589,7 @@ class Volume:
             self._measuring_failed = trouble
             if trouble or self.state == "readonly" or self._probe.failures or turn % _PROBE_EVERY == 0:
                 segments = islice(self.segments.known.values(), 1)
-                await self._probe.look([identity_path(self.path), *(segment.path for segment in segments)])
+                await self._probe.check([identity_path(self.path), *(segment.path for segment in segments)])
 
     async def _watch_looks(self) -> None:
         """Until cancelled; raises VolumeFailed when the disk does not answer.

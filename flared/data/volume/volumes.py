@@ -1,8 +1,8 @@
-"""Volumes: all disks of one data node as one store of pieces; what the service talks to.
+"""Volumes: all disks of one data node as one store of pieces, for the service.
 
-A put goes to the volume with the most free space; everything else asks all of them. One volume that fails does not
-stop the others, but then "not here" cannot be said any more: the answer is Busy. It stays failed
-until the node is started again, and what it holds is made again elsewhere meanwhile (``upkeep.repair.lost_volumes``).
+A put goes to the volume with the most free space; all other calls query all volumes. A failed volume does not stop the
+others, but a piece that they do not have may be on it: the answer is then Busy. It stays failed until the node is
+restarted; in the meantime its pieces are rebuilt elsewhere (``upkeep.repair.lost_volumes``).
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _LOCK = "lock"
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """``volumes`` are directories, best one a disk; made if they are not there.
+    """``volumes`` are directories, one for each disk; created if they are missing.
 
-    ``segment_size`` and ``reserve`` (held back so that deletes and compaction go on) are upper limits: a small disk
-    takes less of either.
+    ``segment_size`` and ``reserve`` (kept free so that deletes and compaction go on) are upper limits: a small disk
+    uses less of either.
     """
 
     node: str
@@ -77,11 +77,11 @@ class DataSettings:
     reserve: int = RESERVE_MAX
     direct: bool = True
     new_volumes: bool = True
-    """Whether an empty directory becomes a volume. Where not, it is the mount point of a disk that is not there."""
+    """True if an empty directory becomes a volume; otherwise it counts as the mount point of a missing disk."""
     buffer_bytes: int = PIECE_SIZE_MAX
     scrub_period_seconds: float = 30 * 86400.0
     quarantine_seconds: float = KEEP_SECONDS
-    """How long orphans are kept, hidden, before they are deleted for good."""
+    """How long orphans are kept, hidden, before they are deleted."""
     clock: Callable[[], float] = time.time
     """The wall clock."""
 
@@ -95,7 +95,7 @@ class DataStatus:
 
 
 class Volumes:
-    """The PieceStore of a data node. ``run`` must be running for anything but ``status`` to work."""
+    """The PieceStore of a data node. Everything but ``status`` works only while ``run`` is running."""
 
     def __init__(
         self, settings: DataSettings, volumes: Sequence[Volume], failed: Sequence[VolumeStatus], locks: Sequence[Lock]
@@ -168,7 +168,7 @@ class Volumes:
         """Decide which volume is to store which of these pieces."""
         if len(self._volumes) == 1 and not self._failed:
             return _Route(self._volumes[0], items, (), [])
-        elsewhere = self._look_many([piece.name for piece, _ in items])
+        elsewhere = self._find_many([piece.name for piece, _ in items])
         numbers = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
         answers: Answers = [False] * len(items)
         volume = None
@@ -184,11 +184,11 @@ class Volumes:
         return any(volume.hidden_pieces for volume in self._working())
 
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
-        """Store a piece that lies in ``buffer.payload[:piece.size]``: True stored now, False already there.
+        """Store the piece in ``buffer.payload[:piece.size]``. Return True if it was stored now, False if it existed.
 
-        Raises BadDigest, VolumeFull, VolumeFailed, Busy. The buffer is used until this returns, also when cancelled.
+        Raise BadDigest, VolumeFull, VolumeFailed, Busy. The buffer is used until this returns, also when cancelled.
         """
-        if len(self._volumes) > 1 and self._look_many([piece.name]):
+        if len(self._volumes) > 1 and self._find_many([piece.name]):
             stored = False
         else:
             stored = await self._roomiest().put_large(piece, buffer)
@@ -197,8 +197,8 @@ class Volumes:
         return stored
 
     async def quarantine_many(self, names: Sequence[str]) -> list[Answer]:
-        """Hide pieces that reconcile took for orphans: True hidden, False was not there or hidden already; both
-        durable. Else what went wrong with that one. A failed volume is left out, as in ``delete_many``."""
+        """Hide pieces that reconcile found to be orphans. Return for each True (hidden now), False (missing or hidden
+        before), both durable, or its error. A failed volume is left out, as in ``delete_many``."""
         answers: list[Answer] = [False] * len(names)
         working = self._working()
         if not working:
@@ -208,28 +208,28 @@ class Volumes:
                 hidden = await volume.hide_many(names, int(self._clock() * 1000))
             except FlareError as error:
                 hidden = [error] * len(names)
-            answers = [_worse(one, other) for one, other in zip(answers, hidden, strict=True)]
+            answers = [_combine(one, other) for one, other in zip(answers, hidden, strict=True)]
         return answers
 
     async def show(self, names: Sequence[str]) -> None:
-        """Take these pieces out of quarantine where they are in it: they are wanted. Durable when it returns."""
+        """Take these pieces out of quarantine, if they are in it, because they are needed. Durable on return."""
         for volume in self._working():
             await volume.show(names)
 
     async def list_quarantined(self, after: str, limit: int) -> list[tuple[str, int, int]]:
-        """(name, size, hidden since, ms) of the next hidden pieces in name order."""
+        """Return (name, size, hidden since, ms) of the next hidden pieces in name order."""
         pages = [
             await volume.piece_map.change(lambda index: page_hidden(index, after, limit)) for volume in self._working()
         ]
         return list(islice(heapq.merge(*pages), limit))
 
     def keep_quarantined(self, seconds: float) -> None:
-        """How long hidden pieces are kept, from now on."""
+        """Set how long hidden pieces are kept."""
         for quarantine in self._quarantines:
             quarantine.keep_seconds = seconds
 
     async def _show_existing(self, names: Sequence[str], answers: list[Answer]) -> list[Answer]:
-        """What was put again is wanted again, although it is there already."""
+        """Take existing pieces that were put again out of quarantine, because they are needed."""
         existing = [name for name, answer in zip(names, answers, strict=True) if answer is False]
         try:
             if existing:
@@ -239,10 +239,11 @@ class Volumes:
         return answers
 
     async def delete_many(self, names: Sequence[str]) -> list[Answer]:
-        """True deleted, False was not there; both durable. Busy where a volume could not be asked.
+        """Delete pieces. Return for each True (deleted now), False (missing), both durable, or Busy if a volume could
+        not be queried.
 
-        A failed volume stands in nobody's way: what it holds of these names it will have when it comes back (see
-        ``left_out``), and whoever has them deleted looks at its inventory then.
+        A failed volume does not hinder that: it will still have its pieces when it comes back (see ``left_out``), and
+        ``upkeep.deletion.reconcile`` compares its inventory then.
         """
         answers: list[Answer] = [False] * len(names)
         working = self._working()
@@ -253,7 +254,7 @@ class Volumes:
                 deleted = await volume.delete_many(names)
             except FlareError as error:
                 deleted = [error] * len(names)
-            answers = [_worse(one, other) for one, other in zip(answers, deleted, strict=True)]
+            answers = [_combine(one, other) for one, other in zip(answers, deleted, strict=True)]
         return answers
 
     def read_nowait(self, names: Sequence[str], bytes_max: int) -> list[Found | FlareError] | None:
@@ -305,7 +306,7 @@ class Volumes:
                 unsure = error
                 continue
             if not volume.piece_map.complete:
-                unsure = Busy(f"volume {volume.path} cannot be asked for everything yet")
+                unsure = Busy(f"volume {volume.path} is not completely indexed yet")
             wanted = []
             for name, location in locations.items():
                 if location.size < LARGE_SIZE:
@@ -321,21 +322,22 @@ class Volumes:
                 for want, answer in zip(wanted, read, strict=True):
                     if not isinstance(answer, NoSuchPiece):
                         answers[want.name] = answer
-            # Of a piece that is damaged here, another volume may hold a good one.
+            # If a piece is damaged here, another volume may have a good copy.
             left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
             if not left:
                 break
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]
 
     async def _show_read(self, names: Sequence[str]) -> None:
-        """What is read by its name is wanted again. A disk that takes no record of that can be read all the same."""
+        """Take pieces that were read out of quarantine, because they are needed. A disk that refuses that can still be
+        read."""
         try:
             await self.show(names)
         except FlareError as error:
             log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
 
     async def open(self, name: str) -> OpenPiece:
-        """A piece to read from at leisure; close it. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        """Open a piece for reading; the caller closes it. Raise NoSuchPiece, PieceCorrupt, Busy."""
         unsure: FlareError | None = self._left_out()
         damaged: PieceCorrupt | None = None
         for volume in sorted(self._working(), key=lambda volume: name in volume.damaged):
@@ -357,20 +359,20 @@ class Volumes:
         raise damaged or _missing(name, unsure)
 
     async def head(self, name: str) -> Piece:
-        """What is known of a piece, from its record's header. Raises NoSuchPiece, PieceCorrupt, Busy."""
+        """Return the Piece from its record's header. Raise NoSuchPiece, PieceCorrupt, Busy."""
         with await self.open(name) as opened:
             return opened.piece
 
     async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-        """(name, size) of the next ``limit`` pieces after ``after``, in name order, on all volumes but those that have
-        failed; and the paths of these.
+        """Return (name, size) of the next ``limit`` pieces after ``after``, in name order, on all volumes that have not
+        failed; and the paths of the failed ones.
 
-        Whatever lies in between in name order and is not in the page is on none of the others. Busy if one of them
-        cannot be asked for now.
+        A name within the range of the page that is not on it is on none of the working volumes. Raise Busy if one of
+        them cannot be queried now.
         """
         working = self._working()
         pages = [await volume.piece_map.page(after, limit) for volume in working]
-        # After the pages: one that failed meanwhile was asked or raised, and is told of either way.
+        # After the pages: a volume that failed in the meantime has answered or raised, and is reported either way.
         left_out = self.left_out
         merged = dict(heapq.merge(*pages))  # a piece on two volumes is one piece
         return list(islice(merged.items(), limit)), left_out
@@ -385,7 +387,7 @@ class Volumes:
         return DataStatus(volumes, pieces, self.cluster, self.buffers.leased_bytes)
 
     def take_damage(self) -> list[str]:
-        """Names of pieces found corrupt since the last call."""
+        """Return the names of pieces found corrupt since the last call."""
         damage: list[str] = []
         for volume in self._volumes:
             damage += volume.new_damage
@@ -394,17 +396,17 @@ class Volumes:
 
     @property
     def cluster(self) -> str:
-        """The cluster these volumes serve; "" until the first heartbeat told."""
+        """The cluster of these volumes; "" until the first heartbeat."""
         return next((volume.identity.cluster for volume in self._volumes if volume.identity.cluster), "")
 
     def set_cluster(self, cluster: str) -> None:
-        """Note the cluster in every volume; raises ConfigError if they serve another one. Blocks for a sync or two."""
+        """Store the cluster in every volume. Raise ConfigError if one serves another. Blocks for a sync or two."""
         for volume in self._working():
             volume.join(cluster)
 
-    def _look_many(self, names: Sequence[str]) -> dict[str, Location]:
-        """Pieces that some volume has already. One that cannot be asked is passed over: a second copy does no harm.
-        So is one that has failed, whatever it still knows from before: what lies there is no copy to count on."""
+    def _find_many(self, names: Sequence[str]) -> dict[str, Location]:
+        """Return pieces that some volume has. One that cannot be queried is skipped: a second copy does no harm. A
+        failed one is skipped too, even if it still knows its pieces: they are not copies to rely on."""
         found: dict[str, Location] = {}
         for volume in self._working():
             try:
@@ -419,13 +421,13 @@ class Volumes:
         if not writable:
             states = ", ".join(f"{volume.path}: {volume.state}" for volume in self.status().volumes)
             if any(volume.state == "replaying" for volume in self._volumes):
-                raise Busy(f"no volume takes writes yet ({states})")
-            raise VolumeFull(f"no volume takes writes ({states})")
+                raise Busy(f"no volume accepts writes yet ({states})")
+            raise VolumeFull(f"no volume accepts writes ({states})")
         return max(writable, key=lambda volume: volume.free)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The paths of the failed volumes: nobody can say what they hold until the node is started again."""
+        """Return the paths of the failed volumes, whose content is unknown until the node is restarted."""
         running = (volume.path for volume in self._volumes if volume.state == "failed")
         return (*running, *(volume.path for volume in self._failed))
 
@@ -437,7 +439,7 @@ class Volumes:
         return _unasked(left_out[0]) if left_out else None
 
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """``list_working`` of all volumes, or Busy. Last in the class, in which ``list`` is no type any more."""
+        """As ``list_working``, for all volumes, or raise Busy. Last in the class: it hides the type ``list``."""
         page, left_out = await self.list_working(after, limit)
         if left_out:
             raise _unasked(left_out[0])
@@ -513,7 +515,7 @@ class _Route(NamedTuple):
 
 
 def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
-    """A disk that was added to the node is of the same cluster, also when it is the only one that works one day."""
+    """Store the cluster also in a volume added later, which may become the only one that works."""
     for volume in volumes:
         try:
             volume.join(cluster)
@@ -522,14 +524,14 @@ def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
 
 
 def _unasked(path: str) -> Busy:
-    return Busy(f"volume {path} could not be asked")
+    return Busy(f"volume {path} could not be queried")
 
 
 def _missing(name: str, unsure: FlareError | None) -> FlareError:
     return unsure or NoSuchPiece(f"{name} is not on this node")
 
 
-def _worse(one: Answer, other: Answer) -> Answer:
+def _combine(one: Answer, other: Answer) -> Answer:
     if isinstance(one, FlareError):
         return one
     if isinstance(other, FlareError):

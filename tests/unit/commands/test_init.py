@@ -130,13 +130,13 @@ def test_a_disk_of_another_node_or_cluster_is_refused(etc: Path, capsys: pytest.
     mark = (second / "volume.toml").read_text()
     (second / "volume.toml").write_text(mark.replace('"d1"', '"d9"'))
     assert main(["prepare", file]) == 2
-    assert f"{second}: this volume belongs to node 'd9', not to 'd1': take what is" in capsys.readouterr().err
+    assert f"{second}: this volume belongs to node 'd9', not to 'd1': remove the" in capsys.readouterr().err
     (second / "volume.toml").write_text(mark)
     for disk, cluster in ((first, "one"), (second, "two")):
         content = (disk / "volume.toml").read_text()
         (disk / "volume.toml").write_text(content.replace('cluster = ""', f'cluster = "{cluster}"'))
     assert main(["prepare", file]) == 2
-    assert f"different clusters, {first} to one, {second} to two: take what is" in capsys.readouterr().err
+    assert f"different clusters, {first} to one, {second} to two: remove the" in capsys.readouterr().err
     (second / "volume.toml").write_text(mark)
     assert main(["prepare", file]) == 0
 

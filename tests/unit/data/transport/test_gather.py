@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from flared.data.pieces import Piece, describe_piece
-from flared.data.transport.gather import NAMES_MAX, Gather
+from flared.data.transport.gather import NAMES_MAX, ReadCoalescer
 from flared.errors import Busy, FlareError, NoSuchPiece
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Store:
         return [NoSuchPiece(name) if name.startswith("no") else found(name) for name in names]
 
 
-async def read_all(gather: Gather, names: Sequence[str]) -> dict[str, object]:
+async def read_all(gather: ReadCoalescer, names: Sequence[str]) -> dict[str, object]:
     answers: dict[str, object] = {}
 
     async def read(name: str) -> None:
@@ -48,7 +48,7 @@ async def read_all(gather: Gather, names: Sequence[str]) -> dict[str, object]:
 
 async def test_who_is_ready_in_one_turn_is_read_together() -> None:
     store = Store()
-    answers = await read_all(Gather(store.read_many), ["a", "b", "none"])
+    answers = await read_all(ReadCoalescer(store.read_many), ["a", "b", "none"])
     assert {name: type(answer) for name, answer in answers.items()} == {"a": tuple, "b": tuple, "none": NoSuchPiece}
     assert answers["a"] == found("a")
     assert answers["b"] == found("b")
@@ -58,14 +58,14 @@ async def test_who_is_ready_in_one_turn_is_read_together() -> None:
 async def test_a_group_has_a_bound() -> None:
     store = Store()
     names = [f"n{i}x" for i in range(2 * NAMES_MAX + 1)]
-    answers = await read_all(Gather(store.read_many), names)
+    answers = await read_all(ReadCoalescer(store.read_many), names)
     assert answers == {name: found(name) for name in names}
     assert sorted(map(len, store.groups)) == [1, NAMES_MAX, NAMES_MAX]
 
 
 async def test_the_next_group_does_not_wait_for_a_slow_one() -> None:
     store = Store()
-    gather = Gather(store.read_many)
+    gather = ReadCoalescer(store.read_many)
     async with trio.open_nursery() as nursery:
         store.gate = gate = trio.Event()
         nursery.start_soon(gather.read, "slow")
@@ -78,7 +78,7 @@ async def test_the_next_group_does_not_wait_for_a_slow_one() -> None:
 
 async def test_a_reader_that_gives_up_leaves_the_others_in_peace() -> None:
     store = Store()
-    gather = Gather(store.read_many)
+    gather = ReadCoalescer(store.read_many)
     store.gate = trio.Event()
     answers: list[object] = []
 
@@ -102,7 +102,7 @@ async def test_a_reader_that_gives_up_leaves_the_others_in_peace() -> None:
 
 async def test_readers_whose_leader_is_cancelled_hear_busy() -> None:
     store = Store()
-    gather = Gather(store.read_many)
+    gather = ReadCoalescer(store.read_many)
     store.gate = trio.Event()
     leader = trio.CancelScope()
     answers: list[object] = []
@@ -132,7 +132,7 @@ async def test_readers_whose_leader_is_cancelled_hear_busy() -> None:
 async def test_a_failure_reaches_the_leader_and_frees_the_others() -> None:
     store = Store()
     store.failure = Busy("not open")
-    gather = Gather(store.read_many)
+    gather = ReadCoalescer(store.read_many)
     answers: list[object] = []
 
     async def read(name: str) -> None:

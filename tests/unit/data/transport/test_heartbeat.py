@@ -10,7 +10,7 @@ import trio
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.data.mark import SeenMark, mark_fields
 from flared.data.report import VolumeReport
-from flared.data.transport.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, Heartbeat, HeartbeatSettings
+from flared.data.transport.heartbeat import BEAT_SECONDS, DAMAGE_PER_BEAT, HeartbeatSender, HeartbeatSettings
 from flared.errors import ConfigError
 from flared.http.server import Server
 from flared.names import NodeName
@@ -98,13 +98,13 @@ class Api:
 @asynccontextmanager
 async def beating(
     net: MemoryNetwork, disks: Disks, apis: dict[str, Api], keyring: Keyring | None = None
-) -> AsyncIterator[Heartbeat]:
+) -> AsyncIterator[HeartbeatSender]:
     keyring = keyring or Keyring([b"secret"])
     settings = HeartbeatSettings(NodeName("data1"), list(apis), "10.0.0.1:9000", "rack1", "i1")
     async with trio.open_nursery() as nursery:
         for address, api in apis.items():
             await nursery.start(Server(api.handler).serve, [net.listen(address)])
-        heartbeat = Heartbeat(settings, disks, keyring, connect=net.connect, clock=lambda: 1000.0)
+        heartbeat = HeartbeatSender(settings, disks, keyring, connect=net.connect, clock=lambda: 1000.0)
         nursery.start_soon(heartbeat.run)
         yield heartbeat
         nursery.cancel_scope.cancel()

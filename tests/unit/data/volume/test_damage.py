@@ -207,7 +207,7 @@ async def test_a_corrupt_index_is_made_again_while_the_answer_is_busy(autojump_c
             await put(store, f"{number:02}", payload_of(f"{number}", 1000 if number % 5 else 200_000))
         await store.list("", 1)
         volume = store._volumes[0]
-        volume.piece_map.lose(IndexCorrupt("malformed"))
+        volume.piece_map.mark_corrupt(IndexCorrupt("malformed"))
         with pytest.raises(Busy):
             await put(store, "no", b"x")
         await trio.sleep(1)
