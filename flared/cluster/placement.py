@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 class Policy(Protocol):
     def order(self, digest_hex: str) -> tuple[NodeName, ...]:
-        """Every node, best first."""
+        """Return every node, best first."""
 
 
 class RoundRobin:
-    """Every chunk begins at the next node: an even spread, whatever the nodes' sizes."""
+    """Every chunk begins at the next node: an even spread that ignores the nodes' sizes."""
 
     def __init__(self, ring: Ring) -> None:
         self._names = tuple(node.name for node in ring.nodes)
@@ -35,6 +35,6 @@ class RoundRobin:
 def choose(
     order: Sequence[NodeName], pieces: int, usable: Callable[[NodeName], bool], *, taken: Iterable[NodeName] = ()
 ) -> list[NodeName]:
-    """At most ``pieces`` distinct usable nodes, in order, none of them already ``taken``."""
+    """Return at most ``pieces`` distinct usable nodes, in order, none of them already ``taken``."""
     excluded = set(taken)
     return [node for node in order if node not in excluded and usable(node)][:pieces]

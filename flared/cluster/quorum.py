@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def write_quorum(pieces: int, needed: int) -> int:
-    """How many of ``pieces`` must be durable before a put is answered, if ``needed`` suffice to read.
+    """Return how many of ``pieces`` must be durable before a put is answered, if ``needed`` suffice to read.
 
     Half of the redundancy, rounded down, may be written late: 1 of replica:1, 2 of replica:2, 2 of replica:3.
     """

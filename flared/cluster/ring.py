@@ -40,7 +40,7 @@ class Ring:
         self._walks: dict[int, tuple[NodeName, ...]] = {}
 
     def order(self, digest_hex: str) -> tuple[NodeName, ...]:
-        """Every node, best first, for the chunk with this digest (at least 16 hex digits).
+        """Return every node, best first, for the chunk with this digest (at least 16 hex digits).
 
         The first node of each zone comes before the second of any.
         """
@@ -61,7 +61,7 @@ class Ring:
 
 
 def spread_zones(nodes: Sequence[NodeName], zones: dict[NodeName, str]) -> tuple[NodeName, ...]:
-    """The same nodes, reordered so that the first of each zone comes before the second of any, and so on."""
+    """Return the same nodes, reordered so that the first of each zone comes before the second of any, and so on."""
     taken: dict[str, int] = {}
     rounds: list[list[NodeName]] = []
     for node in nodes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FailureCost:
-    """What would be, if the node failed, on top of the nodes that are away already."""
+    """What would be lost if the node failed, on top of the nodes that are away already."""
 
     node: str
     chunks: int
@@ -30,7 +30,7 @@ class FailureCost:
     unreadable: int
     """Of these, chunks left with fewer pieces than a read needs."""
     complete: bool
-    """Whether all chunks were looked at; else the numbers are a beginning."""
+    """All chunks were counted; else the numbers are a beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ async def find_failure_cost(store: Store, node: NodeName) -> FailureCost:
 
 
 def pieces_left(store: Store, record: ChunkRecord, node: NodeName) -> int | None:
-    """How many pieces of a chunk could still be had without ``node``; None if it has none that counts."""
+    """Return how many pieces of a chunk would be left without ``node``; None if it has none that counts."""
     if not record.references:
         return None  # garbage
     good = [owner for number, owner in enumerate(record.nodes) if number not in record.missing]

@@ -1,4 +1,4 @@
-"""Survey: one look at every chunk record, for as long as somebody may wait for the answer."""
+"""Survey: every chunk record is visited once, within the time that a caller waits for the answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCAN_SECONDS = 15.0
 
 
 async def visit_chunks(store: Store, visit: Callable[[ChunkRecord], None]) -> bool:
-    """Show every chunk record to ``visit``; False if the time for it was over before."""
+    """Call ``visit`` for every chunk record. Return False if the time was over before the last one."""
     walk = Walk()
     deadline = trio.current_time() + SCAN_SECONDS
     while True:

@@ -32,8 +32,8 @@ CHECK_SECONDS = 1.0
 
 
 class _Gated:
-    """A worker that does no step while the metadata is older than data nodes have seen it: whatever it would change or
-    delete then could be wrong. With ``waits``, neither before all of them that are not offline have said."""
+    """A worker that does no step while the metadata is older than data nodes have seen it: any change or deletion could
+    then be wrong. With ``waits`` it also waits for all data nodes that are not offline to say what they have seen."""
 
     def __init__(self, worker: Worker, nodes: Nodes, *, waits: bool) -> None:
         self.name = worker.name
@@ -77,7 +77,7 @@ class Upkeep:
         return WorkerRun(_Gated(worker, self._store.chunks.nodes, waits=waits), rest=rest)
 
     def follow(self, membership: Membership) -> None:
-        """Hear of every change of a node's state, of failed volumes, and of what the operator wants."""
+        """Subscribe to changes of nodes' states, to failed volumes, and to what the operator wants."""
         membership.subscribe(self._node_changed)
         self.lost_volumes.follow(membership)
         self.reconcile.follow(membership)

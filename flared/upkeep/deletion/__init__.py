@@ -1,5 +1,5 @@
 """What nothing references any more, and when it may go.
 
-``sweep`` deletes what the metadata let go of, ``reconcile`` what the metadata never heard of, if all ``rules`` and the
+``sweep`` deletes what the metadata let go of, ``reconcile`` what no record names, if all ``rules`` and the
 ``brake`` admit it. Nothing here creates a reference. Open ``sweep.py``, then ``reconcile.py``.
 """

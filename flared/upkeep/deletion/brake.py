@@ -2,7 +2,7 @@
 
 A put that died or a delete that a node slept through leaves some orphans. Many at once usually mean that it is the
 records that are wrong: metadata that lost rows, or an old copy of it. So beyond a limit nothing is deleted on that
-node, until an operator allows it or ``HELD_MS`` are over, in which somebody saw it and put the metadata right.
+node, until an operator allows it or ``HELD_MS`` are over: time to notice and to put the metadata right.
 
 The order: what is about to be deleted is counted in the metadata first. A crash in between counts too many.
 """
@@ -40,7 +40,7 @@ HOUR_MS = 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one inventory of a node shows."""
+    """The result of one inventory of a node."""
 
     pieces: int
     """All of the node's."""
@@ -55,17 +55,17 @@ class Found:
 
 
 def limit_of(pieces: int) -> int:
-    """How many orphans of a node with so many pieces may be deleted within 24 hours."""
+    """Return how many orphans of a node with so many pieces may be deleted within 24 hours."""
     return max(PIECES_MIN, pieces // SHARE)
 
 
 def deleted_lately(record: OrphanRecord, now_ms: int) -> int:
-    """Within 24 hours. Hours that lie ahead, after a clock was set back, count as well."""
+    """Return how many were deleted within 24 hours. Hours that lie ahead, after a clock was set back, count as well."""
     return sum(count for hour, count in record.deleted if hour > now_ms // HOUR_MS - HOURS_MAX)
 
 
 def decide(record: OrphanRecord, found: Found, *, now_ms: int, ran_ms: int) -> OrphanRecord:
-    """The record after this inventory; its ``held_since_ms`` says whether the orphans are held back.
+    """Return the record after this inventory; its ``held_since_ms`` says whether the orphans are held back.
 
     ``ran_ms`` is how long an api node ran since the last decision on this node.
     """
@@ -117,7 +117,7 @@ class Brake:
         return {node: record for node, record in self._records.items() if record.held_since_ms and node in known}
 
     async def admits(self, node: NodeName, found: Found, now_ms: int) -> bool:
-        """Whether the confirmed orphans of this inventory may be deleted; else it is recorded that they are held."""
+        """Return whether the confirmed orphans of this inventory may be deleted; if not, record that they are held."""
         now = trio.current_time()
         ran_ms = int((now - self._decided.get(node, now)) * 1000)
         self._decided[node] = now

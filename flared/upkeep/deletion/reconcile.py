@@ -110,7 +110,7 @@ class Reconcile:
         self._membership = membership
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
-        """Told by membership: at a node's first heartbeat, its return, and its restart."""
+        """For ``Membership.subscribe``: at a node's first heartbeat, its return, and its restart."""
         if state in (NodeState.ONLINE, NodeState.FULL):
             soon = trio.current_time() + SETTLE_SECONDS
             self._due[node] = min(self._due.get(node, soon), soon)
@@ -391,10 +391,10 @@ class Reconcile:
 
 
 def _names(record: ChunkRecord | None, number: int, node: NodeName) -> bool:
-    """Whether the record says that this piece belongs on this node, missing or not: then it is heal's business."""
+    """Return whether the record places this piece on this node, missing or not: then it is heal's business."""
     return record is not None and number < len(record.nodes) and record.nodes[number] == node
 
 
 def _places(record: ChunkRecord | None, number: int, node: NodeName) -> bool:
-    """Whether the record says that this piece is on this node now."""
+    """Return whether the record says that this piece is on this node now."""
     return record is not None and _names(record, number, node) and number not in record.missing

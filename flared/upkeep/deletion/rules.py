@@ -1,7 +1,7 @@
-"""Deletion: whether orphans may be deleted now, and if not, why. Every reason against it is a rule that is added here.
+"""Rules: why orphans must not be deleted now. Every reason against it is a rule that is added here.
 
-A rule is a plain function that answers from memory. Reconcile asks all of them for each orphan at its second look and
-again right before it deletes; status shows what they say.
+A rule is a plain function that answers from memory. Reconcile asks all of them for each orphan at its second sighting
+and again right before it deletes; status shows what they say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Rule = Callable[[float], str]
-"""Why an orphan first seen at this moment (trio's clock) must not be deleted now, as a sentence; empty if it may."""
+"""Returns why an orphan first seen at this moment (trio's clock) must not be deleted now; empty if it may."""
 
 
 class DeletionRules:
@@ -23,5 +23,5 @@ class DeletionRules:
         self._rules.append(rule)
 
     def obstacles(self, first_look: float) -> list[str]:
-        """A sentence for each reason why an orphan first seen then is kept; none if it may be deleted."""
+        """Return every reason why an orphan first seen then is kept; none if it may be deleted."""
         return [sentence for rule in self._rules if (sentence := rule(first_look))]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def adopt(store: Store, chunk: ChunkId, number: int, node: NodeName) -> bool:
-    """Have the record of a missing piece say that it should be on ``node``, which has one; whether it now does.
+    """Have the record of a missing piece say that it should be on ``node``, which has one. Return whether it now does.
 
     It stays missing: heal reads it there, and only then relies on it.
     """
@@ -40,7 +40,7 @@ async def adopt(store: Store, chunk: ChunkId, number: int, node: NodeName) -> bo
 
 
 async def may_go(store: Store, record: ChunkRecord, number: int) -> bool:
-    """Whether the node that the record names has the piece, so that a stray copy of it is one too many.
+    """Return whether the node that the record names has the piece, so that a stray copy of it is one too many.
 
     If it says that it has not, that is noted.
     """

@@ -1,8 +1,8 @@
 """Sweep: release what nothing references any more, when its grace is over.
 
 Extents give back their chunks page by page; a chunk without references is condemned (its record goes, and with it any
-way to reference that generation again); then each node is told to delete its pieces, and told again until it has.
-The order makes every line safe to crash at: a record never outlives the wish to delete its pieces, and pieces are
+way to reference that generation again); then each node is asked to delete its pieces, and asked again until it has.
+The order makes every line safe to crash at: a record goes in the transaction that condemns its pieces, and pieces are
 deleted only after nothing can name them. Deleting twice is harmless, because a generation is never used again.
 """
 
@@ -52,7 +52,7 @@ class SweepStatistics:
     chunks: int
     pieces: int
     due: int
-    """Items that were due at the last look and could not be finished."""
+    """Items that were due in the last step and could not be finished."""
 
 
 class Sweep:
@@ -124,7 +124,7 @@ class Sweep:
         return True
 
     async def _delete_pieces(self, items: Sequence[Garbage], now_ms: int) -> int:
-        """Tell each node in one call what to delete; how many items made progress."""
+        """Ask each node in one call to delete its pieces. Return how many items made progress."""
         by_node: defaultdict[NodeName, list[tuple[Garbage, int]]] = defaultdict(list)
         for item in items:
             for number, node in item.pieces:
@@ -132,9 +132,9 @@ class Sweep:
         later: dict[bytes, tuple[Garbage, float]] = {}
         for node, pieces in by_node.items():
             names = [(ChunkId(item.id), number) for item, number in pieces]
-            answers = await self._tell(node, names)
+            answers = await self._ask_to_delete(node, names)
             done = [item for (item, _), error in zip(pieces, answers, strict=True) if error is None]
-            await self._note_told(node, done)
+            await self._mark_deleted(node, done)
             self._pieces += len(done)
             away = self._store.chunks.nodes.state(node) is NodeState.OFFLINE
             seconds = POSTPONE_OFFLINE_SECONDS if away else POSTPONE_SECONDS
@@ -144,17 +144,17 @@ class Sweep:
         await self._postpone(list(later.values()), now_ms)
         return len({item.id for item in items if item.pieces})
 
-    async def _note_told(self, node: NodeName, items: Sequence[Garbage]) -> None:
+    async def _mark_deleted(self, node: NodeName, items: Sequence[Garbage]) -> None:
         """The node has deleted its pieces of these."""
         await transact_each(self._store.kv, items, lambda tx, item: mark_deleted(tx, item, node))
 
     async def _postpone(self, items: Sequence[tuple[Garbage, float]], now_ms: int) -> None:
-        """What some node could not be told now. Last of all, because the items have other keys after it."""
+        """Postpone items whose nodes did not answer. Last of all, because it changes the keys of the items."""
         await transact_each(
             self._store.kv, items, lambda tx, later: postpone(tx, later[0], now_ms + int(later[1] * 1000))
         )
 
-    async def _tell(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
+    async def _ask_to_delete(self, node: NodeName, pieces: Sequence[tuple[ChunkId, int]]) -> list[FlareError | None]:
         store = self._store.chunks.nodes.store(node)
         if store is None:
             # Every node that is recorded is known, so this one was removed. Should it return, reconcile finds them.

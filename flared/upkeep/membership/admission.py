@@ -1,4 +1,4 @@
-"""Admission: whom a heartbeat is believed, and what is recorded of its node. Plain functions."""
+"""Admission: which heartbeats are accepted, and what is recorded of their nodes. Plain functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeR
     before, removed = read_node(tx, name), read_removed(tx, name)
     if before is not None and before.is_leaving:
         raise Conflict(being_removed(name))
-    # A fresh machine belongs to no cluster yet; whoever belongs to this one and is not known was here before.
+    # A fresh machine belongs to no cluster yet; a node of this cluster that has no record was removed.
     if removed is not None and (volumes & set(removed.volumes) or (before is None and heartbeat.cluster is not None)):
         when = time.strftime("%Y-%m-%d", time.gmtime(removed.at_ms / 1000))
         raise Conflict(
@@ -48,6 +48,7 @@ def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeR
             f"empty them (then: flared prepare --new DIRECTORY FILE), or let it return: flarectl node add {name}"
         )
     known = before.volumes if before else ()
+    # The newest ids first: the limit drops the oldest.
     ids = (*sorted(volumes - set(known)), *known)[:VOLUMES_MAX]
     unchecked = heartbeat.instance if before and (lacks or before.unchecked) else ""
     record = NodeRecord(
@@ -64,7 +65,7 @@ def write_record(tx: Transaction, heartbeat: Heartbeat, *, lacks: bool) -> NodeR
 
 
 def differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
-    """Whether a heartbeat tells something of its node that is to be recorded."""
+    """Return whether a heartbeat says something of its node that is not recorded yet."""
     return (
         not ids_of(heartbeat.volumes) <= set(record.volumes)
         or record.address != heartbeat.address
@@ -75,13 +76,13 @@ def differs(record: NodeRecord, heartbeat: Heartbeat) -> bool:
 
 
 def pieces_of(heartbeat: Heartbeat, record: NodeRecord | None) -> int:
-    """How many pieces to record of it: what was recorded, while some volume does not say what it has."""
+    """Return how many pieces to record: the recorded number while some volume does not know its own."""
     counted = all(volume.state not in ("replaying", "failed") for volume in heartbeat.volumes)
     return heartbeat.pieces if counted or record is None else record.pieces
 
 
 def being_removed(name: NodeName) -> str:
-    """What a node is told that lives although it is to go."""
+    """Return why the heartbeat of a node that is being removed is refused."""
     return (
         f"node {name} is being removed from this cluster: wait until it is, and come back with new volumes, "
         f"or let it stay: flarectl node add {name}"

@@ -1,4 +1,4 @@
-"""Claims: which of two processes that report under one node's name is believed. Plain functions.
+"""Claims: which of two processes that report under one node's name is accepted. Plain functions.
 
 A disk image that was started twice, or a configuration that was copied, gives two living processes one name. Puts that
 go to both in turn are lost when one of them stops, so the first stays and the second is refused. A node that was
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flared.upkeep.membership.heartbeat import Heartbeat
 
 ASK_SECONDS = 1.0
-"""Who answers at an address is waited for so long: the sender of the heartbeat gives up after two seconds."""
+"""How long an address has to answer: the sender of the heartbeat gives up after two seconds."""
 SILENT_SECONDS = 1.5 * HEARTBEAT_SECONDS
 """A process that cannot be asked counts as alive until it has missed a heartbeat: one that was moved to another
 address is taken at its second or third one."""

@@ -1,4 +1,4 @@
-"""What a data node says of itself every three seconds, as a value."""
+"""Heartbeat: what a data node reports every three seconds, as a value."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ class Heartbeat:
 
     @property
     def dead(self) -> bool:
-        """Whether its process lives and none of its disks does: as good as silent."""
+        """All its volumes have failed: the process lives, and is as good as silent."""
         return bool(self.volumes) and all(volume.state == "failed" for volume in self.volumes)
 
     @property
     def full(self) -> bool:
-        """Whether no volume takes new pieces."""
+        """No volume takes new pieces."""
         return not any(volume.state == "ok" for volume in self.volumes)
 
 
 def parse_heartbeat(data: object, now: float) -> Heartbeat:
-    """A heartbeat from its decoded JSON, heard at ``now``; raises BadRequest or BadName for anything else."""
+    """Return the heartbeat in decoded JSON that arrived at ``now``, in seconds. Raises BadRequest or BadName."""
     fields = _mapping(data)
     address = _text(fields, "address")
     if not _ADDRESS.fullmatch(address):
@@ -91,7 +91,7 @@ def parse_heartbeat(data: object, now: float) -> Heartbeat:
 
 
 def parse_marks(fields: Mapping[str, object]) -> tuple[SeenMark, ...]:
-    """The marks in a heartbeat, or in the status of a data node. Raises BadRequest."""
+    """Return the marks in a heartbeat, or in the status of a data node. Raises BadRequest."""
     return tuple(map(parse_mark, _list(fields, "marks", VOLUMES_MAX)))
 
 

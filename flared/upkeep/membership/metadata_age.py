@@ -51,8 +51,10 @@ class MetadataAge:
         self._accepted_ms = await read_accepted(self._kv)
 
     def compare(self, node: NodeName, marks: Iterable[SeenMark]) -> None:
-        """Take what a node has seen, which is nothing for a new one or an older version. From then on it takes puts;
-        unless it has seen newer metadata, then no node does."""
+        """Compare the marks that a node keeps; a new node or an older version keeps none.
+
+        If they are not newer than this metadata the node takes puts from then on; else no node does.
+        """
         for mark in marks:
             if mark.accepted_ms < self._accepted_ms:
                 continue
@@ -68,7 +70,7 @@ class MetadataAge:
             self._nodes.set_compared(node)
 
     def mark_for(self, node: NodeName, now_ms: int) -> SeenMark | None:
-        """What the node is to keep now; None while that could make the right metadata look old."""
+        """Return the mark that the node is to keep now; None while it could make the right metadata look old."""
         if self._newer or not self._nodes.is_compared(node):
             return None
         mark = self._kv.mark()
@@ -80,7 +82,7 @@ class MetadataAge:
 
     @property
     def reason(self) -> str:
-        """Why nothing is written; empty if the metadata is as new as the nodes have seen it."""
+        """Return why nothing is written; empty if the metadata is as new as the nodes have seen it."""
         if not self._newer:
             return ""
         shown = ", ".join(
@@ -93,7 +95,7 @@ class MetadataAge:
         )
 
     def newer(self) -> list[tuple[NodeName, SeenMark]]:
-        """The nodes that have seen newer metadata, and what they have seen, in order of their names."""
+        """Return the nodes that have seen newer metadata, and their marks, in order of their names."""
         return sorted(self._newer.items())
 
     async def accept(self, now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Returns: whether a node that was started again has what the records place on it, as far as its first words tell.
+"""Returns: whether a node that was started again has what the records place on it, as far as its first report shows.
 
 An empty disk in the place of a full one, or an older copy of it, gives a node that lives and lacks what the records say
 it has. ``reconcile`` finds out which pieces those are and has them made again. Until it has, none of the node's pieces
@@ -26,16 +26,16 @@ RECORDED = "it came back with other volumes or fewer pieces than it had"
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a process says that it has."""
+    """The volumes and pieces that a process reports."""
 
     instance: str
     volumes: frozenset[str]
     """Ids of those that it can read."""
     pieces: int
     final: bool
-    """Whether the pieces are counted: no volume replays."""
+    """The pieces are counted: no volume replays."""
     failed: bool
-    """Whether a volume has failed; what was on it is another question (``lost_volumes``)."""
+    """A volume has failed. What was on it is for ``repair.lost_volumes`` to find out."""
 
 
 def holding_of(heartbeat: Heartbeat) -> Holding:
@@ -62,10 +62,10 @@ def _holding(instance: str, volumes: Sequence[VolumeReport], pieces: int) -> Hol
 
 
 def reason_to_compare(record: NodeRecord, before: int | None, now: Holding) -> str:
-    """Why a process that has just taken over the node may lack pieces; empty if it has what the node had.
+    """Return why a process that has just taken over the node may lack pieces; empty if it has what the node had.
 
-    ``before`` is how many pieces the node said last that it had; None if this api node has not heard it before, then
-    what is recorded of it must do, which is right to about a tenth.
+    ``before`` is how many pieces the node reported last; None if this api node has no report of it. Then the recorded
+    number is used, which is right to about a tenth.
     """
     if not now.volumes <= set(record.volumes):
         return "it came back with a volume that it did not have before"

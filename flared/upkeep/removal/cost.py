@@ -1,4 +1,4 @@
-"""RemovalCost: whether a node may be taken away now, and what would be lost. Nothing is changed here."""
+"""RemovalCost: what would be lost if a node were taken away now. Nothing is changed here."""
 
 from __future__ import annotations
 

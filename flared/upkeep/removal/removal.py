@@ -1,9 +1,9 @@
 """Removal: take a node that is gone for good out of everything that names it.
 
-The order makes every line safe to crash at: the wish is in the node's record first, and the ring forgets the node, so
-that nothing new names it; then the chunk records, a page at a time, until a whole walk over them has found none that
-does; then the garbage that waits for it; and in one last transaction the node's record goes and its volumes are
-remembered. A start in between begins the walk anew.
+The order makes every line safe to crash at: the operator's decision is in the node's record first, and the ring forgets
+the node, so that nothing new names it; then the chunk records, a page at a time, until a whole walk over them has found
+none that does; then the garbage that waits for it; and in one last transaction the node's record goes and its volumes
+are remembered. A start in between begins the walk anew.
 
 **A record that counts on the node is left alone until heal has put another copy in its place**, however long that
 takes, unless the removal is forced: then what could be made again still is, and what could not is lost.
@@ -50,7 +50,7 @@ class RemovalProgress:
 
 @dataclass(slots=True)
 class _Removing:
-    """How far the removal of one node is."""
+    """How far the removal of one node has come."""
 
     before: frozenset[ChunkId]
     """What was being written when the ring forgot the node: its records may still name it."""
@@ -77,23 +77,23 @@ class Removal:
         self._woken = trio.Event()
 
     def follow(self, membership: Membership) -> None:
-        """Carry out the wishes that are recorded there."""
+        """Carry out the removals that are recorded there."""
         self._membership = membership
 
     def wake(self) -> None:
-        """There is a wish."""
+        """Note that a removal was recorded."""
         self._woken.set()
 
     async def step(self) -> bool:
         """One page for one node."""
         assert self._membership is not None
-        wishes = {
+        leaving = {
             member.record.name: member.record.forced
             for member in self._membership.members()
             if member.record.is_leaving
         }
-        self._removing = {node: removing for node, removing in self._removing.items() if node in wishes}
-        for node, forced in wishes.items():
+        self._removing = {node: removing for node, removing in self._removing.items() if node in leaving}
+        for node, forced in leaving.items():
             removing = self._removing.setdefault(node, _Removing(self._store.chunks.in_flight.claimed()))
             if trio.current_time() >= removing.rests_until:
                 await self._advance(self._membership, node, removing, forced=forced)
@@ -106,7 +106,7 @@ class Removal:
         self._woken = trio.Event()
 
     async def cost(self, node: NodeName) -> RemovalCost:
-        """What still counts on it; a scan of all chunk records."""
+        """Count what still depends on the node: a scan of all chunk records."""
         return await find_removal_cost(self._store, node)
 
     def progress_of(self, node: NodeName) -> RemovalProgress:
@@ -142,7 +142,7 @@ class Removal:
         removing.walk, removing.named, removing.waited, removing.waiting = Walk(), 0, removing.waiting, 0
 
     async def _drop_garbage(self, node: NodeName) -> None:
-        """Forget the pieces that it was still to be told to delete."""
+        """Forget the pieces that the node has still to delete."""
         after: Garbage | None = None
         while True:
             items, after = await list_condemned(self._store.kv, after, GARBAGE_PAGE)
@@ -154,7 +154,7 @@ class Removal:
 
 
 def _take_out(tx: Transaction, record: ChunkRecord, node: NodeName, *, forced: bool) -> bool:
-    """Have the record not name the node any more; True if that has to wait for heal."""
+    """Take the node out of the record. Return True, and change nothing, if that has to wait for heal."""
     now = read_chunk(tx, record.id)
     if now is None or node not in now.nodes:
         return False
@@ -165,7 +165,7 @@ def _take_out(tx: Transaction, record: ChunkRecord, node: NodeName, *, forced: b
 
 
 def without(record: ChunkRecord, node: NodeName) -> ChunkRecord:
-    """The record with the pieces of ``node`` belonging to nobody, and so missing."""
+    """Return the record with the pieces of ``node`` on no node, and so missing."""
     taken = {number for number, owner in enumerate(record.nodes) if owner == node}
     nodes = tuple(None if number in taken else owner for number, owner in enumerate(record.nodes))
     return record._replace(nodes=nodes, missing=tuple(sorted({*record.missing, *taken})))

@@ -59,7 +59,7 @@ class HealStatistics:
     """The scheme of these that wants the most data nodes."""
 
     def caught_up_since(self, passes: int) -> bool:
-        """Whether nothing waits of what was recorded as missing by the time that so many passes were through.
+        """Return whether nothing waits of what was recorded as missing when so many passes were through.
 
         The pass under way at that time may have been beyond it already, so it is the one after it that counts.
         """
@@ -96,7 +96,7 @@ class Heal:
         self._backlog_since: float | None = None
 
     def wake(self) -> None:
-        """There may be something to repair, or somebody new to take it."""
+        """Note that there may be something to repair, or a new node to put it on."""
         self._woken.set()
 
     async def step(self) -> bool:
@@ -141,7 +141,7 @@ class Heal:
         )  # fmt: skip
 
     async def _lacks_from(self, chunk: str) -> bool:
-        """Whether a chunk from here on in the order of ids lacks pieces."""
+        """Return whether a chunk from here on in the order of ids lacks pieces."""
         return bool(await list_repairs(self._store.kv, ChunkId(chunk), 1))
 
     async def _wake_on_damage(self) -> None:
@@ -149,7 +149,7 @@ class Heal:
         self._woken.set()
 
     async def _record_damage(self) -> int:
-        """Write what readers and scrubs found into the chunk records; how many entries were taken."""
+        """Write what readers and scrubs found into the chunk records. Return how many entries there were."""
         entries = self._damage.oldest(BATCH)
         for chunk, number, node in entries:
             try:
@@ -171,7 +171,7 @@ class Heal:
         return len(entries)
 
     async def _repair_all(self, chunks: list[ChunkId]) -> int:
-        """How many of them still lack pieces after it."""
+        """Repair these chunks. Return how many of them still lack pieces."""
         lacking = 0
         limit = trio.CapacityLimiter(PARALLEL)
 
@@ -198,7 +198,7 @@ class Heal:
         return lacking
 
     async def _repair(self, chunk: ChunkId) -> bool:
-        """Write the missing pieces of one chunk where they can be; whether none is missing after."""
+        """Write the missing pieces of one chunk where they can be. Return whether none is missing afterwards."""
         record = await find_chunk(self._store.kv, chunk)
         if record is None or not record.missing or not record.references:
             return True  # what is deleted only waits for its grace
@@ -224,7 +224,7 @@ class Heal:
             in_flight.release(chunk)
 
     def _note_backlog(self) -> None:
-        """Chunks lack pieces: nobody may believe before the end of this pass that none does."""
+        """Chunks lack pieces: until this pass ends the backlog must not be reported as empty."""
         self._backlog = max(self._backlog, self._pass_left + self._in_hand)
         if self._backlog_since is None:
             self._backlog_since = trio.current_time()
@@ -248,7 +248,7 @@ class Heal:
                 own = record.nodes[source]
                 if own is not None and source in record.missing and chunks.nodes.is_online(own):
                     # The good piece in hand is one that was called missing; there may be no other. That of a node which
-                    # is away stays missing: nobody would note it again when the node is gone for good.
+                    # is away stays missing: nothing would note it again when the node is gone for good.
                     found[source] = own
                     targets.pop(source, None)
             make = partial(make_pieces, codec=record.codec, plain_size=record.size)
@@ -291,8 +291,8 @@ class Heal:
         return self._store.chunks.nodes.choose(chunk_digest_hex(record.id), 1, taken=taken)
 
     async def _write(self, piece: Piece, payload: bytes | memoryview, node: NodeName) -> bool:
-        """Store the piece there, instead of whatever lies there under its name: a put alone would be told that it is
-        there already, even where that one is wrong."""
+        """Store the piece there, instead of what lies there under its name: a put alone would be answered that it
+        is there already, even if that one is wrong."""
         chunks = self._store.chunks
         try:
             for error in await chunks.nodes.delete(node, [PieceName(piece.name)], repair=True):
@@ -313,7 +313,7 @@ class Heal:
             if update_placement(tx, record.id, record, new):
                 return True
             if read_chunk(tx, record.id) is None:
-                # The chunk was condemned meanwhile: nobody else knows of what was just written.
+                # The chunk was condemned meanwhile: nothing else names what was just written.
                 condemn_pieces(tx, record.id, tuple(written.items()), now_ms(self._store))
             return False
 

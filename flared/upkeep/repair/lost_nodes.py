@@ -40,11 +40,11 @@ class LostNodes:
 
     @property
     def settled(self) -> bool:
-        """Whether all that was on nodes which are offline is known to be missing, and none of it waits for repair."""
+        """All that was on nodes which are offline is known to be missing, and none of it waits for repair."""
         return not (self._walking or self._waiting) and self._heal.statistics().caught_up_since(self._passes)
 
     def node_changed(self, node: NodeName, state: NodeState) -> None:
-        """Told by membership."""
+        """For ``Membership.subscribe``."""
         if state is NodeState.OFFLINE:
             self._waiting.add(node)
             self._woken.set()

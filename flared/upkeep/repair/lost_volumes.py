@@ -1,6 +1,6 @@
 """LostVolumes: when a volume of a living node has been failed for ``repair_after``, note what was on it as missing.
 
-Nobody can ask a failed volume what it holds. But the node lists what its working volumes hold, and says which volumes
+A failed volume cannot be asked what it holds. But the node lists what its working volumes hold, and says which volumes
 the list leaves out; so what the records place on the node and the list does not have was on a failed volume, if on any.
 **A page counts only if all that it leaves out are volumes failed for that long**, and each absence is seen twice.
 Nothing is deleted here: what a volume brings back when it returns is looked at by ``reconcile``.
@@ -37,7 +37,7 @@ RETRY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class VolumeRepair:
-    """How far the repair of a node's failed volumes is."""
+    """How far the repair of a node's failed volumes has come."""
 
     volumes: frozenset[str]
     """Their paths."""
@@ -46,7 +46,7 @@ class VolumeRepair:
     pieces: int
     """Found to have been on them, and noted as missing."""
     waiting: bool
-    """Whether chunks may still wait for heal to make them again."""
+    """Chunks may still wait for heal to make their pieces again."""
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class LostVolumes:
         await trio.sleep(CHECK_SECONDS)
 
     def repair_of(self, node: NodeName, path: str) -> VolumeRepair | None:
-        """How far the repair of this volume is; None if it has not begun."""
+        """Return how far the repair of this volume has come; None if it has not begun."""
         search = self._searches.get(node)
         if search is None or path not in search.given_up.paths:
             return None

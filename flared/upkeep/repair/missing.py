@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def mark_missing(store: Store, record: ChunkRecord, number: int) -> bool:
-    """Record that a piece is not, or not rightly, where ``record`` says; whether that had to be.
+    """Record that a piece is missing or wrong where ``record`` says it is. Return whether that was news.
 
     Decided inside the transaction: what else changed in the record meanwhile does not matter.
     """
@@ -25,7 +25,7 @@ async def mark_missing(store: Store, record: ChunkRecord, number: int) -> bool:
 
 
 async def mark_many_missing(store: Store, marks: Sequence[tuple[ChunkRecord, int]]) -> int:
-    """The same for many pieces, some in one transaction; how many marks had to be made."""
+    """The same for many pieces, some in one transaction. Return how many were news."""
     marked = sum(await transact_each(store.kv, marks, lambda tx, mark: _mark(tx, *mark)))
     store.missing_marks.count += marked
     return marked
