@@ -186,7 +186,7 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
 
 
 def _shares(memory: int) -> tuple[int, int, int]:
-    """What of the memory is for leases, for stages, for units."""
+    """Return the shares of the memory that leases, stages and units may take."""
     stages, units = memory // STAGE_SHARE, memory // UNIT_SHARE
     return memory - stages - units, stages, units
 

@@ -28,7 +28,7 @@ class Threads(Protocol):
     """Runs a plain function off the event loop. Tests on a virtual clock run it inline instead."""
 
     async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """The function's result, or what it raised. Not cancelled once begun."""
+        """Return the function's result, or raise what it raised. Not cancelled once begun."""
 
 
 class WorkerThreads:

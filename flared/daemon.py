@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0
-"""What runs may finish for so long after SIGTERM; a second signal cuts it."""
+"""How long requests may go on after SIGTERM; a second signal cuts them off."""
 STATUS_SECONDS = 5.0
 METRICS_CONNECTIONS_MAX = 16
 PINGS = 3
@@ -70,7 +70,7 @@ of 700 has it look at every second one, for nothing."""
 
 
 def run_node(config: Config, file: Path) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit code. What keeps it from starting is told in one line.
+    """Run the node until SIGTERM or SIGINT. Return the exit code. What keeps it from starting is logged in one line.
 
     SIGHUP reads ``file``, the node's TOML, again.
     """
@@ -101,7 +101,7 @@ def raise_file_limit() -> None:
 
 
 async def _serve(config: Config, file: Path) -> None:
-    # The port first: whoever runs there already is found before a file is touched.
+    # The port first: another process that listens there is found before a file is touched.
     listeners = take_listeners(config.listen)
     metrics_listeners = _listen(config.metrics_listen) if config.metrics_listen else []
     tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
@@ -160,7 +160,7 @@ def _taken(address: Address, error: OSError) -> Busy:
 
 
 def socket_mistake(listen: Address, theirs: list[str]) -> str:
-    """What to do about a socket unit that says something else than the TOML file."""
+    """Return what to do about a socket unit that says something else than the TOML file."""
     return f"listen is {listen}, but systemd's socket unit says {', '.join(theirs)}: run `flared prepare` on the file"
 
 

@@ -32,7 +32,7 @@ GATHERING = 16 * 1024 * 1024
 """Small batches that are still on their way in; a task takes those that find no room here."""
 OPEN_SECONDS = 2.0
 """Volumes that open as fast as they should are waited for, so that the first heartbeat does not call them full. Those
-that must be read through first are served, and told of, while they answer 503."""
+that must be read through first are served, and reported, while they answer 503."""
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
 
 ``code`` is the stable word a client sees and may branch on; the message is one sentence for a person.
 Foreign exceptions become one of these at the edge (disk, HTTP client, metadata engine) and never above.
-No HTTP status stands here: each face owns one table from error to answer.
+No HTTP status is here: each face owns one table from error to answer.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class BadMethod(Refused):
 
 
 class _AccessRefused(Refused):
-    """The caller may not do this. ``lacking`` is the grant it would take, for the log: the caller is not told."""
+    """The caller may not do this. ``lacking`` is the grant it would take, for the log; the caller does not see it."""
 
     def __init__(self, message: str, *, lacking: str = "") -> None:
         super().__init__(message)
@@ -221,7 +221,7 @@ class RowCorrupt(ManifestCorrupt):
 
 
 class LogCorrupt(Damaged):
-    """The metadata's write-ahead log is damaged, and acknowledged transactions stand behind the damage."""
+    """The metadata's write-ahead log is damaged, and acknowledged transactions come after the damage."""
 
 
 class VolumeFailed(Damaged):
@@ -257,7 +257,7 @@ class ConfigError(FlareError):
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """Return the exceptions that are no groups, in their order: those in a group, however deep, or ``error`` itself."""
+    """Return the exceptions that are not groups, in their order: all in a group, however deep, or ``error``."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
@@ -267,7 +267,7 @@ def drop_tracebacks(error: BaseException) -> None:
     """Let go of every frame that ``error``, its causes and what it groups lead to, and of the buffers in them.
 
     For where an error ends. A frame that refers to the error that went through it is a cycle, which only the garbage
-    collector would find, and nobody says when.
+    collector would find, at no known time.
     """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]

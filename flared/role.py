@@ -24,7 +24,7 @@ class Role:
     describe: Callable[[], str]
     """The state in one line, for ``systemctl status``. From memory."""
     metrics: Callable[[], Iterable[Metric | Durations]]
-    """What /metrics tells. From memory."""
+    """The metrics of /metrics. From memory."""
     reload: Callable[[Config], None]
     """Take over what is in force now: only what ``RELOADED`` names has changed."""
 
@@ -32,7 +32,7 @@ class Role:
 RELOADED = frozenset(
     {"log", "tls", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max", "quarantine"}
 )
-"""What may change while a node runs; all else wants a restart."""
+"""Settings that may change while a node runs; all others need a restart."""
 
 
 class Rate:

@@ -1,6 +1,6 @@
 """Authorize: may this identity do this action on this resource, in this context? Pure.
 
-The one decision that every call of an api node passes, whatever its face. In short, until there are access keys:
+The one decision that every call of an api node passes, on every face. In short, until there are access keys:
 
 - a holder of the cluster's secret may do everything, from everywhere;
 - this machine may do everything that does not hand out the secret or speak for a node;
@@ -50,7 +50,7 @@ class Action(StrEnum):
     JOIN = "cluster:join"
     HEARTBEAT = "cluster:heartbeat"
     HEALTH = "node:health"
-    # Calls that do not exist. Who may not do the like of them is not told so: a stranger cannot explore the paths.
+    # Calls that do not exist. Only callers that may make similar calls learn so: a stranger cannot explore the paths.
     UNKNOWN_OPEN = "unknown:open"
     UNKNOWN_READ = "unknown:read"
     UNKNOWN_WRITE = "unknown:write"
@@ -75,7 +75,7 @@ EVERYTHING = frozenset(Action)
 GRANTS: Mapping[str, frozenset[Action]] = {"none": frozenset(), "read": READS, "read-write": READS | WRITES}
 """The actions granted to everybody, by the word of the setting ``anonymous``.
 
-``OPERATE`` is in none of them: nodes come and go by the operator's word alone, whatever everybody may do with objects.
+``OPERATE`` is in none of them: nodes come and go by the operator's word alone, even where everyone may change objects.
 """
 
 OPEN = frozenset({Action.HEALTH, Action.HEARTBEAT, Action.JOIN, Action.UNKNOWN_OPEN})
@@ -88,7 +88,7 @@ PROVED: Mapping[Action, str] = {
     Action.HEARTBEAT: "the heartbeat does not carry the secret of this cluster, as it is on the api host",
     Action.INVITE: "an invite takes the secret of the cluster, on this machine too (flarectl: secret_file)",
 }
-"""Actions that take the secret whatever is granted, of this machine too; and what is said to who does not bring it."""
+"""Actions that always take the secret, of this machine too; and the error for callers that do not bring it."""
 
 SHUT = (
     "this call needs the secret of the cluster (flarectl config set secret_file FILE), "
@@ -103,13 +103,13 @@ class Context:
     """What else a decision depends on: where the call comes from, and what the node is set to allow."""
 
     local: bool
-    """Whether it comes from this machine."""
+    """It comes from this machine."""
     foreign: str
     """Why it comes from a foreign web page; empty if it does not."""
     granted: frozenset[Action]
     """To everybody."""
     guarded: bool
-    """Whether the cluster has a secret that could be proved."""
+    """The cluster has a secret that could be proved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Identity: who calls, as far as the call proves it. Pure.
 
-There are three answers until there are access keys: whoever proves to know the cluster's secret, this machine itself,
-and everybody else. What each of them may do is decided in ``authorize``, never here.
+There are three answers until there are access keys: a caller that proves to know the cluster's secret, this machine
+itself, and everybody else. What each of them may do is decided in ``authorize``, never here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Identity:
     who: Who
     proved: Standing
     claimed: bool = False
-    """Whether an Authorization field came along that proved nothing: a wrong secret, or one that was replaced."""
+    """An Authorization field came along that proved nothing: a wrong secret, or one that was replaced."""
 
 
 ANONYMOUS = Identity(BY_ANONYMOUS, STRANGER)

@@ -1,14 +1,14 @@
 """Invites: how a host that does not know the cluster's secret yet gets it, once, over a network that others listen to.
 
-An invite has a random id. Its **key** is the HMAC of that id under the secret: whoever has the secret can work it out,
+An invite has a random id. Its **key** is the HMAC of that id under the secret: it can be computed from the secret,
 so it is kept nowhere, and a secret that is replaced takes its invites along. The **join token** carries id and key to
 the new host, as one word, on a way that the operator trusts. From there on:
 
     new host → api node    id, its node's name, a nonce of its own, proof = HMAC(key; id, name, nonce)
     api node → new host    the secrets, sealed with AES-256-GCM under a key made of the invite's key and the nonce
 
-The proof tells nothing of the key, a listener can open nothing, and nobody but the cluster can have sealed it. What
-stands on the wire twice is worth nothing: the api node answers a used invite only to the nonce that used it.
+The proof tells nothing of the key, a listener can open nothing, and only the cluster can have sealed it. A
+replayed message gains nothing: the api node answers a used invite only to the nonce that used it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _URL = re.compile(r"http://[!-~]{1,300}")
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """What an invite looks like to the host that it is for."""
+    """An invite as the host sees that it is for."""
 
     invite: bytes
     key: bytes
@@ -50,15 +50,15 @@ class JoinToken:
 
 
 def format_token(token: JoinToken) -> str:
-    """The token as one word."""
+    """Return the token as one word."""
     content = token.invite + token.key + "\n".join((token.node, *token.apis)).encode()
     return PREFIX + urlsafe_b64encode(content + _check(content)).decode().rstrip("=")
 
 
 def parse_token(text: str) -> JoinToken:
-    """The token in a word; raises ValueError with what is wrong."""
+    """Return the token in a word. Raises ValueError with what is wrong."""
     wrong = ValueError(
-        f"it is no join token, or not all of one: copy the whole word, {PREFIX}…, that flarectl node invite printed"
+        f"this is not a whole join token: copy the whole word, {PREFIX}…, that flarectl node invite printed"
     )
     word = text.strip()
     if not word.startswith(PREFIX) or len(word) > TOKEN_CHARS_MAX:
@@ -77,28 +77,28 @@ def parse_token(text: str) -> JoinToken:
 
 
 def invite_key(secret: bytes, invite: bytes) -> bytes:
-    """The key of an invite."""
+    """Return the key of an invite."""
     return _mac(secret, b"invite", invite)[:KEY_BYTES]
 
 
 def prove(key: bytes, invite: bytes, node: str, nonce: bytes) -> bytes:
-    """What shows the api node that the new host has the token; 32 bytes."""
+    """Return the proof, 32 bytes, that the new host has the token."""
     return _mac(key, b"proof", invite, node.encode(), nonce)
 
 
 def find_key(secrets: Sequence[bytes], invite: bytes, node: str, nonce: bytes, proof: bytes) -> bytes | None:
-    """The key of the invite, under whichever of the secrets its token was made; None if the proof is none."""
+    """Return the key of the invite, under the secret that its token was made with; None if the proof is wrong."""
     keys = (invite_key(secret, invite) for secret in secrets)
     return next((key for key in keys if hmac.compare_digest(prove(key, invite, node, nonce), proof)), None)
 
 
 def is_of_cluster(token: JoinToken, secrets: Sequence[bytes]) -> bool:
-    """Whether the token was made by the cluster with one of these secrets."""
+    """Return whether the token was made by the cluster with one of these secrets."""
     return any(hmac.compare_digest(invite_key(secret, token.invite), token.key) for secret in secrets)
 
 
 def seal(secrets: Sequence[bytes], key: bytes, invite: bytes, node: str, nonce: bytes, iv: bytes) -> bytes:
-    """The secrets for the host that sent this nonce; ``iv`` is fresh and random. Loads OpenSSL, the first time."""
+    """Return the secrets, sealed for the host that sent this nonce; ``iv`` is fresh and random. Loads OpenSSL once."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     sealing = AESGCM(_mac(key, b"seal", nonce))
@@ -106,7 +106,7 @@ def seal(secrets: Sequence[bytes], key: bytes, invite: bytes, node: str, nonce: 
 
 
 def unseal(sealed: bytes, key: bytes, invite: bytes, node: str, nonce: bytes) -> tuple[bytes, ...]:
-    """The secrets; raises ValueError if it is not what this cluster sealed for us."""
+    """Return the secrets. Raises ValueError if they were not sealed for us by this cluster."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -124,5 +124,5 @@ def _mac(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
 
 
 def _check(content: bytes) -> bytes:
-    """Tells a word that lost a letter; no proof of anything."""
+    """Return what reveals a word that lost a letter; it proves nothing."""
     return sha256(content).digest()[:_CHECK_BYTES]

@@ -3,7 +3,7 @@
 The secret itself never travels. Each listener has an audience of its own, so a token caught at one data node is
 worth nothing at another, nor at the api node.
 
-While a secret is being replaced there are several: the first one signs, each one opens. So every node may be told of
+While a secret is being replaced there are several: the first one signs, each one opens. So every node may learn
 a new one before the first of them uses it.
 """
 
@@ -33,7 +33,7 @@ SECRETS_BYTES_MAX = SECRETS_MAX * (SECRET_BYTES_MAX + 2)
 
 
 def parse_secrets(content: bytes) -> tuple[bytes, ...]:
-    """The secrets in a file, one a line, the one that signs first; white space around them and empty lines are nothing.
+    """Return the secrets in a file, one a line, the one that signs first; surrounding white space is ignored.
 
     Raises ValueError with what is wrong.
     """
@@ -49,7 +49,7 @@ def parse_secrets(content: bytes) -> tuple[bytes, ...]:
                 f"line {number} holds {len(secret)} bytes; a secret has from {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}"
             )
         if secret in secrets:
-            raise ValueError(f"line {number} is the same as one before it; each secret stands there once")
+            raise ValueError(f"line {number} repeats an earlier one; give each secret once")
         secrets.append(secret)
     if not secrets:
         raise ValueError("it is empty; it should hold the secret of the cluster")
@@ -59,17 +59,17 @@ def parse_secrets(content: bytes) -> tuple[bytes, ...]:
 
 
 def data_audience(node: NodeName) -> str:
-    """The audience of calls to this data node."""
+    """Return the audience of calls to this data node."""
     return f"data:{node}"
 
 
 def node_token(secret: bytes, audience: str) -> str:
-    """The token that opens ``audience``: 64 hex digits."""
+    """Return the token that opens ``audience``: 64 hex digits."""
     return hmac.new(secret, audience.encode(), sha256).hexdigest()
 
 
 def authorization(token: str) -> str:
-    """The value of the Authorization field that carries ``token``."""
+    """Return the value of the Authorization field that carries ``token``."""
     return SCHEME + token
 
 
@@ -80,18 +80,18 @@ class Keyring:
         self.change(secrets)
 
     def change(self, secrets: Sequence[bytes]) -> None:
-        """From now on go by these; none: a node on loopback, which lets everybody in."""
+        """From now on go by these; none: a node on loopback, which lets everyone in."""
         self.secrets = tuple(secrets)
         self._fields: dict[str, tuple[bytes, ...]] = {}
 
     def token(self, audience: str) -> str | None:
-        """What to show to ``audience``; None if there is no secret."""
+        """Return the token for ``audience``; None if there is no secret."""
         return node_token(self.secrets[0], audience) if self.secrets else None
 
     def admits(self, field: str | None, audience: str) -> bool:
-        """Whether an Authorization field opens ``audience``, in time that does not depend on where it differs.
+        """Return whether an Authorization field opens ``audience``, in time that does not depend on where it differs.
 
-        Without a secret everybody is admitted.
+        Without a secret everyone is admitted.
         """
         if not self.secrets:
             return True

@@ -1,7 +1,7 @@
 """Origin: is a call made by a web page that came from somewhere else? Pure.
 
 A browser lets every page send requests to every address that its machine reaches, this machine's loopback among them.
-So what is allowed to this machine, or to everyone, would be allowed to every page that somebody opens there. Two ways
+So what is allowed to this machine, or to everyone, would be allowed to every page that a user opens there. Two ways
 lead here, and each leaves a mark that no page can remove:
 
 - A form or a script asks us by our own address. The browser names the page's ``Origin`` with every write, and newer
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 OWN_SITES = frozenset({"same-origin", "none"})
-"""``none``: what somebody typed into the browser."""
+"""``none``: the user typed the address."""
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/@]+))(?::[0-9]{0,5})?")
 
 
 def foreign_reason(method: str, fields: Mapping[str, str], names: frozenset[str]) -> str:
-    """Why this call comes from a foreign page, as a sentence with what to do; empty if it does not.
+    """Return why this call counts as one of a foreign page, with what to do about it; empty if it does not.
 
     ``fields`` have lower-case names. ``names`` are the host names, in lower case, that we may be called by, beside
     ``localhost`` and every IP address.
@@ -51,7 +51,7 @@ def foreign_reason(method: str, fields: Mapping[str, str], names: frozenset[str]
 
 @lru_cache(256)
 def is_own_host(host: str, names: frozenset[str]) -> bool:
-    """Whether a ``Host`` field is an IP address, localhost or one of ``names``; without one it is not a browser's."""
+    """Return whether a ``Host`` field is an IP address, localhost, one of ``names``, or empty: browsers send one."""
     if not host:
         return True
     match = _HOST.fullmatch(host)
@@ -68,7 +68,7 @@ def is_own_host(host: str, names: frozenset[str]) -> bool:
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    """Whether it is ``http://`` or, behind a proxy, ``https://`` and the host and port that were asked."""
+    """Return whether it is ``http://`` or, behind a proxy, ``https://`` and the host and port that were asked."""
     scheme, _, place = origin.lower().partition("://")
     return scheme in ("http", "https") and place == host.lower()
 
@@ -76,6 +76,6 @@ def _is_same_origin(origin: str, host: str) -> bool:
 def _is_own_fetch(method: str, fields: Mapping[str, str]) -> bool:
     if fields["sec-fetch-site"].lower() in OWN_SITES:
         return True
-    # Somebody followed a link to us: a read, shown in a window of its own, which the page that has the link cannot see.
+    # The user followed a link to us: a read, shown in a window of its own, which the page that has the link cannot see.
     followed = (fields.get("sec-fetch-mode"), fields.get("sec-fetch-dest")) == ("navigate", "document")
     return followed and method in SAFE_METHODS

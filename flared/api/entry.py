@@ -1,4 +1,4 @@
-"""Entry: the one way in for all requests of an api node, whatever their face, in a task or in turns.
+"""Entry: the one way in for all requests of an api node, on every face, in a task or in turns.
 
     request id -> router -> the face identifies the caller -> authorize -> the face's call -> its errors, counted
 
@@ -112,7 +112,7 @@ class Entry:
     def _refuse(
         self, refusal: Refusal, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
     ) -> FlareError:
-        """Return what to tell a caller that may know it; raises what else to tell."""
+        """Return the error for a caller that may know it. Raises the error for any other."""
         caller = self._first.identify(request, memo)
         prove(authorize(caller.identity, refusal.action, None, caller.context))
         return refusal.error
@@ -132,7 +132,7 @@ def _admit(
             if raw_key:
                 resource = ObjectName(bucket, parse_key(decode(raw_key)))
     except Refused:
-        # Who may not make the call learns nothing about names either.
+        # A caller that may not make the call learns nothing about names either.
         prove(authorize(identity, call.action, None, context))
         raise
     standing = authorize(identity, call.action, resource, context)

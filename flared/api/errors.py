@@ -1,4 +1,4 @@
-"""What an error looks like in HTTP: from error to answer, for both ways that a request is answered.
+"""Errors in HTTP: from error to answer, for both ways that a request is answered.
 
 ``JSON_ERRORS`` are the answers of native and admin. A face that words its errors otherwise makes
 ``ErrorAnswers`` of its own.
@@ -89,7 +89,7 @@ class ErrorAnswers:
     """From error and status to the field lines and the body; ``log.request_id`` is the request's."""
 
     async def answer(self, request: Request, reply: Reply, error: FlareError) -> None:
-        """Tell the client what went wrong; if the reply is already under way, all that is left is to cut it."""
+        """Send the error to the client. If the reply is already under way, it can only be cut off."""
         if isinstance(error, ConnectionLost):
             raise error
         drop_tracebacks(error)

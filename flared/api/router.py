@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """There is no such call. Only who may do the like of it, ``action``, is told so."""
+    """There is no such call. Only callers that may do ``action``, the like of it, learn so."""
 
     action: Action
     error: Refused

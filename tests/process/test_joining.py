@@ -83,7 +83,7 @@ def test_tokens_that_open_nothing_are_told_in_a_sentence(cluster: Cluster, direc
     expired = invite(cluster, "--valid", "1s")
     time.sleep(1.2)
     assert "has expired" in init_data(place, "--join", expired, "--name", "data8", code=1).stderr
-    assert "no join token" in init_data(place, "--join", bound[:-3], code=1).stderr
+    assert "not a whole join token" in init_data(place, "--join", bound[:-3], code=1).stderr
     assert "standard input is empty" in init_data(place, "--join", "-", code=1).stderr
     (port,) = free_ports(1)
     for api, word in (

@@ -79,7 +79,7 @@ class Joining:
         await reply.send(201, JSON, json.dumps(answer).encode() + b"\n")
 
     async def join(self, request: Request, reply: Reply) -> None:
-        """Whoever does not prove to have a token of ours learns nothing, not even which invites there are."""
+        """Hand out the secret, once. A caller without a token of ours learns nothing, not even which invites exist."""
         fields = await _read(request, {"invite", "node", "nonce", "proof"})
         invite, nonce = _bytes(fields, "invite", INVITE_BYTES), _bytes(fields, "nonce", NONCE_BYTES)
         proof, given = _bytes(fields, "proof", PROOF_BYTES), fields.get("node")
@@ -100,7 +100,7 @@ class Joining:
 
 
 async def _read(request: Request, known: set[str]) -> dict[str, object]:
-    """The fields of the request's JSON object."""
+    """Return the fields of the request's JSON object."""
     parse_query(request.query)
     fields = parse_json_object(await request.body.read_all(BODY_BYTES_MAX), "the body")
     if set(fields) - known:

@@ -28,7 +28,7 @@ class MetadataCalls:
         self._accepting = trio.Lock()
 
     async def show(self, request: Request, reply: Reply) -> None:
-        """Whether data nodes have seen newer metadata, and what would be given up by accepting this."""
+        """Answer whether data nodes have seen newer metadata, and what would be given up by accepting this."""
         parse_query(request.query)
         await self._send(reply)
 

@@ -1,4 +1,4 @@
-"""What /metrics tells of an api node beside its requests, which ``Face`` counts: from memory, but for the disk."""
+"""Metrics of an api node beside its requests, which ``api.counts`` counts: from memory, but for the disk."""
 
 from __future__ import annotations
 

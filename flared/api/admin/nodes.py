@@ -48,14 +48,14 @@ class NodeCalls:
         self._counting = trio.Lock()
 
     async def failure(self, request: Request, reply: Reply) -> None:
-        """What a failure of ``?node=NODE`` would cost: a scan of all chunk records, one at a time."""
+        """Answer what a failure of ``?node=NODE`` would cost: a scan of all chunk records, one at a time."""
         node = self._member(_node(request)).record.name
         async with self._turn():
             cost = await self._failure(node)
         await reply.send(200, JSON, json.dumps(asdict(cost)).encode() + b"\n")
 
     async def removal_cost(self, request: Request, reply: Reply) -> None:
-        """What still counts on ``?node=NODE``, which is away: a scan like that of ``failure``."""
+        """Answer what still depends on ``?node=NODE``, which is away: a scan like that of ``failure``."""
         member = self._member(_node(request))
         async with self._turn():
             cost = await self._removal.cost(member.record.name)
@@ -123,6 +123,7 @@ class NodeCalls:
             self._counting.release()
 
     async def heartbeat(self, request: Request, reply: Reply) -> None:
+        """Take a heartbeat; answer with the cluster's id, and the mark for the node to keep, if it may have it."""
         parse_query(request.query)
         data = parse_json_object(await request.body.read_all(HEARTBEAT_BYTES_MAX), "the heartbeat")
         heartbeat = parse_heartbeat(data, time.time())

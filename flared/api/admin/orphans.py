@@ -25,7 +25,7 @@ class OrphanCalls:
         self._reconcile = reconcile
 
     async def show(self, request: Request, reply: Reply) -> None:
-        """What is held back on ``?node=NODE``; ``held`` is 0 if nothing is."""
+        """Answer what is held back on ``?node=NODE``; ``held`` is 0 if nothing is."""
         await self._send(reply, self._node(parse_query(request.query, "node")))
 
     async def allow(self, request: Request, reply: Reply) -> None:

@@ -53,7 +53,7 @@ class StatusCalls:
         await reply.send(200, b"content-type: text/plain\r\n", b"ok\n")
 
     async def ready(self, request: Request, reply: Reply) -> None:
-        """Whether puts are taken; with ``?without=NODE``, whether that data node may go down now."""
+        """Answer whether puts are taken; with ``?without=NODE``, whether that data node may go down now."""
         query = parse_query(request.query, "without")
         if "without" in query:
             reason = self._without(query["without"])
@@ -72,7 +72,7 @@ class StatusCalls:
 
 
 def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[str, object]:
-    """The answer of /status; ``ours`` is the api node's own entry among the nodes."""
+    """Return the answer of /status; ``ours`` is the api node's own entry among the nodes."""
     totals = status.totals
     return {
         "health": status.health,
@@ -98,8 +98,10 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
 
 
 def describe_metadata(health: Health, older: str) -> dict[str, object]:
-    """What is known of the metadata file, and what to type about it; ``older`` is why nothing is written, if data nodes
-    have seen newer metadata."""
+    """Return what is known of the metadata file, and what to type about it.
+
+    ``older`` is why nothing is written, if data nodes have seen newer metadata.
+    """
     age = health.check_age_seconds
     return {
         "reasons": [*([older] if older else []), *map(explain, problems_of_metadata(health))],
@@ -115,7 +117,7 @@ def describe_metadata(health: Health, older: str) -> dict[str, object]:
 
 
 def describe_member(member: Member, status: ClusterStatus) -> dict[str, object]:
-    """A data node in the answer of /status; what only its heartbeat tells is empty until it was heard."""
+    """Return a data node in the answer of /status; what its heartbeat would say is empty until the first one came."""
     heartbeat, seen = member.heartbeat, member.last_seen_seconds
     repairs = {
         problem.path: {"repair": explain_repair(problem), "repaired": problem.repaired}

@@ -1,4 +1,4 @@
-"""What several calls of the native face share: answers in JSON, numbers of a query."""
+"""Answers in JSON and numbers of a query, for several calls of the native face."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class BucketCalls:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a bucket is to be created with; None is the default of this api node."""
+    """The settings to create a bucket with; None is the default of this api node."""
 
     scheme: str | None = None
     chunk_size: int | None = None

@@ -15,7 +15,7 @@ from flared.errors import BadRequest, TooLarge
 BOUNDARY_BYTES_MAX = 70  # RFC 2046, section 5.1.1
 PART_HEAD_BYTES_MAX = 16 * 1024
 OTHER_BYTES_MAX = 64 * 1024
-"""Preamble, other fields and epilogue in all: they are thrown away, so nobody needs many."""
+"""Preamble, other fields and epilogue in all: they are thrown away, so no client needs many."""
 PADDING_BYTES_MAX = 64
 WINDOW_BYTES = 64 * 1024
 
@@ -64,7 +64,7 @@ class FormParser:
     def next_event(self) -> Part | bytes | Mark:
         """A part's head, some of its bytes, its end, the end of the form, or NEED_DATA.
 
-        Bytes before the first part come as bytes too. Raises BadRequest if this is no form.
+        Bytes before the first part come as bytes too. Raises BadRequest if this is not a form.
         """
         if self._state is State.HEAD:
             return self._next_head()
@@ -117,7 +117,7 @@ class FormParser:
 
 
 class Source(Protocol):
-    """What a form is read from: the body of a request."""
+    """The body of a request, as a form is read from it."""
 
     async def receive_into(self, buffer: memoryview) -> int: ...
 

@@ -67,7 +67,7 @@ def write_conditions(fields: Mapping[str, str]) -> Conditions:
 
 
 def range_request(fields: Mapping[str, str]) -> RangeRequest | None:
-    """The single range asked for. None (the whole object) for several ranges, other units and what is no range."""
+    """The single range asked for. None (the whole object) for several ranges, other units and invalid ranges."""
     value = fields.get("range")
     if value is None:
         return None
@@ -82,7 +82,7 @@ def range_request(fields: Mapping[str, str]) -> RangeRequest | None:
 
 
 def promised_digests(fields: Mapping[str, str]) -> Digests:
-    """Content-MD5 (base64) and x-flare-content-sha256 (hex); raises BadRequest if one of them is no digest."""
+    """Content-MD5 (base64) and x-flare-content-sha256 (hex); raises BadRequest if one of them is not a digest."""
     if DIGESTS.isdisjoint(fields):
         return NO_DIGESTS
     md5, sha256 = fields.get("content-md5"), fields.get("x-flare-content-sha256")
@@ -131,7 +131,7 @@ def format_date(seconds: int) -> str:
 
 
 def parse_date(text: str) -> int | None:
-    """Seconds since the epoch; None if it is no date HTTP knows."""
+    """Seconds since the epoch; None if it is not a date that HTTP knows."""
     for pattern in _DATES:
         match = pattern.fullmatch(text)
         if match and match["month"] in _MONTHS:

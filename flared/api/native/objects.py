@@ -93,7 +93,7 @@ class ObjectCalls:
         return await _answer_put(reply, result)
 
     async def post(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        """A form with one file: its bytes become the object, whatever its file name."""
+        """A form with one file: its bytes become the object; its file name is ignored."""
         await self._put_form(request, reply, name.bucket, name)
 
     async def post_form(self, request: Request, reply: Reply, bucket: BucketName) -> None:
@@ -181,7 +181,7 @@ async def _write_patiently(reply: Reply, reading: Reading, view: bytes | memoryv
 
 
 def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:
-    """What is known of an object, for JSON."""
+    """Return what is known of an object, for JSON."""
     return {
         "bucket": name.bucket,
         "key": name.key,
