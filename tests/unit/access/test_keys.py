@@ -70,7 +70,7 @@ def test_secrets_stand_one_a_line() -> None:
         (b" \n\n", "empty"),
         (b"0" * 16 + b"\n" + b"1" * 15, "line 2 holds 15 bytes; a secret has from 16 to 4096"),
         (b"0" * 4097, "line 1 holds 4097 bytes"),
-        (b"0" * 16 + b"\n\n" + b"0" * 16, "line 3 is the same as one before it"),
+        (b"0" * 16 + b"\n\n" + b"0" * 16, "line 3 repeats an earlier one"),
         (b"\n".join(b"%016d" % number for number in range(SECRETS_MAX + 1)), "9 secrets; at most 8"),
         (b"0" * 100_000, "more than"),
     ],
