@@ -1,8 +1,9 @@
 """Quarantine: hides pieces that reconcile found to be orphans for days before they are deleted.
 
-A hidden piece is not in the inventory. A read by name shows it again, because a record must want it. Its payload is
-kept for ``keep_seconds``, then deleted by an ordinary tombstone. **Room comes first**: when the disk runs short, the
-oldest are deleted early, before any put is refused for lack of room.
+A hidden piece is not in the inventory. A read by name shows it again, because a record must want it; it is shown
+before it is looked for, and a piece that was shown is not deleted here. Its payload is kept for ``keep_seconds``, then
+deleted by an ordinary tombstone. **Room comes first**: when the disk runs short, the oldest are deleted early, before
+any put is refused for lack of room.
 
 Losing a quarantine record with its segment is harmless: the piece is an orphan again.
 """
@@ -107,7 +108,7 @@ class Quarantine:
                 break
         if not names:
             return 0
-        answers = await self._volume.delete_many(names)
+        answers = await self._volume.delete_many(names, hidden_only=True)
         gone = sum(answer is True for answer in answers)
         errors = [answer for answer in answers if isinstance(answer, FlareError)]
         if errors:

@@ -357,10 +357,11 @@ class Volume:
             raise answer
         return answer
 
-    async def delete_many(self, names: Sequence[str]) -> Answers:
+    async def delete_many(self, names: Sequence[str], *, hidden_only: bool = False) -> Answers:
         """True deleted, False was not there, both durable; else what went wrong with that one.
 
-        A volume that is read-only refuses only what it holds.
+        A volume that is read-only refuses only what it holds. ``hidden_only``: what is not in quarantine any more when
+        its turn comes stays, and counts as not there.
         """
         refusal = self._refusal()
         if refusal and self.state == "readonly" and self.piece_map.complete:
@@ -372,13 +373,13 @@ class Volume:
         locations = self.piece_map.find_many(names)
         answers = await self._append_each(
             names,
-            locations,
+            self.piece_map.hidden(names) & locations.keys() if hidden_only else locations,
             lambda batch, number, name: Delete(batch, number, name, locations[name]),
         )
         for number, answer in enumerate(answers):
             if answer is None:
                 await self._wait_for(names[number])
-                (answers[number],) = await self.delete_many([names[number]])
+                (answers[number],) = await self.delete_many([names[number]], hidden_only=hidden_only)
         return _all_answered(answers)
 
     async def hide_many(self, names: Sequence[str], since_ms: int) -> Answers:

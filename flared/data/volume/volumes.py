@@ -145,10 +145,11 @@ class Volumes:
         False if something has to be waited for first; then nothing has happened.
         """
         route = self._route(items)
+        hid = self._hides_pieces()
 
         def stored(some: Answers) -> None:
             answers = route.merge(some)
-            done(None if False in answers and self._hides_pieces() else answers)
+            done(None if False in answers and (hid or self._hides_pieces()) else answers)
 
         if route.volume is not None:
             return route.volume.put_nowait(route.items, stored)
@@ -162,7 +163,17 @@ class Volumes:
         """
         route = self._route(items)
         stored = await route.volume.put_many(route.items) if route.volume is not None else []
-        return await self._show_existing([piece.name for piece, _ in items], route.merge(stored))
+        answers = route.merge(stored)
+        if False not in answers:
+            return answers
+        answers = await self._show_existing([piece.name for piece, _ in items], answers)
+        existing = [number for number, answer in enumerate(answers) if answer is False]
+        there = self._find_many([items[number][0].name for number in existing])
+        for number in existing:
+            # It was in quarantine, and its time was over before it could be shown.
+            if items[number][0].name not in there:
+                (answers[number],) = await self.put_many([items[number]])
+        return answers
 
     def _route(self, items: Sequence[tuple[Piece, Buffer]]) -> _Route:
         """Decide which volume is to store which of these pieces."""
@@ -194,6 +205,8 @@ class Volumes:
             stored = await self._roomiest().put_large(piece, buffer)
         if not stored:
             await self.show([piece.name])
+            if not self._find_many([piece.name]):  # as in ``put_many``
+                return await self.put_large(piece, buffer)
         return stored
 
     async def quarantine_many(self, names: Sequence[str]) -> list[Answer]:
@@ -275,6 +288,7 @@ class Volumes:
 
     async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
         """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
+        await self._show_wanted(names)
         steps = self._search(names)
         try:
             volume, wanted = next(steps)
@@ -286,10 +300,7 @@ class Volumes:
                 else:
                     volume, wanted = steps.send(read)
         except StopIteration as end:
-            answers = cast("list[Found | FlareError]", end.value)
-        found = [name for name, answer in zip(names, answers, strict=True) if isinstance(answer, tuple)]
-        await self._show_read(found)
-        return answers
+            return cast("list[Found | FlareError]", end.value)
 
     def _search(
         self, names: Sequence[str]
@@ -328,34 +339,29 @@ class Volumes:
                 break
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]
 
-    async def _show_read(self, names: Sequence[str]) -> None:
-        """Take pieces that were read out of quarantine, because they are needed. A disk that refuses that can still be
-        read."""
-        try:
-            await self.show(names)
-        except FlareError as error:
-            log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
+    async def _show_wanted(self, names: Sequence[str]) -> None:
+        """Take pieces that are asked for by name out of quarantine, before they are looked for: one that is deleted
+        meanwhile is not found then. A disk that refuses that can still be read."""
+        for volume in self._working():
+            try:
+                await volume.show(names)
+            except FlareError as error:
+                log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
 
     async def open(self, name: str) -> OpenPiece:
         """Open a piece for reading; the caller closes it. Raise NoSuchPiece, PieceCorrupt, Busy."""
         unsure: FlareError | None = self._left_out()
         damaged: PieceCorrupt | None = None
+        await self._show_wanted([name])
         for volume in sorted(self._working(), key=lambda volume: name in volume.damaged):
             try:
-                opened = await volume.reader.open(name)
+                return await volume.reader.open(name)
             except NoSuchPiece:
                 continue
             except PieceCorrupt as error:
                 damaged = error
             except (Busy, VolumeFailed) as error:
                 unsure = error
-            else:
-                try:
-                    await self._show_read([name])
-                except BaseException:
-                    opened.close()
-                    raise
-                return opened
         raise damaged or _missing(name, unsure)
 
     async def head(self, name: str) -> Piece:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 import tomllib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from flared.data.pieces import LARGE_SIZE
 from flared.data.record import SMALL, Head, pack_head, pack_quarantine, parse_record
 from flared.data.volume.volumes import Volumes
 from flared.errors import Busy, ConfigError, FlareError, NoSuchPiece
-from tests.support.engine import delete, get, names_of, payload_of, put, running, settings_for
+from tests.support.engine import delete, get, names_of, payload_of, piece_of, put, running, settings_for
 from tests.support.memory_disk import MemoryDisk, PowerCut
+from tests.support.threads import InlineThreads, T, Ts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 DAY = 86400.0
 BIG = 1 << 40
@@ -132,6 +138,65 @@ async def test_quarantine_is_never_why_a_put_is_refused(size: int, autojump_cloc
         assert left == [f"old{number:05}" for number in range(count - len(left), count)], "the oldest go first"
         for number in range(count):
             assert await get(store, f"new{number:05}") == payload_of("new", size)
+
+
+class SlowThreads(InlineThreads):
+    """Threads of a disk that takes so long over everything."""
+
+    seconds = 0.0
+
+    async def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        if self.seconds:
+            await trio.sleep(self.seconds)
+        return await super().run(function, *arguments)
+
+
+async def get_all(store: Volumes, size: int) -> bool:
+    """Whether "a" was there to be read; small pieces in one batch, as an api node asks."""
+    try:
+        assert await get(store, "a") == payload_of("a", size)
+    except NoSuchPiece:
+        return False
+    return True
+
+
+async def put_again(store: Volumes, size: int) -> bool:
+    """Another piece beside it makes the batch last for a while."""
+    if size >= LARGE_SIZE:
+        await put(store, "a", payload_of("a", size))
+        return True
+    items = [(piece_of(name, payload_of(name, size)), payload_of(name, size)) for name in ("a", "b")]
+    assert not any(isinstance(answer, FlareError) for answer in await store.put_many(items))
+    return True
+
+
+@pytest.mark.parametrize("volumes", [1, 2])
+@pytest.mark.parametrize("size", [5000, 300_000])
+@pytest.mark.parametrize("ask", [get_all, put_again])
+async def test_what_is_asked_for_while_its_time_ends_is_shown_or_was_not_there(
+    volumes: int, size: int, ask: Callable[[Volumes, int], Awaitable[bool]], autojump_clock: object
+) -> None:
+    """Whoever got it, or was told that it is stored, goes by that; so it must not go with what nobody wants."""
+    paths = ("/srv/v1", "/srv/v2")[:volumes]
+    shown = set()
+    for tenths in range(0, 60, 4):
+        threads, clock = SlowThreads(), Clock()
+        settings = replace(settings_for(*paths, segment_size=1 << 20), quarantine_seconds=30.0, clock=clock)
+        async with running(MemoryDisk(1), settings, threads=threads) as store:
+            await put(store, "a", payload_of("a", size))
+            await hide(store, "a")
+            began = trio.current_time()
+            await trio.sleep(25)
+            threads.seconds = 1.0
+            await trio.sleep_until(began + 28 + tenths / 10)
+            found = await ask(store, size)
+            threads.seconds = 0.0
+            await trio.sleep(20)
+            assert ("a" in await names_of(store)) == found, f"asked {tenths / 10} s later"
+            shown.add(found)
+            if found:
+                assert await get(store, "a") == payload_of("a", size)
+    assert True in shown
 
 
 async def test_compaction_keeps_what_is_hidden_and_that_it_is_hidden(autojump_clock: object) -> None:
