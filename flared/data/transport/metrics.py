@@ -11,7 +11,7 @@ from flared.metrics import Durations, Histogram, Metric, Sample, about, number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flared.data.volume.volume import VolumeStatus
+    from flared.data.volume.values import VolumeStatus
     from flared.http.server import Server
 
 CALLS = ("put", "get", "delete", "put_batch", "get_batch")

@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass
-from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import trio
-import xxhash
 
-from flared.background import Threads, Worker, WorkerRun, first_of
-from flared.data.disk.probe import Probe
-from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX, find_reserve, find_segment_size, is_low
+from flared.background import Worker, WorkerRun, first_of
+from flared.data.disk.space import find_reserve, find_segment_size, is_low
 from flared.data.index.index import IndexCorrupt, Location, Watermark
 from flared.data.index.piece_map import UNKNOWN, PieceMap
 from flared.data.index.quarantine import count_hidden
-from flared.data.pieces import BLOCK_SIZE, SCHEME_BYTES_MAX, Piece, block_checksums
+from flared.data.pieces import Piece
 from flared.data.record import LARGE, SMALL, record_length
-from flared.data.report import VolumeReport
 from flared.data.volume.appender import Appender
 from flared.data.volume.changes import Answer, Answered, Answers, Batch, Change, Delete, Hide, Put
-from flared.data.volume.identity import FORMAT, VolumeIdentity, identity_path, join_cluster, load_identity, raise_format
+from flared.data.volume.check import check_piece
+from flared.data.volume.identity import FORMAT, VolumeIdentity, join_cluster, load_identity, raise_format
 from flared.data.volume.punch import Puncher
 from flared.data.volume.reader import PieceReader
 from flared.data.volume.replay import Replay, facts, remove_index
 from flared.data.volume.segment import Segment, Segments
-from flared.errors import BadDigest, BadRequest, Busy, FlareError, VolumeFailed, VolumeFull
-from flared.names import PIECE_NAME_BYTES_MAX
+from flared.data.volume.values import VolumeSettings, VolumeStatus, VolumeThreads
+from flared.data.volume.watch import DiskWatch
+from flared.errors import Busy, FlareError, VolumeFailed, VolumeFull
 
 if TYPE_CHECKING:
     import random
@@ -44,45 +41,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WATCH_SECONDS = 2.0
-_PROBE_EVERY = 10
-"""Measurements between two probes of a disk that seems well: nobody may be using it."""
 DAMAGED_MAX = 100_000
 """Damaged pieces remembered, some hundred bytes each. A dying disk may have more: they are reported when they are met
 again, after heal has dealt with these."""
-HANG_SECONDS = 120.0
-"""A disk that answers a look with nothing for so long is as dead as one that answers with errors; the kernel tells of a
-hung task then, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeSettings:
-    """``segment_size`` and ``reserve`` are upper limits: small disks get less."""
-
-    segment_size: int = SEGMENT_SIZE_MAX
-    reserve: int = RESERVE_MAX
-    direct: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeStatus(VolumeReport):
-    """What a volume reports, and what its node counts beside."""
-
-    syncs: int = 0
-    """Groups of records written and synced since the start."""
-    records: int = 0
-    """Records in these groups."""
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeThreads:
-    """Checksums of large pieces have threads of their own, so that slow reads do not delay them; looks at the disk, so
-    that waiting for a thread is never taken for a disk that hangs. Writes have lanes."""
-
-    check: Threads
-    read: Threads
-    background: Threads
-    look: Threads
 
 
 class Volume:
@@ -107,9 +68,6 @@ class Volume:
         self.state = "replaying"
         self.reason = ""
         self._state_since = trio.current_time()
-        self._probe = Probe(disk, threads.look)
-        self._measuring_failed = ""
-        self._looking_since: float | None = None
         self.pieces = 0
         self.free = self.capacity = self.used = self.file_system = 0
         self.segment_size = settings.segment_size
@@ -138,6 +96,7 @@ class Volume:
         self._sequence = 0
         self._small = self._appender(SMALL)
         self._large = self._appender(LARGE)
+        self.watch = DiskWatch(self, disk, threads.look)
         self.puncher = Puncher(self.segments, disk, threads.background)
 
     @classmethod
@@ -217,8 +176,7 @@ class Volume:
         self._large = self._appender(LARGE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.piece_map.run)
-            nursery.start_soon(self._watch_disk)
-            nursery.start_soon(self._watch_looks)
+            nursery.start_soon(self.watch.run)
             nursery.start_soon(self.puncher.run)
             for worker in self.workers:
                 nursery.start_soon(WorkerRun(worker).run)
@@ -306,7 +264,7 @@ class Volume:
             name = piece.name
             length = record_length(SMALL, len(name), piece.size)
             location = recent.get(name, UNKNOWN) if recent else UNKNOWN
-            if bad := _check(piece, payload):
+            if bad := check_piece(piece, payload):
                 answers[number] = bad
             elif isinstance(location, Location):
                 answers[number] = False
@@ -331,7 +289,7 @@ class Volume:
 
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
         """A piece that lies in ``buffer.payload``: True stored, False already there, both durable."""
-        bad = await self.threads.check.run(_check, piece, buffer.payload[: piece.size])
+        bad = await self.threads.check.run(check_piece, piece, buffer.payload[: piece.size])
         while True:
             refusal = bad or self._refusal()
             if refusal:
@@ -477,7 +435,7 @@ class Volume:
             return Busy(f"{self.path}: {self.reason or 'the index is being made again'}")
         return None
 
-    # What an Appender asks
+    # What an Appender and a DiskWatch ask
 
     def next_sequence(self) -> int:
         self._sequence += 1
@@ -513,6 +471,10 @@ class Volume:
             self._enter("readonly", reason)
             for appender in (self._small, self._large):
                 appender.close(VolumeFailed(reason))
+
+    def fail(self, reason: str) -> None:
+        self.stop_writes(reason)
+        self._enter("failed", reason)
 
     def _collect(self) -> tuple[Sequence[Watermark], dict[str, int]]:
         """What the index is to learn with the next flush, besides locations."""
@@ -573,44 +535,6 @@ class Volume:
         elif self.state == "full" and not low:
             self._enter("ok")
 
-    async def _watch_disk(self) -> None:
-        """Until cancelled; raises VolumeFailed when the disk could not be read for a while. A measurement that fails
-        ends nothing, and is told of once: the room that was last seen is what puts go by."""
-        for turn in count(1):
-            self._looking_since = None
-            await trio.sleep(_WATCH_SECONDS)
-            self._looking_since = trio.current_time()
-            trouble = ""
-            try:
-                await self.measure()
-            except FlareError as error:
-                trouble = str(error)
-                if trouble != self._measuring_failed:
-                    log.error("event=measuring_failed path=%s error=%r", self.path, trouble)
-            self._measuring_failed = trouble
-            if trouble or self.state == "readonly" or self._probe.failures or turn % _PROBE_EVERY == 0:
-                segments = islice(self.segments.known.values(), 1)
-                await self._probe.check([identity_path(self.path), *(segment.path for segment in segments)])
-
-    async def _watch_looks(self) -> None:
-        """Until cancelled; raises VolumeFailed when the disk does not answer.
-
-        The threads that wait for it cannot be called back, so ``run`` ends only when they do; until then the volume
-        is ``failed`` all the same, and refuses whatever comes. Turns are counted, because a process that was stopped
-        for minutes has a clock that says so, but gave its disk no time.
-        """
-        asked, turns = None, 0
-        while True:
-            await trio.sleep(_WATCH_SECONDS)
-            turns = turns + 1 if self._looking_since is not None and self._looking_since == asked else 0
-            asked = self._looking_since
-            if turns * _WATCH_SECONDS >= HANG_SECONDS:
-                reason = f"the disk has not answered for {HANG_SECONDS:.0f} s"
-                log.error("event=volume_hangs path=%s error=%r", self.path, reason)
-                self.stop_writes(reason)
-                self._enter("failed", reason)
-                raise VolumeFailed(reason)
-
     def _appender(self, kind: int) -> Appender:
         return Appender(self, self.segments, self._turns, self._make_lane, self.threads.background, kind)
 
@@ -636,14 +560,3 @@ def _small_bytes(items: Sequence[tuple[Piece, Buffer]]) -> int:
 
 def _all_answered(answers: Sequence[Answer | None]) -> Answers:
     return [answer for answer in answers if answer is not None]
-
-
-def _check(piece: Piece, payload: Buffer) -> FlareError | None:
-    """Whether these are the bytes that the piece says it has, and it can be written down."""
-    if len(payload) != piece.size or xxhash.xxh3_128_digest(payload) != piece.checksum:
-        return BadDigest(f"{piece.name}: the payload does not have the checksum that came with it")
-    if (xxhash.xxh3_64_digest(payload) if 0 < piece.size <= BLOCK_SIZE else block_checksums(payload)) != piece.blocks:
-        return BadDigest(f"{piece.name}: the payload does not have the block checksums that came with it")
-    if len(piece.scheme) > SCHEME_BYTES_MAX or len(piece.name) > PIECE_NAME_BYTES_MAX or not piece.name.isascii():
-        return BadRequest("the piece's name or scheme is too long")
-    return None

@@ -32,7 +32,8 @@ from flared.data.volume.marks import Marks
 from flared.data.volume.quarantine import KEEP_SECONDS, Quarantine
 from flared.data.volume.reader import Found, OpenPiece, Wanted
 from flared.data.volume.scrub import Scrubber
-from flared.data.volume.volume import Volume, VolumeSettings, VolumeStatus, VolumeThreads
+from flared.data.volume.values import VolumeSettings, VolumeStatus, VolumeThreads
+from flared.data.volume.volume import Volume
 from flared.errors import (
     Busy,
     FlareError,

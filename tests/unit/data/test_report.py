@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flared.data.report import TEXT_MAX, VolumeReport, parse_report, report_fields
-from flared.data.volume.volume import VolumeStatus
+from flared.data.volume.values import VolumeStatus
 from flared.errors import BadRequest
 
 texts = st.text(min_size=1, max_size=TEXT_MAX)

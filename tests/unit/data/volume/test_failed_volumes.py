@@ -137,7 +137,7 @@ async def test_a_disk_that_nobody_uses_is_looked_after(autojump_clock: object, m
         with monkeypatch.context() as faults:
             break_reads(disk, "/srv/v1", faults)
             for _ in range(30):
-                if not store._volumes[0]._probe.failures:
+                if not store._volumes[0].watch.probe.failures:
                     await trio.sleep(1)
             await trio.sleep(4)
         await trio.sleep(60)
