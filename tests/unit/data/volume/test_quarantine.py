@@ -303,6 +303,8 @@ class Ledger:
             if name not in visible | hidden:
                 self.stored.pop(name, None)
                 self.deleted.add(name)
+            else:
+                self.deleted.discard(name)  # the put that was under way has come through
         self.hidden, self.unsure = hidden, set()
         for name in sorted(visible):
             assert await get(store, name) == self.stored[name]
