@@ -15,6 +15,7 @@ import trio
 
 from flared.chunks.delays import STRAGGLER_SECONDS
 from flared.cluster.quorum import Tally
+from flared.data.pieces import LARGE_SIZE
 from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull, drop_tracebacks
 from flared.names import chunk_digest_hex
 
@@ -30,7 +31,7 @@ Outgoing = Sequence[tuple["Piece", Payload]]
 
 
 class FanOut:
-    """Made with its nodes chosen; then ``start`` (small pieces, in turns) or ``send_large`` (a task)."""
+    """Made with its nodes chosen; then ``send`` (in a task), or ``start`` (small pieces, in turns)."""
 
     __slots__ = (
         "_chunks",
@@ -82,10 +83,6 @@ class FanOut:
         self.complete = True
         self._decided = None
 
-    def let_go(self) -> None:
-        """Large pieces have been sent: what an error still refers to does not keep their payload."""
-        self._outgoing = ()
-
     # Small pieces, in turns
 
     def start(self, decided: Callable[[], None]) -> None:
@@ -127,10 +124,23 @@ class FanOut:
         if decided is not None:
             decided()
 
-    # Large pieces, in a task
+    # In a task
 
-    async def send_large(self) -> None:
-        """Send pieces that travel alone; returns once it is decided. Cancelled, no payload is read any more."""
+    async def send(self) -> None:
+        """Send the pieces, and return once it is decided. From then on, or when it is cancelled, what the payloads are
+        views of is read no more."""
+        if self._outgoing[0][0].size < LARGE_SIZE:
+            self._outgoing = [(piece, bytes(payload)) for piece, payload in self._outgoing]
+            decided = trio.Event()
+            self.start(decided.set)
+            await decided.wait()
+            return
+        try:
+            await self._send_large()
+        finally:
+            self._outgoing = ()  # what an error still refers to must not keep the payloads
+
+    async def _send_large(self) -> None:
         started = trio.current_time()
         enough, all_answered = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
@@ -152,7 +162,7 @@ class FanOut:
                 if store is None:
                     raise NoPlacement(f"node {node} has gone")
                 piece, payload = self._outgoing[number]
-                await store.put(piece, [memoryview(payload)])
+                await store.put(piece, payload)
                 error = None
             except FlareError as refusal:
                 drop_tracebacks(refusal)  # its frames hold the payload, and this one would hold it

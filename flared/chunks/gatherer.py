@@ -6,6 +6,7 @@ is replaced by the next, and no node is asked again for what it has just denied.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -16,7 +17,7 @@ from flared.chunks.codec import check_stored, decode
 from flared.chunks.delays import HEDGE_SECONDS
 from flared.chunks.read import NOTHING_DENIED, Search, Source, compare, decode_whole, fill, verify_blocks
 from flared.chunks.scheme import parse_scheme
-from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE
+from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, Span
 from flared.errors import FlareError, NodeUnreachable, PieceCorrupt
 from flared.names import piece_name
 
@@ -85,18 +86,13 @@ class Gatherer:
         """Read one piece, the first that can be had."""
         while True:
             source = self._search.take()
-            payload: bytes | memoryview
             try:
-                if self._size < LARGE_SIZE:
-                    payload = await _read_small(self._chunk, source, hedged=self._search.has_spare)
-                else:
-                    assert self._buffer is not None, "large pieces need a buffer"
-                    view = self._buffer[slot * self._size : (slot + 1) * self._size]
-                    payload = await _read_large(self._chunk, source, view)
+                view = _room(self._size, slot, self._buffer)
+                await _read_piece(self._chunk, source, view, hedged=self._search.has_spare)
             except FlareError as error:
                 self._search.fail(source, error)
                 continue
-            self._used[source.number], self._payloads[source.number] = source, payload
+            self._used[source.number], self._payloads[source.number] = source, view
             return
 
 
@@ -147,11 +143,9 @@ async def verify_piece(chunks: Chunks, chunk: PlacedChunk, number: int, buffer: 
     source = Source(piece_name(chunk.id, number), number, node, store)
     scheme = parse_scheme(chunk.scheme)
     size = scheme.piece_size(chunk.stored)
-    if size >= LARGE_SIZE:
-        await _read_large(chunk, source, buffer[:size])
-        return
-    payload = await _read_small(chunk, source, hedged=False)
-    if scheme.needed == 1:
+    payload = _room(size, 0, buffer)
+    await _read_piece(chunk, source, payload, hedged=False)
+    if scheme.needed == 1 and size < LARGE_SIZE:
         await _decode_plain(chunks, chunk, scheme.decode({number: payload}, chunk.stored))
 
 
@@ -166,21 +160,23 @@ async def _decode_plain(chunks: Chunks, chunk: PlacedChunk, stored: bytes | memo
     return await chunks.threads.run(decode, chunk.codec, stored, chunk.size)
 
 
-async def _read_small(chunk: PlacedChunk, source: Source, *, hedged: bool) -> bytes:
-    if not hedged:
-        piece, payload = await source.store.get_small(source.name)
-    else:
-        with trio.move_on_after(HEDGE_SECONDS) as scope:
-            piece, payload = await source.store.get_small(source.name)
-        if scope.cancelled_caught:
-            raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")
-    compare(chunk, source.name, piece)
-    return payload
+def _room(size: int, slot: int, buffer: memoryview | None) -> memoryview:
+    """Where a piece goes: a small one gets memory of its own, which may be kept."""
+    if size < LARGE_SIZE:
+        return memoryview(bytearray(size))
+    assert buffer is not None, "large pieces need a buffer"
+    return buffer[slot * size : (slot + 1) * size]
 
 
-async def _read_large(chunk: PlacedChunk, source: Source, view: memoryview) -> memoryview:
-    async with source.store.open(source.name) as stream:
-        compare(chunk, source.name, stream.piece)
-        await fill(stream, source, view)
-        verify_blocks(stream.piece, source, 0, view)
-        return view
+async def _read_piece(chunk: PlacedChunk, source: Source, view: memoryview, *, hedged: bool) -> None:
+    """Fill ``view`` with a piece, verified. ``hedged``: its node has to begin the answer within HEDGE_SECONDS."""
+    span = Span(0, len(view), len(view))
+    began = trio.CancelScope(deadline=trio.current_time() + HEDGE_SECONDS if hedged else math.inf)
+    with began:
+        async with source.store.read(source.name, span) as stream:
+            began.deadline = math.inf
+            compare(chunk, source.name, stream.piece)
+            await fill(stream, source, view)
+            verify_blocks(stream.piece, source, 0, view)
+    if began.cancelled_caught:
+        raise NodeUnreachable(source.node, f"no answer within {HEDGE_SECONDS} s")

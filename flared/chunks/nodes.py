@@ -16,22 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from flared.data.pieces import Piece
+    from flared.data.pieces import Piece, PieceStream, Span
     from flared.errors import FlareError
     from flared.names import NodeName, PieceName
 
 
-class PieceStream(Protocol):
-    """The stored bytes of a piece, as they arrive: not verified."""
-
-    @property
-    def piece(self) -> Piece: ...
-
-    async def receive_into(self, buffer: memoryview) -> int: ...
-
-
 class PieceNode(Protocol):
-    """One data node to ask. ``data.remote.Remote`` is one; it documents what each call promises."""
+    """One data node to ask. ``data.transport.remote.Remote`` is one; it documents what each call promises.
+
+    ``put`` and ``read`` take any size and wait in a task; their forms for turns take small pieces and call back.
+    """
+
+    async def put(self, piece: Piece, payload: bytes | memoryview) -> None: ...
 
     def put_nowait(
         self,
@@ -41,20 +37,14 @@ class PieceNode(Protocol):
         request: int | str | None = None,
     ) -> None: ...
 
-    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None: ...
+    def read(self, name: PieceName, span: Span) -> AbstractAsyncContextManager[PieceStream]: ...
 
-    def get_nowait(
+    def read_nowait(
         self,
         name: PieceName,
         heard: Callable[[tuple[Piece, bytes] | FlareError], None],
         request: int | str | None = None,
     ) -> object: ...
-
-    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]: ...
-
-    def open(
-        self, name: PieceName, *, offset: int = 0, length: int | None = None
-    ) -> AbstractAsyncContextManager[PieceStream]: ...
 
     async def head(self, name: PieceName) -> Piece: ...
 

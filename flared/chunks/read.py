@@ -27,7 +27,8 @@ from flared.names import NodeName, PieceName, chunk_digest, piece_name
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunks, PlacedChunk
-    from flared.chunks.nodes import PieceNode, PieceStream
+    from flared.chunks.nodes import PieceNode
+    from flared.data.pieces import PieceStream
 
 NOTHING_DENIED: Mapping[int, FlareError] = {}
 

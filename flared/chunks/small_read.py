@@ -85,7 +85,7 @@ class SmallRead:
                 self._end(None, error)
                 return
             self._asked.append(source)
-            source.store.get_nowait(source.name, partial(self._heard, source), self._request)
+            source.store.read_nowait(source.name, partial(self._heard, source), self._request)
             if self._search.has_spare and source in self._asked:
                 self._chunks.hedges.add(partial(self._pass_over, source))
 

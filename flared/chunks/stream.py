@@ -23,7 +23,7 @@ from flared.chunks.read import Search, Source, compare, fill, verify_blocks
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.small_read import read_small
 from flared.chunks.spill import UNIT_SIZE as SLICE_SIZE
-from flared.data.pieces import BLOCK_SIZE, CODEC_LZ4_BLOCKS, CODEC_PLAIN, LARGE_SIZE
+from flared.data.pieces import BLOCK_SIZE, CODEC_LZ4_BLOCKS, CODEC_PLAIN, LARGE_SIZE, Span
 from flared.errors import Busy, FlareError, NodeUnreachable, PieceCorrupt, Unavailable
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from flared.chunks.budget import Lease, MemoryBudget
     from flared.chunks.chunk import Chunks, PlacedChunk
-    from flared.chunks.nodes import PieceStream
     from flared.chunks.spill import Spill
+    from flared.data.pieces import PieceStream
 
 UNIT_SIZE = 1024 * 1024
 """Bytes that move at once: larger units save system calls, smaller ones let 64 readers share the budget."""
@@ -143,7 +143,7 @@ class _Blocks:
                 self._drop_source(error)
 
     async def _open(self, source: Source, begin: int, end: int) -> None:
-        context = source.store.open(source.name, offset=begin, length=end - begin)
+        context = source.store.read(source.name, Span(begin, end, self._chunk.stored))
         if self._search.has_spare:
             with trio.move_on_after(HEDGE_SECONDS) as scope:
                 stream = await context.__aenter__()

@@ -15,16 +15,14 @@ from flared.chunks.chunk import Chunk, Chunks
 from flared.chunks.codec import encode
 from flared.chunks.fanout import FanOut
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
-from flared.errors import NoPlacement
 from flared.log import current_request
 from flared.names import ChunkId, NodeName, chunk_id, piece_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from flared.chunks.fanout import Outgoing
     from flared.chunks.scheme import Scheme
-    from flared.errors import FlareError
 
 
 @dataclass(slots=True)
@@ -77,33 +75,21 @@ async def write_chunk(
     VolumeFull if that is why; then, and when cancelled, the pieces that were sent are handed to the sweep.
     The caller ends the write in ``chunks.in_flight``: settled when it recorded the chunk, abandoned if not.
     """
+    request = current_request.get()
     if len(plain) < LARGE_SIZE:
-        write = begin_small(
-            chunks, bytes(plain), digest, scheme=scheme, compress=compress, request=current_request.get()
-        )
-        send: Callable[[FanOut], Awaitable[None]] = _send_small
+        write = begin_small(chunks, bytes(plain), digest, scheme=scheme, compress=compress, request=request)
     else:
         id_ = _draw_id(chunks, digest)
         codec, stored, outgoing = await chunks.threads.run(_encode, plain, id_, scheme, compress)
-        fan = FanOut(chunks, id_, outgoing, scheme, request=current_request.get())
+        fan = FanOut(chunks, id_, outgoing, scheme, request=request)
         chunks.in_flight.claim(id_)
         write = ChunkWrite(id_, len(plain), stored, codec, scheme, fan)
-        send = _send_small if outgoing[0][0].size < LARGE_SIZE else FanOut.send_large
     try:
-        await send(write.fan)
+        await write.fan.send()
     except BaseException:
         write.abandon(chunks)
         raise
-    finally:
-        if send is FanOut.send_large:
-            write.fan.let_go()
     return write.finish(chunks)
-
-
-async def _send_small(fan: FanOut) -> None:
-    decided = trio.Event()
-    fan.start(decided.set)
-    await decided.wait()
 
 
 def _draw_id(chunks: Chunks, digest: bytes) -> ChunkId:
@@ -113,31 +99,6 @@ def _draw_id(chunks: Chunks, digest: bytes) -> ChunkId:
 def placed_pieces(nodes: Sequence[NodeName | None]) -> tuple[tuple[int, NodeName], ...]:
     """(piece number, node) of every piece that a node may hold."""
     return tuple((number, node) for number, node in enumerate(nodes) if node is not None)
-
-
-async def write_piece(chunks: Chunks, node: NodeName, piece: Piece, payload: bytes | memoryview) -> None:
-    """Store one piece on one node, as heal does; raises what the node answered."""
-    store = chunks.nodes.store(node)
-    if store is None:
-        raise NoPlacement(f"node {node} is not known")
-    if piece.size >= LARGE_SIZE:
-        await store.put(piece, [memoryview(payload)])
-        return
-    waiting = _Single()
-    store.put_nowait(piece, payload, waiting.done)
-    await waiting.settled.wait()
-    if waiting.error is not None:
-        raise waiting.error
-
-
-class _Single:
-    def __init__(self) -> None:
-        self.settled = trio.Event()
-        self.error: FlareError | None = None
-
-    def done(self, error: FlareError | None) -> None:
-        self.error = error
-        self.settled.set()
 
 
 def _encode(plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress: bool) -> tuple[int, int, Outgoing]:

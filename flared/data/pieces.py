@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import xxhash
 
@@ -38,6 +38,24 @@ class Piece(NamedTuple):
     """xxh3-128 of the stored bytes, 16 bytes big-endian."""
     blocks: bytes
     """xxh3-64 of each BLOCK_SIZE of the stored bytes, 8 bytes big-endian each. Empty for an empty piece."""
+
+
+class Span(NamedTuple):
+    """The stored bytes from ``begin`` to ``end`` of a piece that has ``size`` of them, as its reader believes."""
+
+    begin: int
+    end: int
+    size: int
+
+
+class PieceStream(Protocol):
+    """The stored bytes of a piece, or of a span of it, as they come from its node: the reader verifies them."""
+
+    @property
+    def piece(self) -> Piece: ...
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """The next 1 to len(buffer) bytes; 0 at the end. Raises NodeUnreachable."""
 
 
 def block_checksums(payload: bytes | bytearray | memoryview) -> bytes:

@@ -20,7 +20,7 @@ from tests.support.cluster import CHUNK, Cluster, SmallNode, name
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flared.chunks.nodes import PieceStream
+    from flared.data.pieces import PieceStream, Span
     from flared.names import PieceName
 
 Clock = trio.testing.MockClock
@@ -50,8 +50,8 @@ class HeldNode(SmallNode):
         self.free.set()
 
     @asynccontextmanager
-    async def open(self, name: PieceName, *, offset: int = 0, length: int | None = None) -> AsyncIterator[PieceStream]:
-        async with super().open(name, offset=offset, length=length) as stream:
+    async def read(self, name: PieceName, span: Span) -> AsyncIterator[PieceStream]:
+        async with super().read(name, span) as stream:
             yield _HeldStream(stream, self)
 
 

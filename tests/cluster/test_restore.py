@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +27,9 @@ from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster, name
 from tests.support.piece_nodes import MemorySource
 
 if TYPE_CHECKING:
-    from flared.data.pieces import Piece
+    from collections.abc import AsyncIterator
+
+    from flared.data.pieces import PieceStream, Span
     from flared.meta.keys import Range
     from flared.names import NodeName
     from flared.upkeep.deletion.brake import Found
@@ -230,14 +232,16 @@ async def test_a_chunk_of_which_a_copy_is_found_just_now_is_not_called_lost(auto
         for node, piece in pieces:
             other.pieces[piece] = cluster.members[node].pieces.pop(piece)
         chunk, number = piece_parts(PieceName(pieces[0][1]))
-        ask, lost = cluster.members[pieces[-1][0]].get_small, []
+        ask, lost = cluster.members[pieces[-1][0]].read, []
 
-        async def ask_last(name: PieceName) -> tuple[Piece, bytes]:
+        @asynccontextmanager
+        async def ask_last(name: PieceName, span: Span) -> AsyncIterator[PieceStream]:
             """Meanwhile a node is looked through."""
             await adopt(cluster.store, chunk, number, other.name)
-            return await ask(name)
+            async with ask(name, span) as stream:
+                yield stream
 
-        cluster.members[pieces[-1][0]].get_small = ask_last  # type: ignore[method-assign]
+        cluster.members[pieces[-1][0]].read = ask_last  # type: ignore[method-assign]
         for node, piece in pieces:
             cluster.damage.add(chunk, piece_parts(PieceName(piece))[1], node, "nobody has it any more")
         for _ in range(60):

@@ -7,12 +7,13 @@ memory, and over the fake that cluster tests and the simulation stand on.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 import trio
 
-from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, piece_is_good
+from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, Span, piece_is_good
 from flared.data.transport.wire import RECORDS_MAX
 from flared.errors import (
     BadDigest,
@@ -27,11 +28,13 @@ from flared.errors import (
 )
 from flared.names import PieceName
 from tests.support.engine import payload_of, piece_of
+from tests.support.piece_nodes import read_small
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flared.chunks.nodes import PieceNode, PieceStream
+    from flared.chunks.nodes import PieceNode
+    from flared.data.pieces import PieceStream
     from tests.support.links import Link
 
 SIZES = [0, 1, 4096, LARGE_SIZE - 1, LARGE_SIZE, LARGE_SIZE + 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 5]
@@ -82,7 +85,7 @@ class PieceNodeContract:
         assert await node.head(PieceName("a")) == piece_of("a", payload)
         assert await node.list("", 10) == [("a", size)]
         if size < LARGE_SIZE:
-            assert await node.get_small(PieceName("a")) == (piece_of("a", payload), payload)
+            assert await read_small(node, PieceName("a")) == (piece_of("a", payload), payload)
 
     @EITHER_SIZE
     async def test_a_put_is_idempotent_and_the_first_one_stays(
@@ -94,19 +97,14 @@ class PieceNodeContract:
         assert await read(subject.node, "a") == (piece_of("a", first), first)
         assert await subject.node.list("", 10) == [("a", size)]
 
-    async def test_a_small_piece_may_travel_alone(self, subject: Subject, autojump_clock: object) -> None:
-        """Heal puts and reads any size by itself."""
-        await subject.node.put(piece_of("a", b"small"), [memoryview(b"sm"), memoryview(b"all")])
-        assert await read(subject.node, "a") == (piece_of("a", b"small"), b"small")
-
     async def test_everything_about_a_piece_is_kept(self, subject: Subject, autojump_clock: object) -> None:
         described = piece_of("n" * 200, b"x" * 100)
         piece = Piece(described.name, 1, "rs:10+4-abcdef", 1 << 31, 100, described.checksum, described.blocks)
         assert await put_small(subject.node, piece, b"x" * 100) is None
         name = PieceName(piece.name)
         assert await subject.node.head(name) == piece
-        assert (await subject.node.get_small(name))[0] == piece
-        async with subject.node.open(name) as stream:
+        assert (await read_small(subject.node, name))[0] == piece
+        async with subject.node.read(name, Span(0, 100, 100)) as stream:
             assert stream.piece == piece
 
     async def test_one_name_put_by_many_at_once(self, subject: Subject, autojump_clock: object) -> None:
@@ -137,7 +135,7 @@ class PieceNodeContract:
 
         async def ask(scope: trio.CancelScope) -> None:
             with scope:
-                got.append((await subject.node.get_small(PieceName("a")))[1])
+                got.append((await read_small(subject.node, PieceName("a")))[1])
 
         hasty = trio.CancelScope()
         async with trio.open_nursery() as nursery:
@@ -177,7 +175,7 @@ class PieceNodeContract:
         calls = [
             lambda: put(node, name, b"small"),
             lambda: put(node, name, bytes(LARGE_SIZE)),
-            lambda: node.get_small(asked),
+            lambda: read_small(node, asked),
             lambda: node.head(asked),
             lambda: read(node, name),
             lambda: node.delete([asked]),
@@ -191,14 +189,19 @@ class PieceNodeContract:
 
     async def test_a_piece_that_is_not_there(self, subject: Subject, autojump_clock: object) -> None:
         name = PieceName("none")
-        for call in (subject.node.get_small, subject.node.head, lambda name: read(subject.node, name)):
+        for call in (
+            partial(read_small, subject.node),
+            subject.node.head,
+            partial(read, subject.node),
+            partial(read, subject.node, size=LARGE_SIZE),
+        ):
             with pytest.raises(NoSuchPiece):
                 await call(name)
 
     async def test_a_large_piece_does_not_come_in_a_batch(self, subject: Subject, autojump_clock: object) -> None:
         await put(subject.node, "large", bytes(LARGE_SIZE))
         with pytest.raises(TooLarge):
-            await subject.node.get_small(PieceName("large"))
+            await read_small(subject.node, PieceName("large"))
 
     @pytest.mark.parametrize("size", [1000, 3 * BLOCK_SIZE + 5])
     async def test_spans(self, subject: Subject, autojump_clock: object, size: int) -> None:
@@ -208,16 +211,31 @@ class PieceNodeContract:
             end = size if length is None else offset + length
             assert (await read(subject.node, "a", offset, length))[1] == payload[offset:end]
 
-    @EITHER_SIZE
-    async def test_a_span_behind_the_end_is_refused(self, subject: Subject, autojump_clock: object, size: int) -> None:
+    async def test_a_span_behind_the_end_of_a_large_piece_is_refused(
+        self, subject: Subject, autojump_clock: object
+    ) -> None:
+        size = LARGE_SIZE + 1000
         await put(subject.node, "a", payload_of("a", size))
         with pytest.raises(NodeUnreachable):
             await read(subject.node, "a", size, 1)
 
+    @pytest.mark.parametrize(("actual", "believed"), [(1000, 999), (1000, 2 * LARGE_SIZE), (2 * LARGE_SIZE, 1000)])
+    async def test_a_piece_of_another_size_than_its_reader_believes(
+        self, subject: Subject, autojump_clock: object, actual: int, believed: int
+    ) -> None:
+        """It is described as it is, so that the reader sees it; or it is called corrupt."""
+        await put(subject.node, "a", payload_of("a", actual))
+        try:
+            piece, _ = await read(subject.node, "a", size=believed)
+        except PieceCorrupt:
+            assert believed < LARGE_SIZE <= actual
+        else:
+            assert piece.size == actual
+
     async def test_a_reader_may_leave_early(self, subject: Subject, autojump_clock: object) -> None:
         payload = payload_of("a", 3 * BLOCK_SIZE)
         await put(subject.node, "a", payload)
-        async with subject.node.open(PieceName("a")) as stream:
+        async with subject.node.read(PieceName("a"), Span(0, 3 * BLOCK_SIZE, 3 * BLOCK_SIZE)) as stream:
             assert await stream.receive_into(memoryview(bytearray(10))) > 0
         assert (await read(subject.node, "a"))[1] == payload
 
@@ -228,8 +246,8 @@ class PieceNodeContract:
         subject.damage("a", payload)
         for _ in range(2):
             with pytest.raises(PieceCorrupt):
-                await subject.node.get_small(PieceName("a"))
-        assert (await subject.node.get_small(PieceName("b")))[1] == b"well"
+                await read_small(subject.node, PieceName("a"))
+        assert (await read_small(subject.node, PieceName("b")))[1] == b"well"
         assert await subject.node.list("", 10) == [("a", 1000), ("b", 4)]
 
     async def test_a_damaged_large_piece_is_for_its_reader_to_find(
@@ -262,9 +280,9 @@ class PieceNodeContract:
         await put(subject.node, "a", payload)
         subject.damage("a", payload)
         with pytest.raises(PieceCorrupt):
-            await subject.node.get_small(PieceName("a"))
+            await read_small(subject.node, PieceName("a"))
         await put(subject.node, "a", payload)
-        assert (await subject.node.get_small(PieceName("a")))[1] == payload
+        assert (await read_small(subject.node, PieceName("a")))[1] == payload
 
     async def test_deletes(self, subject: Subject, autojump_clock: object) -> None:
         node = subject.node
@@ -277,7 +295,7 @@ class PieceNodeContract:
             with pytest.raises(NoSuchPiece):
                 await node.head(PieceName(name))
         await put(node, "a", b"again")
-        assert (await node.get_small(PieceName("a")))[1] == b"again"
+        assert (await read_small(node, PieceName("a")))[1] == b"again"
 
     async def test_the_inventory_is_paged_in_name_order(self, subject: Subject, autojump_clock: object) -> None:
         names = sorted(f"{number * 7919 % 1000:03}.{number}" for number in range(60))
@@ -329,7 +347,7 @@ class PieceNodeContract:
         with pytest.raises(NoSuchPiece):
             await node.head(names[3])
         if size < LARGE_SIZE:
-            assert (await node.get_small(names[4]))[1] == payload_of("e", size)
+            assert (await read_small(node, names[4]))[1] == payload_of("e", size)
         else:
             assert (await read(node, "e"))[1] == payload_of("e", size)
         assert [name for name, _ in await node.list("", 10)] == ["a", "b", "c", "e"]
@@ -341,11 +359,17 @@ class PieceNodeContract:
         for name in ("a", "b", "c"):
             await put(node, name, payload_of(name, 100))
         await subject.fail_volume()
-        assert (await node.get_small(PieceName("a")))[1] == payload_of("a", 100)
+        assert (await read_small(node, PieceName("a")))[1] == payload_of("a", 100)
         assert (await read(node, "b"))[1] == payload_of("b", 100)
         await put(node, "d", b"new")
         none = PieceName("none")
-        for call in (node.get_small, node.head, lambda name: read(node, name), lambda _: node.list("", 10)):
+        for call in (
+            partial(read_small, node),
+            node.head,
+            partial(read, node, size=100),
+            partial(read, node, size=LARGE_SIZE),
+            lambda _: node.list("", 10),
+        ):
             with pytest.raises(NodeUnreachable):
                 await call(none)
         page, left_out = await node.list_working("", 2)
@@ -373,7 +397,7 @@ class PieceNodeContract:
         await trio.sleep(60)
         # What was put or deleted meanwhile may have had its effect, or not.
         await put(subject.node, "a", b"1")
-        assert (await subject.node.get_small(PieceName("a")))[1] == b"1"
+        assert (await read_small(subject.node, PieceName("a")))[1] == b"1"
 
     @pytest.mark.parametrize("fault", ["cut", "stall"])
     async def test_a_stream_that_breaks(self, subject: Subject, autojump_clock: object, fault: str) -> None:
@@ -433,7 +457,7 @@ class PieceNodeContract:
         payload = payload_of("a", 12 * BLOCK_SIZE)
         await put(subject.node, "a", payload)
         buffer = memoryview(bytearray(10_000))
-        async with subject.node.open(PieceName("a")) as stream:
+        async with subject.node.read(PieceName("a"), Span(0, 12 * BLOCK_SIZE, 12 * BLOCK_SIZE)) as stream:
             await stream.receive_into(buffer)
             getattr(subject.link, fault)()
             with pytest.raises(NodeUnreachable):
@@ -468,7 +492,7 @@ class PieceNodeContract:
         with pytest.raises(NodeUnreachable):
             await put(subject.node, "c", b"3")
         with pytest.raises(NodeUnreachable):
-            await subject.node.get_small(PieceName("a"))
+            await read_small(subject.node, PieceName("a"))
 
 
 async def _try(call: Callable[[], Awaitable[object]]) -> None:
@@ -491,7 +515,7 @@ async def _read_all(stream: PieceStream) -> None:
 
 async def _break_while_reading(subject: Subject, name: str, fault: str) -> None:
     buffer = memoryview(bytearray(10_000))
-    async with subject.node.open(PieceName(name)) as stream:
+    async with subject.node.read(PieceName(name), Span(0, 12 * BLOCK_SIZE, 12 * BLOCK_SIZE)) as stream:
         await stream.receive_into(buffer)
         getattr(subject, fault)()
         await _read_all(stream)
@@ -503,7 +527,7 @@ async def _refuses_everything(node: PieceNode) -> None:
     calls = [
         lambda: put(node, "new", b"small"),
         lambda: put(node, "new-large", bytes(LARGE_SIZE)),
-        lambda: node.get_small(name),
+        lambda: read_small(node, name),
         lambda: node.head(name),
         lambda: read(node, name),
         lambda: node.delete([PieceName("none")]),
@@ -533,19 +557,20 @@ async def put_small(node: PieceNode, piece: Piece, payload: bytes) -> FlareError
 
 
 async def put(node: PieceNode, name: str, payload: bytes, piece: Piece | None = None) -> None:
-    """Store a piece the way its size asks for; raises what refused it."""
-    piece = piece or piece_of(name, payload)
-    if len(payload) >= LARGE_SIZE:
-        await node.put(piece, [memoryview(payload)])
-    elif (error := await put_small(node, piece, payload)) is not None:
-        raise error
+    """Store a piece; raises what refused it."""
+    await node.put(piece or piece_of(name, payload), payload)
 
 
-async def read(node: PieceNode, name: str, offset: int = 0, length: int | None = None) -> tuple[Piece, bytes]:
-    """All that ``open`` gives; not verified."""
+async def read(
+    node: PieceNode, name: str, offset: int = 0, length: int | None = None, *, size: int | None = None
+) -> tuple[Piece, bytes]:
+    """All that ``read`` gives of a span; not verified. The reader believes that the piece has ``size`` bytes; what it
+    has if that is not given."""
+    size = (await node.head(PieceName(name))).size if size is None else size
+    span = Span(offset, size if length is None else offset + length, size)
     buffer = memoryview(bytearray(100_000))
     got = b""
-    async with node.open(PieceName(name), offset=offset, length=length) as stream:
+    async with node.read(PieceName(name), span) as stream:
         while count := await stream.receive_into(buffer):
             got += bytes(buffer[:count])
         return stream.piece, got

@@ -25,7 +25,8 @@ from tests.support.links import FakeLink
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from flared.chunks.nodes import PieceStream
+    from flared.chunks.nodes import PieceNode
+    from flared.data.pieces import PieceStream, Span
 
 
 STALL_SECONDS = 10.0
@@ -119,7 +120,7 @@ class MemoryNode:
     ) -> None:
         async def answer() -> None:
             try:
-                await self.put(piece, [memoryview(payload)])
+                await self.put(piece, payload)
             except FlareError as error:
                 done(error)
             except BaseException:
@@ -134,11 +135,16 @@ class MemoryNode:
         else:
             self._nursery.start_soon(answer)
 
-    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
-        body = b"".join(payload)
+    async def put(self, piece: Piece, payload: bytes | memoryview) -> None:
+        self._refuse_small_if_stopped(piece.size)
+        body = bytes(payload)
         await self._request(len(body))
         self._store(piece, body)
         await self._reply()
+
+    def _refuse_small_if_stopped(self, size: int) -> None:
+        if self._nursery is None and size < LARGE_SIZE:
+            raise NodeUnreachable(self.name, CLOSED)
 
     def _store(self, piece: Piece, body: bytes) -> None:
         parse_piece(piece.name)
@@ -153,7 +159,7 @@ class MemoryNode:
         self.found_damaged.discard(piece.name)
         self.pieces[piece.name] = (piece, body)
 
-    def get_nowait(
+    def read_nowait(
         self,
         name: PieceName,
         heard: Callable[[tuple[Piece, bytes] | FlareError], None],
@@ -161,7 +167,7 @@ class MemoryNode:
     ) -> None:
         async def answer() -> None:
             try:
-                answer = await self.get_small(name)
+                answer = await self._read_small(name)
             except FlareError as error:
                 heard(error)
             except BaseException:
@@ -175,13 +181,12 @@ class MemoryNode:
         else:
             self._nursery.start_soon(answer)
 
-    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
-        if self._nursery is None:
-            raise NodeUnreachable(self.name, CLOSED)
+    async def _read_small(self, name: PieceName) -> tuple[Piece, bytes]:
+        self._refuse_small_if_stopped(0)
         await self._request()
         piece, payload = self._find(name)
         if piece.size >= LARGE_SIZE:
-            raise TooLarge(f"{name} has {piece.size} bytes: open it instead")
+            raise TooLarge(f"{name} has {piece.size} bytes: read it alone")
         if not piece_is_good(piece, payload):
             self.found_damaged.add(name)
             raise PieceCorrupt(f"{name} on {self.name} is damaged")
@@ -189,14 +194,20 @@ class MemoryNode:
         return piece, payload
 
     @asynccontextmanager
-    async def open(self, name: PieceName, *, offset: int = 0, length: int | None = None) -> AsyncIterator[PieceStream]:
+    async def read(self, name: PieceName, span: Span) -> AsyncIterator[PieceStream]:
+        if span.size < LARGE_SIZE:
+            try:
+                piece, payload = await self._read_small(name)
+            except TooLarge as error:
+                raise PieceCorrupt(str(error)) from error
+            yield _MemoryStream(piece, payload[span.begin : span.end], self)
+            return
         await self._request()
         piece, payload = self._find(name)
-        if offset and offset >= piece.size:
-            raise NodeUnreachable(self.name, f"it has no bytes of {name} from {offset} on")
-        end = len(payload) if length is None else offset + length
+        if span.begin and span.begin >= piece.size:
+            raise NodeUnreachable(self.name, f"it has no bytes of {name} from {span.begin} on")
         await self._reply()
-        yield _MemoryStream(piece, payload[offset:end], self)
+        yield _MemoryStream(piece, payload[span.begin : span.end], self)
 
     async def status(self) -> dict[str, object]:
         await self._request()
@@ -264,6 +275,23 @@ class MemoryNode:
     def _page(self, after: str, limit: int) -> list[tuple[str, int]]:
         limit = min(limit, LIST_MAX)
         return [(name, self.pieces[name][0].size) for name in sorted(self.pieces) if name > after][:limit]
+
+
+async def read_small(node: PieceNode, name: PieceName) -> tuple[Piece, bytes]:
+    """A small piece, as it is read in turns; what ``heard`` is called with. It must be called once."""
+    answers: list[tuple[Piece, bytes] | FlareError] = []
+    finished = trio.Event()
+
+    def heard(answer: tuple[Piece, bytes] | FlareError) -> None:
+        answers.append(answer)
+        finished.set()
+
+    node.read_nowait(name, heard)
+    await finished.wait()
+    (answer,) = answers
+    if isinstance(answer, FlareError):
+        raise answer
+    return answer
 
 
 class _MemoryStream:

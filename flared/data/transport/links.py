@@ -145,6 +145,21 @@ class PutLinks(_Links):
             self._waiting_bytes += piece.size
             self._plan_flush()
 
+    async def put(self, piece: Piece, payload: bytes) -> None:
+        """The same for a task: returns or raises. Cancelled, the piece may be sent all the same."""
+        answered = trio.Event()
+        refusal: FlareError | None = None
+
+        def done(error: FlareError | None) -> None:
+            nonlocal refusal
+            refusal = error
+            answered.set()
+
+        self.put_nowait(piece, payload, done)
+        await answered.wait()
+        if refusal is not None:
+            raise refusal
+
     def _count_waiting(self) -> int:
         return len(self._waiting)
 
@@ -227,7 +242,7 @@ class GetLinks(_Links):
         self._waiting: dict[str, list[Interest]] = {}
         """Several may wait for the same name."""
 
-    def get_nowait(self, name: str, heard: Heard, request: RequestId | None = None) -> Interest:
+    def read_nowait(self, name: str, heard: Heard, request: RequestId | None = None) -> Interest:
         """Ask for a piece. ``heard`` is called once, in a turn, unless the interest is dropped before; or at once if
         the links are closed. It gets the piece, verified (its name, its length, its checksum), or NoSuchPiece,
         PieceCorrupt, TooLarge (get it alone), NodeUnreachable.
@@ -244,7 +259,7 @@ class GetLinks(_Links):
             waiting.append(interest)
         return interest
 
-    async def get(self, name: str) -> tuple[Piece, bytes]:
+    async def read(self, name: str) -> tuple[Piece, bytes]:
         """The same for a task: returns the piece or raises the error. Cancelling only drops the interest."""
         if not self._open:
             raise self._stopped()
@@ -255,7 +270,7 @@ class GetLinks(_Links):
                 task, outcome.Error(answer) if isinstance(answer, FlareError) else outcome.Value(answer)
             )
 
-        interest = self.get_nowait(name, heard)
+        interest = self.read_nowait(name, heard)
 
         def drop(_: object) -> trio.lowlevel.Abort:
             interest.drop()

@@ -1,6 +1,7 @@
 """Remote: one data node as the api node sees it.
 
-Small pieces join batches (``links``); a large one is a request of its own, from and into the caller's buffers.
+``put`` and ``read`` take a piece of any size. Small ones join batches (``links``); a large one is a request of its own,
+from and into the caller's buffers.
 Whatever goes wrong on the way is NodeUnreachable here: above, nobody knows of HTTP.
 """
 
@@ -16,9 +17,10 @@ from urllib.parse import quote
 import trio
 
 from flared.access.keys import authorization
+from flared.data.pieces import LARGE_SIZE, PieceStream
 from flared.data.transport import wire
 from flared.data.transport.links import LINKS, Done, GetLinks, Heard, Interest, LinkStatistics, PutLinks, RequestId
-from flared.errors import BadRequest, FlareError, NodeUnreachable, ProtocolError, TooLarge
+from flared.errors import BadRequest, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError, TooLarge
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
 from flared.http.messages import Body, encode_fields
@@ -32,7 +34,7 @@ from flared.names import REQUEST_FIELD, NodeName, PieceName
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from flared.data.pieces import Piece
+    from flared.data.pieces import Piece, Span
     from flared.http.turns import Turns
 
 Connect = Callable[[str], Awaitable[Stream]]
@@ -63,8 +65,8 @@ class RemoteStatistics:
     large: PoolStatistics
 
 
-class PieceStream:
-    """The stored bytes of a piece, or of a range of it, as they come from the node: not verified."""
+class _ArrivingPiece:
+    """A PieceStream on its connection."""
 
     __slots__ = ("_body", "_node", "piece")
 
@@ -74,11 +76,25 @@ class PieceStream:
         self._body = body
 
     async def receive_into(self, buffer: memoryview) -> int:
-        """The next 1 to len(buffer) bytes, straight into ``buffer``; 0 at the end. NodeUnreachable."""
         try:
             return await self._body.receive_into(buffer)
         except ProtocolError as error:
             raise NodeUnreachable(self._node, str(error)) from error
+
+
+class _ArrivedPiece:
+    """A PieceStream of what is here already."""
+
+    __slots__ = ("_rest", "piece")
+
+    def __init__(self, piece: Piece, part: memoryview) -> None:
+        self.piece = piece
+        self._rest = part
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 class Remote:
@@ -141,6 +157,20 @@ class Remote:
             self._gets.close()
             self._close_pools()
 
+    async def put(self, piece: Piece, payload: bytes | memoryview) -> None:
+        """Store one piece; returns when it is durable at the node, or was there already. A small one joins the next
+        batch, and is copied if it is not ``bytes``: cancelled, it may be sent all the same. A large one is not read any
+        more when this has returned."""
+        if piece.size < LARGE_SIZE:
+            await self._puts.put(piece, bytes(payload))
+            return
+        fields = [*self._fields, *wire.piece_fields(piece), *_request_fields()]
+        with self._reachable():
+            async with self._large.request(
+                "PUT", _path(piece.name), fields, [memoryview(payload)], repeatable=True
+            ) as response:
+                await self._check(response, (wire.STORED, wire.THERE))
+
     def put_nowait(
         self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
     ) -> None:
@@ -151,28 +181,17 @@ class Remote:
         """
         self._puts.put_nowait(piece, payload, done, request)
 
-    def get_nowait(self, name: PieceName, heard: Heard, request: RequestId | None = None) -> Interest:
+    def read(self, name: PieceName, span: Span) -> AbstractAsyncContextManager[PieceStream]:
+        """Part of a piece, to be received inside the block. Of a small one all comes in the next batch, verified. The
+        reader verifies a large one, and compares what it is given with what it asked for."""
+        if span.size < LARGE_SIZE:
+            return _SmallReading(self, name, span)
+        return _LargeReading(self, name, span)
+
+    def read_nowait(self, name: PieceName, heard: Heard, request: RequestId | None = None) -> Interest:
         """Ask for a small piece out of the next batch. ``heard`` gets it, verified, or the error, once, in a turn, or
-        at once if the links are not open; unless the interest is dropped before. TooLarge if it has to be fetched with
-        ``open``."""
-        return self._gets.get_nowait(name, heard, request)
-
-    async def get_small(self, name: PieceName) -> tuple[Piece, bytes]:
-        """A small piece, verified, out of the next batch. TooLarge if it has to be fetched with ``open``."""
-        return await self._gets.get(name)
-
-    async def put(self, piece: Piece, payload: Sequence[memoryview]) -> None:
-        """Store one piece; returns when it is durable at the node, or was there already."""
-        fields = [*self._fields, *wire.piece_fields(piece), *_request_fields()]
-        with self._reachable():
-            async with self._large.request("PUT", _path(piece.name), fields, payload, repeatable=True) as response:
-                await self._check(response, (wire.STORED, wire.THERE))
-
-    def open(
-        self, name: PieceName, *, offset: int = 0, length: int | None = None
-    ) -> AbstractAsyncContextManager[PieceStream]:
-        """The piece's stored bytes from ``offset`` on, at most ``length``. The reader verifies them."""
-        return _Opening(self, name, offset, length)
+        at once if the links are not open; unless the interest is dropped before. TooLarge if it is not small."""
+        return self._gets.read_nowait(name, heard, request)
 
     async def head(self, name: PieceName) -> Piece:
         with self._reachable():
@@ -321,35 +340,35 @@ class Remote:
         self._small.close()
         self._large.close()
 
-    def _ask(self, name: PieceName, offset: int, length: int | None) -> AbstractAsyncContextManager[Response]:
+    def _ask(self, name: PieceName, span: Span) -> AbstractAsyncContextManager[Response]:
         fields = [*self._fields, (wire.VERIFIES_FIELD, "1"), *_request_fields()]
-        if offset or length is not None:
-            last = "" if length is None else offset + length - 1
-            fields.append(("range", f"bytes={offset}-{last}"))
+        if not _is_whole(span):
+            fields.append(("range", f"bytes={span.begin}-{span.end - 1}"))
         return self._large.request("GET", _path(name), fields, repeatable=True)
 
-    async def _accept(self, response: Response, name: PieceName, offset: int, length: int | None) -> PieceStream:
+    async def _accept(self, response: Response, name: PieceName, span: Span) -> PieceStream:
         await self._check(response, (200, 206))
         piece = self._described(response, name)
-        wanted = max(0, piece.size - offset if length is None else min(length, piece.size - offset))
+        wanted = piece.size if _is_whole(span) else max(0, min(span.end, piece.size) - span.begin)
         if response.body.length != wanted:
             raise NodeUnreachable(self.name, f"it sends {response.body.length} bytes of {name} instead of {wanted}")
-        return PieceStream(self.name, piece, response.body)
+        return _ArrivingPiece(self.name, piece, response.body)
 
 
-class _Opening(AbstractAsyncContextManager[PieceStream]):
-    """``Remote.open``: errors of the node become NodeUnreachable, those of the block inside stay what they are."""
+class _LargeReading(AbstractAsyncContextManager[PieceStream]):
+    """A request of its own: errors of the node become NodeUnreachable, those of the block inside stay what they are."""
 
-    def __init__(self, remote: Remote, name: PieceName, offset: int, length: int | None) -> None:
+    def __init__(self, remote: Remote, name: PieceName, span: Span) -> None:
         self._remote = remote
-        self._wanted = name, offset, length
-        self._request = remote._ask(*self._wanted)
+        self._name = name
+        self._span = span
+        self._request = remote._ask(name, span)
 
     async def __aenter__(self) -> PieceStream:
         with self._remote._reachable():
             response = await self._request.__aenter__()
             try:
-                return await self._remote._accept(response, *self._wanted)
+                return await self._remote._accept(response, self._name, self._span)
             except BaseException as error:
                 await self._request.__aexit__(type(error), error, error.__traceback__)
                 raise
@@ -361,6 +380,29 @@ class _Opening(AbstractAsyncContextManager[PieceStream]):
         with suppress(ProtocolError):
             return await self._request.__aexit__(kind, error, traceback)
         return None
+
+
+class _SmallReading(AbstractAsyncContextManager[PieceStream]):
+    """A record of a batch."""
+
+    def __init__(self, remote: Remote, name: PieceName, span: Span) -> None:
+        self._remote = remote
+        self._name = name
+        self._span = span
+
+    async def __aenter__(self) -> PieceStream:
+        try:
+            piece, payload = await self._remote._gets.read(self._name)
+        except TooLarge as error:
+            raise PieceCorrupt(f"piece {self._name} on {self._remote.name} is too large: {error}") from error
+        return _ArrivedPiece(piece, memoryview(payload)[self._span.begin : self._span.end])
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def _is_whole(span: Span) -> bool:
+    return span.begin == 0 and span.end == span.size
 
 
 def _request_fields() -> list[tuple[str, str]]:

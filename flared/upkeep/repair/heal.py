@@ -18,9 +18,18 @@ from flared.catalog.chunks import ChunkRecord, find_chunk, list_repairs, read_ch
 from flared.catalog.garbage import condemn_pieces
 from flared.chunks.gatherer import read_stored, verify_piece
 from flared.chunks.scheme import parse_scheme
-from flared.chunks.write import make_pieces, write_piece
+from flared.chunks.write import make_pieces
 from flared.data.pieces import LARGE_SIZE, Piece
-from flared.errors import ChunkLost, Damaged, FlareError, ManifestCorrupt, NoSuchPiece, PieceCorrupt, Unavailable
+from flared.errors import (
+    ChunkLost,
+    Damaged,
+    FlareError,
+    ManifestCorrupt,
+    NodeUnreachable,
+    NoSuchPiece,
+    PieceCorrupt,
+    Unavailable,
+)
 from flared.names import ChunkId, NodeName, PieceName, chunk_digest_hex
 from flared.objects.store import Store, now_ms
 from flared.upkeep.repair.damage_log import DamageLog
@@ -298,7 +307,10 @@ class Heal:
             for error in await chunks.nodes.delete(node, [PieceName(piece.name)], repair=True):
                 if error is not None:
                     raise error
-            await write_piece(chunks, node, piece, payload)
+            store = chunks.nodes.store(node)
+            if store is None:
+                raise NodeUnreachable(node, "it is not known")
+            await store.put(piece, payload)
         except FlareError as error:
             log.info("event=repair_failed piece=%s node=%s message=%r", piece.name, node, str(error))
             return False

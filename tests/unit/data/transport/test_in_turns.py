@@ -19,6 +19,7 @@ from tests.support.data_node import MIB, RealNode
 from tests.support.engine import payload_of, piece_of
 from tests.support.memory_disk import MemoryDisk
 from tests.support.memory_net import MemoryNetwork
+from tests.support.piece_nodes import read_small
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -67,7 +68,7 @@ class Node:
         return outcomes
 
     async def get(self, name: str) -> bytes:
-        return (await self.remote.get_small(PieceName(name)))[1]
+        return (await read_small(self.remote, PieceName(name)))[1]
 
 
 @asynccontextmanager

@@ -216,7 +216,7 @@ async def test_gets_travel_together_and_hear_their_own_answers() -> None:
 
     async def get(name: str) -> None:
         try:
-            got[name] = await links.get(name)
+            got[name] = await links.read(name)
         except FlareError as error:
             got[name] = type(error)
 
@@ -233,7 +233,7 @@ async def test_those_who_want_the_same_piece_share_it() -> None:
     got: list[tuple[Piece, bytes]] = []
 
     async def get() -> None:
-        got.append(await links.get("a"))
+        got.append(await links.read("a"))
 
     async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         for _ in range(5):
@@ -247,7 +247,7 @@ async def test_a_piece_that_is_not_what_it_says_is_refused() -> None:
     node.pieces = {"a": (piece("a", b"good")[0], b"evil")}
     async with running(GetLinks, node.post) as (links, _):
         with pytest.raises(PieceCorrupt):
-            await links.get("a")
+            await links.read("a")
 
 
 class SmallAnswers(Node):
@@ -263,7 +263,7 @@ async def test_what_did_not_fit_is_asked_again() -> None:
     got: list[str] = []
 
     async def get(name: str) -> None:
-        got.append((await links.get(name))[0].name)
+        got.append((await links.read(name))[0].name)
 
     async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
         for name in "abcab":
@@ -284,7 +284,7 @@ async def test_who_joins_a_piece_asked_again_may_still_give_up() -> None:
         return wire.pack_answers(names, node.read(names))
 
     async def get(name: str) -> None:
-        got.append((await links.get(name))[0].name)
+        got.append((await links.read(name))[0].name)
 
     async def give_up(name: str, interest: trio.CancelScope) -> None:
         with interest:
@@ -318,7 +318,7 @@ async def test_an_answer_that_only_says_ask_again_is_an_error() -> None:
 
     async with running(GetLinks, post) as (links, _):
         with pytest.raises(NodeUnreachable):
-            await links.get("a")
+            await links.read("a")
 
 
 async def test_a_cancelled_getter_leaves_the_others_in_peace() -> None:
@@ -327,7 +327,7 @@ async def test_a_cancelled_getter_leaves_the_others_in_peace() -> None:
     got: list[str] = []
 
     async def get(name: str) -> None:
-        got.append((await links.get(name))[0].name)
+        got.append((await links.read(name))[0].name)
 
     async with running(GetLinks, node.post) as (links, _):
         node.gate = trio.Event()
@@ -347,10 +347,10 @@ async def test_a_name_nobody_waits_for_any_more_is_not_asked() -> None:
     async with running(GetLinks, node.post) as (links, nursery):
         node.gate = trio.Event()
         for name in "ab":
-            nursery.start_soon(links.get, name)
+            nursery.start_soon(links.read, name)
             await trio.testing.wait_all_tasks_blocked()
         with trio.move_on_after(0):
-            await links.get("c")
+            await links.read("c")
         node.gate.set()
         await trio.testing.wait_all_tasks_blocked()
     assert node.batches == [["a"], ["b"]]
@@ -363,7 +363,7 @@ async def test_lost_gets_hear_it_each_with_an_error_of_its_own() -> None:
 
     async def get() -> None:
         with pytest.raises(NodeUnreachable) as caught:
-            await links.get("a")
+            await links.read("a")
         errors.append(caught.value)
 
     async with running(GetLinks, node.post) as (links, _), trio.open_nursery() as nursery:
@@ -380,11 +380,11 @@ async def test_closed_links_refuse_gets() -> None:
 
         async def get(name: str) -> None:
             with pytest.raises(NodeUnreachable):
-                await links.get(name)
+                await links.read(name)
 
         async with running(GetLinks, node.post) as (links, _):
             for name in "abc":
                 nursery.start_soon(get, name)
                 await trio.testing.wait_all_tasks_blocked()
     with pytest.raises(NodeUnreachable):
-        await links.get("d")
+        await links.read("d")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
+from flared.data.pieces import LARGE_SIZE, Piece, Span, describe_piece
 from flared.data.transport import wire
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.errors import (
@@ -26,6 +26,7 @@ from flared.http.server import Server
 from flared.http.turns import Turns
 from flared.names import NodeName, PieceName
 from tests.support.memory_net import MemoryNetwork
+from tests.support.piece_nodes import read_small
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,8 +96,8 @@ async def test_every_call_understands_a_refusal(status: int, code: str, kind: ty
     async with node(answering(status, body, x_flare_error=code)) as (remote, _):
         assert type(await put_small(remote)) is kind
         calls = [
-            lambda: remote.put(piece(LARGE), [memoryview(LARGE)]),
-            lambda: remote.get_small(NAME),
+            lambda: remote.put(piece(LARGE), LARGE),
+            lambda: read_small(remote, NAME),
             lambda: remote.head(NAME),
             lambda: remote.delete([NAME]),
             lambda: remote.list("", 10),
@@ -108,10 +109,10 @@ async def test_every_call_understands_a_refusal(status: int, code: str, kind: ty
                 await call()
 
 
-async def read_all(remote: Remote, *, offset: int = 0, length: int | None = None) -> bytes:
+async def read_all(remote: Remote, begin: int = 0, end: int = len(LARGE)) -> bytes:
     buffer = bytearray(100_000)
     got = b""
-    async with remote.open(NAME, offset=offset, length=length) as stream:
+    async with remote.read(NAME, Span(begin, end, len(LARGE))) as stream:
         while count := await stream.receive_into(memoryview(buffer)):
             got += buffer[:count]
     return got
@@ -135,7 +136,7 @@ async def test_a_malformed_answer_to_a_put_is_no_success(body: bytes) -> None:
 async def test_a_malformed_answer_to_a_get_is_no_piece(body: bytes) -> None:
     async with node(answering(200, body)) as (remote, _):
         with pytest.raises(NodeUnreachable):
-            await remote.get_small(NAME)
+            await read_small(remote, NAME)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ async def test_a_malformed_answer_to_a_get_is_no_piece(body: bytes) -> None:
 async def test_a_record_says_what_became_of_it(answer: int, kind: type[FlareError]) -> None:
     async with node(answering(200, wire.pack_answers([NAME], [answer]))) as (remote, _):
         with pytest.raises(kind):
-            await remote.get_small(NAME)
+            await read_small(remote, NAME)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ async def test_a_node_that_ignores_the_range_is_refused() -> None:
     async with node(sending(LARGE, piece(LARGE))) as (remote, _):
         assert await read_all(remote) == LARGE
         with pytest.raises(NodeUnreachable):
-            await read_all(remote, offset=10, length=10)
+            await read_all(remote, 10, 20)
 
 
 async def test_a_stream_that_breaks_off_is_the_nodes_fault_and_the_blocks_errors_are_not() -> None:
@@ -189,7 +190,7 @@ async def test_a_stream_that_breaks_off_is_the_nodes_fault_and_the_blocks_errors
             await read_all(remote)
     async with node(sending(LARGE, piece(LARGE))) as (remote, _):
         with pytest.raises(ConnectionLost, match="our own client"):
-            async with remote.open(NAME):
+            async with remote.read(NAME, Span(0, len(LARGE), len(LARGE))):
                 raise ConnectionLost("our own client")
 
 
@@ -236,7 +237,7 @@ async def test_a_remote_that_does_not_run_refuses_at_once() -> None:
     remote = Remote(NODE, PLACE, None, Turns(), connect=MemoryNetwork().connect)
     assert type(await put_small(remote)) is NodeUnreachable
     with pytest.raises(NodeUnreachable):
-        await remote.get_small(NAME)
+        await read_small(remote, NAME)
 
 
 async def test_deletes_of_many_names_travel_in_batches() -> None:

@@ -13,7 +13,7 @@ import trio
 
 from flared.access.keys import Keyring, authorization, data_audience, node_token
 from flared.chunks.budget import MemoryBudget
-from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, block_is_good, describe_piece, piece_is_good
+from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, Span, block_is_good, describe_piece, piece_is_good
 from flared.data.transport import wire
 from flared.data.transport.remote import Remote
 from flared.data.transport.service import DataService
@@ -24,6 +24,7 @@ from flared.http.server import InTurns, Server
 from flared.http.turns import Turns
 from flared.names import NodeName, PieceName
 from tests.support.memory_net import MemoryNetwork
+from tests.support.piece_nodes import read_small
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -57,16 +58,14 @@ class Node:
     async def put(self, payload: bytes, name: str = NAME) -> Piece:
         """Store a piece as the api node does."""
         piece = describe_piece(name, payload, codec=1, scheme="replica:3", plain_size=2 * len(payload))
-        if piece.size >= LARGE_SIZE:
-            await self.remote.put(piece, [memoryview(payload)])
-        else:
-            assert await put_small(self.remote, piece, payload) is None
+        await self.remote.put(piece, payload)
         return piece
 
     async def read(self, name: PieceName = NAME, *, offset: int = 0, length: int | None = None) -> bytes:
+        size = (await self.remote.head(name)).size
         buffer = bytearray(100_000)
         got = b""
-        async with self.remote.open(name, offset=offset, length=length) as stream:
+        async with self.remote.read(name, Span(offset, size if length is None else offset + length, size)) as stream:
             while count := await stream.receive_into(memoryview(buffer)):
                 got += buffer[:count]
         return got
@@ -124,10 +123,10 @@ async def test_what_is_put_is_got(tmp_path: Path, size: int) -> None:
         assert await node.remote.head(NAME) == piece
         assert await node.read() == payload
         if size < LARGE_SIZE:
-            assert await node.remote.get_small(NAME) == (piece, payload)
+            assert await read_small(node.remote, NAME) == (piece, payload)
         else:
             with pytest.raises(TooLarge):
-                await node.remote.get_small(NAME)
+                await read_small(node.remote, NAME)
         assert await node.remote.list("", 10) == [(NAME, size)]
 
 
@@ -136,7 +135,7 @@ async def test_what_is_put_is_there_after_a_restart(tmp_path: Path) -> None:
         piece = await node.put(b"small")
         large = await node.put(BODY, "large")
     async with data_node(tmp_path) as node:
-        assert await node.remote.get_small(NAME) == (piece, b"small")
+        assert await read_small(node.remote, NAME) == (piece, b"small")
         assert await node.remote.head(PieceName("large")) == large
         assert await node.read(PieceName("large")) == BODY
 
@@ -183,7 +182,7 @@ async def test_a_put_that_does_not_have_its_checksum_is_refused(tmp_path: Path) 
             piece = describe_piece(name, payload, codec=0, scheme="replica:1", plain_size=len(payload))
             wrong = payload[:-1] + b"?"
             with pytest.raises(BadDigest):
-                await node.remote.put(piece, [memoryview(wrong)])
+                await node.remote.put(piece, wrong)
             with pytest.raises(NoSuchPiece):
                 await node.remote.head(PieceName(name))
         piece = describe_piece(NAME, b"hello", codec=0, scheme="replica:1", plain_size=5)
@@ -223,7 +222,7 @@ async def test_a_get_answers_no_more_than_its_bounds(tmp_path: Path) -> None:
         got: list[str] = []
 
         async def get(name: str) -> None:
-            got.append((await node.remote.get_small(PieceName(name)))[0].name)
+            got.append((await read_small(node.remote, PieceName(name)))[0].name)
 
         async with trio.open_nursery() as nursery:
             for name in names:
@@ -239,7 +238,7 @@ async def test_damage_never_leaves_the_node_unless_the_reader_verifies(tmp_path:
         node.damage(payload[-100:])
         if size < LARGE_SIZE:
             with pytest.raises(PieceCorrupt):
-                await node.remote.get_small(NAME)
+                await read_small(node.remote, NAME)
             assert (await node.call("GET", f"/chunk/{NAME}"))[0] == 500
         else:
             assert await node.read() != payload
@@ -259,7 +258,7 @@ async def test_a_node_that_knows_the_next_secret_takes_both(tmp_path: Path) -> N
             for token in (first, following):
                 node.remote.set_token(token)
                 assert (await node.remote.head(NAME)).size == 1000
-                assert (await node.remote.get_small(NAME))[0].size == 1000
+                assert (await read_small(node.remote, NAME))[0].size == 1000
             KEYRING.change([b"next"])
             assert (await node.remote.head(NAME)).size == 1000
             node.remote.set_token(first)
@@ -274,7 +273,7 @@ async def test_no_token_no_answer(tmp_path: Path) -> None:
         with pytest.raises(Unauthenticated):
             await node.remote.head(NAME)
         with pytest.raises(Unauthenticated):
-            await node.remote.get_small(NAME)
+            await read_small(node.remote, NAME)
         for path in ("/chunks", "/status", "/metrics", f"/chunk/{NAME}"):
             assert (await node.call("GET", path, fields={"authorization": ""}))[0] == 401
         for path in ("/healthz", "/readyz"):
@@ -343,7 +342,7 @@ async def test_what_is_looked_for_and_not_here_is_no_failure(tmp_path: Path, cap
     caplog.set_level("INFO")
     async with data_node(tmp_path) as node:
         with pytest.raises(NoSuchPiece):
-            await node.remote.get_small(NAME)
+            await read_small(node.remote, NAME)
         with pytest.raises(NoSuchPiece):
             await node.remote.head(NAME)
     told = [record for record in caplog.records if "event=pieces_absent" in record.getMessage()]
@@ -384,7 +383,7 @@ async def test_status_and_metrics(tmp_path: Path) -> None:
         node.pool.close()
         node.net.host = "127.0.0.1"
         await node.put(b"hello")
-        await node.remote.get_small(NAME)
+        await read_small(node.remote, NAME)
         status = await node.remote.status()
         assert status["name"] == "data1"
         storage = status["storage"]
@@ -421,7 +420,7 @@ async def test_a_node_whose_volumes_are_closed_is_not_ready_and_says_503(tmp_pat
         with pytest.raises(NodeUnreachable, match="503"):
             await remote.head(NAME)
         with pytest.raises(NodeUnreachable):
-            await remote.get_small(NAME)
+            await read_small(remote, NAME)
         async with Pool(PLACE, connect=net.connect).request("GET", "/readyz") as response:
             assert response.status == 503
             assert response.fields["retry-after"] == "1"
