@@ -1,7 +1,7 @@
 #!/bin/sh
 # packaging/deb/build.sh OUTDIR: builds python3-flare, flared and flarectl from this source into OUTDIR.
 #
-# On Debian 12 or newer. What the build needs and is not there, root gets installed; others are told the command.
+# On Debian 12 or newer. As root it installs what the build needs; for other users it prints the command.
 # FLARE_VERSION=1.2.3 builds the same source under another version, to try an upgrade.
 set -eu
 [ $# -eq 1 ] && [ -n "$1" ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -16,7 +16,7 @@ has_build_dependencies() {
 }
 
 need_build_dependencies() {
-    command -v apt-get >/dev/null || die "packages are built on Debian 12 or newer: there is no apt-get here"
+    command -v apt-get >/dev/null || die "packages are built on Debian 12 or newer; this machine has no apt-get"
     install="apt-get build-dep --yes --no-install-recommends '$source/packaging/deb'"
     [ "$(id -u)" = 0 ] || die "build dependencies are missing. Type this, then run me again: sudo $install"
     echo "installing the build dependencies: $install" >&2
