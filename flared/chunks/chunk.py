@@ -69,7 +69,7 @@ class Chunks:
     nodes: Nodes
     budget: MemoryBudget
     stages: MemoryBudget
-    """What uploads may hold before they have a lease; see ``cutter``."""
+    """What uploads may hold before they have a lease; see ``chunker``."""
     units: MemoryBudget
     """What downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
     blocks: MemoryBudget

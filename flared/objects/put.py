@@ -23,8 +23,8 @@ from flared.catalog.extents import append_chunk, give_up, open_extent, seal
 from flared.catalog.manifest import ExtentId
 from flared.catalog.objects import read_object
 from flared.chunks.chunk import Chunks, digest_of
+from flared.chunks.chunker import OWN_SIZE, BodySource, Chunker, PlainChunk
 from flared.chunks.codec import looks_compressible
-from flared.chunks.cutter import OWN_SIZE, BodySource, Cut, Cutter
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import placed_pieces, write_chunk
 from flared.data.pieces import LARGE_SIZE
@@ -116,7 +116,7 @@ async def _put_one_chunk(target: Target, plain: bytes | memoryview) -> PutResult
 async def _put_large(target: Target, body: BodySource, passing: BodyDigests) -> PutResult:
     """A body of unknown length, or of more than one chunk."""
     writer = _ExtentWriter(target, body)
-    first = await writer.cutter.next()
+    first = await writer.chunker.next()
     if first is None:
         passing.check()
         return await _put_empty(target)
@@ -196,7 +196,7 @@ class _ExtentWriter:
         self._target = target
         self._store = target.store
         chunks = target.store.chunks
-        self.cutter = Cutter(
+        self.chunker = Chunker(
             body,
             target.bucket.chunk_size,
             budget=chunks.budget,
@@ -211,7 +211,7 @@ class _ExtentWriter:
         self._size = 0
         self._count = 0
 
-    async def write(self, cut: Cut | None, passing: BodyDigests) -> PutResult:
+    async def write(self, cut: PlainChunk | None, passing: BodyDigests) -> PutResult:
         """Store ``cut`` and all that follow it, and commit the manifest."""
         store, extent = self._store, self._extent
         in_flight = store.chunks.in_flight
@@ -232,7 +232,7 @@ class _ExtentWriter:
         finally:
             in_flight.unpin([extent])
 
-    async def _store_all(self, cut: Cut | None, passing: BodyDigests) -> None:
+    async def _store_all(self, cut: PlainChunk | None, passing: BodyDigests) -> None:
         before = trio.Event()
         before.set()
         try:
@@ -249,14 +249,14 @@ class _ExtentWriter:
                     before, cut = appended, None
                     while self._running >= CHUNKS_IN_FLIGHT:
                         await self._one_finished()
-                    cut = await self.cutter.next()
+                    cut = await self.chunker.next()
         except BaseExceptionGroup as group:
             raise first_of(group) from None
         finally:
             if cut is not None:
                 cut.release()
 
-    async def _store_one(self, cut: Cut, before: trio.Event, appended: trio.Event) -> None:
+    async def _store_one(self, cut: PlainChunk, before: trio.Event, appended: trio.Event) -> None:
         store, extent, size = self._store, self._extent, len(cut.view)
         try:
             if not looks_compressible(cut.view):

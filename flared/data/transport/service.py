@@ -22,8 +22,8 @@ from flared.access.origin import foreign_reason
 from flared.data.mark import mark_fields
 from flared.data.pieces import CODEC_PLAIN, LARGE_SIZE, PIECE_SIZE_MAX, Piece, describe_piece
 from flared.data.transport import wire
-from flared.data.transport.gather import ReadCoalescer
 from flared.data.transport.metrics import CallCounts, data_metrics
+from flared.data.transport.read_coalescer import ReadCoalescer
 from flared.data.transport.spans import Units, send_span
 from flared.errors import BadRequest, Busy, FlareError, Forbidden, ProtocolError, TooLarge, Unauthenticated, Unavailable
 from flared.http.address import LOOPBACK

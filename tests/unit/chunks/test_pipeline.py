@@ -16,8 +16,8 @@ import trio.testing
 
 from flared.chunks.budget import Lease, MemoryBudget
 from flared.chunks.chunk import Chunk, Chunks
+from flared.chunks.chunker import OWN_SIZE, BodySource, Chunker
 from flared.chunks.codec import FRAME_SIZE, parse_frames
-from flared.chunks.cutter import OWN_SIZE, BodySource, Cutter
 from flared.chunks.damage import DamageList
 from flared.chunks.delays import HEDGE_SECONDS, STRAGGLER_SECONDS, Delay
 from flared.chunks.gatherer import read_whole
@@ -402,7 +402,7 @@ async def cut(source: BodySource, size: int, chunks: Chunks) -> tuple[list[bytes
     async def lease(want: int) -> Lease:
         return await chunks.budget.lease(want)
 
-    cutter = Cutter(
+    chunker = Chunker(
         source,
         size,
         budget=chunks.budget,
@@ -411,7 +411,7 @@ async def cut(source: BodySource, size: int, chunks: Chunks) -> tuple[list[bytes
         obtain=lease,
     )
     parts, lasts = [], []
-    while (piece := await cutter.next()) is not None:
+    while (piece := await chunker.next()) is not None:
         parts.append(bytes(piece.view))
         lasts.append(piece.last)
         piece.release()

@@ -89,7 +89,7 @@ class _Stage:
             self._reserved = 0
 
 
-class Cut:
+class PlainChunk:
     """One chunk's plain bytes. ``last`` is known when the body's length is, or when its end was seen."""
 
     __slots__ = ("_held", "last", "view")
@@ -111,7 +111,7 @@ Obtain = Callable[[int], Awaitable[Lease]]
 """Get a lease for a chunk of this size, as the holder's situation allows: waiting, or by finishing something first."""
 
 
-class Cutter:
+class Chunker:
     """Yields the chunks of one body, in order."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Cutter:
         self._slow = True
         self._ahead = b""
 
-    async def next(self) -> Cut | None:
+    async def next(self) -> PlainChunk | None:
         """The next chunk, as long as the chunk size unless it is the last; None when the body has ended.
 
         Raises what the body raises; BodyTruncated; and Busy if the sender is slow and there is no room for its bytes.
@@ -152,7 +152,7 @@ class Cutter:
             return None
         self._taken += len(view)
         length = self._source.length
-        return Cut(view, held, last=self._ended if length is None else self._taken >= length)
+        return PlainChunk(view, held, last=self._ended if length is None else self._taken >= length)
 
     async def _fill_stage(self, want: int) -> tuple[Held, memoryview]:
         """A sender that has earned no lease yet, or has lost it: a chunk, and what holds it."""

@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from flared.data.pieces import Piece, describe_piece
-from flared.data.transport.gather import NAMES_MAX, ReadCoalescer
+from flared.data.transport.read_coalescer import NAMES_MAX, ReadCoalescer
 from flared.errors import Busy, FlareError, NoSuchPiece
 
 if TYPE_CHECKING:
