@@ -76,6 +76,7 @@ class WorkerRun:
 
     async def run(self) -> None:
         while True:
+            # One failure, or a bug, of one kind of work must not end the process; it rests and tries again.
             started = trio.current_time()
             try:
                 more = await self._worker.step()

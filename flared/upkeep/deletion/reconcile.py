@@ -117,6 +117,8 @@ class Reconcile:
             self._woken.set()
 
     async def step(self) -> bool:
+        """Compare every node that is due. A node whose inventory breaks off is due again after a grace."""
+        # What was held back before a restart is known before anything is admitted.
         if not self._loaded:
             await self.brake.load()
             self._loaded = True
@@ -129,6 +131,7 @@ class Reconcile:
                 self._rested.pop(node, None)
                 self._forget(node, keep=frozenset())  # it may never return, and others need the room
                 continue
+            # Due again before it begins: a change of its state meanwhile may bring that forward.
             self._due[node] = now + INTERVAL_SECONDS
             try:
                 await self._look(node)
@@ -170,12 +173,14 @@ class Reconcile:
     async def _look(self, node: NodeName) -> None:
         """Walk inventory and records side by side; both are in the order of chunk ids."""
         started = trio.current_time()
+        # What is noted before the first page counts: marks and instances that come later are for the next look.
         self._looked_for[node] = self._store.missing_marks.count
         missing_before, orphans_before, adopted_before = self._missing, self._orphans, self._adopted
         unchecked = self._membership.unchecked_instance(node) if self._membership else ""
         keeps = await self._keeps_orphans()
         if keeps:
             log.info("event=orphans_kept node=%s until_ms=%d", node, self._kept_until_ms)
+        # What lacks is noted before anything is deleted, so that a crash in between loses no copy.
         confirmed, found = await self._find_orphans(node, keeps)
         await self._find_missing(node)
         if self._membership:
@@ -244,6 +249,7 @@ class Reconcile:
             found, _ = await store.list_working(name, 1)
             return bool(found) and found[0][0] < BEYOND
 
+        # Without an end the walk would never catch up with clients that put faster than it reads.
         horizon = await find_horizon(self._store, holds_from)
         after = ""
         while True:
@@ -261,6 +267,7 @@ class Reconcile:
                     continue
                 if keeps or self._store.chunks.in_flight.is_claimed(chunk):
                     continue
+                # The brake counts all orphans; only those seen a grace ago, with no rule against it, may go.
                 if record is None:
                     orphans, size = orphans + 1, size + sizes[piece]
                     sample += [piece] if len(sample) < SAMPLE_MAX else []
@@ -361,6 +368,7 @@ class Reconcile:
             for chunk in chunks:
                 in_flight.claim(chunk)
             try:
+                # Counted durably before the node is asked: a crash in between counts too many, never too few.
                 orphans = [name for name, record in found if record is None]
                 strays = [
                     name

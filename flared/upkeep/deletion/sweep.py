@@ -69,6 +69,7 @@ class Sweep:
         now_ms = self._clock.steady_ms()
         if not now_ms:
             return False
+        # Uploads and puts that died become items first, so that this step may deal with them already.
         await self._give_up_expired(now_ms)
         abandoned = await self._delete_abandoned()
         items = await list_due(self._store.kv, now_ms, BATCH)
@@ -129,6 +130,7 @@ class Sweep:
         for item in items:
             for number, node in item.pieces:
                 by_node[node].append((item, number))
+        # What a node has deleted is recorded before the next one is asked; a crash asks it again, which is harmless.
         later: dict[bytes, tuple[Garbage, float]] = {}
         for node, pieces in by_node.items():
             names = [(ChunkId(item.id), number) for item, number in pieces]

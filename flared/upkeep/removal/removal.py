@@ -119,6 +119,7 @@ class Removal:
         if removing.walk.cursor is None and removing.before & self._store.chunks.in_flight.claimed():
             removing.rests_until = trio.current_time() + CHECK_SECONDS
             return
+        # The page is read again after a crash: taking a node out of a record twice changes nothing.
         page = await removing.walk.read_page(self._store)
         named = [record for record in page if node in record.nodes]
         removing.named += len(named)
@@ -132,6 +133,7 @@ class Removal:
         removing.walk.move_on(page)
         if not removing.walk.ended:
             return
+        # Only a whole walk that met no such record proves that nothing names the node; its record goes last.
         if not removing.named:
             await self._drop_garbage(node)
             await membership.forget(node, now_ms(self._store))

@@ -109,6 +109,7 @@ class Heal:
         self._woken.set()
 
     async def step(self) -> bool:
+        # Damage is recorded before it is repaired: a restart in between forgets nothing.
         await self.damage_log.load()
         recorded = await self._record_damage()
         chunks = await list_repairs(self._store.kv, self._cursor, BATCH, self._horizon)
@@ -117,6 +118,7 @@ class Heal:
         self._pass_left, self._in_hand = self._pass_left + lacking, 0
         if self._pass_left:
             self._note_backlog()
+        # A full page has more behind it; else the pass is over, and what it counted becomes what is reported.
         if len(chunks) == BATCH:
             self._cursor = chunks[-1]
             self._horizon = self._horizon or await find_horizon(self._store, self._lacks_from)
@@ -262,6 +264,7 @@ class Heal:
                     targets.pop(source, None)
             make = partial(make_pieces, codec=record.codec, plain_size=record.size)
             pieces = await chunks.threads.run(make, record.id, gathered.stored, scheme)
+            # Each piece on its own node, else on a spare one; durable before the record names it.
             for number, node in targets.items():
                 numbered, payload = pieces[number]
                 spare = self._spare_for(record, {*targets.values(), *found.values()})

@@ -85,6 +85,7 @@ class LostVolumes:
         given_up = self._given_up()
         for node in [node for node in self._searches if node not in given_up]:
             del self._searches[node]
+        # A volume more, or another start of the node, begins the walk anew: what it listed before may be wrong now.
         for node, volumes in given_up.items():
             search = self._searches.get(node)
             if search is None or search.given_up != volumes:
@@ -117,6 +118,7 @@ class LostVolumes:
             log.info("event=volume_repair_broken_off node=%s error=%s message=%r", node, error.code, str(error))
             search.rests_until = trio.current_time() + RETRY_SECONDS
             return
+        # The walk moves on after its marks are durable: a crash in between marks them again, which changes nothing.
         search.pieces += await mark_many_missing(self._store, marks)
         search.walk.move_on(page)
         if search.walk.ended:
