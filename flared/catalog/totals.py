@@ -130,8 +130,10 @@ class _Table:
             if self._page is not None and note.key >= self._page_start:
                 before = self._page.get(note.key, NOTHING)
                 self._page[note.key] = note.after
-            self._add(note.key, before, -1)
-            self._add(note.key, note.after, 1)
+            if before != NOTHING:
+                self._add(note.key, before, -1)
+            if note.after != NOTHING:
+                self._add(note.key, note.after, 1)
         elif self._heard is not None:
             self._heard[note.key] = note.after
 
@@ -142,7 +144,8 @@ class _Table:
         sizes = dict(page)
         sizes |= {key: size for key, size in self._heard.items() if key < cursor}
         for key, size in sizes.items():
-            self._add(key, size, 1)
+            if size != NOTHING:
+                self._add(key, size, 1)
         self._page, self._heard = sizes, None
         self._page_start, self._cursor = self._cursor, cursor
         # Answered only after everything decided before it, hence everything that the page can have seen.
@@ -150,11 +153,10 @@ class _Table:
         self._page = None
 
     def _add(self, key: bytes, size: int, sign: int) -> None:
-        if size != NOTHING:
-            self.count += sign
-            self.size += sign * size
-            if self._groups is not None:
-                self._groups.add(key, size, sign)
+        self.count += sign
+        self.size += sign * size
+        if self._groups is not None:
+            self._groups.add(key, size, sign)
 
 
 async def _read_sizes(kv: KV, start: bytes, end: bytes) -> list[tuple[bytes, int]]:
