@@ -519,7 +519,10 @@ class SqliteKV:
     def _tell(self, notes: Sequence[object]) -> None:
         for note in notes:
             for listener in self._listeners:
-                listener(note)
+                try:
+                    listener(note)
+                except Exception:  # a bug of one listener's is not that of those who wait for their answers
+                    log.exception("event=listener_failed")
 
     def _group_failed(self, group: Group, error: sqlite3.Error) -> None:
         """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""

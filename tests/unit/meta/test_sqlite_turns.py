@@ -137,6 +137,22 @@ async def test_the_next_group_gathers_while_one_is_under_way(tmp_path: Path) -> 
         assert heard.results == dict.fromkeys("abc", "new")
 
 
+async def test_a_listener_that_raises_keeps_no_one_from_his_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine(tmp_path) as (kv, _, heard):
+        noted: list[object] = []
+        kv.listen(lambda note: noted.append(1 / 0))
+        kv.listen(noted.append)
+        kv.transact_nowait(lambda tx: tx.note("news"), lambda *_: heard.put("c"))
+        heard.put("a")
+        heard.put("b")
+        await settle()
+        assert heard.results == dict.fromkeys("abc", "new")
+        assert noted == ["news"]
+    assert "event=listener_failed" in caplog.text
+
+
 async def test_what_was_absent_is_seen_once_it_is_there(tmp_path: Path) -> None:
     """What was found absent is remembered only until something is committed."""
     async with engine(tmp_path) as (kv, _, heard):
