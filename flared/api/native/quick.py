@@ -69,8 +69,13 @@ class Quick:
             elif manifest is None:
                 exchange.hand_over()
             else:
+                try:
+                    head = manifest_head(manifest)
+                except Exception as bug:  # nobody else would end the request
+                    return exchange.fail(bug)
                 exchange.bucket = name.bucket
-                exchange.send(200, manifest_head(manifest), plain)
+                exchange.send(200, head, plain)
+            return None
 
         self._gets.begin(name, done, exchange.request_id)
         return True
@@ -105,11 +110,14 @@ class Quick:
         target = Target(store, bucket, name, headers, when)
 
         def done(result: PutResult | None, error: Exception | None) -> None:
-            if result is not None:
-                exchange.bucket = name.bucket
-                exchange.send(*put_reply(result))
-            else:
-                _fail(exchange, error)
+            if result is None:
+                return _fail(exchange, error)
+            try:
+                reply = put_reply(result)
+            except Exception as bug:  # nobody else would end the request
+                return exchange.fail(bug)
+            exchange.bucket = name.bucket
+            return exchange.send(*reply)
 
         put = begin_put(target, bytes(plain), digest_of_small(plain), done, request=exchange.request_id)
         exchange.left = put.give_up

@@ -123,6 +123,26 @@ async def ask(pool: Pool, method: str, target: str, body: bytes, fields: Mapping
     return method, target, response.status, told, found
 
 
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+async def test_a_bug_in_a_late_answer_is_told_to_its_client(
+    autojump_clock: Clock, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else would end the request: its connection stayed open, and its client waited, for good."""
+
+    def fail(_: object) -> bytes:
+        raise ZeroDivisionError
+
+    async with serving(in_turns=True, anonymous="read-write", host=HERE) as (pool, _):
+        assert (await ask(pool, "PUT", "/object/a", b"a", {}))[2] == 201
+        with monkeypatch.context() as patch, trio.fail_after(60):
+            patch.setattr("flared.api.native.quick.manifest_head", fail)
+            patch.setattr("flared.api.native.quick.put_reply", fail)
+            assert (await ask(pool, method, "/object/a", b"b" if method == "PUT" else b"", {}))[2] == 500
+        assert (await ask(pool, "GET", "/object/a", b"", {}))[2] == 200
+    assert "event=handler_failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 @pytest.mark.parametrize("host", [HERE, AWAY])
 @pytest.mark.parametrize("anonymous", ["none", "read", "read-write"])
 async def test_tasks_and_turns_answer_alike(autojump_clock: Clock, anonymous: str, host: str) -> None:
