@@ -195,6 +195,8 @@ class Status(NamedTuple):
     metadata_advice: tuple[str, ...] = ()
     unavailable_pieces: int = 0
     """Pieces on data nodes that are away."""
+    workers: int = 0
+    """Processes of the api node that serve clients beside its first one."""
 
     @property
     def refused(self) -> list[str]:
@@ -277,6 +279,7 @@ def parse_status(answer: object) -> Status:
         metadata_reasons=tuple(map(str, _items(metadata, "reasons"))) if metadata else None,
         metadata_advice=tuple(map(str, _items(metadata, "advice"))),
         unavailable_pieces=_count(fields, "unavailable_pieces"),
+        workers=len(_items(fields, "workers")),
     )
 
 

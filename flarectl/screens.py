@@ -209,6 +209,8 @@ def _status_lines(console: Console, status: Status) -> list[Text]:
     if status.unavailable_pieces:
         degraded += f", {count_text(status.unavailable_pieces, 'piece')} on nodes that are away"
     rows = [Row("health", head), Row("stored", counts), Row("damage", degraded)]
+    if status.workers:
+        rows.append(Row("serving", f"{status.workers + 1} processes of the api node"))
     rows += _block("why", status.reasons) + _block("next", status.advice, whole=True)
     lines = _sheet(console, rows)
     if status.nodes:

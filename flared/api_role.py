@@ -8,6 +8,8 @@ import shutil
 import time
 import weakref
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +25,7 @@ from flared.api.admin.nodes import NodeCalls
 from flared.api.admin.orphans import OrphanCalls
 from flared.api.admin.status import StatusCalls, describe_status
 from flared.api.callers import Callers
+from flared.api.counts import RequestCounts
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
 from flared.background import WorkerThreads
@@ -44,6 +47,8 @@ from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.turns import Turns, open_turns
 from flared.meta.open import open_kv
+from flared.meta.sqlite import SqliteKV
+from flared.metrics import number
 from flared.objects.buckets import ensure_default_bucket
 from flared.objects.store import Defaults, Limits, Store, now_ms
 from flared.role import Rate, Role
@@ -51,9 +56,11 @@ from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.membership.membership import Membership
 from flared.upkeep.status import find_status, find_write_obstacle
 from flared.upkeep.workers import Upkeep
+from flared.workers.dealing import DealingListener
+from flared.workers.owner import Reach, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from flared.config.settings import Config
     from flared.meta.kv import KV
@@ -88,9 +95,14 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
     config.metadata.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The turns begin first and end last: every commit goes on in one.
     async with open_turns() as turns, open_kv(f"sqlite:{config.metadata}", turns=turns) as kv:
-        store, upkeep = _build_store(config, kv, turns)
+        share = share_of(config)
+        chunks = build_chunks(share, turns, InFlight(), DamageList())
+        woken: list[Callable[[], None]] = []
+        store = build_store(share, kv, chunks, Totals(kv), lambda: woken[0]())
+        upkeep = Upkeep(store)
+        woken.append(upkeep.heal.wake)
         keyring = Keyring(config.secrets)
-        connector = _Connector(keyring, turns)
+        connector = Connector(keyring, turns)
         cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
         membership = Membership(
             kv,
@@ -102,22 +114,32 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         )
         upkeep.follow(membership)
         await ensure_default_bucket(store)
-        server, metrics = _build_server(config, store, membership, upkeep, keyring)
+        workers: list[Workers] = []
+        past = RequestCounts()
+        server, metrics = _build_server(config, store, membership, upkeep, keyring, workers, past)
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
+            if config.workers > 1:
+                assert isinstance(kv, SqliteKV)
+                reach = Reach(kv, chunks, turns, upkeep.heal.wake, server.serve_stream)
+                workers.append(Workers(config, reach, past))
+                await nursery.start(workers[0].run)
 
             def reload(config: Config) -> None:
                 assert isinstance(config, ApiConfig)
                 keyring.change(config.secrets)
                 connector.renew()
-                server.limit_connections(config.connections)
-                _limit_memory(store, config.memory)
-                store.chunks.spills.resize(config.spill)
-                store.chunks.recent.resize(config.cache)
-                store.limits.object_size_max = config.object_max
+                resize(store, server, share_of(config))
+                for one in workers:
+                    one.reload(config)
 
-            yield _role(store, membership, upkeep, server, metrics, reload)
+            role = _role(store, membership, upkeep, server, metrics, reload)
+            if workers:
+                first = workers[0]
+                listen = partial(DealingListener, deal=first.deal)
+                role = replace(role, wait_ready=first.wait_ready, listen=listen, stop_others=first.stop)
+            yield role
             nursery.cancel_scope.cancel()
 
 
@@ -145,10 +167,22 @@ def _role(
     return Role(server, trio.lowlevel.checkpoint, describe, metrics, reload)
 
 
-def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep]:
-    bits = random.Random().getrandbits  # seeded by the operating system
+def share_of(config: ApiConfig) -> ApiConfig:
+    """What one process has of the node's limits: its part of the connections and of all memory and disk."""
+    count = config.workers
+    return replace(
+        config,
+        memory=config.memory // count,
+        spill=config.spill // count,
+        cache=config.cache // count,
+        connections=-(-config.connections // count),
+    )
+
+
+def build_chunks(config: ApiConfig, turns: Turns, in_flight: InFlight, damage: DamageList) -> Chunks:
+    """The chunk pipeline of one process, with these limits."""
     leases, stages, units = _shares(config.memory)
-    chunks = Chunks(
+    return Chunks(
         nodes=Nodes(round_robin=config.placement == "round-robin"),
         budget=MemoryBudget(leases),
         stages=MemoryBudget(stages),
@@ -156,8 +190,8 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
         blocks=MemoryBudget(REREADS * REREAD_SIZE),
         spills=Spills(str(config.spill_directory), config.spill, WorkerThreads(SPILL_THREADS)),
         rereads=trio.Semaphore(WHOLE_REREADS),
-        damage=DamageList(),
-        in_flight=InFlight(),
+        damage=damage,
+        in_flight=in_flight,
         recent=RecentChunks(config.cache),
         turns=turns,
         stragglers=Delay(turns, STRAGGLER_SECONDS),
@@ -165,24 +199,24 @@ def _build_store(config: ApiConfig, kv: KV, turns: Turns) -> tuple[Store, Upkeep
         prefetches=trio.Semaphore(PREFETCHES),
         threads=WorkerThreads(CODEC_THREADS),
         now=time.time,
-        random_bits=bits,
+        random_bits=random.Random().getrandbits,  # seeded by the operating system
     )
-    woken: list[Callable[[], None]] = []
-    store = Store(
+
+
+def build_store(config: ApiConfig, kv: KV, chunks: Chunks, totals: Totals, degraded: Callable[[], None]) -> Store:
+    """What the verbs of one process work with."""
+    return Store(
         kv,
         chunks,
-        Totals(kv),
+        totals,
         time.time,
-        bits,
+        chunks.random_bits,
         defaults=Defaults(config.scheme, config.chunk_size, config.compression == "lz4"),
         limits=Limits(config.object_max),
         garbage_grace_seconds=config.garbage_grace,
         upload_ttl_seconds=config.upload_ttl,
-        degraded=lambda: woken[0](),
+        degraded=degraded,
     )
-    upkeep = Upkeep(store)
-    woken.append(upkeep.heal.wake)
-    return store, upkeep
 
 
 def _shares(memory: int) -> tuple[int, int, int]:
@@ -191,13 +225,24 @@ def _shares(memory: int) -> tuple[int, int, int]:
     return memory - stages - units, stages, units
 
 
-def _limit_memory(store: Store, memory: int) -> None:
+def resize(store: Store, server: Server, config: ApiConfig) -> None:
+    """Have one process keep to these limits from now on."""
     chunks = store.chunks
-    for budget, total in zip((chunks.budget, chunks.stages, chunks.units), _shares(memory), strict=True):
+    for budget, total in zip((chunks.budget, chunks.stages, chunks.units), _shares(config.memory), strict=True):
         budget.resize(total)
+    server.limit_connections(config.connections)
+    chunks.spills.resize(config.spill)
+    chunks.recent.resize(config.cache)
+    store.limits.object_size_max = config.object_max
 
 
-class _Connector:
+def build_http(config: ApiConfig, turns: Turns, entry: Entry) -> Server:
+    """The server of one process, with these limits. It does not serve yet."""
+    in_turns = InTurns(turns, entry, MemoryBudget(GATHERING))
+    return Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
+
+
+class Connector:
     """Makes the api node's end of each data node, and has them all show the secret that signs now."""
 
     def __init__(self, keyring: Keyring, turns: Turns) -> None:
@@ -217,7 +262,13 @@ class _Connector:
 
 
 def _build_server(
-    config: ApiConfig, store: Store, membership: Membership, upkeep: Upkeep, keyring: Keyring
+    config: ApiConfig,
+    store: Store,
+    membership: Membership,
+    upkeep: Upkeep,
+    keyring: Keyring,
+    workers: Sequence[Workers],
+    past: RequestCounts,
 ) -> tuple[Server, Tell]:
     """The server, and what its /metrics tells."""
     started = trio.current_time()
@@ -237,12 +288,32 @@ def _build_server(
             "last_seen_seconds": 0.0,
             "pieces": 0,
         }
-        return describe_status(find_status(store, membership, upkeep), ours)
+        described = describe_status(find_status(store, membership, upkeep), ours)
+        if workers:
+            described["workers"] = [worker._asdict() for worker in workers[0].list_workers()]
+        return described
 
     def metrics() -> Iterator[Metric | Durations]:
-        yield from entry.metrics()
+        statistics = server.statistics()
+        if workers:
+            counts = RequestCounts()
+            counts.add(entry.counts.describe())
+            counts.add(past.describe())
+            workers[0].add_requests(counts)
+            yield from counts.metrics()
+            sums = workers[0].sum_server()
+            statistics = replace(
+                statistics, **{name: getattr(statistics, name) + count for name, count in sums.items()}
+            )
+            help_text = "Processes of this node that serve clients beside the first one."
+            yield number(len(workers[0].list_workers()), "flare_api_workers", help_text)
+            yield number(
+                workers[0].restarts, "flare_api_worker_restarts_total", "Workers that ended and were started again."
+            )
+        else:
+            yield from entry.counts.metrics()
         now = find_status(store, membership, upkeep)
-        yield from api_metrics(store, now, upkeep.statistics(), server, config.metadata.parent)
+        yield from api_metrics(store, now, upkeep.statistics(), statistics, config.metadata.parent)
 
     admin = AdminCalls(
         StatusCalls(
@@ -259,6 +330,5 @@ def _build_server(
     hosts = host_names(config.hosts, config.listen)
     callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts))
     entry = Entry([native_face(store, callers), admin_face(admin, callers)])
-    in_turns = InTurns(store.chunks.turns, entry, MemoryBudget(GATHERING))
-    server = Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
+    server = build_http(share_of(config), store.chunks.turns, entry)
     return server, metrics

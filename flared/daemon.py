@@ -38,7 +38,7 @@ from flared.systemd import notify, take_descriptors, watchdog_seconds
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -75,10 +75,7 @@ def run_node(config: Config, file: Path) -> int:
     SIGHUP reads ``file``, the node's TOML, again.
     """
     set_up_logging(level=config.log.level, format=config.log.format)
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS_MAX)
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
-    raise_file_limit()
+    tune_process()
     try:
         trio.run(_serve, config, file, strict_exception_groups=True)
     except (FlareError, OSError, ExceptionGroup) as error:
@@ -91,6 +88,14 @@ def run_node(config: Config, file: Path) -> int:
         return EXIT_FAILURE
     log.info("event=node_stopped name=%s", config.name)
     return 0
+
+
+def tune_process() -> None:
+    """Have memory, threads and files of this process fit for serving."""
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS_MAX)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    raise_file_limit()
 
 
 def raise_file_limit() -> None:
@@ -108,7 +113,7 @@ async def _serve(config: Config, file: Path) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
             nursery.start_soon(_handle_signals, signals, role, config, file, tls, nursery.cancel_scope)
-            await nursery.start(role.server.serve, _covered(listeners, tls))
+            await nursery.start(role.server.serve, _covered(listeners, tls, role.listen))
             if metrics_listeners:
                 metrics_server = Server(
                     metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX)
@@ -122,9 +127,11 @@ async def _serve(config: Config, file: Path) -> None:
             nursery.start_soon(_report, role)
 
 
-def _covered(listeners: list[socket.socket], tls: Tls | None) -> list[Listener | socket.socket]:
+def _covered(
+    listeners: list[socket.socket], tls: Tls | None, listen: Callable[[socket.socket], Listener] = TcpListener
+) -> list[Listener | socket.socket]:
     """The same, speaking TLS if the node has a certificate."""
-    return [TlsListener(TcpListener(listener), tls) if tls else listener for listener in listeners]
+    return [TlsListener(listen(listener), tls) if tls else listen(listener) for listener in listeners]
 
 
 def take_listeners(listen: Address) -> list[socket.socket]:
@@ -203,7 +210,7 @@ async def _handle_signals(
             asked = True
             log.info("event=node_stopping signal=%s", signal.Signals(number).name)
             notify("STOPPING=1\nSTATUS=stopping: what runs may finish")
-            nursery.start_soon(_stop, role.server, scope)
+            nursery.start_soon(_stop, role, scope)
 
 
 def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
@@ -240,8 +247,11 @@ def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
     return in_force
 
 
-async def _stop(server: Server, scope: trio.CancelScope) -> None:
-    await server.stop(STOP_SECONDS)
+async def _stop(role: Role, scope: trio.CancelScope) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(role.server.stop, STOP_SECONDS)
+        if role.stop_others is not None:
+            nursery.start_soon(role.stop_others, STOP_SECONDS)
     scope.cancel()
 
 

@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flared.http.server import TcpListener
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Iterable
 
     from flared.config.settings import Config
-    from flared.http.server import Server
+    from flared.http.server import Listener, Server
     from flared.metrics import Durations, Metric
 
 
@@ -27,6 +30,10 @@ class Role:
     """The metrics of /metrics. From memory."""
     reload: Callable[[Config], None]
     """Take over what is in force now: only what ``RELOADED`` names has changed."""
+    listen: Callable[[socket.socket], Listener] = TcpListener
+    """Makes the Listener of the node's port."""
+    stop_others: Callable[[float], Awaitable[None]] | None = None
+    """Stops the node's other processes, as ``server.stop`` does this one."""
 
 
 RELOADED = frozenset(

@@ -13,9 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"commands"},
+    {"api_worker"},
     {"daemon"},
     {"api_role", "data_role"},
     {"role"},
+    {"workers"},
     {"config"},
     {"api"},
     {"upkeep"},

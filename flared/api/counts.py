@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flared.http.parsing import METHODS
 from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
 
@@ -37,6 +39,25 @@ class RequestCounts:
                 in_bucket = (OTHER_BUCKETS, method)
                 count = self._in_buckets.get(in_bucket)
             self._in_buckets[in_bucket] = (count or 0) + 1
+
+    def describe(self) -> dict[str, object]:
+        """Return what was counted, as JSON has it; for ``add``."""
+        return {
+            "answers": [[method, status, count] for (method, status), count in self._counts.items()],
+            "durations": {method: [held.seconds, held.counts] for method, held in self._durations.items()},
+            "buckets": [[bucket, method, count] for (bucket, method), count in self._in_buckets.items()],
+        }
+
+    def add(self, described: dict[str, Any]) -> None:  # type: ignore[explicit-any]  # JSON of another process of ours
+        """Count what another process has ``described``."""
+        for method, status, count in described["answers"]:
+            self._counts[method, status] = self._counts.get((method, status), 0) + count
+        for method, (seconds, counts) in described["durations"].items():
+            durations = self._durations.setdefault(method, Histogram())
+            durations.seconds += seconds
+            durations.counts = [ours + theirs for ours, theirs in zip(durations.counts, counts, strict=True)]
+        for bucket, method, count in described["buckets"]:
+            self._in_buckets[bucket, method] = self._in_buckets.get((bucket, method), 0) + count
 
     def metrics(self) -> list[Metric | Durations]:
         answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]

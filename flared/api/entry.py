@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from flared.http.eviction import Standing
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
-    from flared.metrics import Durations, Metric
 
 _PROVED = "proved"
 
@@ -54,8 +53,7 @@ class Entry:
         self._in_turns: dict[Call, tuple[Face, TurnHandler]] = {
             call: (face, way) for face in faces for call, way in face.in_turns.items()
         }
-        self._counts = RequestCounts()
-        self.metrics: Callable[[], list[Metric | Durations]] = self._counts.metrics
+        self._counts = self.counts = RequestCounts()
 
     async def answer(self, request: Request, reply: Reply) -> None:
         """Answer one request. Only ConnectionLost and bugs come out of here."""

@@ -1,4 +1,4 @@
-"""InFlight: chunks and extents that this process works on right now, so that upkeep leaves them alone.
+"""InFlight: chunks and extents that this process or a worker works on now, so that upkeep leaves them alone.
 
 A chunk is *claimed* while its pieces are written or deleted without a record that says so: pieces of an unrecorded
 chunk look like orphans. Ids of chunks and extents are *pinned* while somebody holds a manifest that names them, or
@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import trio
+
 from flared.names import NodeName
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from flared.names import ChunkId
 
 Pieces = tuple[tuple[int, NodeName], ...]
@@ -29,6 +33,16 @@ class InFlight:
         self._claimed: set[ChunkId] = set()
         self._pinned: dict[str, int] = {}
         self._abandoned: deque[tuple[float, ChunkId, Pieces]] = deque(maxlen=ABANDONED_MAX)
+        self._hear_others: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+
+    def hear_others(self, hear: Callable[[], Awaitable[None]]) -> None:
+        """There are other processes whose chunks are noted here too; ``hear`` is how ``settled`` asks them."""
+        self._hear_others = hear
+
+    async def settled(self) -> None:
+        """Return when all that any process of this node was writing when this was called is noted here, and all of
+        them know the data nodes as they were then."""
+        await self._hear_others()
 
     def claim(self, chunk: ChunkId) -> None:
         """From now on the pieces of this chunk are this caller's, who writes or deletes them. He asks ``is_claimed``

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flared.cluster.placement import Policy, RoundRobin, choose
 from flared.cluster.ring import Ring, RingNode
@@ -57,6 +57,26 @@ class PieceNode(Protocol):
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]: ...
 
 
+class NodeNow(NamedTuple):
+    """What is known of one data node; see the setters of ``Nodes``."""
+
+    name: NodeName
+    store: PieceNode
+    state: NodeState
+    failed: frozenset[str]
+    searched: frozenset[str]
+    unchecked: bool
+    uncompared: bool
+
+
+class NodesNow(NamedTuple):
+    """What ``Nodes`` knows."""
+
+    halted: str
+    ring: tuple[RingNode, ...]
+    nodes: tuple[NodeNow, ...]
+
+
 class Nodes:
     """Which data nodes there are, as this moment knows them; ``upkeep.membership`` tells it. In memory only."""
 
@@ -71,10 +91,41 @@ class Nodes:
         self._halted = ""
         self._takers: frozenset[NodeName] = frozenset()
         """Those that take new pieces now: worked out when something changes, because every put asks."""
+        self._ring: tuple[RingNode, ...] = ()
         self._policy: Policy = Ring(())
 
+    def now(self) -> NodesNow:
+        """Return all that is known."""
+        nodes = tuple(
+            NodeNow(
+                name,
+                store,
+                self.state(name),
+                self._failed.get(name, frozenset()),
+                self._searched.get(name, frozenset()),
+                name in self._unchecked,
+                name in self._uncompared,
+            )
+            for name, store in self._stores.items()
+        )
+        return NodesNow(self._halted, self._ring, nodes)
+
+    def take_over(self, now: NodesNow) -> None:
+        """Know this instead of what was known."""
+        self._halted = now.halted
+        self._stores = {node.name: node.store for node in now.nodes}
+        self._states = {node.name: node.state for node in now.nodes}
+        self._failed = {node.name: node.failed for node in now.nodes}
+        self._searched = {node.name: node.searched for node in now.nodes}
+        self._unchecked = {node.name for node in now.nodes if node.unchecked}
+        self._uncompared = {node.name for node in now.nodes if node.uncompared}
+        if now.ring != self._ring:
+            self.set_ring(now.ring)
+        self._find_takers()
+
     def set_ring(self, nodes: Iterable[RingNode]) -> None:
-        ring = Ring(nodes)
+        self._ring = tuple(nodes)
+        ring = Ring(self._ring)
         self._policy = RoundRobin(ring) if self._round_robin else ring
 
     def set_node(self, name: NodeName, store: PieceNode, state: NodeState) -> None:

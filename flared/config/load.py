@@ -26,6 +26,7 @@ from flared.config.values import (
     text,
     texts,
     urls,
+    workers,
     zone,
 )
 from flared.errors import ConfigError
@@ -40,6 +41,7 @@ FORMAT = 1
 """The format of TOML files, raised when a key changes its meaning. A file without ``format`` has the first."""
 API_PORT = 8000
 DATA_PORT = 9000
+WORKERS_GRACE_SECONDS = 60
 
 
 def load_config(file: Path, *, handed: bool = True) -> Config:
@@ -88,7 +90,7 @@ SPILL_DIRECTORY = "/var/tmp"
 
 def _read_api(reader: TableReader) -> ApiConfig:
     listen, secret_file, secrets = _read_listen(reader, API_PORT)
-    return ApiConfig(
+    config = ApiConfig(
         name=reader.read("name", NodeName("api"), node),
         listen=listen,
         secrets=secrets,
@@ -98,6 +100,7 @@ def _read_api(reader: TableReader) -> ApiConfig:
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
         anonymous=reader.read("anonymous", "none", one_of(*GRANTS)),
+        workers=reader.read("workers", 1, workers),
         metadata=reader.path(reader.read("metadata.path", "meta.db", text)),
         memory=reader.read("limits.memory", 96 * MIB, size(16 * MIB, TIB)),
         spill=reader.read("limits.spill", 4 * GIB, size(0, 64 * TIB)),
@@ -113,6 +116,10 @@ def _read_api(reader: TableReader) -> ApiConfig:
         garbage_grace=reader.read("cluster.garbage_grace", 900.0, duration(0, 30 * 86400)),
         upload_ttl=reader.read("cluster.upload_ttl", 86400.0, duration(1, 365 * 86400)),
     )
+    if config.workers > 1 and config.garbage_grace < WORKERS_GRACE_SECONDS:
+        # What a worker reads is known to the others a little later, and one that hangs is waited for.
+        reader.note("garbage_grace", f"is less than {WORKERS_GRACE_SECONDS} s; with several workers it must be more")
+    return config
 
 
 def _read_data(reader: TableReader) -> DataConfig:

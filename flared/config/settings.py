@@ -48,6 +48,8 @@ class ApiConfig(NodeConfig):
     """The settings of an api node."""
 
     anonymous: str
+    workers: int
+    """Processes that serve clients, the one that owns the metadata among them."""
     metadata: Path
     memory: int
     spill: int

@@ -24,6 +24,7 @@ role = "api"
 
 # What clients on other machines may do without the secret: "none", "read" or "read-write".
 # anonymous = "none"
+# workers = 1              # processes that serve clients; "auto" is one for each core
 
 [metadata]
 # The metadata: names and places of everything stored. Back it up. Relative paths are relative to this file.

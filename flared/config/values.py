@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
+WORKERS_MAX = 64
 
 SIZE_UNITS = {
     "B": 1,
@@ -114,6 +116,15 @@ def number(low: int, high: int) -> Callable[[object], int]:
         return value
 
     return parse
+
+
+def workers(value: object) -> int:
+    """How many processes serve clients; "auto" is one for each core that this process may use."""
+    if value == "auto":
+        return min(WORKERS_MAX, len(os.sched_getaffinity(0)))
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WORKERS_MAX:
+        raise ValueError(f"a whole number from 1 to {WORKERS_MAX}, or 'auto'")
+    return value
 
 
 def one_of(*words: str) -> Callable[[object], str]:

@@ -99,14 +99,15 @@ class Stream(Protocol):
 
 
 class TcpStream:
-    """A Stream on a connected TCP socket, which it owns."""
+    """A Stream on a connected socket, of TCP or within this machine, which it owns."""
 
     __slots__ = ("_fd", "_receive", "_receive_into", "_send", "_socket", "peer", "received", "sent")
 
     def __init__(self, connected: socket.socket, peer: str) -> None:
         connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         self._socket = connected
         self._fd = connected.fileno()
         self._receive = connected.recv
@@ -115,6 +116,9 @@ class TcpStream:
         self.peer = peer
         self.received = 0
         self.sent = 0
+
+    def fileno(self) -> int:
+        return self._fd
 
     def receive_nowait(self, size: int) -> bytes | None:
         try:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
@@ -33,6 +33,10 @@ from flared.meta.room import FULL, Room
 from flared.meta.sqlite_file import Reader, Scanner, Writer
 from flared.meta.sqlite_log import LogSettings, WriteAheadLog
 from flared.meta.transaction import Draft, View
+
+if TYPE_CHECKING:
+    from flared.meta.openings import Opening
+    from flared.meta.shared.published import Publisher
 
 T = TypeVar("T")
 
@@ -99,6 +103,8 @@ class SqliteKV:
         self._bug: BaseException | None = None
         self._absent: set[bytes] = set()
         """Keys found absent since the last group was committed."""
+        self._publisher: Publisher | None = None
+        """Where other processes see what is committed."""
         self._stopped = True
         self._listeners: list[Callable[[object], None]] = []
         self._transactions = self._groups = self._rows = 0
@@ -304,9 +310,7 @@ class SqliteKV:
 
     async def commit(self, expected: Mapping[bytes, int], writes: Mapping[bytes, bytes | None]) -> None:
         def decide(tx: Transaction) -> None:
-            for key, version in expected.items():
-                if self._newest_version(key) != version:
-                    raise TransactionConflict(f"the key {key!r} has changed")
+            self._expect(expected)
             for key, value in writes.items():
                 if value is None:
                     tx.delete(key)
@@ -314,6 +318,39 @@ class SqliteKV:
                     tx.put(key, value)
 
         await self.transact(decide)
+
+    def commit_nowait(
+        self,
+        expected: Mapping[bytes, int],
+        change: Callable[[Transaction], None],
+        done: Callable[[None, Exception | None], None],
+    ) -> None:
+        """As ``transact_nowait``: make the ``change`` if every key in ``expected`` has that version. For what was
+        decided elsewhere; raises TransactionConflict to ``done``, and what conflicts is committed by then."""
+
+        def decide(tx: Transaction) -> None:
+            self._expect(expected)
+            change(tx)
+
+        self.transact_nowait(decide, done, reads=tuple(expected))
+
+    def publish_to(self, publisher: Publisher, release: Callable[[], Awaitable[None]]) -> Opening:
+        """Tell ``publisher`` of every commit from now on, before its jobs are answered; ``release`` has the readers
+        there let go of their moments, so that the log can begin anew. Returns this opening, by which others know the
+        marks of this process."""
+        self._publisher = publisher
+        self._log.release_others = release
+        publisher.publish((), self._committed_groups)
+        return self._opening
+
+    def note_damage(self, key: bytes) -> None:
+        """Another reader of the file met a damaged row."""
+        self._damage.add(key)
+
+    def _expect(self, expected: Mapping[bytes, int]) -> None:
+        for key, version in expected.items():
+            if self._newest_version(key) != version:
+                raise TransactionConflict(f"the key {key!r} has changed")
 
     def listen(self, listener: Callable[[object], None]) -> None:
         self._listeners.append(listener)
@@ -498,6 +535,8 @@ class SqliteKV:
     def _group_committed(self, group: Group) -> None:
         self._reader.refresh()
         self._committed_groups = self._writer.commits
+        if self._publisher is not None:
+            self._publisher.publish(group.writes, self._committed_groups)
         written = 0
         cache, damage = self._cache, self._damage
         for key, entry in group.writes.items():

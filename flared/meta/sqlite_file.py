@@ -179,8 +179,11 @@ class Writer:
 class Reader:
     """Point look-ups for the event loop, all of one moment until ``refresh``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        """Without ``writes``, the file is another process's: nothing can be written by this connection."""
         self._connection = connect(path)
+        if not writes:
+            self._connection.execute("PRAGMA query_only = ON")
         self._connection.text_factory = bytes  # a damaged column may call itself text, and not be UTF-8
         self._cursor = self._connection.cursor()
         self._reading = False
@@ -241,6 +244,15 @@ class Reader:
             raise RowCorrupt(key)  # the index is damaged, and the row that was asked for may be a later one
         return key, entry
 
+    def commits_of(self, opening: int) -> int:
+        """Return how many groups of this opening are in the file, at this moment; -1 if its row is lost."""
+        self._begin()
+        try:
+            row = self._cursor.execute("SELECT commits FROM openings WHERE number = ?", (opening,)).fetchone()
+        except sqlite3.Error as error:
+            raise unreadable(error) from error
+        return -1 if row is None else int(row[0])
+
     def _begin(self) -> None:
         if not self._reading:
             self._connection.execute("BEGIN")
@@ -259,9 +271,11 @@ class Reader:
 class Scanner:
     """Ranges, for a thread."""
 
-    def __init__(self, path: Path, report: Callable[[bytes], None]) -> None:
-        """``report`` hears in that thread of the key of each damaged row."""
+    def __init__(self, path: Path, report: Callable[[bytes], None], *, writes: bool = True) -> None:
+        """``report`` hears in that thread of the key of each damaged row; ``writes`` as for a Reader."""
         self._connection = connect(path)
+        if not writes:
+            self._connection.execute("PRAGMA query_only = ON")
         self._report = report
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class WriteAheadLog:
         self._limit = settings.pages_max
         self._moving = trio.Lock()
         self.checkpoints = 0
+        self.release_others: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Has other processes let go of moments from before; it may return without."""
 
     def close(self) -> None:
         self._checkpointer.close()
@@ -118,6 +120,7 @@ class WriteAheadLog:
     async def _begin_anew(self) -> bool:
         self._reader.refresh()
         moved = await self._checkpoint()
+        await self.release_others()
         self._reader.refresh()  # of what was read meanwhile: a reader that still looks into the log keeps it going
         if not moved or self._moved.moved < self._moved.pages:
             return False

@@ -31,7 +31,7 @@ HOSTS = frozenset({"api"})
 
 
 def make_entry(cluster: Cluster, keyring: Keyring, anonymous: str = "none") -> Entry:
-    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.metrics()))
+    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.counts.metrics()))
     return entry
 
 

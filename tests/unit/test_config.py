@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -223,3 +224,14 @@ def test_a_file_of_a_format_that_is_not_known_is_refused(tmp_path: Path, form: o
     with pytest.raises(ConfigError, match=r"^\S+: format: .* this version of Flare knows format 1$"):
         parse_config({"role": "api", "format": form, "strange": 1}, file)
     assert parse_config({"role": "api", "format": 1}, file) == parse_config({"role": "api"}, file)
+
+
+def test_workers_are_counted_or_one_for_each_core() -> None:
+    config = read('role = "api"\nworkers = 3')
+    assert isinstance(config, ApiConfig)
+    assert config.workers == 3
+    config = read('role = "api"\nworkers = "auto"')
+    assert isinstance(config, ApiConfig)
+    assert config.workers == min(64, len(os.sched_getaffinity(0)))
+    check_mistake('role = "api"\nworkers = 0', "workers", "from 1 to 64", "auto")
+    check_mistake('role = "api"\nworkers = 2\n[cluster]\ngarbage_grace = "5s"', "garbage_grace", "60 s")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flared.chunks.chunk import Chunks
     from flared.data.transport.links import LinkStatistics
     from flared.http.pool import PoolStatistics
-    from flared.http.server import Server
+    from flared.http.server import ServerStatistics
     from flared.meta.kv import KV
     from flared.objects.store import Store
     from flared.upkeep.membership.member import Member
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def api_metrics(
-    store: Store, status: ClusterStatus, workers: Sequence[WorkerStatistics], server: Server, directory: Path
+    store: Store, status: ClusterStatus, workers: Sequence[WorkerStatistics], server: ServerStatistics, directory: Path
 ) -> Iterator[Metric]:
     """Everything; ``directory`` is that of the metadata."""
     yield about("api")
-    yield from connection_metrics(server.statistics())
+    yield from connection_metrics(server)
     yield from _cluster_metrics(status)
     yield from _bucket_metrics(store)
     yield from _node_metrics(status.members)

@@ -94,6 +94,8 @@ class Removal:
         }
         self._removing = {node: removing for node, removing in self._removing.items() if node in leaving}
         for node, forced in leaving.items():
+            if node not in self._removing:
+                await self._store.chunks.in_flight.settled()
             removing = self._removing.setdefault(node, _Removing(self._store.chunks.in_flight.claimed()))
             if trio.current_time() >= removing.rests_until:
                 await self._advance(self._membership, node, removing, forced=forced)

@@ -362,6 +362,7 @@ def test_status_is_one_screen(api: FakeApi, run: Run) -> None:
         "degraded_chunks": 1,
         "reasons": ["data1 is [offline]"],
         "nodes": [node | {"last_seen_seconds": 75.0}],
+        "workers": [{"pid": 7, "connections": 1, "requests": 2}],
     }
     done = run("status")
     assert done.code == 0
@@ -371,6 +372,7 @@ def test_status_is_one_screen(api: FakeApi, run: Run) -> None:
         "data1 is [offline]",
         "5 B of 10 B (50%)",
         "75 s ago",
+        "2 processes of the api node",
     ):
         assert part in done.out
     assert json.loads(run("status", "--json").out) == api.status

@@ -1,0 +1,174 @@
+"""An api node of two processes: one cluster to whoever asks, whichever process answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.client import NO_ANSWER, Client, object_path
+from tests.support.daemons import API
+
+if TYPE_CHECKING:
+    from tests.support.daemons import Cluster, Start
+
+CONNECTIONS = 4
+"""So many one after the other reach each of two processes twice."""
+
+
+def clients(cluster: Cluster) -> list[Client]:
+    """One connection each, dealt to the processes in turn."""
+    made = []
+    for _ in range(CONNECTIONS):
+        client = cluster.client()
+        client.call("GET", "/healthz")
+        made.append(client)
+    return made
+
+
+def workers_of(cluster: Cluster) -> list[dict[str, int]]:
+    return list(cluster.client().call("GET", "/status").json().get("workers", []))
+
+
+def wait_for_worker(cluster: Cluster, but: int = 0) -> int:
+    """Return the process of the only worker, once it is not the one of before."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with contextlib.suppress(*NO_ANSWER):
+            pids = [worker["pid"] for worker in workers_of(cluster) if worker["pid"] != but]
+            if pids:
+                return pids[0]
+        time.sleep(0.1)
+    raise AssertionError("there is no worker")
+
+
+def test_every_process_sees_what_any_has_acknowledged(start: Start) -> None:
+    cluster = start(nodes=1, api={"workers": 2})
+    all_of_them = clients(cluster)
+    for number in range(40):
+        writer, path = all_of_them[number % CONNECTIONS], object_path(f"k{number % 3}")
+        for value in (b"first", b"second" * 20_000):
+            assert writer.call("PUT", path, value).status in (200, 201)
+            assert [client.call("GET", path).body for client in all_of_them] == [value] * CONNECTIONS
+        writer.call("DELETE", path)
+        assert [client.call("GET", path).status for client in all_of_them] == [404] * CONNECTIONS
+    assert cluster.client().call("GET", "/status").json()["objects"] == 0  # the notes of all arrived
+    wait_for_worker(cluster)
+
+
+def test_one_of_two_writers_of_a_key_wins_each_time(start: Start) -> None:
+    """If-None-Match at both processes at once: exactly one creates it."""
+    cluster = start(nodes=1, api={"workers": 2})
+    all_of_them = clients(cluster)
+    for number in range(30):
+        statuses: list[int] = []
+
+        def put(client: Client, path: str, statuses: list[int] = statuses) -> None:
+            statuses.append(client.call("PUT", path, b"mine", {"if-none-match": "*"}).status)
+
+        threads = [threading.Thread(target=put, args=(client, object_path(f"one{number}"))) for client in all_of_them]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(statuses) == [201, 412, 412, 412]
+
+
+def test_a_killed_worker_is_started_again_and_costs_only_its_connections(start: Start) -> None:
+    cluster = start(nodes=1, api={"workers": 2})
+    acknowledged: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def load(writer: int) -> None:
+        client = cluster.client(timeout=30)
+        number = 0
+        while not ended.is_set():
+            key, body = f"load/{writer}/{number}", os.urandom(64) * (1 + number % 3000)
+            number += 1
+            with contextlib.suppress(*NO_ANSWER):
+                if client.call("PUT", object_path(key), body).status == 201:
+                    acknowledged[key] = body
+
+    threads = [threading.Thread(target=load, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    killed = 0
+    try:
+        for _ in range(3):
+            time.sleep(0.5)
+            killed = wait_for_worker(cluster, killed)
+            os.kill(killed, signal.SIGKILL)
+        wait_for_worker(cluster, killed)
+        time.sleep(0.5)
+        os.kill(cluster.daemons[API].pid, signal.SIGKILL)
+        worker_gone = wait_for_no_worker(cluster)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert worker_gone
+    cluster.daemons[API].process = None
+    cluster.start()
+    assert len(acknowledged) > 20
+    for client in clients(cluster)[:2]:
+        for key, body in acknowledged.items():
+            assert client.call("GET", object_path(key)).body == body, key
+
+
+def wait_for_no_worker(cluster: Cluster) -> bool:
+    """Return whether everything that has the node's port ends soon."""
+    process = cluster.daemons[API].process
+    assert process is not None
+    process.wait(10)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        if not processes_with(cluster.daemons[API].log):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def processes_with(log: Path) -> list[str]:
+    """Return the processes that have this file as their standard error."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit() and (directory / "fd/2").resolve() == log.resolve():
+                found.append(directory.name)
+    return found
+
+
+def test_settings_and_the_end_reach_every_process(start: Start) -> None:
+    cluster = start(nodes=1, api={"workers": 2})
+    all_of_them = clients(cluster)
+    daemon = cluster.daemons[API]
+    daemon.config.write_text(daemon.config.read_text() + "\n[limits]\nobject_max = 10\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+
+    def all_refuse() -> bool:
+        answers = [client.call("PUT", object_path("k"), b"longer than ten bytes").status for client in all_of_them]
+        return set(answers) == {413}
+
+    cluster.wait_until(all_refuse, "a process still has the old limit", 10)
+    wait_for_worker(cluster)
+    assert cluster.terminate(API) == 0
+    assert not processes_with(daemon.log)
+
+
+def test_what_all_processes_count_is_summed(start: Start) -> None:
+    cluster = start(nodes=1, api={"workers": 2})
+    all_of_them = clients(cluster)
+    for client in all_of_them:
+        assert client.call("PUT", object_path("k"), b"v").status in (200, 201)
+
+    def puts() -> float:
+        lines = cluster.client().call("GET", "/metrics").body.decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith('flare_requests_total{method="PUT"'))
+
+    cluster.wait_until(lambda: puts() == CONNECTIONS, "not every put is counted once", 10)
+    lines = cluster.client().call("GET", "/metrics").body.decode().splitlines()
+    assert "flare_api_workers 1.0" in lines
