@@ -78,7 +78,7 @@ class Stage:
 
 @dataclass
 class Result:
-    """What one row showed."""
+    """The results of one row."""
 
     name: str
     title: str
@@ -299,7 +299,7 @@ def interpreter_version(command: tuple[str, ...]) -> str:
 
 
 def takes_workers(directory: Path) -> bool:
-    """Whether the configuration of this tree knows ``workers``."""
+    """Return whether the configuration of this tree knows ``workers``."""
     probe = Cluster(directory / "probe", api={"workers": 2}, command=OURS)
     probe.prepare()
     check = [*OURS, "check-config", str(probe.daemons[API].config)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SMALL = 4096
 KEYS = [f"key{number}" for number in range(15)]
 SETTLE_SECONDS = 0.2
-"""What a request leaves behind (a straggler's timer, a flush) is over then."""
+"""After this time the rest of a request (a straggler's timer, a flush) is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Counted:
 
 
 def count(sockets: Sequence[Path], request: Callable[[], Answer]) -> list[Counted]:
-    """What each process called for one request."""
+    """The calls of each process for one request."""
     for path in sockets:
         ask(path, b"reset")
     answer = request()

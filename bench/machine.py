@@ -1,4 +1,4 @@
-"""What the machine itself can do: its disk without a file system's cache, and its loopback."""
+"""The limits of the machine: its disk without a file system's cache, and its loopback."""
 
 from __future__ import annotations
 

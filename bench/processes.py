@@ -1,4 +1,4 @@
-"""What processes cost: CPU to the nanosecond, and memory, of a process and all its children."""
+"""The cost of processes: CPU to the nanosecond, and memory, of a process and all its children."""
 
 from __future__ import annotations
 

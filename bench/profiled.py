@@ -27,7 +27,7 @@ RESUME_AT_START = 0
 
 
 class Calls:
-    """What was called since the last reset."""
+    """The calls since the last reset."""
 
     def __init__(self) -> None:
         self.reset()
@@ -54,7 +54,7 @@ class Calls:
 
 @lru_cache(100_000)
 def is_start(code: CodeType, instruction: int) -> bool:
-    """Whether a frame that stands here begins, and does not go on behind a yield or an await."""
+    """Return whether a frame at this instruction begins, rather than continues after a yield or an await."""
     if instruction < 0:
         return True
     raw = code.co_code

@@ -1,4 +1,4 @@
-"""What was measured: figures beside their goals, as a table and as JSON."""
+"""The report: figures beside their goals, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the goal is reached; None without one."""
+        """Return whether the goal is reached; None without one."""
         reached = self.value if self.ratio is None else self.ratio
         if self.goal is None:
             return None
@@ -62,7 +62,7 @@ def write_json(path: Path, figures: Sequence[Figure]) -> None:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on."""
+    """The environment that the figures depend on."""
     revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -20,7 +20,7 @@ CONNECTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class SmallLoad:
-    """What wrk saw; times in milliseconds, CPU in microseconds a request."""
+    """The results of wrk; times in milliseconds, CPU in microseconds a request."""
 
     rate: float
     p50: float

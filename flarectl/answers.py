@@ -99,7 +99,7 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeVolume(VolumeReport):
-    """What a data node reports of a volume, and what the api node knows of it."""
+    """The report of a volume by its data node, and the facts that the api node adds."""
 
     repair: str = ""
     """How far the repair of a failed volume's pieces has come, in words."""

@@ -68,7 +68,7 @@ def chunks(target: Target, *, after: int = 0, etag: str = "", limit: int = CHUNK
 
 
 def why_missing(target: Target) -> Read[NotFound]:
-    """What to read after a HEAD that failed, whose error has no body: the error of this GET explains it."""
+    """Return the path of a GET whose error explains a failed HEAD, since that error has no body."""
     vanished = NotFound(f"{target}: it did not exist a moment ago; try again")
     return Read(chunks(target, limit=1).path, lambda _: vanished)
 
@@ -78,12 +78,12 @@ def buckets() -> Read[list[Bucket]]:
 
 
 def failure_cost(node: str) -> Read[FailureCost]:
-    """What a failure of this data node would cost. Takes up to a quarter of a minute."""
+    """Ask what a failure of this data node would cost. Takes up to a quarter of a minute."""
     return Read(with_query("/cluster/failure", {"node": node}), parse_failure)
 
 
 def removal_cost(node: str) -> Read[RemovalCost]:
-    """What removing this data node, which is away, would cost. Takes up to a quarter of a minute."""
+    """Ask what removing this data node, which is away, would cost. Takes up to a quarter of a minute."""
     return Read(with_query("/cluster/node", {"node": node}), parse_removal)
 
 

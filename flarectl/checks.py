@@ -165,10 +165,10 @@ def check_room(cluster: ClusterFacts) -> list[Trouble] | None:
 def _share_used(node: Node) -> float:
     """Return the share of the space for pieces that is taken, by Flare or by others."""
     sound = [volume for volume in node.volumes if volume.state != "failed"]
-    told = [(volume.capacity, volume.free) for volume in sound if volume.capacity]
-    if not told:
+    known = [(volume.capacity, volume.free) for volume in sound if volume.capacity]
+    if not known:
         return node.used / node.capacity
-    return 1 - sum(free for _, free in told) / sum(capacity for capacity, _ in told)
+    return 1 - sum(free for _, free in known) / sum(capacity for capacity, _ in known)
 
 
 def check_versions(cluster: ClusterFacts) -> list[Trouble] | None:

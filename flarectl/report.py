@@ -50,7 +50,7 @@ class Report:
 
     @property
     def _words(self) -> str:
-        """What the command does to each thing, for a person."""
+        """Say what the command does to each thing, for a person."""
         return f"would be {self._done_word}" if self._dry_run else self._done_word
 
     def done(self, name: str, record: dict[str, object]) -> None:

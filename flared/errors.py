@@ -69,11 +69,11 @@ class TooLarge(Refused):
 
 
 class NoSuchBucket(Refused):
-    """There is no such bucket."""
+    """The bucket does not exist."""
 
 
 class NoSuchObject(Refused):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class NoSuchPiece(Refused):
@@ -187,7 +187,7 @@ class Busy(Unavailable):
 
 
 class TransactionConflict(Unavailable):
-    """What a transaction expected has changed; it was not applied."""
+    """A key that a transaction depends on has changed; the transaction was not applied."""
 
 
 class Damaged(FlareError):

@@ -33,7 +33,7 @@ class Trouble:
     cause: str
     """One sentence."""
     command: str
-    """What to type next."""
+    """The command to type next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Check(Generic[F]):
     code: str
     """Stable: alert rules and scripts name it."""
     well: str
-    """What holds if nothing is wrong."""
+    """The statement that holds if nothing is wrong."""
     look: Callable[[F], Sequence[Trouble] | None]
 
 
@@ -86,7 +86,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def screen(findings: Sequence[Finding], width: int) -> list[str]:
-    """What is wrong and what to type; a command is never broken, so that it can be copied."""
+    """Return what is wrong and what to type; a command is never wrapped, so that it can be copied."""
     lines = []
     for finding in findings:
         if finding.severity is Severity.OK:

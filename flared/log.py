@@ -23,7 +23,7 @@ current_request: ContextVar[int | str] = ContextVar("current_request", default=0
 """The request this task works for: its number, or the id that it came with; 0 outside of any. Tasks inherit it."""
 
 REQUESTS_MAX = 32
-"""Ids of a batch that are told: a field of a request has bounds, and whoever looks for one knows the time."""
+"""Most ids of a batch that are sent: a field of a request has bounds, and a search can go by the time too."""
 
 next_request = count(1).__next__
 _process = secrets.token_hex(4)
@@ -112,7 +112,7 @@ def format_time(seconds: float) -> str:
 
 
 def _priority(record: logging.LogRecord) -> str:
-    """What a line to journald begins with (sd-daemon(3))."""
+    """Return the prefix of a line to journald (sd-daemon(3))."""
     return f"<{SYSLOG_PRIORITIES.get(record.levelno, 6)}>"
 
 
@@ -123,7 +123,7 @@ def _unquote(value: str) -> str:
 
 
 def _goes_to_journal() -> bool:
-    """Whether stderr is the stream that systemd names in JOURNAL_STREAM (device:inode)."""
+    """Return whether stderr is the stream that systemd names in JOURNAL_STREAM (device:inode)."""
     try:
         status = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):

@@ -53,7 +53,7 @@ def parse_bucket(text: str) -> BucketName:
     """Check a bucket's name; raises BadName with the rule that it breaks."""
     if not _BUCKET.fullmatch(text) or ".." in text or _ADDRESS.fullmatch(text):
         raise BadName(
-            f"{text!r} is no bucket name: use 3 to 63 of a-z, 0-9, '-' and '.', "
+            f"{text!r} is not a valid bucket name: use 3 to 63 of a-z, 0-9, '-' and '.', "
             "beginning and ending with a letter or digit, without '..' and not shaped like an IP address"
         )
     return BucketName(text)
@@ -77,14 +77,14 @@ def parse_key(text: str) -> ObjectKey:
 def parse_node(text: str) -> NodeName:
     """Check a node's name; raises BadName."""
     if not _NODE.fullmatch(text):
-        raise BadName(f"{text!r} is no node name: use 1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise BadName(f"{text!r} is not a valid node name: use 1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-'")
     return NodeName(text)
 
 
 def parse_piece(text: str) -> PieceName:
     """Check a piece's name as a data node does: an opaque, harmless string; raises BadName."""
     if not _PIECE.fullmatch(text):
-        raise BadName(f"{text[:80]!r} is no piece name: use 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise BadName(f"{text[:80]!r} is not a valid piece name: use 1 to 200 of A-Z, a-z, 0-9, '.', '_' and '-'")
     return PieceName(text)
 
 
@@ -110,7 +110,7 @@ def chunk_id(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
 
 
 def chunk_time(now_ms: int) -> str:
-    """What the ids made at this time begin with; it orders behind all ids made earlier."""
+    """Return the beginning of ids made at this time; it sorts after all ids made earlier."""
     return f"{_TIMED}{min(max(now_ms, 0), _TIME_MAX_MS):012x}"
 
 
@@ -133,15 +133,15 @@ def piece_parts(piece: PieceName) -> tuple[ChunkId, int]:
     """The chunk and the number of a piece; raises BadName if the name is not one of ours."""
     chunk, dot, number = piece.rpartition(".")
     if not dot or not number.isascii() or not number.isdigit() or len(number) > 3:
-        raise BadName(f"{piece[:90]!r} is no piece of a chunk")
+        raise BadName(f"{piece[:90]!r} is not the name of a chunk's piece")
     return parse_chunk(chunk), int(number)
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a client may call its request so: what could pose as something else in a log may not."""
+    """Return whether a client may use this id for its request: it must not look like anything else in a log."""
     return _REQUEST.fullmatch(text) is not None
 
 
 def are_request_ids(text: str) -> bool:
-    """Whether these are the ids of one or several requests, comma-separated."""
+    """Return whether these are the ids of one or several requests, comma-separated."""
     return _REQUESTS.fullmatch(text) is not None

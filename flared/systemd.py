@@ -1,4 +1,4 @@
-"""What a service tells whoever started it, and what it was handed: systemd, or ``flared local`` in its place.
+"""The protocol between a service and its starter, systemd or ``flared local``: notifications, and sockets passed.
 
 sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3), without a library.
 """
@@ -19,7 +19,7 @@ LISTEN_FDS_START = 3
 
 
 def notify(state: str) -> None:
-    """Send ``state``, such as ``READY=1``, if anybody listens. Never fails: nobody's bytes depend on it."""
+    """Send ``state``, such as ``READY=1``, if the starter listens. Never fails, because no data depends on it."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -32,7 +32,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """Silence after which we are killed and started again; None if nobody watches us."""
+    """Return the silence after which we are killed and restarted; None without a watchdog."""
     if not _is_for_us("WATCHDOG_PID"):
         return None
     try:
@@ -57,6 +57,6 @@ def take_descriptors() -> range:
 
 
 def _is_for_us(variable: str, *, needed: bool = False) -> bool:
-    """Whether a variable that names a process names this one; it may be absent unless ``needed``."""
+    """Return whether a variable that names a process names this one; it may be absent unless ``needed``."""
     value = os.environ.get(variable)
     return value == str(os.getpid()) if value is not None else not needed

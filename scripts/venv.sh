@@ -20,7 +20,7 @@ find_python() {
     return 1
 }
 
-# What a bare Debian lacks: python3, and the ensurepip that python3-venv brings. Root installs it, others are told how.
+# What a bare Debian lacks: python3, and the ensurepip that python3-venv brings. Root installs it, others get the command.
 need_debian_python() {
     local command='apt-get install -y --no-install-recommends python3 python3-venv'
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -1,11 +1,11 @@
 """MemoryBudget: one bound for every body that passes through, and the reused buffers that it pays for.
 
-The bound holds whatever the objects' sizes and however many clients: leased plus kept buffers never exceed
+The bound holds for any sizes of objects and any number of clients: leased plus kept buffers never exceed
 ``total`` (a single lease larger than that is cut down to it in the books, so that it can pass alone). After the total
 was made smaller, what is leased already may be more than it until it was given back; nothing new is leased meanwhile.
 
 The bound is on bytes that live, not on what the books say of them. A buffer that was given back is lent again or
-emptied: its pages go back to the kernel at once, even while an exception that nobody has collected yet still refers to
+emptied: its pages go back to the kernel at once, even while an exception that is not collected yet still refers to
 it. So no garbage collection is needed for it to hold.
 """
 
@@ -52,7 +52,7 @@ class Lease:
     def release(self) -> None:
         if self._amount:
             amount, self._amount = self._amount, 0
-            # Whoever still holds this lease must not keep a buffer mapped that the budget no longer counts.
+            # A holder of this lease must not keep a buffer mapped that the budget no longer counts.
             buffer, self._buffer, self.view = self._buffer, _NOTHING, _NOTHING
             self._budget._return(buffer, amount)
 
@@ -69,7 +69,7 @@ class _Waiter:
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self.taken = 0
-        """What the books say once it is granted."""
+        """The amounts in the books once it is granted."""
         self.granted = trio.Event()
 
 
@@ -95,8 +95,10 @@ class MemoryBudget:
         self._grant()
 
     def reserve_nowait(self, amount: int) -> bool:
-        """Take ``amount`` bytes out of the budget, if they are free and nobody waits. Far less than the total: what may
-        be more takes a lease, which can pass alone."""
+        """Take ``amount`` bytes out of the budget, if they are free and no lease waits; return whether it did.
+
+        For amounts far below the total: larger ones take a lease, which can pass alone.
+        """
         if self._waiters or self._leased + amount > self.total:
             return False
         self._leased += amount

@@ -31,7 +31,7 @@ INLINE_DIGEST_MAX = 64 * 1024
 
 
 class PlacedChunk(Protocol):
-    """What is recorded of a chunk, as far as reading it needs."""
+    """The part of a chunk's record that reading it needs."""
 
     @property
     def id(self) -> ChunkId: ...
@@ -69,11 +69,11 @@ class Chunks:
     nodes: Nodes
     budget: MemoryBudget
     stages: MemoryBudget
-    """What uploads may hold before they have a lease; see ``chunker``."""
+    """The memory that uploads may hold before they have a lease; see ``chunker``."""
     units: MemoryBudget
-    """What downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
+    """The buffers that downloads read into. Apart from the leases, so that slow readers cannot keep writers waiting."""
     blocks: MemoryBudget
-    """What is verified in for a reader that got no unit; never held while a client is waited for."""
+    """The buffer for verifying when a reader got no unit; never held while waiting for a client."""
     spills: Spills
     """Where the bytes of the slow go whose memory others want."""
     rereads: trio.Semaphore

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from flared.chunks.spill import Spill, Spills
 
 OWN_SIZE = UNIT_SIZE
-"""What every client may hold of memory for as long as it likes: with a thousand of them, 32 MiB beside the budget."""
+"""The memory that every client may hold for any time: with a thousand of them, 32 MiB beside the budget."""
 STAGE_SIZE = 256 * 1024
 FILL_SECONDS = 2.0
-"""Who takes longer over a stage that others want is set aside."""
+"""A client that takes longer over a stage that others want is set aside."""
 PACE_SECONDS = 0.25
 PACE_PART = 8
 """A leased chunk that others wait for has to grow by one part in so many of its size in each PACE_SECONDS: 4 MiB/s for
@@ -58,7 +58,7 @@ class Held(Protocol):
 
 
 class _Stage:
-    """What an upload fills before it has a lease; from OWN_SIZE on it is in the books, with what its coding takes."""
+    """The memory that an upload fills before it has a lease; from OWN_SIZE on it is in the books, with its coding."""
 
     def __init__(self, stages: MemoryBudget, size: int) -> None:
         self._stages = stages
@@ -76,7 +76,7 @@ class _Stage:
 
     @property
     def counted(self) -> bool:
-        """Whether it is more than the client's own."""
+        """Return whether it is more than the client's own."""
         return bool(self._reserved)
 
     def shrink(self, amount: int) -> None:
@@ -139,7 +139,7 @@ class Chunker:
     async def next(self) -> PlainChunk | None:
         """The next chunk, as long as the chunk size unless it is the last; None when the body has ended.
 
-        Raises what the body raises; BodyTruncated; and Busy if the sender is slow and there is no room for its bytes.
+        Raises what the body raises; BodyTruncated; and Busy if the sender is slow and its bytes find no room.
         """
         want = self._chunk_size
         if self._source.length is not None:
@@ -185,7 +185,7 @@ class Chunker:
         return filled, slow
 
     def _is_crowded(self) -> bool:
-        """Whether others want the memory that a stage, or the lease it leads to, would take."""
+        """Return whether others want the memory that a stage, or the lease it leads to, would take."""
         statistics = self._stages.statistics()
         return bool(self._budget.waiting) or 2 * statistics.leased >= statistics.total
 
@@ -249,7 +249,7 @@ class Chunker:
         return filled
 
     def _is_whole(self, filled: int, want: int) -> bool:
-        """Whether the chunk is received, and it is known whether it is the last."""
+        """Return whether the chunk is received, and it is known whether it is the last."""
         return self._ended or (filled == want and (self._source.length is not None or bool(self._ahead)))
 
     async def _receive_part(self, view: memoryview, filled: int, want: int) -> int:

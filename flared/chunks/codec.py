@@ -159,7 +159,7 @@ def _encode_frames(plain: memoryview) -> memoryview | None:
     """``plain`` as lz4-blocks; None as soon as that is seen to save less than 1/8."""
     size = len(plain)
     limit, at = _worth(size), head_size(size)
-    # A mapping of its own, which goes back to the kernel with its last reference, whatever the heap looks like.
+    # A mapping of its own, which goes back to the kernel with its last reference, regardless of the heap.
     stored = memoryview(mmap.mmap(-1, limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     _FIXED.pack_into(stored, 0, _MAGIC, size)
     for number, start in enumerate(range(0, size, FRAME_SIZE)):

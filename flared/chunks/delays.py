@@ -23,7 +23,7 @@ HEDGE_SECONDS = 1.0
 
 
 class Delay:
-    """Calls each action ``seconds`` after it was added, in a turn, whatever has become of what it was for.
+    """Calls each action ``seconds`` after it was added, in a turn, even if its purpose is gone by then.
 
     It holds what was added within that time: some hundred bytes a put or get of the last second at most. An action that
     raises is logged, and costs only what it was for.

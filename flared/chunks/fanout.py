@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Payload = bytes | memoryview
 Outgoing = Sequence[tuple["Piece", Payload]]
-"""What goes out, by piece number."""
+"""The payloads to send, by piece number."""
 
 
 class FanOut:
@@ -79,7 +79,7 @@ class FanOut:
         return QuorumNotReached(wanted=self.tally.quorum, got=len(self.tally.stored), failures=self.tally.failures)
 
     def abandon(self) -> None:
-        """Nobody waits for it any more: what still fails takes no spare node, of which nobody would know."""
+        """Note that the caller is gone: a later failure takes no spare node, which no record would name."""
         self.complete = True
         self._decided = None
 
@@ -93,7 +93,7 @@ class FanOut:
             self._queue(number)
 
     def give_up_stragglers(self) -> None:
-        """What was not answered by now counts as missing, and heal will look after it."""
+        """Count unanswered pieces as missing, so that heal repairs them."""
         if not self.complete:
             self.complete = True
             self._tell()

@@ -72,7 +72,7 @@ class Gatherer:
         return Gathered(stored, tuple(self._used))
 
     def fail(self, error: PieceCorrupt) -> None:
-        """What was gathered last is of no use, though every piece is what was written: gather from others."""
+        """Gather from other pieces: the last ones did not make the chunk, though each is what was written."""
         for source in self._used.values():
             self._search.fail(source, error)
 

@@ -25,7 +25,7 @@ Pieces = tuple[tuple[int, NodeName], ...]
 """(piece number, the node that may hold it)"""
 
 ABANDONED_MAX = 100_000
-"""What does not fit is found by the next reconciliation."""
+"""The next reconciliation finds the ones that do not fit."""
 
 
 class InFlight:
@@ -50,7 +50,7 @@ class InFlight:
         self._claimed.add(chunk)
 
     def release(self, chunk: ChunkId) -> None:
-        """What was done to the chunk's pieces is recorded, or was nothing."""
+        """End the claim or pin: changes to the chunk's pieces are recorded, or there were none."""
         self._claimed.discard(chunk)
 
     def abandon(self, chunk: ChunkId, pieces: Pieces, now: float) -> None:
@@ -60,7 +60,7 @@ class InFlight:
             self._claimed.discard(chunk)
 
     def take_abandoned(self, before: float, limit: int) -> list[tuple[ChunkId, Pieces]]:
-        """What was abandoned before that moment, oldest first; it is forgotten here."""
+        """Remove and return the ids abandoned before that moment, oldest first."""
         taken: list[tuple[ChunkId, Pieces]] = []
         while self._abandoned and self._abandoned[0][0] < before and len(taken) < limit:
             _, chunk, pieces = self._abandoned.popleft()

@@ -137,16 +137,16 @@ class Nodes:
         self._find_takers()
 
     def set_failed(self, name: NodeName, volumes: frozenset[str]) -> None:
-        """Which volumes of a node have failed, so that nobody can say what they hold."""
+        """Note which volumes of a node have failed, so that their pieces are unknown."""
         self._failed[name] = volumes
         self._searched[name] = self._searched.get(name, frozenset()) & volumes
 
     def set_searched(self, name: NodeName, volumes: frozenset[str]) -> None:
-        """What was on these failed volumes is noted as missing now."""
+        """Note that the pieces of these failed volumes are recorded as missing."""
         self._searched[name] = volumes
 
     def set_unchecked(self, name: NodeName, *, unchecked: bool) -> None:
-        """Whether a node came back with less than it had, so that its pieces do not count until they were compared with
+        """Note whether a node came back with less than it had: its pieces do not count until they were compared with
         the records."""
         (self._unchecked.add if unchecked else self._unchecked.discard)(name)
 

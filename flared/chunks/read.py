@@ -1,4 +1,4 @@
-"""What every read of a chunk shares: which pieces to ask for, in which order, and what each must be.
+"""The common part of all reads of a chunk: which pieces to request, in which order, and how each must look.
 
 A piece found missing or wrong is noted in the DamageList and the read goes on elsewhere; no byte is used before its
 block's checksum held. ``gatherer`` reads a chunk as a whole, ``small_read`` does so in turns, ``stream`` passes on what
@@ -81,7 +81,7 @@ class Search:
         )
 
     def fail(self, source: Source, error: FlareError) -> None:
-        """Note why ``source`` did not serve. Damage goes on the DamageList; whatever else a node says, another may have
+        """Note why ``source`` did not serve. Damage goes on the DamageList; after any other failure another may have
         the piece."""
         if isinstance(error, (NoSuchPiece, PieceCorrupt)):
             if source.number not in self._chunk.missing:

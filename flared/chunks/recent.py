@@ -1,6 +1,6 @@
 """RecentChunks: the plain bytes of the small chunks last read, in memory.
 
-A shadow of the pieces, never of what names them: whoever asks here has just looked the chunk's record up. A chunk id
+A copy of pieces, never of the records that name them: the caller has just looked up the chunk's record. A chunk id
 never means other bytes, so nothing here goes stale; and as memory can rot too, every hit is compared with the digest
 in the chunk's name, like what comes from a node.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENTRY_OVERHEAD_BYTES = 350
-"""What a chunk costs beyond its bytes, measured on CPython 3.11."""
+"""The memory of a chunk beyond its bytes, measured on CPython 3.11."""
 
 SIZE_MAX = 64 * 1024
 """Larger ones would push many small ones out, which gain most, and take long to verify on the event loop."""

@@ -74,7 +74,7 @@ def _parse_replica(text: str) -> Scheme | None:
 
 Parse = Callable[[str], Scheme | None]
 KINDS: list[tuple[str, Parse]] = [(f"replica:N with N from 1 to {REPLICAS_MAX}", _parse_replica)]
-"""What a kind of scheme looks like, and its parser; None from that: the text is not one of the kind."""
+"""The form of each kind of scheme, and its parser, which returns None for a text of another kind."""
 
 
 @lru_cache(maxsize=64)

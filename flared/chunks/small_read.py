@@ -72,7 +72,7 @@ class SmallRead:
         self._asked: list[Source] = []
         """Whom it waits for."""
         self._used: list[Source] = []
-        """Who has answered with what can be used."""
+        """The sources that have answered with a usable piece."""
         self._payloads: dict[int, bytes] = {}
 
     def start(self) -> None:
@@ -90,7 +90,7 @@ class SmallRead:
                 self._chunks.hedges.add(partial(self._pass_over, source))
 
     def leave(self) -> None:
-        """Nobody waits for it any more."""
+        """Drop the read, because its caller is gone."""
         self._done = None
 
     def _heard(self, source: Source, answer: tuple[Piece, bytes] | FlareError) -> None:

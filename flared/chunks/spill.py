@@ -2,7 +2,7 @@
 
 An unlinked file each, so that nothing is left of it after a crash. Bounded in all by ``limit`` bytes, and by a
 twentieth of the file system that is left free: what does not fit is refused, and only the slow are refused by that.
-Files are written and read by threads of their own, so that a slow disk keeps nobody waiting who was not set aside.
+Files are written and read by threads of their own, so that a slow disk delays only clients that were set aside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNIT_SIZE = 32 * 1024
 """Bytes that are written, checked and read at once: what a client that was set aside holds of memory."""
 
 FREE_PART = 20
-"""One part in so many of the file system stays free: it may be the one of the metadata, where there is no other."""
+"""One part in so many of the file system stays free: it may be the metadata's, if the host has only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Spill:
         self._closed = False
 
     async def append(self, data: memoryview) -> None:
-        """Write ``data``, in units of UNIT_SIZE. Raises Busy if there is no room; then the spill is of no more use."""
+        """Write ``data``, in units of UNIT_SIZE. Raise Busy if it does not fit; the spill is useless then."""
         self._spills._take(len(data))
         start, self._size = self._size, self._size + len(data)
         try:
@@ -147,7 +147,7 @@ def _write(file: IO[bytes], start: int, data: memoryview) -> list[_Unit]:
 
 
 def _read(file: IO[bytes], units: list[_Unit], buffer: memoryview) -> bool:
-    """Whether the units were read and are what was written."""
+    """Return whether the units were read and are what was written."""
     at = 0
     for unit in units:
         view = buffer[at : at + unit.size]

@@ -1,10 +1,10 @@
 """Streams: the verified plain bytes of a part of one chunk, in order, for a client who may be slow.
 
 Three shapes: ``PlainStream`` passes on the blocks of a plain piece, ``FrameStream`` decodes frames of ``lz4-blocks``,
-``WholeStream`` gathers what can only be had as a whole. Each reads into a unit, which is leased memory. A unit is kept
-while the client takes what is in it at a fair pace, or while nobody else wants it. From a client who does not, it is
-taken away: ``put_back`` says what was not sent, and the stream goes on by slices, for which memory is leased only while
-the data nodes are asked, never while the client is waited for. A whole chunk is spilled then.
+``WholeStream`` gathers chunks that can only be read as a whole. Each reads into a unit, which is leased memory. A
+client keeps its unit while it reads at a fair pace, or while no other client wants the memory. Otherwise the unit is
+taken away: ``put_back`` returns the unsent bytes, and the stream goes on by slices, for which memory is leased only
+while reading from the data nodes, never while waiting for the client. A whole chunk is then spilled.
 
 What verifies a byte: the block checksums of the piece it was made of, before anything is made of them; after a codec,
 the codec's own check; after a spill, the spill's. Chunks below LARGE_SIZE are compared with their SHA-256.
@@ -109,7 +109,7 @@ class _Blocks:
                 raise
             except FlareError as error:
                 await self.close()
-                # A stream that rested while a slow client read may have been cut, and that is no node's fault.
+                # A stream that rested while a slow client read may have been cut, which is not the fault of the node.
                 if opened or not isinstance(error, Unavailable):
                     self._drop_source(error)
         self._stream_at = begin + len(view)
@@ -117,7 +117,7 @@ class _Blocks:
             await self.close()
 
     async def fail(self, error: PieceCorrupt) -> None:
-        """What was fetched last is of no use, though its blocks are what was written."""
+        """Discard the last fetch, which did not make the chunk, though its blocks are what was written."""
         await self.close()
         self._drop_source(error)
 
@@ -336,7 +336,7 @@ class WholeStream:
     scheme that needs several pieces.
 
     The plain bytes are in one place, which the lease pays for, and what is handed out is a copy in the lease's buffer:
-    so they go when the lease goes, whoever still refers to what was handed out. A ChunkStream.
+    so they go when the lease goes, even if a slice is still referred to. A ChunkStream.
     """
 
     def __init__(self, chunks: Chunks, chunk: PlacedChunk, start: int, length: int) -> None:
@@ -408,7 +408,7 @@ class WholeStream:
             raise
 
     async def _set_aside(self) -> bool:
-        """Spill the rest of the plain bytes; False if there is no room for them."""
+        """Spill the rest of the plain bytes; return False if they find no room."""
         spill: Spill | None = None
         try:
             spill = await self._chunks.spills.open()
@@ -464,7 +464,7 @@ def _lease_unit(units: MemoryBudget, large: int, small: int) -> Lease | None:
 
 
 def _is_wanted(units: MemoryBudget) -> bool:
-    """Whether others get less than they would like, or wait."""
+    """Return whether other clients get less than they ask for, or wait."""
     statistics = units.statistics()
     return bool(statistics.waiting) or 2 * statistics.leased >= statistics.total
 

@@ -37,7 +37,7 @@ class ChunkWrite:
     fan: FanOut
 
     def finish(self, chunks: Chunks) -> Chunk:
-        """What was stored, once the fan is decided. Raises QuorumNotReached, or VolumeFull if that is why; then the
+        """Return what was stored, once the fan is decided. Raise QuorumNotReached, or VolumeFull if that is why; the
         pieces that were sent are handed to the sweep."""
         error = self.fan.error()
         if error is not None:

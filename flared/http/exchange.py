@@ -86,7 +86,7 @@ class Exchange:
         self.bucket = ""
         self.sent = False
         self.left: Callable[[], None] | None = None
-        """What to do when the client leaves before it was answered."""
+        """Called when the client leaves before it was answered."""
 
     @property
     def peer(self) -> str:

@@ -1,6 +1,6 @@
 """Heads and chunk lines: bytes to values. Pure.
 
-Every head passes two readers: the patterns here, which refuse whatever two HTTP programs might read differently, and
+Every head passes two readers: the patterns here, which refuse all that two HTTP programs might read differently, and
 then httptools, which takes the fields apart. The first is there because httptools 0.1 (Debian 12) accepts bare line
 feeds, folded lines and spaces before colons, and what is accepted must not depend on the version installed.
 For the same reason chunked bodies are decoded by ``messages.ChunkedBody``; httptools never sees a body.
@@ -37,7 +37,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class HeadLimits(NamedTuple):
-    """What a head may cost us before we know who sends it."""
+    """Limits on a head, whose sender is not known yet."""
 
     line_bytes_max: int = 8 * 1024
     """A key has at most 1024 bytes, each of which may be percent-encoded."""
@@ -65,11 +65,11 @@ class Fields:
     keep_alive: bool
     expects_continue: bool
     needs_task: bool
-    """Whether answering takes a task in any case: a body of unknown length, one that waits for 100 Continue, or the
+    """True if answering needs a task in any case: a body of unknown length, one that waits for 100 Continue, or the
     end of the connection."""
     has_host: bool
     memo: dict[str, object] = field(default_factory=dict, compare=False)
-    """What handlers have made of the values, and keep for the next equal head of this connection; they bound it."""
+    """Values that handlers have derived, kept for the next equal head of this connection; the handlers bound them."""
 
 
 RequestHead = tuple[str, str, str, int, Fields, int]
@@ -201,7 +201,7 @@ def parse_chunk_size(line: bytes) -> int:
 
 
 class _Sink:
-    """What httptools calls with each field."""
+    """The callbacks of httptools for each field."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[str, str]] = []

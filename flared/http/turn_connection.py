@@ -98,7 +98,7 @@ class TurnConnection(Connection):
 
     @property
     def waiting(self) -> bool:
-        """Whether the peer is waited for just now; while nodes and disks are, the sweeper has patience."""
+        """Return whether the connection waits for the peer now; while it waits for nodes and disks, it is not swept."""
         return self._link.waiting if self._in_task else self._unsent is not None or self._body is not None
 
     # Called by the turns
@@ -320,12 +320,12 @@ class TurnConnection(Connection):
         if not keep or (self._server.stopping and not self._link.data):
             return self.close()
         self.phase = "idle"
-        self._readable = True  # what came meanwhile raised its edge while nobody received
+        self._readable = True  # bytes that arrived meanwhile have raised their edge already
         self._resume()
         return None
 
     def close(self) -> None:
-        """Close the stream, once. An exchange under way hears that nobody waits for it any more."""
+        """Close the stream, once. An exchange in progress is notified that its client has left."""
         if self._closed:
             return
         self._closed, self._free = True, False

@@ -9,7 +9,7 @@ sees to it that no two rows have the same one.
 from __future__ import annotations
 
 ALIASED = b"\x02"
-"""What a value with an alias begins with, and no other value does."""
+"""The prefix of values with an alias; no other value has it."""
 ALIAS_BYTES = 14
 _END = 1 + ALIAS_BYTES
 

@@ -1,4 +1,4 @@
-"""Whole metadata files: copied while a node writes on, checked, and changed where nobody else has them. Blocks."""
+"""Whole metadata files: copied while a node writes, checked, and changed where no other process uses them. Blocks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Copy:
 
     def __init__(self, path: Path, source: Path | None = None) -> None:
         """Raises ConfigError if it is not metadata of a layout that we know, or damaged; ``source`` is the file that it
-        was copied from, of which that is told."""
+        was copied from, which errors name."""
         self._path = source or path
         self._connection = _open(path, "rw")
         try:
@@ -158,7 +158,7 @@ class Copy:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()
         (layout,) = self._connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION:
-            raise ConfigError([f"{self._path} is no metadata of Flare"])
+            raise ConfigError([f"{self._path} is not metadata of Flare"])
         if layout not in _COLUMNS:
             raise ConfigError([f"{self._path} was written by a newer Flare (layout {layout}, this one knows {LAYOUT})"])
         (answer,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()

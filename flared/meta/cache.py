@@ -7,7 +7,7 @@ from collections import OrderedDict
 from flared.meta.kv import Entry
 
 ENTRY_OVERHEAD_BYTES = 300
-"""What a key, a value and their Entry cost beyond their own bytes, measured on CPython 3.11."""
+"""The memory of a key, a value and their Entry beyond their own bytes, measured on CPython 3.11."""
 
 VALUE_BYTES_MAX = 4096
 """Larger values (pages of extents) are read in sequence, once; they would only push out what is read again."""

@@ -66,7 +66,7 @@ _ALIASES = (
 
 
 class FileChecker:
-    """One pass over the file: ``step`` until it says that there is no more. Blocks."""
+    """One pass over the file: ``step`` until it returns that it is done. Blocks."""
 
     def __init__(self, path: Path, report: Callable[[bytes], None]) -> None:
         """``report`` hears of the key of each damaged row."""

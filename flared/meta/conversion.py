@@ -89,7 +89,7 @@ def _settle(source: sqlite3.Connection, path: Path) -> None:
 
 
 def _check(source: sqlite3.Connection, path: Path) -> None:
-    """What is damaged must not get a checksum that says that it is not."""
+    """Refuse damaged rows: they must not get a checksum that makes them look sound."""
     try:
         (answer,) = source.execute("PRAGMA integrity_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

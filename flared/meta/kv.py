@@ -17,7 +17,7 @@ ABSENT = 0
 
 
 DAMAGED = b"\xffdamaged"
-"""What a scan or a walk shows for the value of a row that is damaged. No record begins like this."""
+"""The value that a scan or a walk yields for a damaged row. No record begins like this."""
 
 
 class Entry(NamedTuple):
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What an engine knows of itself. Nothing is wrong with one that says nothing."""
+    """An engine's report of its own state; the default says that nothing is wrong."""
 
     failure: str = ""
     """Why nothing is written any more until the process is restarted."""
@@ -66,7 +66,7 @@ class Snapshot(Protocol):
 
 
 class Transaction(Snapshot, Protocol):
-    """What a decision sees: reads of one consistent state, writes that apply together or not at all.
+    """A transaction as a decision sees it: reads of one consistent state, writes that apply together or not at all.
 
     Reads see the transaction's own writes.
     """
@@ -89,7 +89,7 @@ class KV(Protocol):
     A 2xx depends on it: when ``transact`` or ``commit`` returns, the writes are on stable storage.
     A row that is not what was written is an error for its key alone: RowCorrupt from what reads the key, and DAMAGED in
     a scan or a walk, which go on behind it. It can be overwritten and deleted.
-    There is no guard against phantoms: a decision that needs "no key with this prefix" must read a key that
+    It does not guard against phantoms: a decision that needs "no key with this prefix" must read a key that
     every writer of such keys reads too, and change it (see ``catalog.buckets``).
     """
 
@@ -159,14 +159,14 @@ class KV(Protocol):
         """Call ``listener`` with every note of every transaction that this process commits from now on."""
 
     def health(self) -> Health:
-        """What is wrong with it, as far as is known. Does no I/O."""
+        """Return the known problems of the engine. Does no I/O."""
 
     def checked_since(self, moment: float) -> bool:
         """Report whether all rows are there and findable: a check of everything that began after ``moment``, by trio's
         clock, found nothing wrong. If not, one is asked for. Does no I/O."""
 
     def mark(self) -> Mark:
-        """What is committed and on stable storage right now. Does no I/O."""
+        """Return the mark of what is committed and on stable storage now. Does no I/O."""
 
     def includes(self, mark: Mark) -> bool:
         """Report whether everything that was committed up to ``mark`` is in this metadata.

@@ -1,4 +1,4 @@
-"""A lock beside a file: one process at a time, and the next one is told which."""
+"""A lock beside a file: one process at a time; the error for the next one names it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flared.errors import Busy, ConfigError
 
 
 class LockFile:
-    """Holds ``path`` locked until closed, or until the process ends in whatever way.
+    """Holds ``path`` locked until closed, or until the process ends in any way.
 
     The file stays when the lock is given back: unlinking it would let two processes lock two files of one name.
     """

@@ -1,4 +1,4 @@
-"""What SQLite would silently drop of a damaged write-ahead log. Pure: bytes in, a verdict out.
+"""Find the part of a damaged write-ahead log that SQLite would silently drop. Pure: bytes in, a verdict out.
 
 SQLite replays a log up to its first bad frame, and does not say that good ones follow. But a commit is answered only
 after all of its frames are synced, and the next one begins only then. So a power cut leaves bad frames in the **last**
@@ -36,7 +36,7 @@ VERSION = 3007000
 PAGE_BYTES = 4096
 """Of our files; for a header that does not say it any more."""
 BATCH_FRAMES = 512
-"""Checked at once, each in a lane of large integers: 2 MiB, whatever the size of the log."""
+"""Frames checked at once, each in a lane of large integers: 2 MiB, for any size of the log."""
 PAIRS_PER_MASK = 16
 """A pair of words adds 1.4 bits to a sum, and a lane has room for 32 bits beyond its word."""
 _WORD = 0xFFFFFFFF
@@ -154,7 +154,7 @@ def _check_frames(log: bytes | mmap, header: _Header) -> Iterator[_Frame]:
 
 
 def _words(frames: bytes, header: _Header) -> array[int]:
-    """What the checksum of one frame is over."""
+    """Return the bytes that the checksum of one frame covers."""
     words = array("I", frames)
     if header.big_endian != (sys.byteorder == "big"):
         words.byteswap()
@@ -180,7 +180,7 @@ def _add_all(seeds: list[tuple[int, int]], frames: bytes, header: _Header) -> li
     odd = count % 2
     words = array("I", frames + bytes(odd * header.frame_bytes))
     if header.big_endian:
-        words.byteswap()  # from here on the bytes are little-endian, whatever the machine is
+        words.byteswap()  # from here on the bytes are little-endian, on any machine
     mask = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * ((count + odd) // 2), "little")
 
     def split(column: bytes) -> tuple[int, int]:

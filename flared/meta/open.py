@@ -33,7 +33,7 @@ async def open_kv(url: str, *, threads: Threads | None = None, turns: Turns | No
         async with _open_sqlite(Path(rest), threads or WorkerThreads(3 + SCANS_MAX), turns) as kv:
             yield kv
     else:
-        raise ConfigError([f"{url!r} is no metadata URL: use a path, sqlite:PATH or memory:"])
+        raise ConfigError([f"{url!r} is not a valid metadata URL: use a path, sqlite:PATH or memory:"])
 
 
 @asynccontextmanager

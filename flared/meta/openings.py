@@ -25,7 +25,7 @@ TABLE = (
     "CREATE TABLE openings (number INTEGER PRIMARY KEY, id TEXT NOT NULL, commits INTEGER NOT NULL, "
     "checksum INTEGER NOT NULL)"
 )
-# As bytes, and what is no integer as NULL: a flipped bit may have made text of any column, and not of UTF-8.
+# As bytes, and non-integers as NULL: a flipped bit may have made text of any column, and not of UTF-8.
 _ROWS = (
     "SELECT number, CAST(id AS BLOB), CASE typeof(commits) WHEN 'integer' THEN commits END, "
     "CASE typeof(checksum) WHEN 'integer' THEN checksum END FROM openings ORDER BY number"

@@ -41,7 +41,7 @@ class Reserve:
         return True
 
     def release(self) -> None:
-        """Give the room to whoever writes next."""
+        """Give the room to the next write."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 

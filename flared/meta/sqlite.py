@@ -155,7 +155,7 @@ class SqliteKV:
         finally:
             self._stopped = True
             if self._lane is not None:
-                await self._lane.close()  # the group under way is told what came of it
+                await self._lane.close()  # the group in progress gets its outcome
             self._refuse_waiting(Busy("the metadata engine is stopping"))
 
     # Reads
@@ -388,7 +388,7 @@ class SqliteKV:
         )
 
     def _decide(self, job: Job) -> None:
-        """Run the decision on top of all others and let it join the gathering group, whatever came of it."""
+        """Run the decision on top of all others and let it join the gathering group, with any outcome."""
         group = self._gathering
         draft = Draft(self._newest_value, self._find_newest)
         job.error = None

@@ -284,7 +284,7 @@ class Scanner:
         for key, value, intact in self._read_page(_PAGE, start, end, limit):
             if key < lowest or not intact:
                 self._report(key)
-                key, value = max(key, lowest), DAMAGED  # in order, so that whoever goes on from here gets on
+                key, value = max(key, lowest), DAMAGED  # in order, so that a walk that continues here makes progress
             rows.append((key, value))
             lowest = key + b"\0"
         return rows
@@ -374,7 +374,7 @@ def _portions(count: int) -> list[tuple[int, int]]:
 
 
 def sync_directory(path: Path) -> None:
-    """What was made, renamed or removed in it stays so, whatever happens to the machine."""
+    """Make created, renamed and removed files in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

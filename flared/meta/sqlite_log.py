@@ -1,6 +1,6 @@
 """The write-ahead log of the embedded engine, kept short while groups go on appending to it.
 
-Its length between two checkpoints is an estimate: SQLite tells it only to whoever moves pages.
+Its length between two checkpoints is an estimate: SQLite reports it only when pages are moved.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class _Unread(BaseException):
 
 
 class _ReadSet:
-    """What was fetched for a decision. All of it is verified by version at the commit."""
+    """The rows fetched for a decision. The commit verifies the version of each."""
 
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry | None] = {}

@@ -25,7 +25,7 @@ async def create_bucket(
     chunk_size: int | None = None,
     compress: bool | None = None,
 ) -> bool:
-    """Create a bucket; False if it is there, whatever its settings. What is not given comes from the configuration.
+    """Create a bucket; return False if it exists, with any settings. Missing settings come from the configuration.
 
     Raises BadRequest for a setting that cannot be.
     """

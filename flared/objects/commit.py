@@ -32,7 +32,7 @@ Attach = Callable[[Transaction], ChunkId]
 
 @dataclass(frozen=True, slots=True)
 class ObjectHeaders:
-    """What a user says of an object beside its bytes."""
+    """The user's description of an object: everything except its bytes."""
 
     content_type: str = "application/octet-stream"
     user: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def put_manifest(
 
 
 def _hold(_current: Manifest | None) -> None:
-    """There is no condition."""
+    """Accept any state: the write has no condition."""
 
 
 def _check(when: Conditions, current: Manifest | None) -> None:

@@ -14,7 +14,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What must hold for a write, at the moment it commits."""
+    """The conditions of a write, at the moment it commits."""
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
@@ -29,7 +29,7 @@ UNCONDITIONAL = Conditions()
 
 @dataclass(frozen=True, slots=True)
 class ReadConditions:
-    """What must hold for a read. Times are seconds since the epoch, whole as HTTP dates are."""
+    """The conditions of a read. Times are seconds since the epoch, whole as HTTP dates are."""
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None

@@ -64,7 +64,7 @@ async def _rewrite(
 
 
 class _Gone(Exception):  # a signal inside this file, never an error
-    """What the manifest names was released meanwhile."""
+    """The chunks of the manifest were released in the meantime."""
 
 
 async def _reference(

@@ -10,7 +10,7 @@ from flared.errors import BadDigest
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """What the request carried: 16 bytes of MD5, 32 bytes of SHA-256, or nothing."""
+    """The digest in the request: 16 bytes of MD5, 32 bytes of SHA-256, or nothing."""
 
     md5: bytes | None = None
     sha256: bytes | None = None

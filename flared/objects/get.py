@@ -2,7 +2,7 @@
 
 The plan of a read is made from the manifest and the chunk records; every byte comes from ``chunks.stream`` and
 ``chunks.small_read``. Memory: one unit a reader, taken away from one who is slow while others want it; then, and where
-all units are lent, a slice. An object up to OWN_SIZE takes only that, so it waits for nobody's memory.
+all units are lent, a slice. An object up to OWN_SIZE takes only that, so it never waits for memory.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from flared.objects.store import Store
 
 OWN_SIZE = 32 * 1024
-"""What a client may hold of memory for as long as it likes: with a thousand that hardly read, 32 MiB. A slice of a
+"""The memory that a client may hold for any time: with a thousand that hardly read, 32 MiB. A slice of a
 stream is as long."""
 
 PACE_SECONDS = 0.25
-"""A client who takes longer over a unit is slow: 4 MiB/s. It keeps its unit while nobody else wants it."""
+"""A client that takes longer over a unit is slow: 4 MiB/s. It keeps its unit while no other client wants it."""
 
 
 class Reading(Protocol):
@@ -57,7 +57,7 @@ class Reading(Protocol):
 
     async def put_back(self, count: int) -> bool:
         """The client has not taken the last ``count`` bytes in time. True: they are gone, and ``next`` gives them out
-        again. False: nobody else wants their memory, so they may go on being sent."""
+        again. False: no other client wants their memory, so they may go on being sent."""
 
 
 def open_object(
@@ -67,7 +67,7 @@ def open_object(
     when: ReadConditions = ALWAYS,
     range: RangeRequest | None = None,  # noqa: A002  # the field's word
 ) -> AbstractAsyncContextManager[Reading]:
-    """Open the newest version of ``name`` for reading; it stays readable inside the block, whatever replaces it.
+    """Open the newest version of ``name`` for reading; it stays readable inside the block, even if it is replaced.
 
     Entering raises NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified, BadRange.
     """
@@ -75,7 +75,7 @@ def open_object(
 
 
 class _Opening(AbstractAsyncContextManager[Reading]):
-    """What ``open_object`` enters and leaves. A class, because half of all small gets would be a generator's."""
+    """The context of ``open_object``. A class, because a generator would take half the time of a small get."""
 
     __slots__ = ("_large", "_name", "_names", "_range", "_store", "_when")
 
@@ -142,7 +142,7 @@ class _Small:
 
 
 class Slice(NamedTuple):
-    """What a read wants of one chunk."""
+    """The part of one chunk that a read wants."""
 
     chunk: ChunkRecord
     start: int

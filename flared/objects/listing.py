@@ -21,7 +21,7 @@ LIMIT_MAX = 10_000
 async def list_objects(
     store: Store, bucket: BucketName, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
 ) -> Listing:
-    """One page, in UTF-8 byte order, of one moment; costs the same whatever the bucket holds. Raises NoSuchBucket."""
+    """Return one page, in UTF-8 byte order, of one moment, at the same cost for any bucket. Raise NoSuchBucket."""
     return await list_page(
         store.kv, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=min(limit, LIMIT_MAX)
     )

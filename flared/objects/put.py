@@ -177,7 +177,7 @@ def _share(known: ChunkRecord, tx: Transaction) -> ChunkId:
 
 
 def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
-    """Whether pieces up to the write quorum lie on nodes that answer, none of those is known to be damaged, and none
+    """Return whether pieces up to the write quorum lie on nodes that answer, none of them known to be damaged, and none
     may have been on a volume that has failed."""
     sound = [
         number

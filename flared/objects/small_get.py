@@ -67,7 +67,7 @@ class SmallGets:
 
 
 def _find(kv: KV, wanted: Sequence[bytes]) -> list[Entry | FlareError | None]:
-    """What is recorded under each key. A row that cannot be read is the affair of whoever asked for it."""
+    """The record under each key. A row that cannot be read fails only the read that needs it."""
     try:
         return [*kv.get_many_nowait(wanted)]
     except FlareError as error:
@@ -92,7 +92,7 @@ class _SmallGet:
         self.chunk: ChunkId
 
     def take_manifest(self, entry: Entry | FlareError | None) -> bool:
-        """Whether the record of its only chunk is needed next."""
+        """Return whether the record of its only chunk is needed next."""
         try:
             if entry is None:
                 raise missing_error(self._store.kv, self._name)

@@ -2,12 +2,12 @@
 
     begin -> pieces queued at their nodes -> the fan is decided -> one transaction -> ``done``
 
-Each arrow is a callback in a turn, so whatever is ready together travels together: one batch to each node, one group
-commit. Nothing is looked up before the transaction but what a refusal needs, and the transaction decides anew.
+Each arrow is a callback in a turn, so everything that is ready together travels together: one batch to each node, one
+group commit. Before the transaction only refusals need a look-up, and the transaction decides again.
 The order, and what a crash leaves, is that of ``objects.put``.
 
-A put whose client has left is given up before it commits: it must not replace what that client, or another one, has
-been told of since. Once its group is on the way to stable storage it ends by itself.
+A put whose client has left is given up before it commits: it must not replace a write that was acknowledged since, to
+that client or another. Once its group is on the way to stable storage it ends by itself.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, reques
 
 
 class _GivenUp(Exception):  # a signal inside this file, never an error
-    """Nobody waits for the put any more."""
+    """The caller of the put is gone."""
 
 
 class SmallPut:
@@ -94,7 +94,7 @@ class SmallPut:
         """When it was decided for the first time; a decision may be repeated."""
 
     def give_up(self) -> None:
-        """Nobody waits for it any more. What was sent is handed to the sweep, unless the commit is on the way."""
+        """Give the put up: its caller is gone. The sweep deletes its pieces, unless the commit is on the way."""
         if self._done is not None:
             self._done = None
             if self._chunk is None:

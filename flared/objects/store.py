@@ -20,7 +20,7 @@ OBJECT_SIZE_MAX = 5 * 1024**4
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a bucket gets at its creation unless it says otherwise."""
+    """The defaults for new buckets."""
 
     scheme: str = "replica:3"
     chunk_size: int = CHUNK_SIZE_DEFAULT
@@ -29,14 +29,14 @@ class Defaults:
 
 @dataclass(slots=True)
 class Limits:
-    """What may change while the node runs."""
+    """The settings that may change while the node runs."""
 
     object_size_max: int = OBJECT_SIZE_MAX
 
 
 @dataclass(slots=True)
 class MissingMarks:
-    """How many pieces were noted as missing since the start: whoever looks for copies elsewhere sees that there are
+    """How many pieces were noted as missing since the start: a search for copies elsewhere sees that there are
     more to look for."""
 
     count: int = 0

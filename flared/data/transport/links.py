@@ -2,7 +2,7 @@
 
 Everything queued in one turn leaves at its end, if a link is free: no timer, no added delay. While both are under way
 the next batch gathers. Puts and gets have links of their own, so that a slow sync does not delay reads. Each caller
-hears exactly once, in a turn, whatever becomes of the batch it was in; no task waits here.
+is called exactly once, in a turn, also if its batch fails; no task waits here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LinkStatistics:
 
 
 class _Links(ABC):
-    """What puts and gets share: at most ``LINKS`` batches under way, the next one sent at the end of a turn."""
+    """The common part of puts and gets: at most ``LINKS`` batches in flight, the next one sent at the end of a turn."""
 
     def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
         self._node = node
@@ -103,7 +103,7 @@ class _Links(ABC):
         return NodeUnreachable(self._node, "its links are closed")
 
     def _blame(self, error: FlareError) -> FlareError:
-        """What a failed batch means for each of its callers: an error of their own, since each is raised elsewhere."""
+        """Return a new error for one caller of a failed batch, since each is raised in another place."""
         if isinstance(error, NodeUnreachable):
             return NodeUnreachable(error.node, error.reason)
         return NodeUnreachable(self._node, str(error)) if isinstance(error, ProtocolError) else type(error)(str(error))

@@ -2,7 +2,7 @@
 
 ``put`` and ``read`` take a piece of any size. Small ones join batches (``links``); a large one is a request of its own,
 from and into the caller's buffers.
-Whatever goes wrong on the way is NodeUnreachable here: above, nobody knows of HTTP.
+Any failure on the way becomes NodeUnreachable here: the rooms above know nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Remote:
             self._get_pool.move(address)
 
     def set_token(self, token: str | None) -> None:
-        """What the next requests show to the node."""
+        """Set the token that the next requests carry."""
         self._token = token
         self._fields = [("authorization", authorization(token))] if token else []
         self._small_fields = encode_fields(self._fields)
@@ -236,14 +236,14 @@ class Remote:
         return (await self._list(f"after={quote(after, safe='')}&limit={min(limit, wire.LIST_MAX)}"))[0]
 
     async def status(self) -> dict[str, object]:
-        """What the node says of itself."""
+        """Return the node's status."""
         answer = await self._get_json("/status", ANSWER_BYTES_MAX)
         if not isinstance(answer, dict):
-            raise NodeUnreachable(self.name, "its status is no JSON object")
+            raise NodeUnreachable(self.name, "its status is not a JSON object")
         return answer
 
     async def status_at(self, address: str) -> dict[str, object]:
-        """What a process at another address says of itself that claims to be this node. On a connection of its own."""
+        """Return the status of a process at another address that claims to be this node, on its own connection."""
         other = Remote(self.name, address, self._token, self._turns, self._settings, connect=self._connect)
         try:
             return await other.status()
@@ -290,7 +290,7 @@ class Remote:
                 raw = await self._read(response, limit)
         answer = _parse_json(raw)
         if answer is None:
-            raise NodeUnreachable(self.name, "its answer is no JSON")
+            raise NodeUnreachable(self.name, "its answer is not JSON")
         return answer
 
     async def _read(self, response: Response, limit: int) -> bytes:
@@ -376,7 +376,7 @@ class _LargeReading(AbstractAsyncContextManager[PieceStream]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        # Leaving early may find the connection gone: the pool drops it, and nobody wanted the rest.
+        # Leaving early may find the connection gone: the pool drops it, and the rest is not needed.
         with suppress(ProtocolError):
             return await self._request.__aexit__(kind, error, traceback)
         return None
@@ -415,7 +415,7 @@ def _path(name: str) -> str:
 
 
 def _parse_json(raw: bytes) -> object:
-    """The value; None for null and for what is no JSON."""
+    """Return the value; None for null and for a text that is not JSON."""
     try:
         value: object = parse_json(raw)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Service: the serving end of a data node: piece calls -> volumes. ``docs/chunk-api.md`` says what each call promises.
+"""Service: a data node's server of piece calls. ``docs/chunk-api.md`` says what each call promises.
 
 It never decides and never asks another node. Small puts of all connections meet in the engine's group commit; batches
 are admitted a few at a time, so that memory does not grow with the number of callers.
@@ -66,7 +66,7 @@ Call = Callable[[Request, Reply], Awaitable[None]]
 
 
 class DataService:
-    """Answers the requests of one data node; who opens ``keyring`` may make them.
+    """Answers the requests of one data node. Callers must present a token that ``keyring`` accepts.
 
     Without a secret, and for what this machine may ask without it, ``hosts`` are the names the node may be called by.
     ``handler`` answers any request; for turns it is a ``http.exchange.QuickHandler``, which takes the small batches.
@@ -85,7 +85,7 @@ class DataService:
     ) -> None:
         self._node = node
         self._instance = instance
-        """The same as in its heartbeats, so that an api node can ask which process answers here."""
+        """The same as in its heartbeats, so that an api node can find out which process answers here."""
         self._volumes = volumes
         self._keyring = keyring
         self._hosts = hosts
@@ -336,7 +336,7 @@ class DataService:
         return True
 
     async def _read_batch(self, names: Sequence[str]) -> list[tuple[Piece, bytes] | int]:
-        """What there is of these names, in their order, until the answer is full."""
+        """Return the pieces of these names that exist, in their order, until the answer is full."""
         answers: list[tuple[Piece, bytes] | int] = []
         room = wire.BATCH_BYTES_MAX
         for start in range(0, len(names), READ_NAMES):
@@ -425,7 +425,7 @@ class DataService:
         await send_metrics(reply, self.metrics())
 
     def metrics(self) -> Iterator[Metric | Durations]:
-        """What /metrics tells."""
+        """Return the metrics for /metrics."""
         return data_metrics(self._counts, self._volumes.status().volumes, self._server)
 
 
@@ -502,7 +502,7 @@ def _log_failures_of(exchange: Exchange, call: str, results: Iterable[object]) -
 
 
 def _log_failures(call: str, results: Iterable[object]) -> None:
-    """One line for a call, whatever number of its records failed; what was wrong with the call is its affair."""
+    """Log one line for a call, for any number of failed records; errors of the call itself are logged elsewhere."""
     errors = [result for result in results if isinstance(result, FlareError)]
     failures = [error for error in errors if wire.status_of(error) >= 500]
     if failures:

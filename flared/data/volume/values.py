@@ -1,4 +1,4 @@
-"""What a volume is opened with, and what it says of itself."""
+"""The settings and the status of a volume."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VolumeThreads:
 
 @dataclass(frozen=True, slots=True)
 class VolumeStatus(VolumeReport):
-    """What a volume reports, and what its node counts beside."""
+    """The report of a volume, with counts for its own node."""
 
     syncs: int = 0
     """Groups of records written and synced since the start."""

@@ -1,6 +1,6 @@
 """Volume: one directory on one disk. Put, delete and find pieces; what it acknowledges outlives a power cut.
 
-Truth is in the segments; where a piece lies is told by their piece map (memtable and index).
+The segments are the truth; their piece map (memtable and index) finds the pieces.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Volume:
         self.new_damage: list[str] = []
         self.ready = trio.Event()
         self.workers: list[Worker] = []
-        """What else is to run while the volume serves; set by whoever opens it."""
+        """Workers that run while the volume serves; set by its opener."""
         self.deletes = 0
         self.hidden_pieces = self.hidden_bytes = self.hidden_changes = 0
         """In quarantine; a hidden piece that is deleted still counts until the next recount."""
@@ -405,7 +405,7 @@ class Volume:
             log.info("event=format_raised path=%s format=%d", self.path, FORMAT)
 
     async def _prefer_puts(self, length: int) -> None:
-        """What is only kept in case gives way to what is put."""
+        """Make room for a put by deleting quarantined pieces."""
         if self.free < length and self.make_room is not None:
             await self.make_room(length)
 
@@ -477,7 +477,7 @@ class Volume:
         self._enter("failed", reason)
 
     def _collect(self) -> tuple[Sequence[Watermark], dict[str, int]]:
-        """What the index is to learn with the next flush, besides locations."""
+        """Return the marks and facts for the next flush of the index."""
         marks = [*self._small.take_marks(), *self._large.take_marks()]
         return marks, facts(self.segments.next_id, self._sequence)
 

@@ -272,7 +272,7 @@ class Volumes:
         return answers
 
     def read_nowait(self, names: Sequence[str], bytes_max: int) -> list[Found | FlareError] | None:
-        """What ``read_many`` returns, if memory has it all, in at most so many bytes; None if that takes a task."""
+        """As ``read_many``, if memory has all pieces, in at most so many bytes; return None if that takes a task."""
         steps = self._search(names)
         try:
             volume, wanted = next(steps)
@@ -506,7 +506,7 @@ class _Route(NamedTuple):
 
     volume: Volume | None
     items: Sequence[tuple[Piece, Buffer]]
-    """What this volume is to store."""
+    """The pieces that this volume stores."""
     numbers: Sequence[int]
     """Where these stand in the call; empty if they are the call."""
     answers: Answers

@@ -27,7 +27,7 @@ HANG_SECONDS = 120.0
 
 
 class Owner(Protocol):
-    """What a DiskWatch asks of its volume."""
+    """The calls that a DiskWatch makes to its volume."""
 
     path: str
     state: str

@@ -267,7 +267,7 @@ def newer_cluster() -> str:
     ("statements", "message"),
     [
         ([f"PRAGMA user_version = {LAYOUT + 1}"], f"written by a newer Flare \\(layout {LAYOUT + 1}"),
-        (["PRAGMA application_id = 7"], "is no metadata of Flare"),
+        (["PRAGMA application_id = 7"], "is not metadata of Flare"),
         (["DELETE FROM kv"], "is not the metadata of a cluster"),
         ([newer_cluster()], "written by a newer Flare \\(format 9"),
     ],
