@@ -42,7 +42,8 @@ LINKS = 2
 """One is under way while the node works on the other; a third only makes batches smaller."""
 
 WAITING_BYTES_MAX = 64 * 1024 * 1024
-"""Payload that may wait for one node. The api node's memory budget is reached long before; this is the second lock."""
+"""Payload that may wait for one node, beside the api node's memory budget: puts that reached their quorum are answered
+while their pieces for a node that stalls still wait."""
 
 WAITING_RECORDS_MAX = 32 * wire.RECORDS_MAX
 
