@@ -50,7 +50,7 @@ class InFlight:
         self._claimed.add(chunk)
 
     def release(self, chunk: ChunkId) -> None:
-        """End the claim or pin: changes to the chunk's pieces are recorded, or there were none."""
+        """End the claim: changes to the chunk's pieces are recorded, or there were none."""
         self._claimed.discard(chunk)
 
     def abandon(self, chunk: ChunkId, pieces: Pieces, now: float) -> None:
@@ -60,7 +60,7 @@ class InFlight:
             self._claimed.discard(chunk)
 
     def take_abandoned(self, before: float, limit: int) -> list[tuple[ChunkId, Pieces]]:
-        """Remove and return the ids abandoned before that moment, oldest first."""
+        """Remove and return abandoned chunks with their pieces: those abandoned before that moment, oldest first."""
         taken: list[tuple[ChunkId, Pieces]] = []
         while self._abandoned and self._abandoned[0][0] < before and len(taken) < limit:
             _, chunk, pieces = self._abandoned.popleft()

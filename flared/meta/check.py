@@ -195,6 +195,7 @@ class Check:
                 await self._asked.wait()
 
     async def _pass(self, began: float) -> None:
+        # Rest in proportion to the work, so that transactions come first; a problem counts as soon as it is found.
         checker = self._checker = FileChecker(self._path, self._report)
         try:
             while True:

@@ -533,6 +533,7 @@ class SqliteKV:
             self._group_failed(group, error)
 
     def _group_committed(self, group: Group) -> None:
+        # Readers see the new state, and caches are updated, before any job is answered.
         self._reader.refresh()
         self._committed_groups = self._writer.commits
         if self._publisher is not None:

@@ -164,6 +164,7 @@ class Writer:
                 connection.execute(PUT[count], columns[4 * start : 4 * (start + count)])
             for start, count in _portions(len(gone)):
                 connection.execute(_DELETE[count], gone[start : start + count])
+            # The commit's number belongs to the same transaction: data nodes compare it with what they have seen.
             openings.count_commit(connection, self._opening, self.commits + 1)
             connection.execute("COMMIT")
             self.commits += 1

@@ -135,6 +135,7 @@ async def transact_optimistically(
     returns or raises counts only once all versions it read were found unchanged together.
     """
     for _ in range(ATTEMPTS_MAX):
+        # Decide until every key it reads was fetched. A refusal counts only after the commit has verified the reads.
         reads = _ReadSet()
         while True:
             draft = Draft(reads.look, reads.find)

@@ -49,6 +49,7 @@ def move_pieces(index: Index, target: int, moved: Sequence[tuple[str, int, int, 
     run = index.writer.execute
     for start in range(0, len(moved), SLICE):
         rows = json.dumps(moved[start : start + SLICE])
+        # The counts first: they are found by the old locations, which the third statement replaces.
         run(
             "UPDATE segments SET pieces = pieces - n, live = live - bytes"
             " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes FROM json_each(?) JOIN pieces"
@@ -66,6 +67,7 @@ def move_pieces(index: Index, target: int, moved: Sequence[tuple[str, int, int, 
             " WHERE name = value ->> 0 AND segment = value ->> 1 AND offset = value ->> 2",
             (target, rows),
         )
+        # A copy that is not the piece's location now was deleted while it was copied; its tombstone must outlive it.
         run(
             "INSERT INTO dead SELECT value ->> 0, ?, value ->> 4, coalesce((SELECT killer FROM dead AS d"
             " WHERE d.name = value ->> 0 AND d.segment = value ->> 1), 0) FROM json_each(?)"

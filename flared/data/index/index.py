@@ -321,6 +321,8 @@ class Index:
 
     def _delete(self, rows: str) -> None:
         run = self.writer.execute
+        # Two records may be killed: the one the caller saw in its memtable, and an older one that the index has. Both
+        # keep the tombstone needed for as long as their segments exist.
         run(
             "INSERT INTO dead SELECT value ->> 0, value ->> 3, value ->> 4, value ->> 1 FROM json_each(?)"
             " WHERE value ->> 3 IN (SELECT id FROM segments)"
@@ -333,6 +335,7 @@ class Index:
             " ON CONFLICT DO UPDATE SET sequence = min(sequence, excluded.sequence), killer = excluded.killer",
             (rows,),
         )
+        # Counts before rows: the rows say which segment loses how much.
         run(
             "UPDATE segments SET pieces = pieces - n, live = live - bytes"
             " FROM (SELECT segment AS s, count(*) AS n, sum(length) AS bytes"

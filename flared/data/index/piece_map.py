@@ -273,6 +273,7 @@ class PieceMap:
         marks = {**self._marks, **{mark.id: mark for mark in fresh}}
         if not (self._memtable or self._deletions or self._quarantined or any(mark.sealed for mark in marks.values())):
             return
+        # Swap the memtable: changes made while the thread writes go into a new one, and look-ups consult both.
         self._marks = {}
         entries, self._memtable = self._memtable, {}
         deletions, self._deletions = self._deletions, []
@@ -290,7 +291,7 @@ class PieceMap:
 
         try:
             await self._in_thread(apply)
-        except BaseException:
+        except BaseException:  # keep everything for the next flush; a newer change of a name wins
             self._memtable = {**entries, **self._memtable}
             self._deletions = deletions + self._deletions
             self._quarantined = {**quarantined, **self._quarantined}

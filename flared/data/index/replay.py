@@ -41,10 +41,12 @@ def replay_records(index: Index, records: Iterable[Record]) -> None:
 def _replay_piece(index: Index, record: Record) -> None:
     run = index.writer.execute
     name, sequence = record.name, record.sequence
+    # A newer tombstone may have been read before: segments come in any order.
     grave = run("SELECT killer FROM temp.graves WHERE name = ? AND sequence > ?", (name, sequence)).fetchone()
     if grave:
         _record_dead(index, name, record.segment, sequence, grave[0])
         return
+    # Of two records of one piece the higher sequence wins; the other is dead, without a tombstone that kills it.
     row = run("SELECT segment, offset, size, length, sequence FROM pieces WHERE name = ?", (name,)).fetchone()
     if row:
         there = Location._make(row)

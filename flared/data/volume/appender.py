@@ -329,6 +329,7 @@ class Appender:
             if isinstance(change, Put):
                 piece = change.piece
                 size, length = piece.size, change.length
+                # Payloads are not copied: the write gathers them from the callers' buffers.
                 buffers.append(pack_piece(piece, segment, offset, sequence, salt))
                 if size:
                     buffers.append(change.payload)  # type: ignore[arg-type]  # never a PieceBuffer in a small segment

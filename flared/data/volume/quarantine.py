@@ -108,6 +108,7 @@ class Quarantine:
                 break
         if not names:
             return 0
+        # A piece that was shown again since it was listed must stay, so only hidden ones are deleted.
         answers = await self._volume.delete_many(names, hidden_only=True)
         gone = sum(answer is True for answer in answers)
         errors = [answer for answer in answers if isinstance(answer, FlareError)]

@@ -42,6 +42,7 @@ class Replay:
     def steps(self) -> Iterator[None]:
         """Replay everything. At the end the index knows every segment to its end, and all of them are sealed."""
         index, segments = self.index, self._segments
+        # First make files and index match: finish unlinks, then decide whether the index can be trusted at all.
         self._remove_gone()
         rows = {row.id: row for row in index.segments()}
         if index.number(_REBUILDING) or not self._fits(rows):
@@ -50,6 +51,7 @@ class Replay:
         self._settle_compactions(rows)
         segments.reserve(max(index.number(_NEXT_SEGMENT), max(rows, default=0) + 1))
         self.sequence = index.number(_SEQUENCE)
+        # A rebuild that is cut short leaves its mark, so that the next start does not trust a part of an index.
         tails = [segment for segment in segments.known.values() if _is_open(segment, rows.get(segment.id))]
         if not rows and segments.known:
             with index.transaction():
@@ -63,6 +65,7 @@ class Replay:
                 index.mark([mark])
             yield from self._read(segment, start)
             marks.append(mark._replace(watermark=segment.size, sealed=True))
+        # Seal, and take the mark away, only after every tail was read.
         with index.transaction():
             index_quarantine.apply_newest(index)
             index.mark(marks)

@@ -215,11 +215,12 @@ class Volume:
         return True
 
     async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> Answers:
-        """Small pieces: True stored, False already there, both durable; else what went wrong with that one."""
+        """Store small pieces. Return for each True (stored now), False (existed), both durable, or its error."""
         if not self._refusal():
             await self._wait_for_room()
             if self.hidden_pieces:
                 await self._prefer_puts(_small_bytes(items))
+        # Pieces that another change touches, that are damaged, or that come twice have to wait; the others go now.
         later: list[int] = []
         taken: set[str] = set()
         for number, (piece, _) in enumerate(items):
@@ -257,6 +258,7 @@ class Volume:
         refusal = self._refusal()
         if refusal:
             return done([refusal] * len(items))
+        # Nothing below waits, so no other change can come between these checks and the claim of the names.
         batch = Batch(len(items), self._pending, done)
         answers, puts, free = batch.answers, [], -1 if self.piece_map.backlog_hard else self.free
         recent = self.piece_map.recent_many([piece.name for piece, _ in items])
@@ -288,7 +290,8 @@ class Volume:
             batch.finish()
 
     async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
-        """A piece that lies in ``buffer.payload``: True stored, False already there, both durable."""
+        """Store the piece in ``buffer.payload``. Return True (stored now) or False (existed); both are durable."""
+        # Waiting for another change of the piece may take long: check again afterwards whether the volume serves.
         bad = await self.threads.check.run(check_piece, piece, buffer.payload[: piece.size])
         while True:
             refusal = bad or self._refusal()
@@ -301,6 +304,7 @@ class Volume:
             await self._prefer_puts(record_length(LARGE, 0, piece.size))
         if self.piece_map.find(piece.name):
             return False
+        # From here to the claim nothing waits, so the room and the name are this put's.
         length = record_length(LARGE, 0, piece.size)
         if self.free < length or self.piece_map.backlog_hard:
             raise VolumeFull(f"{self.path} is full")
@@ -316,7 +320,7 @@ class Volume:
         return answer
 
     async def delete_many(self, names: Sequence[str], *, hidden_only: bool = False) -> Answers:
-        """True deleted, False was not there, both durable; else what went wrong with that one.
+        """Delete pieces. Return for each True (deleted now), False (missing), both durable, or its error.
 
         A volume that is read-only refuses only what it holds. ``hidden_only``: what is not in quarantine any more when
         its turn comes stays, and counts as not there.

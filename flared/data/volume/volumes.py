@@ -473,6 +473,7 @@ async def open_volumes(
     volumes: list[Volume] = []
     failed: list[VolumeStatus] = []
     locks: list[Lock] = []
+    # A failed disk is left out, so that the others serve; any other error is a mistake, and gives all locks back.
     try:
         for path in settings.volumes:
             try:
