@@ -1,4 +1,4 @@
-"""What is not taste about the house: arrows point down, no circles, pure rooms import no I/O."""
+"""The rules of the architecture: arrows point down, no circles, pure rooms import no I/O."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ USED = 0xEE
 
 
 class WatchedBudget(MemoryBudget):
-    """Whoever gives a buffer back finds it in use by the next one at once."""
+    """A buffer that is given back is in use by the next read at once."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
@@ -122,7 +122,7 @@ async def test_nothing_is_written_to_what_a_read_gave_back(
 
 
 async def test_what_a_read_held_is_gone_though_its_error_is_not_collected(autojump_clock: Clock) -> None:
-    """Nobody collects garbage, and the errors lie about: pages of a buffer that is not kept are gone all the same."""
+    """Without garbage collection, and with errors still referred to: pages of a buffer that is not kept are freed."""
     cluster = compressing(4 * CHUNK)
     lying_about: list[memoryview] = []
     gc.disable()

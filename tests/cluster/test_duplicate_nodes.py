@@ -37,7 +37,7 @@ def address_of(cluster: Cluster) -> str:
 
 
 async def hear(cluster: Cluster, heartbeat: Heartbeat) -> str:
-    """What the sender is told, if it is refused."""
+    """The refusal that the sender gets, if any."""
     try:
         await cluster.membership.receive_heartbeat(heartbeat)
     except DuplicateNode as error:
@@ -61,7 +61,7 @@ async def test_a_clone_is_refused_and_takes_nothing(autojump_clock: Clock, caplo
         status = cluster.status()
         assert status.health == "degraded"
         assert any("runs twice" in reason for reason in reasons_of(status))
-        assert caplog.text.count("event=node_refused") == 1, "each is told of once"
+        assert caplog.text.count("event=node_refused") == 1, "each is logged once"
         await trio.sleep(10)
         assert cluster.status().health == "ok", "the clone was stopped"
 

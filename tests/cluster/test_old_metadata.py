@@ -226,8 +226,6 @@ async def test_accepting_is_done_whole_or_again(autojump_clock: Clock) -> None:
     assert await orphans_kept_until(cluster.kv) == 0
     assert await accept_metadata(cluster.kv, 1_800_000_000_000) == 1_800_000_000_000
     assert await orphans_kept_until(cluster.kv) == 1_800_000_000_000 + ORPHANS_KEPT_MS
-    assert await accept_metadata(cluster.kv, 5) == 1_800_000_000_001, (
-        "later than the one before, whatever the clock says"
-    )
+    assert await accept_metadata(cluster.kv, 5) == 1_800_000_000_001, "later than the one before, with any clock"
     assert await recount(cluster.kv) == []
     assert not await cluster.kv.scan(b"shared/", b"shared0", 10)

@@ -1,4 +1,4 @@
-"""What happens when the records are wrong and most of a node's pieces look like orphans."""
+"""The records are wrong, and most of a node's pieces look like orphans."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_few_orphans_go_by_themselves_and_more_within_a_day_do_not_in_po
     await forget_records(cluster, keep=13)
     async with cluster.running():
         await trio.sleep(20 * GRACE)
-        assert cluster.piece_count() == 16, "4 and 3 are more than 5, whatever was restarted in between"
+        assert cluster.piece_count() == 16, "4 and 3 are more than 5, also after a restart in between"
         cluster.clock_ahead = DAY + 3600
         await trio.sleep(20 * GRACE)
         assert cluster.piece_count() == 16, "a clock that jumps is not another day"

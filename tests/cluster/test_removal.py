@@ -91,7 +91,7 @@ async def test_its_garbage_is_dropped_with_it(autojump_clock: Clock) -> None:
             await delete_object(cluster.store, name(key))
         await trio.sleep(REPAIR_AFTER + 10 * GRACE)
         items, _ = await list_condemned(cluster.kv, None, 1000)
-        assert items, "it could not be told"
+        assert items, "the node could not be reached"
         await remove(cluster)
         await trio.sleep(10)
         await check_gone(cluster)
@@ -100,7 +100,7 @@ async def test_its_garbage_is_dropped_with_it(autojump_clock: Clock) -> None:
 
 
 async def test_it_waits_for_heal_however_long(autojump_clock: Clock) -> None:
-    """Three nodes for three copies: nobody can take the third copy until a fourth node comes."""
+    """Three nodes for three copies: no node can take the third copy until a fourth one comes."""
     cluster = Cluster(3)
     async with cluster.running():
         await fill(cluster)

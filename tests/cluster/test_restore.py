@@ -243,7 +243,7 @@ async def test_a_chunk_of_which_a_copy_is_found_just_now_is_not_called_lost(auto
 
         cluster.members[pieces[-1][0]].read = ask_last  # type: ignore[method-assign]
         for node, piece in pieces:
-            cluster.damage.add(chunk, piece_parts(PieceName(piece))[1], node, "nobody has it any more")
+            cluster.damage.add(chunk, piece_parts(PieceName(piece))[1], node, "no node has it")
         for _ in range(60):
             await trio.sleep(0.1)
             lost.append(cluster.status().heal.lost)

@@ -1,4 +1,4 @@
-"""What happens to a cluster, read as sentences; on a virtual clock."""
+"""Scenarios of a cluster, each a sentence; on a virtual clock."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ async def test_metadata_from_a_backup_lets_nobody_delete_what_it_does_not_know(a
         await trio.sleep(500)
         assert {piece for _, piece in cluster.held_pieces()} == held
         record = await find_chunk(cluster.kv, old.id)
-        assert record is not None, "what is lost is still told of"
+        assert record is not None, "a lost chunk is still reported"
         assert len(record.missing) == len(cluster.members)
         await trio.sleep(200)
         for member in cluster.members.values():
@@ -344,7 +344,7 @@ async def test_copies_that_were_moved_since_the_backup_are_found(autojump_clock:
 async def test_a_copy_elsewhere_stays_until_the_recorded_one_is_known_to_be_there(
     autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the metadata came from a file that nobody restored with flared restore."""
+    """As when the metadata came from a file without flared restore."""
 
     async def unreadable(after: str, limit: int) -> list[tuple[str, int]]:
         raise Unavailable("a volume is being read")
@@ -586,7 +586,7 @@ async def test_copies_between_different_buckets_wait_for_nobody_but_each_other(
 
 
 async def test_many_readers_and_writers_share_a_small_budget(autojump_clock: Clock) -> None:
-    """Nobody deadlocks on leases, whatever they hold."""
+    """No two clients deadlock on leases."""
     cluster = Cluster(budget=2 << 20)
     async with cluster.running():
         for seed in range(4):

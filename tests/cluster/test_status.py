@@ -1,4 +1,4 @@
-"""What status says while something is wrong, at once and truly."""
+"""The status while something is wrong: immediate and true."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def test_repair_that_cannot_happen_is_not_called_going_on_by_itself(autoju
         await trio.sleep(REPAIR_AFTER + 60)
         status = cluster.status()
         assert (status.heal.backlog, status.heal.unplaced, status.unavailable) == (7, 7, 7)
-        (told,) = [reason for reason in reasons_of(status) if "cannot be repaired: 7" in reason]
-        assert "replica:3 wants 3 data nodes, and 2 take pieces" in told
+        (reports,) = [reason for reason in reasons_of(status) if "cannot be repaired: 7" in reason]
+        assert "replica:3 wants 3 data nodes, and 2 take pieces" in reports
         assert not any("wait for repair" in reason for reason in reasons_of(status))
         assert not any("by itself" in line for line in advice_of(status))
         assert any("flarectl node invite" in line for line in advice_of(status))

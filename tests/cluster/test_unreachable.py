@@ -89,7 +89,7 @@ async def test_an_api_node_without_the_metadata_of_its_nodes_says_so(
         assert status.health == "down"
         assert "refused: node data1 belongs to cluster another, this is cluster c" in reasons_of(status)[1]
         assert "flared restore" in advice_of(status)[0]
-        assert caplog.text.count("event=node_refused") == 2, "each is told of once"
+        assert caplog.text.count("event=node_refused") == 2, "each is logged once"
         for member in cluster.members.values():
             member.cluster = None
         await trio.sleep(10)

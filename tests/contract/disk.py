@@ -1,4 +1,4 @@
-"""What every Disk promises. ``test_disk.py`` runs this suite on the real one and on the fake."""
+"""The contract of every Disk. ``test_disk.py`` runs this suite on the real one and on the fake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every metadata engine promises. ``test_kv.py`` runs this suite on each of them."""
+"""The contract of every metadata engine. ``test_kv.py`` runs this suite on each of them."""
 
 from __future__ import annotations
 

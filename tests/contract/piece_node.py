@@ -1,4 +1,4 @@
-"""What a data node promises to the api node (``chunks.nodes.PieceNode``), whatever stands behind it.
+"""The contract of a data node with the api node (``chunks.nodes.PieceNode``), for every implementation.
 
 ``test_piece_node.py`` runs this over the real stack (remote, links, HTTP, service, volumes) on a real disk and in
 memory, and over the fake that cluster tests and the simulation stand on.
@@ -181,7 +181,7 @@ class PieceNodeContract:
             lambda: node.delete([asked]),
         ]
         for call in calls:
-            # Too long or with a blank, it is no request line any more: that is for the far end to say.
+            # Too long or with a blank, it is not a valid request line: the far end must refuse it.
             with pytest.raises((BadName, BadRequest, NodeUnreachable, NoSuchPiece)):
                 await call()
         assert await node.list("", 10) == []
@@ -542,7 +542,7 @@ async def _refuses_everything(node: PieceNode) -> None:
 
 
 async def put_small(node: PieceNode, piece: Piece, payload: bytes) -> FlareError | None:
-    """What ``done`` was called with; it must be called once."""
+    """Return the argument of ``done``, which must be called once."""
     heard: list[FlareError | None] = []
     finished = trio.Event()
 

@@ -1,4 +1,4 @@
-"""What a store of pieces promises. ``test_piece_store.py`` runs this on the real disk and on the fake."""
+"""The contract of a store of pieces. ``test_piece_store.py`` runs this on the real disk and on the fake."""
 
 from __future__ import annotations
 

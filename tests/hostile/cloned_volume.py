@@ -35,9 +35,9 @@ class Outcome(NamedTuple):
     addresses: set[str]
     """Where the cluster said that the node is, while both ran."""
     reasons: Sequence[str]
-    """What kept the health from ok meanwhile."""
+    """The reasons why the health was not ok in the meantime."""
     screen: str
-    """What ``flarectl status`` said meanwhile."""
+    """The output of ``flarectl status`` in the meantime."""
     clone_port: int
 
 

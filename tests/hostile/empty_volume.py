@@ -39,7 +39,7 @@ def fill(cluster: Cluster) -> int:
 
 
 def may_go(cluster: Cluster) -> bool:
-    """Whether the cluster says that the other node may go down now."""
+    """Return whether the cluster says that the other node may go down now."""
     return cluster.client().call("GET", f"/readyz?without={OTHER}").status == 200
 
 
@@ -67,7 +67,7 @@ def attack(cluster: Cluster, pieces: int, meanwhile: Callable[[], None] = lambda
 
 def restart_api(cluster: Cluster) -> None:
     """Right after the node has come back, so that what was noticed must have been recorded."""
-    cluster.wait_until(lambda: "it came back" in cluster.log_tail(API, 1000), "nobody noticed", 10)
+    cluster.wait_until(lambda: "it came back" in cluster.log_tail(API, 1000), "the return was not noticed", 10)
     cluster.kill(API)
     cluster.launch(API)
 

@@ -52,7 +52,7 @@ class Row(NamedTuple):
     page: str
     call: str
     status: int
-    told: str
+    allowed: str
     """CORS fields of the answer; there should be none."""
 
 
@@ -63,8 +63,8 @@ def attack(port: int) -> Iterator[Row]:
         asked = f"http://evil.example{target}" if page == "a name only in its target" else target
         answer = client.call(method, asked, body, fields | marks)
         client.close()
-        told = ", ".join(name for name in answer.fields if name.startswith("access-control-"))
-        yield Row(page, f"{method} {target}", answer.status, told)
+        allowed = ", ".join(name for name in answer.fields if name.startswith("access-control-"))
+        yield Row(page, f"{method} {target}", answer.status, allowed)
 
 
 def prepare(client: Client) -> None:
@@ -73,7 +73,7 @@ def prepare(client: Client) -> None:
 
 
 def find_harm(client: Client) -> list[str]:
-    """What the pages have changed."""
+    """Return what the pages have changed."""
     harm = []
     if client.get("kept").body != b"kept":
         harm.append("an object was overwritten or deleted")
@@ -90,10 +90,10 @@ def main() -> int:
         prepare(client)
         rows = list(attack(cluster.daemons["api"].port))
         for row in rows:
-            print(f"{row.status}  {row.call:40} {row.page}  {row.told}")
+            print(f"{row.status}  {row.call:40} {row.page}  {row.allowed}")
         harm = find_harm(client)
         client.close()
-    through = [row for row in rows if row.status < 400 or row.told]
+    through = [row for row in rows if row.status < 400 or row.allowed]
     print(f"{len(rows)} calls, {len(through)} of them answered; {'; '.join(harm) or 'nothing was changed'}")
     return 1 if through or harm else 0
 

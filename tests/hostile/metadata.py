@@ -50,7 +50,7 @@ def size_of(path: Path) -> int:
 
 
 async def look_up(kv: KV, names: list[str]) -> tuple[Found, Counter[str]]:
-    """What is answered for each name, and how often what else was said."""
+    """The answer for each name, and how often there were others."""
     found: Found = {}
     said: Counter[str] = Counter()
     for name in names:
@@ -68,7 +68,7 @@ async def look_up(kv: KV, names: list[str]) -> tuple[Found, Counter[str]]:
 
 
 async def attack(database: Path, copy: Path, bit: int, truth: Found) -> Counter[str]:
-    """Flip one bit on a copy; what came of it. Raises AssertionError for anything wrong that nobody would notice."""
+    """Flip one bit on a copy; what came of it. Raise AssertionError for anything wrong that no check would find."""
     shutil.copyfile(database, copy)
     flip(copy, bit)
     outcome: Counter[str] = Counter()

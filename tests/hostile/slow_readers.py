@@ -32,7 +32,7 @@ class Reading(NamedTuple):
     taken: int
     """Bytes read at that pace."""
     whole: bool
-    """Whether all the rest came, at full speed, and all of it was right."""
+    """Return whether all the rest came, at full speed, and all of it was right."""
 
 
 def contents() -> dict[str, bytes]:

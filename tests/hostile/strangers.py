@@ -78,7 +78,7 @@ def ask(daemon: Daemon, path: str, number: int, fields: dict[str, str]) -> int:
 
 
 def check(cluster: Cluster, target: Daemon, what: str) -> list[str]:
-    """What others cannot do while the strangers are there; each is tried once, on a new connection."""
+    """Return what others cannot do while the strangers are there; each is tried once, on a new connection."""
     began = time.monotonic()
     audience = API_AUDIENCE if target.name == API else data_audience(target.name)  # type: ignore[arg-type]  # as text
     token = {"authorization": authorization(node_token(Cluster.secret.encode(), audience))}
@@ -111,8 +111,8 @@ def check(cluster: Cluster, target: Daemon, what: str) -> list[str]:
     return failures
 
 
-def check_told(cluster: Cluster, target: Daemon) -> list[str]:
-    """What the node has not said of it."""
+def check_logged(cluster: Cluster, target: Daemon) -> list[str]:
+    """Return what the node has not logged of it."""
     client = cluster.client(target.name)
     numbers = dict(line.rsplit(" ", 1) for line in client.call("GET", "/metrics").body.decode().splitlines())
     client.close()
@@ -123,7 +123,7 @@ def check_told(cluster: Cluster, target: Daemon) -> list[str]:
             break
         time.sleep(0.1)
     evicted = float(numbers["flare_connections_evicted_total"])
-    print(f"{target.name}: {evicted:.0f} connections evicted, told in {lines} lines of the log")
+    print(f"{target.name}: {evicted:.0f} connections evicted, reported in {lines} lines of the log")
     return [] if evicted and 0 < lines < 20 else ["the log or the metrics do not tell"]
 
 
@@ -141,7 +141,7 @@ def main() -> int:
                         failures += check(cluster, target, f"{SILENT} silent strangers from {whence}")
                 with strangers(target.port, DRIBBLING, ADDRESSES, head=b"GET / HTTP/1.1\r\nX: " + b"x" * 100):
                     failures += check(cluster, target, f"{DRIBBLING} heads, a byte a second")
-                failures += check_told(cluster, target)
+                failures += check_logged(cluster, target)
     return 1 if failures else 0
 
 

@@ -1,4 +1,4 @@
-"""A disk image that is started twice: the second one is refused and told so, and nothing acknowledged is lost."""
+"""A disk image that is started twice: the second one is refused with a reason, and nothing acknowledged is lost."""
 
 from __future__ import annotations
 

@@ -68,5 +68,5 @@ def test_what_was_mended_is_seen_afterwards_and_what_is_away_at_once(start: Star
         reasons = cluster.client().call("GET", "/status").json()["reasons"]
         return any("replica:3 wants 3 data nodes, and 2 take pieces" in reason for reason in reasons)
 
-    cluster.wait_until(impossible, "repair that cannot happen is not told", 120)
+    cluster.wait_until(impossible, "impossible repair is not reported", 120)
     assert "by itself" not in flarectl(cluster, "status").stdout

@@ -1,4 +1,4 @@
-"""Connections from outside that prove nothing keep nobody else out."""
+"""Connections from outside that prove nothing keep no other client out."""
 
 from __future__ import annotations
 

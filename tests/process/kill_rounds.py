@@ -104,7 +104,7 @@ def finish(cluster: Cluster, ledger: Ledger) -> None:
 
 
 def repeat(one_round: Callable[[], str], cluster: Cluster, *, rounds: int, seed: int) -> None:
-    """So many rounds; what goes wrong in one is told with the seed, its number and the ends of all logs."""
+    """Run so many rounds; report a failure with the seed, its round and the ends of all logs."""
     for number in range(1, rounds + 1):
         try:
             done = one_round()

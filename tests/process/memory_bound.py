@@ -1,4 +1,4 @@
-"""Measure that memory stays bounded, whatever comes, and that slow uploads do not hold up the others.
+"""Measure that memory stays bounded under any load, and that slow uploads do not hold up the others.
 
     python -m tests.process.memory_bound [--clients 64] [--mebibytes 256] [--big-gibibytes 20] [--slow 100]
         [--only PART]
@@ -119,7 +119,7 @@ def measure_slow(cluster: Cluster, *, slow: int, rounds: int, slower_max: float)
 
 
 def mixed_work_seconds(cluster: Cluster, name: str) -> float:
-    """What four clients need for small and large puts and gets."""
+    """Return the time that four clients need for small and large puts and gets."""
     keys = [f"{name}-{number}" for number in range(4)]
 
     def work(client: Client, key: str) -> str | None:

@@ -27,7 +27,7 @@ DISK_MEBIBYTES = 1024
 def cut_round(cluster: Cluster, disk: FaultDisk, load: Load, ledger: Ledger, random: Random) -> str:
     load.start()
     time.sleep(random.uniform(0.05, 1.0))
-    # All at one moment, as far as that goes: an answer given after the cut would be a promise nobody can keep.
+    # All at one moment, as far as that goes: an answer given after the cut would be a promise that cannot be kept.
     for daemon in cluster.running():
         assert daemon.process is not None
         daemon.process.kill()

@@ -36,7 +36,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def offered(work: Path, endpoint: str, line: str, shell: str = "bash") -> list[str]:
-    """What the shell gets for this line."""
+    """Return the completions that the shell gets for this line."""
     asked = {"_FLARECTL_COMPLETE": f"complete_{shell}", "COMP_WORDS": line, "FLARE_ENDPOINT": endpoint}
     environment = {**os.environ, "XDG_CONFIG_HOME": "/nonexistent", **asked}
     command = [sys.executable, "-m", "flarectl"]
@@ -90,7 +90,7 @@ def test_an_endpoint_that_is_not_there_or_does_not_answer_offers_nothing(work: P
 
 
 def in_bash(work: Path, endpoint: str, typed: str, shown: str) -> str:
-    """What a bash on a terminal shows once ``typed`` was typed, up to ``shown``."""
+    """Return the output of a bash on a terminal after ``typed``, up to ``shown``."""
     (work / "flarectl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m flarectl "$@"\n')
     (work / "flarectl").chmod(0o755)
     environment = {

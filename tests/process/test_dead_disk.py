@@ -25,7 +25,7 @@ def bytes_of(key: str) -> bytes:
 
 
 def volume_of(cluster: Cluster, path: Path) -> dict[str, object]:
-    """What /status says of this volume; nothing while nobody answers."""
+    """Return the volume in /status; nothing while the api node does not answer."""
     with contextlib.suppress(*NO_ANSWER):
         nodes = cluster.client().call("GET", "/status").json()["nodes"]
         assert isinstance(nodes, list)

@@ -97,7 +97,7 @@ def test_downloads_that_stand_still_do_not_stop_others(start: Start, count: int)
 
 
 def begin_download(cluster: Cluster, key: str) -> socket.socket:
-    """A GET whose body nobody reads."""
+    """Send a GET and do not read its body."""
     connection = socket.create_connection(("127.0.0.1", cluster.daemons[API].port), timeout=30)
     connection.sendall(f"GET {object_path(key)} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
     return connection

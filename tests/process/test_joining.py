@@ -57,15 +57,15 @@ def test_what_joins_starts_as_it_stands(cluster: Cluster, directory: Path) -> No
     assert token not in cluster.log_tail("api", 1000)
 
     other = directory / "other"
-    told = init_data(other, "--join", token, code=1).stderr
-    assert "used already, by node data2" in told
+    output = init_data(other, "--join", token, code=1).stderr
+    assert "used already, by node data2" in output
     assert list(other.iterdir()) == []
 
 
 def test_a_secret_that_was_fetched_stays_when_the_rest_fails(cluster: Cluster, directory: Path) -> None:
     place, token = directory / "new", invite(cluster)
-    told = init_data(place, "--join", token, "--name", "data2", "--zone", "a b", code=2).stderr
-    assert "zone" in told
+    output = init_data(place, "--join", token, "--name", "data2", "--zone", "a b", code=2).stderr
+    assert "zone" in output
     assert [path.name for path in place.iterdir()] == ["secret"]
     again = init_data(place, "--join", token, "--name", "data2", "--zone", "a").stdout
     assert "the join token was not used" in again
@@ -90,9 +90,9 @@ def test_tokens_that_open_nothing_are_told_in_a_sentence(cluster: Cluster, direc
         (f"http://127.0.0.1:{port}", "no api node answers"),
         (f"http://127.0.0.1:{cluster.daemons['data1'].port}", "this is data node data1"),
     ):
-        told = init_data(place, "--join", bound, "--api", api, code=1).stderr
-        assert word in told
-        assert told.count("\n") == 1
+        output = init_data(place, "--join", bound, "--api", api, code=1).stderr
+        assert word in output
+        assert output.count("\n") == 1
     (cluster.directory / "secret").write_text("a-secret-that-came-later-0123456789\n")
     cluster.terminate("api")
     cluster.launch("api")

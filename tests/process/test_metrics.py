@@ -1,4 +1,4 @@
-"""/metrics of both roles, as Prometheus reads it: every name is in the manual, and none is in it that is not told."""
+"""/metrics of both roles, as Prometheus reads it: the manual has exactly their names."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_the_manual_lists_what_is_told(shared: Cluster, node: str) -> None:
         shared.wait_until(
             lambda: "flare_meta_check_age_seconds" in metrics(shared, node), "the metadata is not checked"
         )
-    told = set(re.findall(r"^# TYPE (\w+)", metrics(shared, node), flags=re.MULTILINE))
-    assert told == documented(node)
+    listed = set(re.findall(r"^# TYPE (\w+)", metrics(shared, node), flags=re.MULTILINE))
+    assert listed == documented(node)
 
 
 @needs_promtool

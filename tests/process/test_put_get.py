@@ -73,9 +73,9 @@ def test_flarectl_gets_back_what_it_put(shared: Cluster, tmp_path: Path, size: i
 def test_flarectl_tells_what_is_there(shared: Cluster, tmp_path: Path) -> None:
     port = shared.daemons[API].port
     (tmp_path / "file").write_bytes(b"hello")
-    flarectl(port, "put", str(tmp_path / "file"), "told/hello")
-    assert "told/hello" in flarectl(port, "ls", "told/")
-    assert flarectl(port, "cat", "told/hello") == "hello"
+    flarectl(port, "put", str(tmp_path / "file"), "stored/hello")
+    assert "stored/hello" in flarectl(port, "ls", "stored/")
+    assert flarectl(port, "cat", "stored/hello") == "hello"
     assert json.loads(flarectl(port, "status", "--json"))["health"] == "ok"
-    flarectl(port, "rm", "told/hello")
-    flarectl(port, "ls", "told/", code=4)
+    flarectl(port, "rm", "stored/hello")
+    flarectl(port, "ls", "stored/", code=4)

@@ -1,4 +1,4 @@
-"""SIGHUP: what a running node takes over from its files, and that nobody who asks it meanwhile is refused."""
+"""SIGHUP: a running node reloads its files, and refuses no request in the meantime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = bytes(300_000)
 
 
 class Askers:
-    """Threads that put, get and delete without rest, and note every answer that is no success."""
+    """Threads that put, get and delete without rest, and note every answer that is not a success."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

@@ -18,7 +18,7 @@ KEYS = [f"key{number}" for number in range(40)]
 
 
 def states(cluster: Cluster) -> dict[str, str]:
-    """By name, of the data nodes that the cluster knows; nothing while nobody answers."""
+    """Return the states of the known data nodes by name; nothing while the api node does not answer."""
     with contextlib.suppress(*NO_ANSWER):
         nodes = cluster.client().call("GET", "/status").json()["nodes"]
         assert isinstance(nodes, list)
@@ -40,7 +40,7 @@ def test_a_node_that_died_for_good_is_taken_away(start: Start) -> None:
     assert cluster.health() == "ok"
 
     cluster.launch("data2")
-    cluster.wait_until(lambda: "was removed from this cluster" in cluster.log_tail("data2"), "nobody tells the node")
+    cluster.wait_until(lambda: "was removed from this cluster" in cluster.log_tail("data2"), "the node is not refused")
     assert "event=node_refused" in cluster.log_tail(API)
     assert "data2" not in states(cluster)
     cluster.kill(API)

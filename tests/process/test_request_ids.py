@@ -37,8 +37,8 @@ def test_the_id_of_an_error_is_in_the_logs_of_both_nodes(start: Start) -> None:
 
     for failed in all_failed:
         assert failed.returncode in (5, 7)
-        told = re.search(r"\(request ([0-9a-z-]+)\)", failed.stderr)
-        assert told, failed.stderr
+        found_id = re.search(r"\(request ([0-9a-z-]+)\)", failed.stderr)
+        assert found_id, failed.stderr
         for name in (API, "data1"):
-            lines = [line for line in cluster.daemons[name].log.read_text().splitlines() if told[1] in line]
-            assert lines, f"{name} does not know {told[1]}\n{cluster.log_tail(name)}"
+            lines = [line for line in cluster.daemons[name].log.read_text().splitlines() if found_id[1] in line]
+            assert lines, f"{name} does not know {found_id[1]}\n{cluster.log_tail(name)}"

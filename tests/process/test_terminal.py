@@ -1,4 +1,4 @@
-"""What flarectl shows on a terminal while it lasts, and how Ctrl-C ends it: real processes on real terminals."""
+"""The progress of flarectl on a terminal, and how Ctrl-C ends it: real processes on real terminals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def on_terminal(
     """
     ours, theirs = pty.openpty()
     environment = {**os.environ, "FLARE_ENDPOINT": endpoint, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
-    # Tests that are started in the background may have been told to ignore a Ctrl-C.
+    # Tests that are started in the background may inherit that Ctrl-C is ignored.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "flarectl", *arguments]
     process = subprocess.Popen(
         command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, cwd=work, start_new_session=True

@@ -1,4 +1,4 @@
-"""An api node of two processes: one cluster to whoever asks, whichever process answers."""
+"""An api node of two processes: clients see one cluster, no matter which process answers."""
 
 from __future__ import annotations
 

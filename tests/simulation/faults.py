@@ -1,4 +1,4 @@
-"""What goes wrong in a simulation: at the nodes (fakes, or real code over disks in memory), and between them.
+"""The faults of a simulation: at the nodes (fakes, or real code over disks in memory), and between them.
 
 Each fault is counted by its kind, so that a run can show that it did happen.
 """
@@ -126,7 +126,7 @@ async def break_one(cluster: RealCluster, member: RealMember, kind: str, rng: ra
 
 
 async def is_whole(cluster: RealCluster) -> bool:
-    """Whether all is as the records say, and good: a second loss is more than the scheme promises to bear."""
+    """Return whether all pieces match the records: a second loss is more than the scheme promises to survive."""
     return cluster.status().health == "ok" and not await cluster.find_bad()
 
 
@@ -164,7 +164,7 @@ async def break_fakes(cluster: Cluster, seed: int, first: int, counts: Counts) -
 
 
 async def isolate(member: SmallNode, members: list[SmallNode], rng: random.Random) -> None:
-    """All others are away: whatever was acknowledged now would rest on this node alone."""
+    """Return whether all others are away: a write acknowledged now would be on this node alone."""
     for other in members:
         other.down = other is not member
     await trio.sleep(rng.uniform(0.1, 20))

@@ -31,15 +31,15 @@ OLD_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What runs, and what goes wrong."""
+    """A variant: what runs, and which faults happen."""
 
     lives: int = 1
     """Of the api node; all but the last end with a crash."""
     real: bool = False
-    """Whether the data nodes are the real code over disks and a network in memory, or fakes."""
+    """True for the real code of data nodes over disks and a network in memory, False for fakes."""
     network: bool = False
     coded: bool = False
-    """Whether chunks are of a scheme whose pieces differ, two of three sufficing, over four nodes."""
+    """True for a scheme whose pieces differ, two of three sufficing, over four nodes."""
     pause_seconds: float = 1.0
     """At most so long between two things that a client does: the longer, the more faults fall into a life."""
 
@@ -108,7 +108,7 @@ async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, li
 
 
 async def settle(cluster: Cluster) -> None:
-    """Undo every fault, and give upkeep the time to do its work: nobody else helps."""
+    """Undo every fault, and give upkeep the time to do its work by itself."""
     if isinstance(cluster, RealCluster):
         for real in cluster.real.values():
             await real.recover()
@@ -132,7 +132,7 @@ async def check_everything(cluster: Cluster, ledger: Ledger) -> None:
             got = ABSENT
         except Damaged as error:
             raise AssertionError(f"{key} is lost: {error}") from error
-        assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that nobody put there last"
+        assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that no client put there last"
     listed = {manifest.name.key for manifest in (await list_objects(cluster.store, DEFAULT_BUCKET)).objects}
     assert all((key in listed) or ABSENT in ledger.possible(key) for key in KEYS)
     status = cluster.status()

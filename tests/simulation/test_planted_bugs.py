@@ -1,4 +1,4 @@
-"""What the simulation is for: bugs of the worst kinds, planted here, are found within a few seeds."""
+"""The purpose of the simulation: bugs of the worst kinds, planted here, are found within a few seeds."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ABSENT = None
 
 
 class Ledger:
-    """What each key may hold: the values that an acknowledged or an unfinished write can have left there."""
+    """The possible values of each key: those that an acknowledged or an unfinished write can have left there."""
 
     def __init__(self) -> None:
         self._possible: dict[str, set[bytes | None]] = {key: {ABSENT} for key in KEYS}
@@ -82,7 +82,7 @@ async def read(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -
         got: bytes | None = await cluster.get(key)
     except NoSuchObject:
         got = ABSENT
-    assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that nobody put there last"
+    assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that no client put there last"
 
 
 async def erase(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:

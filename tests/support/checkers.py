@@ -140,7 +140,7 @@ class _Metadata:
         return []
 
     def _listed(self) -> list[tuple[ExtentId, ChunkId]]:
-        """What extents reference: all their chunks but those that the sweep has released."""
+        """Return the references of extents: all their chunks but those that the sweep has released."""
         return [
             (extent.id, chunk)
             for extent in self.extents.values()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import ssl
 
 NO_ANSWER = (OSError, http.client.HTTPException)
-"""What a call raises when the answer did not come whole: whether it was done is not known."""
+"""Raised by a call whose answer is incomplete: whether it was done is unknown."""
 
 Body = bytes | Iterable[bytes | bytearray]
 
@@ -73,7 +73,7 @@ class Client:
         return self.put(key, stream.units(), bucket=bucket, fields={"content-length": str(stream.size)})
 
     def get_stream(self, key: str, stream: Stream, *, bucket: str = "default") -> bool:
-        """Whether the object is exactly ``stream``; nothing of it is kept."""
+        """Return whether the object is exactly ``stream``; nothing of it is kept."""
         response = self._send("GET", object_path(key, bucket), b"", {})
         buffer = memoryview(bytearray(UNIT_SIZE))
         same = response.status == 200 and response.length == stream.size
@@ -121,7 +121,7 @@ class Client:
 
 
 def _is_closed(connected: socket.socket) -> bool:
-    # Between two requests nothing may come: whatever makes the socket readable is its end.
+    # Between two requests nothing may come: a readable socket means its end.
     return bool(select.select([connected], [], [], 0)[0])
 
 

@@ -63,9 +63,9 @@ class SmallNode(MemoryNode):
     doubles: dict[str, SmallNode] = {}  # noqa: RUF012  # replaced by tests that have some
     """By address, other processes under its name."""
     mark: SeenMark | None = None
-    """What the answer to its last heartbeat said of the metadata; it is on its disk."""
+    """The metadata's mark from the answer to its last heartbeat; it is on its disk."""
     refused = ""
-    """What its last heartbeat was refused with."""
+    """The refusal of its last heartbeat."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -74,7 +74,7 @@ class SmallNode(MemoryNode):
         """On the failed volume."""
 
     def fail_volume(self) -> None:
-        """One of its two disks dies: nobody can say what it held."""
+        """Make one of its two disks fail: its pieces are then unknown."""
         self.failed_volumes, self.failed_at = ("/disk2",), trio.current_time()
         self.lost = {name: self.pieces.pop(name) for name in sorted(self.pieces)[::2]}
 
@@ -160,7 +160,7 @@ class Cluster:
         return {name: SmallNode(name) for name in names}
 
     def _connect(self, name: NodeName) -> PieceNode:
-        """What the api node holds of a data node."""
+        """Return the api node's client of a data node."""
         return self.members[name]
 
     def _now(self) -> float:

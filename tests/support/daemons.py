@@ -54,7 +54,7 @@ class Cluster:
     """Settings of a cluster to be; ``start`` makes its files and processes, ``stop`` ends the processes.
 
     ``volumes`` says where data nodes keep their pieces (by node name), if not below ``directory``. ``api`` and ``data``
-    are merged, table by table, over what the nodes are told anyway.
+    are merged, table by table, over the nodes' own settings.
     """
 
     directory: Path
@@ -66,7 +66,7 @@ class Cluster:
     metadata: Path | None = None
     daemons: dict[str, Daemon] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "flared")
-    """What is run as ``flared``: this tree, if it is not another version."""
+    """The command that is run as ``flared``: this tree's, unless another version is given."""
     environment: dict[str, str] = field(default_factory=dict)
     """Of every node, beside what this process has."""
 
@@ -147,7 +147,7 @@ class Cluster:
                 self._end(daemon, signal.SIGKILL, 10)
 
     def check_alive(self) -> None:
-        """Fail if a node died that nobody ended."""
+        """Fail if a node died that the test did not end."""
         for daemon in self.running():
             assert daemon.process is not None
             code = daemon.process.poll()
@@ -226,7 +226,7 @@ class Start(Protocol):
 
 @contextlib.contextmanager
 def running(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, started; whatever happens, its processes end with the block."""
+    """Start the cluster; its processes end with the block in any case."""
     try:
         cluster.start()
         yield cluster
@@ -244,7 +244,7 @@ def merged(below: Toml, above: Toml) -> Toml:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, below those the kernel hands to clients: a node that is down keeps its own."""
+    """Return free ports below those the kernel hands to clients: a node that is down keeps its own."""
     ports: list[int] = []
     candidates = random.sample(range(12_000, 32_000), 1000)
     while len(ports) < count:

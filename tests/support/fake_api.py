@@ -1,4 +1,7 @@
-"""FakeApi: the HTTP table of an api node in memory, in a thread, for tests of flarectl. It can be told to misbehave."""
+"""FakeApi: the HTTP table of an api node in memory, in a thread, for tests of flarectl.
+
+It can be set to misbehave.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class Stored:
 
 @dataclass
 class Fault:
-    """What happens to a request instead of, or before, the right answer."""
+    """A fault that a request meets instead of, or before, the right answer."""
 
     method: str
     part: str
@@ -59,11 +62,11 @@ class FakeApi:
         self.faults: list[Fault] = []
         self.status: dict[str, object] = {"health": "ok", "version": "0.1.0", "objects": 0, "nodes": []}
         self.removal: dict[str, object] = {"waiting": 0, "unreadable": 0, "complete": True}
-        """What a removal would cost."""
+        """The cost of a removal."""
         self.removals: list[str] = []
         self.metadata: dict[str, object] = {"older": False, "objects": 0, "seen": []}
         self.orphans: dict[str, object] = {"held": 0, "bytes": 0, "since": None, "seconds_left": None}
-        """What is held back on each node."""
+        """The orphans held back on each node."""
         self.allowed: list[str] = []
         """The queries of those asked for."""
         self.lock = threading.RLock()

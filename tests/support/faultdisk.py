@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BLOCK = 4096
 WAIT_SECONDS = 10.0
 
-# ext4 would flush its journal every five seconds and so make things durable that nobody synced.
+# ext4 would flush its journal every five seconds and so make writes durable that were not synced.
 MOUNT_OPTIONS = "commit=3600"
 
 
@@ -100,7 +100,7 @@ class FaultDisk:
             self._server.wait()
 
     def power_cut(self, *, kept: float = 0.0, seed: int = 0) -> None:
-        """Lose what was not flushed, but for a random share ``kept`` of its blocks. Nobody may use the disk now."""
+        """Lose what was not flushed, but for a random share ``kept`` of its blocks. The disk must not be in use."""
         self.control(f"cut {kept} {seed}")
         run("umount", str(self.path))
         run("losetup", "-d", self._loop)

@@ -9,7 +9,7 @@ Version = str | None
 
 
 class Ledger:
-    """What may be found under each key, given what was asked and what was acknowledged.
+    """The values that may be found under each key, given the requests and the acknowledgements.
 
     Each key is written by one caller at a time; different keys by different threads.
     """

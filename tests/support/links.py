@@ -26,7 +26,7 @@ class Link(Protocol):
         """Nothing arrives at the data node any more, and neither end is notified."""
 
     def cut_from(self) -> None:
-        """Nothing arrives from the data node any more: what it is asked it does, and nobody hears of it."""
+        """Nothing arrives from the data node any more: it carries out requests, but its answers are lost."""
 
     def cut(self) -> None:
         """Nothing arrives at either end."""

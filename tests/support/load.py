@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.ledger import Ledger
 
 CHUNK_SIZE = 256 * 1024
-"""What the clusters under this load are told to use, so that small bodies already have several chunks."""
+"""The chunk size of clusters under this load, so that small bodies already have several chunks."""
 
 KEYS_PER_WRITER = 24
 DELETES = 0.15

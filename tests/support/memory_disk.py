@@ -36,7 +36,7 @@ class _Content:
     pending: list[tuple[str, int, bytes]] = field(default_factory=list)
     blocks: set[int] = field(default_factory=set)
     cached: bytes | None = None
-    """What the page cache still holds of a file that rotted below it."""
+    """The page cache's copy of a file that rotted below it."""
 
 
 class _Connection(sqlite3.Connection):
@@ -91,7 +91,7 @@ class MemoryDisk:
         """Cut the power at this sync (counted from 1): before or after it took effect."""
         self.dead = False
         self.broken = False
-        """Whatever it is asked, the answer is an error."""
+        """Fail every call from now on."""
         self.broken_below: set[str] = set()
         """So is it for what lies below these paths: of several disks one has died."""
         self._files: dict[str, _Content] = {}
@@ -155,7 +155,7 @@ class MemoryDisk:
             at = stop
 
     def flip(self, path: str, offset: int, *, cached: bool = False) -> None:
-        """Rot one bit, below the page cache and above it. ``cached``: only below it, for as long as nobody writes."""
+        """Rot one bit, below the page cache and above it. ``cached``: only below it, until the next write."""
         content = self._files[path]
         content.cached = bytes(content.data) if cached else None
         content.data[offset] ^= 1 << self.random.randrange(8)

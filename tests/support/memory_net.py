@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flared.http.turns import Ready, Turns
 
 WINDOW_BYTES = 256 * 1024
-"""What one direction holds before its sender must wait: about what the kernel's socket buffers hold."""
+"""Bytes that one direction holds before its sender must wait: about as the kernel's socket buffers."""
 
 
 TO = "to"
@@ -77,7 +77,7 @@ class _Pipe:
         self.wake()
 
     def arrived(self) -> bool:
-        """Whether a receive would bring something, be it the end or the news of a cut."""
+        """Return whether a receive would return something, including the end or a cut."""
         if self.cut:
             return True
         return not self.frozen and (bool(self.data) or self.ended) and trio.current_time() >= self.ready_at
@@ -186,7 +186,7 @@ class MemoryStream:
             pipe.wake()
 
     def wake(self) -> None:
-        """Whoever waits looks again."""
+        """Wake all that wait."""
         self._incoming.wake()
         self._outgoing.wake()
 
@@ -283,7 +283,10 @@ class MemoryNetwork:
         return place.listener
 
     async def connect(self, address: str) -> Stream:
-        """The client's end of a new connection; ConnectionLost if nobody listens or the address is cut off."""
+        """Return the client's end of a new connection.
+
+        Raise ConnectionLost without a listener, or if it is cut off.
+        """
         await trio.lowlevel.checkpoint()
         place = self._place(address)
         if place.frozen:

@@ -48,14 +48,14 @@ class MemoryNode:
         self.outdated = False
         """It is of a version that does not know quarantine."""
         self.found_damaged: set[str] = set()
-        """What the node itself knows to be damaged: only this is stored again when it is put again."""
+        """Pieces that the node knows to be damaged: only these are stored again when they are put again."""
         self.down = False
         self.full = False
         self.silent = False
         self.refusal: FlareError | None = None
-        """What every call is answered with."""
+        """The error that every call gets, if any."""
         self.failed_volumes: tuple[str, ...] = ()
-        """Nobody can say what these hold; ``pieces`` are those of the others."""
+        """Failed volumes, whose pieces are unknown; ``pieces`` are those of the others."""
         self.delay = delay
         self.link = FakeLink()
         self.puts = 0

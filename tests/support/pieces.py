@@ -14,7 +14,7 @@ NO_PIECES_SECONDS = 120.0
 
 
 def data_fields(cluster: Cluster, name: str) -> dict[str, str]:
-    """What a call to this data node must carry."""
+    """The credentials that a call to this data node must carry."""
     return {"authorization": authorization(node_token(cluster.secret.encode(), f"data:{name}"))}
 
 

@@ -202,7 +202,7 @@ class RealCluster(Cluster):
         return held
 
     async def find_bad(self) -> set[tuple[str, str]]:
-        """What the records place on a node that does not have it, or has it wrong."""
+        """Return pieces that the records place on a node that lacks them, or has them damaged."""
         bad: set[tuple[str, str]] = set()
         for node, piece in sorted(await self.recorded_pieces()):
             volumes = self.real[node].node.volumes

@@ -27,8 +27,8 @@ def test_no_alert_is_without_a_test_and_a_line_in_the_manual() -> None:
     tests = TESTS.read_text()
     assert re.findall(r"eval_time: 2d, alertname: (\w+)", tests) == alerts, "all are silent while all is well"
     assert re.findall(r"\n        alertname: (\w+)\n        exp_alerts:", tests) == alerts, "each fires once"
-    told = set(re.findall(r"`(Flare\w+)`", (ROOT / "docs/operations.md").read_text()))
-    assert told == set(alerts)
+    listed = set(re.findall(r"`(Flare\w+)`", (ROOT / "docs/operations.md").read_text()))
+    assert listed == set(alerts)
 
 
 def test_the_rules_ask_for_metrics_that_there_are() -> None:

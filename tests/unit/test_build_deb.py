@@ -1,4 +1,4 @@
-"""packaging/deb/build.sh without its build dependencies: root gets them installed, others are told the one command."""
+"""packaging/deb/build.sh without its build dependencies: root gets them installed, others get the command."""
 
 from __future__ import annotations
 

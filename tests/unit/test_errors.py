@@ -21,7 +21,7 @@ nested = st.recursive(
 
 
 def flat(error: BaseException) -> list[BaseException]:
-    """What stands between the brackets of its picture, read from left to right."""
+    """Return the names in the brackets of its picture, from left to right."""
     waiting, found = [error], []
     while waiting:
         one = waiting.pop()

@@ -29,8 +29,8 @@ def test_init_shows_a_file_but_with_nothing_beside_it(
     assert main(["init", role, "-"]) == 0
     assert f'role = "{role}"' in capsys.readouterr().out
     assert main(["init", role, "-", option, "x"]) == 2
-    told = capsys.readouterr()
-    assert (told.out, f"leave out {option}" in told.err) == ("", True)
+    output = capsys.readouterr()
+    assert (output.out, f"leave out {option}" in output.err) == ("", True)
 
 
 def test_check_config_names_all_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What systemd hands us and hears from us: descriptors, readiness, the watchdog, reloads."""
+"""The protocol with systemd: descriptors, readiness, the watchdog, reloads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANY = Address("127.0.0.1", 0)
 
 
 async def refuse(request: Request, reply: Reply) -> None:
-    raise AssertionError("nobody asks")
+    raise AssertionError("not called")
 
 
 def make_role(ready: trio.Event, reloaded: list[Config]) -> Role:
@@ -41,7 +41,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         yield listener
 
 
-def told(listener: socket.socket) -> list[str]:
+def received(listener: socket.socket) -> list[str]:
     messages = []
     while True:
         try:
@@ -102,11 +102,11 @@ async def test_ready_is_told_when_all_can_be_asked_for_and_then_that_the_loop_tu
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon._report, make_role(ready, []))
         await trio.sleep(7)
-        asking = told(heard)
+        asking = received(heard)
         assert asking == ["EXTEND_TIMEOUT_USEC=60000000\nSTATUS=starting: 7 objects"] * 2
         ready.set()
         await trio.sleep(9.5)
-        assert told(heard) == ["READY=1\nSTATUS=7 objects"] + ["WATCHDOG=1\nSTATUS=7 objects"] * 3
+        assert received(heard) == ["READY=1\nSTATUS=7 objects"] + ["WATCHDOG=1\nSTATUS=7 objects"] * 3
         nursery.cancel_scope.cancel()
 
 

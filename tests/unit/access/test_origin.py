@@ -1,4 +1,4 @@
-"""Who asks: a program, a page of ours, or a page of somebody else."""
+"""The origin of a request: a program, a page of ours, or a page of another site."""
 
 from __future__ import annotations
 

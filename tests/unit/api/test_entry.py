@@ -110,24 +110,24 @@ async def ask(pool: Pool, method: str, target: str, body: bytes, fields: Mapping
     lines = encode_fields(list(fields.items()))
     async with pool.request(method, target, lines, (body,)) as response:
         content = await response.body.read_all(1 << 20)
-    told = {name: value for name, value in response.fields.items() if name not in ("x-flare-version", "last-modified")}
+    shown = {name: value for name, value in response.fields.items() if name not in ("x-flare-version", "last-modified")}
     found: object = content
-    if told.get("content-type") == "application/json" and content:
+    if shown.get("content-type") == "application/json" and content:
         found = json.loads(content)
         assert isinstance(found, dict)
         found.pop("version", None)
         found.get("error", {}).pop("request_id", None)
         for entry in found.get("objects", ()):
             entry["version"] = entry["modified"] = None
-        told["content-length"] = ""
-    return method, target, response.status, told, found
+        shown["content-length"] = ""
+    return method, target, response.status, shown, found
 
 
 @pytest.mark.parametrize("method", ["PUT", "GET"])
 async def test_a_bug_in_a_late_answer_is_told_to_its_client(
     autojump_clock: Clock, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody else would end the request: its connection stayed open, and its client waited, for good."""
+    """Nothing else would end the request: its connection stayed open, and its client waited, for good."""
 
     def fail(_: object) -> bytes:
         raise ZeroDivisionError
@@ -156,11 +156,11 @@ async def test_tasks_and_turns_answer_alike(autojump_clock: Clock, anonymous: st
     for one, other in zip(by_tasks, by_turns, strict=True):
         assert one == other
     assert none == 0
-    assert 0 < handed_over < len(TABLE) - 15, "the rest was answered in turns"
+    assert 0 < handed_over < len(TABLE) - 15, "the rest was shown in turns"
 
 
 def old_rule(method: str, path: str, peer: str, fields: Mapping[str, str], anonymous: str) -> int:
-    """Who was let in when one rule over methods and paths decided it; 200 stands for: the call itself went on."""
+    """The decisions when one rule over methods and paths made them; 200 means that the call itself went on."""
     reads = {"GET", "HEAD"}
     opened = {"none": set(), "read": reads, "read-write": {*reads, "PUT", "POST", "DELETE"}}[anonymous]
     proved = fields.get("authorization") == PROOF["authorization"]
@@ -181,7 +181,7 @@ def old_rule(method: str, path: str, peer: str, fields: Mapping[str, str], anony
 
 @dataclass
 class Connection:
-    """What an exchange was sent on."""
+    """The connection of an exchange."""
 
     peer: str
     proved: list[Standing] = field(default_factory=list)

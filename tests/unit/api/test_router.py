@@ -31,7 +31,7 @@ PLAIN = {
 
 
 def meaning(method: str, path: str) -> tuple[object, ...]:
-    """What the api node made of it when the rules stood in its handler, read off there: kind, raw bucket, raw key."""
+    """The routing when the rules were in the api node's handler, copied from there: kind, raw bucket, raw key."""
     if path.startswith("/object/") and len(path) > len("/object/"):
         return by_method(method, OBJECT_METHODS, "", path[len("/object/") :])
     if path == "/object/":

@@ -1,4 +1,4 @@
-"""What the comparison of two versions is made of."""
+"""The parts of the comparison of two versions."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class LittleStore:
                 await self.sweep_item(item, 100)
             if not await self.kv.scan(b"garbage/", b"garbage0", 1):
                 return
-        raise AssertionError("there is no end of garbage")
+        raise AssertionError("garbage does not end")
 
     async def chunks_of(self, manifest: Manifest) -> list[ChunkId]:
         if manifest.chunk is not None:

@@ -137,7 +137,7 @@ def test_what_is_no_record_is_refused(value: bytes) -> None:
 def naive(
     keys: list[str], prefix: str, delimiter: str, after: str, limit: int
 ) -> tuple[list[str], list[str], str | None]:
-    """What a listing means: entries in the order of their bytes, those after ``after``, the first ``limit``."""
+    """Return the expected listing: entries in the order of their bytes, those after ``after``, the first ``limit``."""
     entries: dict[bytes, bool] = {}
     for key in keys:
         if key.startswith(prefix):

@@ -1,4 +1,4 @@
-"""Delays: each action once, in its time, whatever the others do."""
+"""Delays: each action once, in its time, independent of the others."""
 
 from __future__ import annotations
 

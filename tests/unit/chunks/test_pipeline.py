@@ -241,7 +241,7 @@ RANGES = [(0, 1_000_001), (0, 1), (1_000_000, 1), (BLOCK_SIZE - 1, 2), (300_000,
 
 
 async def rest_of(stream: ChunkStream, *, slow: bool = False, got: bytearray | None = None) -> bytes:
-    """What is left of it; also added to ``got``, even if it fails."""
+    """Read the rest of it; also add it to ``got``, even after a failure."""
     got = bytearray() if got is None else got
     while (view := await stream.next(slow=slow)) is not None:
         got += view
@@ -377,7 +377,7 @@ def old_lz4(chunks: Chunks, plain: bytes) -> tuple[Chunk, Piece, bytes]:
 async def test_an_old_chunk_is_read_by_the_slow_with_nothing_leased(
     autojump_clock: Clock, size: int, spill: int
 ) -> None:
-    """Set aside in a file; where there is no room for that, read again for each slice."""
+    """Set aside in a file; without room for that, read again for each slice."""
     plain = KINDS["frames"][0][:size]
     async with cluster() as (chunks, members):
         chunks.spills.resize(spill)

@@ -93,8 +93,8 @@ def test_a_first_start_that_fails_does_not_bind_the_next(
     ports = {"--port": free_port(), "--data-port": free_port()} | {option: taken}
     words = [word for name, port in ports.items() for word in (name, str(port))]
     assert main(["local", "--dir", str(tmp_path), "--nodes", "1", *words]) == 1
-    assert f"port {taken}" in (told := capsys.readouterr().err)
-    assert f"choose another with {option}" in told
+    assert f"port {taken}" in (output := capsys.readouterr().err)
+    assert f"choose another with {option}" in output
     assert not list(tmp_path.glob("*.toml"))
 
 
@@ -120,7 +120,7 @@ def test_readiness_is_told_to_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("NOTIFY_SOCKET", "@flared-test-notify")
         notify("READY=1")
         assert listener.recv(100) == b"READY=1"
-    notify("READY=1")  # nobody listens any more
+    notify("READY=1")  # the listener is closed
 
 
 READY = "import os, time, pathlib; from flared.systemd import notify; notify('READY=1'); time.sleep(60)"

@@ -40,7 +40,7 @@ async def no_rest(_: float) -> None:
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command line in a directory of its own; nobody waits between attempts."""
+    """Run a command line in a directory of its own, without waiting between attempts."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

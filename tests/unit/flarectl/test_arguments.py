@@ -1,4 +1,4 @@
-"""What a command line must not mean: an empty name, and a last argument that could be a source or a target."""
+"""Command lines that must be refused: an empty name, and a last argument that could be a source or a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call names the same path for every transport, whatever characters are in a name."""
+"""A call names the same path for every transport, with any characters in a name."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_get_names_its_files_as_cp_would(api: FakeApi, run: Run, arguments: list
         (["mv", "p/a", "q", "x"], 2, "ends in a slash"),
         (["bucket", "rm", "default"], 6, "still holds objects"),
         (["bucket", "rm", "nope"], 3, "there is no bucket nope"),
-        (["bucket", "create", "NO"], 2, "no bucket name"),
+        (["bucket", "create", "NO"], 2, "not a valid bucket name"),
         (["ls", "--endpoint", "ftp://x"], 2, "is not a valid endpoint"),
         (["ls", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
         (["put", "tree/a.txt", "--endpoint", "http://127.0.0.1:1"], 5, "connection refused"),
@@ -179,8 +179,8 @@ def test_many_that_are_there_already_are_only_counted(api: FakeApi, run: Run, tr
     run("put", "-r", "tree/")
     assert run("put", "-r", "tree/", "--if-not-exists") == (9, "", "skipped: 4 that exist already\n")
     assert run("put", "-r", "tree/", "--if-not-exists", "--quiet").err == ""
-    told = lines(run("put", "-r", "tree/", "--if-not-exists", "--json").out)
-    assert {record["skipped"] for record in told[:-1]} == {"a.txt", "b.log", "sub/c.txt", "sub/deep/d.txt"}
+    reports = lines(run("put", "-r", "tree/", "--if-not-exists", "--json").out)
+    assert {record["skipped"] for record in reports[:-1]} == {"a.txt", "b.log", "sub/c.txt", "sub/deep/d.txt"}
 
 
 def test_a_put_without_its_bucket_ends_at_once(api: FakeApi, run: Run, tree: Path) -> None:

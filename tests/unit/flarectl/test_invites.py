@@ -43,9 +43,9 @@ def test_a_token_names_what_other_hosts_reach(
         return [(family, kind, 6, "", (address, 0)) for address in addresses]
 
     monkeypatch.setattr(invites.socket, "getaddrinfo", own)
-    word, told = invites.make_token(made(listen, "data1"), SECRET, endpoint, invites.parse_apis(named))
+    word, listed = invites.make_token(made(listen, "data1"), SECRET, endpoint, invites.parse_apis(named))
     token = parse_token(word)
-    assert (list(token.apis), list(told), token.node) == (apis, apis, "data1")
+    assert (list(token.apis), list(listed), token.node) == (apis, apis, "data1")
     assert is_of_cluster(token, [SECRET])
 
 

@@ -1,4 +1,4 @@
-"""What a command loads decides how long it takes to start; clocks are no test, the modules are."""
+"""The modules that a command loads decide how long it takes to start; clocks would not be a reliable test."""
 
 from __future__ import annotations
 

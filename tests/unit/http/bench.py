@@ -22,7 +22,7 @@ ADDRESS = "server:80"
 
 
 class Raw:
-    """A client that sends exactly what it is told."""
+    """A client that sends exactly the bytes of the test."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream

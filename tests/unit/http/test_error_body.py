@@ -1,4 +1,4 @@
-"""The body of an error is read as it was written, and whatever else a peer says is no error of ours."""
+"""The body of an error is read as it was written, and any other answer of a peer is not an error of ours."""
 
 from __future__ import annotations
 

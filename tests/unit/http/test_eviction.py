@@ -1,4 +1,4 @@
-"""Who goes when room is short: each rule by itself, then all of them under random comings and goings."""
+"""Eviction when room is short: each rule by itself, then all of them under random arrivals and departures."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_order_in_which_they_go() -> None:
     assert len(crowd.table) == 32
     order = [silent, spoke, *guests]
     assert [crowd.enter(HERE)[1] for _ in order] == order
-    assert crowd.enter(AWAY + "77") == (None, None)  # a stranger replaces nobody who is trusted
+    assert crowd.enter(AWAY + "77") == (None, None)  # a stranger never replaces a trusted one
     assert crowd.enter(HERE)[1] is trusted[0]
     assert [guest is not None for guest in locals_] == [True] * 10
 
@@ -170,7 +170,7 @@ def test_sources(address: str, source: str) -> None:
 
 
 class Machine(RuleBasedStateMachine):
-    """Whatever comes and goes: the limits hold, nobody who is answered goes, and this machine gets in."""
+    """In any order of events: the limits hold, no request in progress is cut, and this machine gets in."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -47,21 +47,21 @@ async def test_work_is_done_in_order_and_each_is_told(kind: str) -> None:
 
 
 async def test_what_the_work_raises_is_told_and_the_next_goes_on(kind: str) -> None:
-    told: list[BaseException | None] = []
+    reports: list[BaseException | None] = []
     async with lane_of(kind) as lane:
-        lane.submit(lambda: 1 / 0, told.append)
-        lane.submit(lambda: None, told.append)
+        lane.submit(lambda: 1 / 0, reports.append)
+        lane.submit(lambda: None, reports.append)
         await lane.close()
-    assert [type(one) for one in told] == [ZeroDivisionError, type(None)]
+    assert [type(one) for one in reports] == [ZeroDivisionError, type(None)]
 
 
 async def test_a_callback_may_submit_the_next_group(kind: str) -> None:
-    told: list[int] = []
+    reports: list[int] = []
     async with lane_of(kind) as lane:
 
         def again(_: BaseException | None) -> None:
-            told.append(len(told))
-            if len(told) < 5:
+            reports.append(len(reports))
+            if len(reports) < 5:
                 lane.submit(lambda: None, again)
             else:
                 enough.set()
@@ -70,39 +70,39 @@ async def test_a_callback_may_submit_the_next_group(kind: str) -> None:
         lane.submit(lambda: None, again)
         await enough.wait()
         await lane.close()
-    assert told == [0, 1, 2, 3, 4]
+    assert reports == [0, 1, 2, 3, 4]
 
 
 async def test_closing_waits_even_when_cancelled(kind: str) -> None:
-    told: list[BaseException | None] = []
+    reports: list[BaseException | None] = []
     gate = threading.Event()
     async with lane_of(kind) as lane:
         if kind == "thread":
             threading.Timer(0.05, gate.set).start()
-            lane.submit(gate.wait, told.append)
+            lane.submit(gate.wait, reports.append)
         else:
-            lane.submit(lambda: None, told.append)
+            lane.submit(lambda: None, reports.append)
         with trio.CancelScope() as scope:
             scope.cancel()
             await lane.close()
-    assert told == [None]
+    assert reports == [None]
 
 
 async def test_closing_tells_what_was_done_even_when_the_turns_have_ended() -> None:
-    told: list[BaseException | None] = []
+    reports: list[BaseException | None] = []
     turns = Turns()
     lane = ThreadLane(turns, "test")
-    lane.submit(lambda: None, told.append)
+    lane.submit(lambda: None, reports.append)
     await lane.close()
-    assert told == [None]
+    assert reports == [None]
     turns.close()
 
 
 async def test_a_callback_that_fails_does_not_end_the_lane(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[BaseException | None] = []
+    reports: list[BaseException | None] = []
     async with lane_of("thread") as lane:
-        lane.submit(lambda: None, lambda _: told[1])  # type: ignore[arg-type, return-value]  # raises IndexError
-        lane.submit(lambda: None, told.append)
+        lane.submit(lambda: None, lambda _: reports[1])  # type: ignore[arg-type, return-value]  # raises IndexError
+        lane.submit(lambda: None, reports.append)
         await lane.close()
-    assert told == [None]
+    assert reports == [None]
     assert "event=lane_callback_failed" in caplog.text

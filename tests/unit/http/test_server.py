@@ -1,4 +1,4 @@
-"""Our server against clients that send exactly what they are told, on a virtual clock."""
+"""Our server against clients that send exact bytes, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ async def test_an_unfinished_reply_is_cut(
 async def test_a_reply_cancelled_half_way_is_never_continued(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
-    """Whatever came next would be taken for its missing bytes."""
+    """The next request would be taken for its missing bytes."""
 
     async def send(request: Request, reply: Reply) -> None:
         with trio.move_on_after(5):
@@ -456,7 +456,7 @@ async def test_too_many_connections_are_told_so(
         await trio.testing.wait_all_tasks_blocked()
         assert await bench.say(b"") == b""  # closed without a word
         bench.network.host = "127.0.0.1"
-        assert (await bench.say(GET)).startswith(b"HTTP/1.1 503 ")  # this machine is told even then
+        assert (await bench.say(GET)).startswith(b"HTTP/1.1 503 ")  # this machine gets an answer even then
         assert await time_until_cut(silent[0]) <= 4
         done.set()
         for raw in kept:

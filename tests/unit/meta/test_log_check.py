@@ -1,4 +1,4 @@
-"""A damaged write-ahead log is told from one that a power cut left, by its bytes alone."""
+"""A damaged write-ahead log is distinguished from one that a power cut left, by its bytes alone."""
 
 from __future__ import annotations
 

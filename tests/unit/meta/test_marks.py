@@ -1,4 +1,4 @@
-"""What the marks of the embedded engine tell of files that were rolled back, copied and restored."""
+"""The marks of the embedded engine reveal files that were rolled back, copied and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the SQLite engine does beyond the contract: groups, failures, the log, the lock."""
+"""The SQLite engine beyond the contract: groups, failures, the log, the lock."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TroubledLane(InlineLane):
-    """Fails as told, and can be held."""
+    """Fails on request, and can be held."""
 
     def __init__(self, turns: Turns, name: str) -> None:
         super().__init__(turns)
@@ -56,7 +56,7 @@ class TroubledLane(InlineLane):
 
 
 class Heard:
-    """What transactions came to, by name."""
+    """The outcomes of transactions, by name."""
 
     def __init__(self, kv: SqliteKV) -> None:
         self._kv = kv
@@ -69,7 +69,7 @@ class Heard:
             return "new" if before is None else before.decode()
 
         def done(result: str | None, error: Exception | None) -> None:
-            assert key not in self.results, "told twice"
+            assert key not in self.results, "reported twice"
             self.results[key] = result if error is None else type(error)
 
         self._kv.transact_nowait(decide, done, reads=reads)
@@ -154,7 +154,7 @@ async def test_a_listener_that_raises_keeps_no_one_from_his_answer(
 
 
 async def test_what_was_absent_is_seen_once_it_is_there(tmp_path: Path) -> None:
-    """What was found absent is remembered only until something is committed."""
+    """An absent key is remembered only until the next commit."""
     async with engine(tmp_path) as (kv, _, heard):
         assert kv.get_many_nowait([b"a", b"b", b"c"]) == [None, None, None]
         heard.put("a", "first")

@@ -1,4 +1,4 @@
-"""What counts as a problem is decided from values alone."""
+"""Problems are decided from values alone."""
 
 from __future__ import annotations
 

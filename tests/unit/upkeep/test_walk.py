@@ -56,7 +56,7 @@ async def test_a_walk_ends_although_more_is_put_than_it_reads(autojump_clock: tr
     shares = []
     for turn in range(20):
         page = await walk.read_page(cluster.store)
-        assert page == await walk.read_page(cluster.store), "the same one until it is told to move on"
+        assert page == await walk.read_page(cluster.store), "the same one until it moves on"
         seen.update(record.id for record in page)
         walk.move_on(page)
         shares.append(walk.share(cluster.store))

@@ -1,4 +1,4 @@
-"""Invites over real HTTP: who gets the secret of the cluster, and what everybody else is told."""
+"""Invites over real HTTP: who gets the secret of the cluster, and which errors all others get."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ async def test_calls_that_make_no_sense_are_refused(autojump_clock: Clock) -> No
             ({"valid_seconds": True}, "valid_seconds"),
             ({"valid_seconds": 0}, "valid_seconds"),
             ({"valid_seconds": VALID_SECONDS_MAX + 1}, "valid_seconds"),
-            ({"valid_seconds": 60, "node": "a b"}, "no node name"),
-            ({"valid_seconds": 60, "node": 5}, "no node name"),
+            ({"valid_seconds": 60, "node": "a b"}, "not a valid node name"),
+            ({"valid_seconds": 60, "node": 5}, "not a valid node name"),
         ):
             status, answer = await call.post("/cluster/invite", fields, secret=SECRET)
             assert (status, word in str(answer)) == (400, True), answer

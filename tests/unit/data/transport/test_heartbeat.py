@@ -50,7 +50,7 @@ class MarkKeeper:
 
 
 class Disks:
-    """What a heartbeat reports of."""
+    """The source of a heartbeat's report."""
 
     def __init__(self) -> None:
         self.cluster = ""

@@ -89,7 +89,7 @@ async def data_node(*volumes: str) -> AsyncIterator[Node]:
 async def test_small_batches_take_no_task(volumes: list[str], autojump_clock: object) -> None:
     async with data_node(*volumes) as node:
         assert await node.put("a", "b", "c") == [None] * 3
-        assert await node.put("b", "d") == [None] * 2, "what is there already is no failure"
+        assert await node.put("b", "d") == [None] * 2, "an existing piece is not a failure"
         assert [await node.get(name) for name in "abcd"] == [payload_of(name, 100) for name in "abcd"]
         await trio.sleep(60)
         assert await node.get("a") == payload_of("a", 100), "the index has it now"

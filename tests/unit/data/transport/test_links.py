@@ -26,7 +26,7 @@ def piece(name: str, payload: bytes = b"x") -> tuple[Piece, bytes]:
 
 
 class Node:
-    """What stands behind ``post``: it keeps pieces, and lets a batch through only when told to."""
+    """The node behind ``post``: it keeps pieces, and lets a batch through only on request."""
 
     def __init__(self) -> None:
         self.pieces: dict[str, tuple[Piece, bytes]] = {}

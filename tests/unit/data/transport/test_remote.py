@@ -1,4 +1,4 @@
-"""What a Remote makes of everything a node, or the network, may do to it. ``test_service`` has both ends for real."""
+"""A Remote under everything a node, or the network, may do to it. ``test_service`` has both ends for real."""
 
 from __future__ import annotations
 

@@ -345,8 +345,8 @@ async def test_what_is_looked_for_and_not_here_is_no_failure(tmp_path: Path, cap
             await read_small(node.remote, NAME)
         with pytest.raises(NoSuchPiece):
             await node.remote.head(NAME)
-    told = [record for record in caplog.records if "event=pieces_absent" in record.getMessage()]
-    assert [record.levelname for record in told] == ["INFO", "INFO"]
+    reports = [record for record in caplog.records if "event=pieces_absent" in record.getMessage()]
+    assert [record.levelname for record in reports] == ["INFO", "INFO"]
     assert "event=call_failed" not in caplog.text
 
 

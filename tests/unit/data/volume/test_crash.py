@@ -17,7 +17,7 @@ SIZES = [0, 100, 4096, 5000, 70_000, 131_072, 300_000]
 
 
 class Ledger:
-    """What was acknowledged, and what was under way when the power went."""
+    """The acknowledged changes, and those in flight when the power failed."""
 
     def __init__(self, number: int) -> None:
         self.random = random.Random(number)
@@ -91,7 +91,7 @@ async def live(disk: MemoryDisk, ledger: Ledger, rounds: int) -> None:
         async with running(disk, SETTINGS) as store:
             await ledger.check(store)
             await ledger.work(store, rounds)
-    except* (PowerCut, Busy):  # whoever was waiting learns that the volume stopped
+    except* (PowerCut, Busy):  # waiting callers learn that the volume stopped
         assert disk.dead
 
 

@@ -1,4 +1,4 @@
-"""Rot: found by whoever reads, reported once, never returned, and healed by putting the piece again."""
+"""Rot: found by any read, reported once, never returned, and healed by putting the piece again."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_scrub_finds_rot_that_the_page_cache_hides(size: int, autojump_clo
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_large_piece_is_read_past_the_page_cache_once(direct: bool, autojump_clock: object) -> None:
-    """Told by rot that only the disk has: what is read again comes out of the page cache."""
+    """Shown by rot that only the disk has: a repeated read comes out of the page cache."""
     disk = MemoryDisk(5)
     payload = payload_of("a", 300_000)
     async with running(disk, replace(SETTINGS, direct=direct)) as store:

@@ -16,7 +16,7 @@ SOON = 120.0
 
 
 async def put_on(store: Volumes, number: int, name: str, payload: bytes) -> None:
-    """On this volume, whatever the other one has."""
+    """Return the pieces of this volume only."""
     others, store._volumes[:] = list(store._volumes), [store._volumes[number]]
     await put(store, name, payload)
     store._volumes[:] = others
@@ -80,7 +80,7 @@ async def test_two_bad_copies_stay_for_whoever_may_heal_them(autojump_clock: obj
 
 @pytest.mark.parametrize("chance", range(30))
 async def test_changes_at_the_same_time_lose_nothing(autojump_clock: object, chance: int) -> None:
-    """What is put again while its old copies are compared is there afterwards."""
+    """A piece that is put again while its old copies are compared is there afterwards."""
     rng = random.Random(chance)
     names = [f"{number:03}" for number in range(20)]
     async with running(MemoryDisk(chance), SETTINGS) as store:

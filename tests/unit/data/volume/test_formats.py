@@ -1,4 +1,4 @@
-"""What a newer Flare wrote on a volume is refused with a sentence, never guessed at."""
+"""A volume written by a newer Flare is refused with a sentence, never guessed at."""
 
 from __future__ import annotations
 

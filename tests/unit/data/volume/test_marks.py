@@ -1,4 +1,4 @@
-"""What the metadata had committed, kept in the volumes of a node."""
+"""The marks of the metadata, kept in the volumes of a node."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class SlowThreads(InlineThreads):
 
 
 async def get_all(store: Volumes, size: int) -> bool:
-    """Whether "a" was there to be read; small pieces in one batch, as an api node asks."""
+    """Return whether "a" could be read; small pieces in one batch, as an api node asks."""
     try:
         assert await get(store, "a") == payload_of("a", size)
     except NoSuchPiece:
@@ -242,7 +242,7 @@ async def test_the_format_is_raised_with_the_first_record_and_only_then(autojump
 
 
 class Ledger:
-    """What was acknowledged, and what was under way when the power went."""
+    """The acknowledged changes, and those in flight when the power failed."""
 
     def __init__(self, number: int) -> None:
         self.random = random.Random(number)

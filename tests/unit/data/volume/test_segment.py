@@ -1,4 +1,4 @@
-"""What a segment's bytes say, however they were cut or changed."""
+"""The meaning of a segment's bytes, however they were cut or changed."""
 
 from __future__ import annotations
 

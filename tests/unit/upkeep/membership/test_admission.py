@@ -1,4 +1,4 @@
-"""What a heartbeat has recorded of its node, and which one has nothing recorded."""
+"""The facts that a heartbeat records of its node, and heartbeats that record nothing."""
 
 from __future__ import annotations
 

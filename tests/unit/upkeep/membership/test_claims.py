@@ -1,4 +1,4 @@
-"""Of two processes with one name the first stays, and a restart is no second process."""
+"""Of two processes with one name the first stays, and a restart does not count as a second process."""
 
 from __future__ import annotations
 

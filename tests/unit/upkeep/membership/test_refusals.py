@@ -1,4 +1,4 @@
-"""What is said to processes that are refused is shown as long as they send heartbeats, and bounded."""
+"""Refusals are shown as long as the refused processes send heartbeats, and their number is bounded."""
 
 from __future__ import annotations
 
