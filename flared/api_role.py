@@ -168,7 +168,7 @@ def _role(
 
 
 def share_of(config: ApiConfig) -> ApiConfig:
-    """What one process has of the node's limits: its part of the connections and of all memory and disk."""
+    """The share of one process in the node's limits: of the connections and of all memory and disk."""
     count = config.workers
     return replace(
         config,
@@ -204,7 +204,7 @@ def build_chunks(config: ApiConfig, turns: Turns, in_flight: InFlight, damage: D
 
 
 def build_store(config: ApiConfig, kv: KV, chunks: Chunks, totals: Totals, degraded: Callable[[], None]) -> Store:
-    """What the verbs of one process work with."""
+    """The objects that the verbs of one process work with."""
     return Store(
         kv,
         chunks,

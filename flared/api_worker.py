@@ -93,7 +93,7 @@ def main() -> None:
 
 
 class _ToldDamage(DamageList):
-    """What is found damaged is the owner's business; it tells what is known to be."""
+    """Passes found damage to the owner, and receives from it what is known to be damaged."""
 
     def __init__(self, tell: Callable[[list[object]], None]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _ToldDamage(DamageList):
 
 
 class _Worker:
-    """What the frames of the owner act on."""
+    """The objects that the owner's frames act on."""
 
     def __init__(self, config: ApiConfig, settings: int, through: socket.socket) -> None:
         self._config = config

@@ -44,7 +44,7 @@ class Check(Generic[F]):
     """Stable: alert rules and scripts name it."""
     well: str
     """The statement that holds if nothing is wrong."""
-    look: Callable[[F], Sequence[Trouble] | None]
+    find: Callable[[F], Sequence[Trouble] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def diagnose(checks: Iterable[Check[F]], facts: F) -> list[Finding]:
     """The findings, the worst first; a check that found nothing wrong is one of severity OK."""
     findings = []
     for check in checks:
-        troubles = check.look(facts)
+        troubles = check.find(facts)
         if troubles is None:
             continue
         if not troubles:

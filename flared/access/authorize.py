@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from flared.http.eviction import Standing
 
 Resource = ObjectName | BucketName | None
-"""What an action is done to: an object, a bucket, or nothing that has a name."""
+"""The target of an action: an object, a bucket, or nothing that has a name."""
 
 
 class Action(StrEnum):
-    """What a call does. Each call of each face has one; grants are sets of them."""
+    """The kind of a call. Each call of each face has one; grants are sets of them."""
 
     READ = "object:read"
     WRITE = "object:write"
@@ -100,7 +100,7 @@ METRICS_ELSEWHERE = "metrics are for this machine; elsewhere they are at metrics
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What else a decision depends on: where the call comes from, and what the node is set to allow."""
+    """The context of a decision: where the call comes from, and what the node is set to allow."""
 
     local: bool
     """It comes from this machine."""
@@ -114,7 +114,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an api node is set to allow; makes the context of each call."""
+    """The settings of an api node about access; it makes the context of each call."""
 
     keyring: Keyring
     """Whose secret callers prove. If it is empty the node listens on loopback only, and everything is granted."""

@@ -32,7 +32,7 @@ BY_ANONYMOUS, BY_LOCAL, BY_CLUSTER = Who
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls, and what that proves about the connection."""
+    """The caller, and what the call proves about the connection."""
 
     who: Who
     proved: Standing

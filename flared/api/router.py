@@ -39,7 +39,7 @@ class Methods(dict[str, Call]):
 
 
 class Route(NamedTuple):
-    """What a request asks for. The names are as they were sent, still percent-encoded."""
+    """The target of a request. The names are as they were sent, still percent-encoded."""
 
     call: Call
     raw_bucket: str | None

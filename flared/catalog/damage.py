@@ -1,4 +1,4 @@
-"""What is remembered of the damage on a node: how many of its pieces failed their checksum, and were written again.
+"""The record of the damage on a node: how many of its pieces failed their checksum, and were written again.
 
 damage/{node} = "1" {"f": found, "m": mended, "t": found last, ms}
 

@@ -33,7 +33,7 @@ class ExtentRef(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a client sees of it never changes once written. An empty object has neither chunk nor extents."""
+    """The part that clients see never changes once written. An empty object has neither chunk nor extents."""
 
     name: ObjectName
     version: int

@@ -50,7 +50,7 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What is remembered of a node that was taken away."""
+    """The record of a removed node."""
 
     at_ms: int
     volumes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What is remembered of a node's orphans: how many were deleted lately, and whether the rest are held back.
+"""The record of a node's orphans: how many were deleted lately, and whether the rest are held back.
 
 orphans/{node} = "1" {"d": [[hour since 1970, pieces deleted], …], "a": pieces that an operator allowed,
                       "h": held since, ms, "w": ms of that in which an api node ran, "n": pieces, "b": bytes,

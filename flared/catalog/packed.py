@@ -48,7 +48,7 @@ Nodes = tuple[NodeName | None, ...]
 
 
 class Packed(NamedTuple):
-    """What a row says."""
+    """The content of a row."""
 
     chunk: ChunkId
     size: int

@@ -1,4 +1,4 @@
-"""What a copy of the metadata knows of its age, and metadata that came from one.
+"""The age of a copy of the metadata, and metadata that came from one.
 
 backup   = "1" {"t": of which moment, ms}                         in a backup only
 restored = "1" {"t": of which moment, ms, "r": restored, or accepted as old as it is, at, ms}

@@ -58,7 +58,7 @@ class PieceNode(Protocol):
 
 
 class NodeNow(NamedTuple):
-    """What is known of one data node; see the setters of ``Nodes``."""
+    """The facts about one data node; see the setters of ``Nodes``."""
 
     name: NodeName
     store: PieceNode
@@ -70,7 +70,7 @@ class NodeNow(NamedTuple):
 
 
 class NodesNow(NamedTuple):
-    """What ``Nodes`` knows."""
+    """The state of ``Nodes``."""
 
     halted: str
     ring: tuple[RingNode, ...]

@@ -160,9 +160,9 @@ class Writer:
         connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for start, count in _portions(len(columns) // 4):
+            for start, count in _batches(len(columns) // 4):
                 connection.execute(PUT[count], columns[4 * start : 4 * (start + count)])
-            for start, count in _portions(len(gone)):
+            for start, count in _batches(len(gone)):
                 connection.execute(_DELETE[count], gone[start : start + count])
             # The commit's number belongs to the same transaction: data nodes compare it with what they have seen.
             openings.count_commit(connection, self._opening, self.commits + 1)
@@ -204,7 +204,7 @@ class Reader:
         unique = list(found)
         stray = False
         try:
-            for start, count in _portions(len(unique)):
+            for start, count in _batches(len(unique)):
                 for key, *row in self._cursor.execute(_GET[count], unique[start : start + count]).fetchall():
                     if key not in found:  # as a damaged index spells it
                         stray = True
@@ -369,7 +369,7 @@ def unreadable(error: sqlite3.Error) -> VolumeFailed:
     return VolumeFailed(f"the metadata cannot be read: {error}")
 
 
-def _portions(count: int) -> list[tuple[int, int]]:
+def _batches(count: int) -> list[tuple[int, int]]:
     """Cut ``count`` rows into what one statement takes: (start, length)."""
     return [(start, min(ROWS_PER_STATEMENT_MAX, count - start)) for start in range(0, count, ROWS_PER_STATEMENT_MAX)]
 

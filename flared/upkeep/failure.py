@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FailureCost:
-    """What would be lost if the node failed, on top of the nodes that are away already."""
+    """The loss if the node failed, on top of the nodes that are away already."""
 
     node: str
     chunks: int

@@ -64,7 +64,7 @@ class ClusterStatus:
     metadata_older: str
     """The message of the error that writes get, if data nodes have seen newer metadata."""
     damage: dict[NodeName, NodeDamage]
-    """What was found damaged on each node."""
+    """The damage found on each node."""
     unavailable: int
     """Pieces on nodes that are away."""
 

@@ -78,7 +78,7 @@ def _changes(touched: set[N], told: set[N], holds: Callable[[N], bool]) -> list[
 
 
 class Held:
-    """What one worker has told, noted in the owner's InFlight."""
+    """The reports of one worker, noted in the owner's InFlight."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight

@@ -60,7 +60,7 @@ DAMAGED_TOLD = 1000
 
 
 class Reach(NamedTuple):
-    """What of the owner its workers reach."""
+    """The parts of the owner that its workers reach."""
 
     kv: SqliteKV
     chunks: Chunks

@@ -44,7 +44,7 @@ PUT_MEMO = "native put"
 
 
 class _PutHead(NamedTuple):
-    """What the head of a put says of the object."""
+    """The facts about the object in the head of a put."""
 
     headers: ObjectHeaders
     when: Conditions

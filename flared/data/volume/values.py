@@ -29,7 +29,7 @@ class VolumeThreads:
     check: Threads
     read: Threads
     background: Threads
-    look: Threads
+    probe: Threads
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Volume:
         self._sequence = 0
         self._small = self._appender(SMALL)
         self._large = self._appender(LARGE)
-        self.watch = DiskWatch(self, disk, threads.look)
+        self.watch = DiskWatch(self, disk, threads.probe)
         self.puncher = Puncher(self.segments, disk, threads.background)
 
     @classmethod
@@ -521,7 +521,7 @@ class Volume:
 
     async def measure(self) -> None:
         """Ask the disk how much room there is."""
-        space = await self.threads.look.run(self.disk.space, self.path)
+        space = await self.threads.probe.run(self.disk.space, self.path)
         if self.file_system and space.file_system != self.file_system:
             raise VolumeFailed("another file system lies there: the disk is not mounted any more")
         self.capacity, self.file_system = space.capacity, space.file_system

@@ -160,7 +160,7 @@ class FollowerKV:
         self._reads.release()
 
     def take_health(self, health: Health) -> None:
-        """What the owner last said of itself."""
+        """The owner's last report of its own state."""
         self._health = health
 
     # Reads

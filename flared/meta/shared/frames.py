@@ -55,11 +55,11 @@ class Outcome(IntEnum):
 
 
 class BadFrame(Exception):
-    """What came is not what this protocol knows: the other end is broken."""
+    """A frame is not valid in this protocol: the other end is broken."""
 
 
 class Commit(NamedTuple):
-    """What a follower decided, to be applied if the keys still have the versions that it read."""
+    """A follower's decision, to be applied if the keys still have the versions that it read."""
 
     id: int
     expected: dict[bytes, int]

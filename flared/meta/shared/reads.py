@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HASH_BYTES = 200
-"""What an entry costs beyond one of ``meta.cache``: its hash, in a dict and as a number."""
+"""The memory of an entry beyond one of ``meta.cache``: its hash, in a dict and as a number."""
 
 
 class _Cache:

@@ -1,4 +1,4 @@
-"""What nothing references any more, and when it may go.
+"""Unreferenced data, and when it may be deleted.
 
 ``sweep`` deletes what the metadata let go of, ``reconcile`` what no record names, if all ``rules`` and the
 ``brake`` admit it. Nothing here creates a reference. Open ``sweep.py``, then ``reconcile.py``.

@@ -48,7 +48,7 @@ class KnownNode:
         self.claim = trio.Lock()
         """Held while it is decided whether another process takes over."""
         self.had_pieces: int | None = None
-        """What the process before this one reported last."""
+        """The last report of the process before this one."""
         self.judged = ""
         """The instance of which it is known whether it has what the one before it had."""
         self.unchecked = RECORDED if record.unchecked else ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemovalCost:
-    """What depends on a node that is away, counted in the records of chunks that are in use."""
+    """The chunks that depend on a node which is away, counted in the records of chunks in use."""
 
     node: str
     waiting: int

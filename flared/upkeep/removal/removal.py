@@ -53,7 +53,7 @@ class _Removing:
     """How far the removal of one node has come."""
 
     before: frozenset[ChunkId]
-    """What was being written when the ring forgot the node: its records may still name it."""
+    """The chunks that were being written when the ring forgot the node: their records may still name it."""
     walk: Walk = field(default_factory=Walk)
     named: int = 0
     """Records that named the node when this walk met them."""

@@ -47,7 +47,7 @@ PARALLEL = 8
 """Repairs under way at once: enough to fill a link with small pieces, few enough to leave the loop to clients."""
 DENIED_MAX = 10_000
 RETRY_SECONDS = 15.0
-"""What could not be repaired now is looked at again this much later, or when a node comes back."""
+"""A chunk that could not be repaired is tried again this much later, or when a node comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Heal:
         """Where the pass ends: puts that lack pieces may come faster than heal looks at them. Empty on its first page.
         """
         self._denied: dict[tuple[ChunkId, int, NodeName], FlareError] = {}
-        """What nodes answered to readers, for the next repair of these chunks: they are not asked again by it."""
+        """Answers of nodes to readers, for the next repair of these chunks, which does not repeat the requests."""
         self._repaired = 0
         self._backlog = 0
         self._in_hand = 0
