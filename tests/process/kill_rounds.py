@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from tests.support.client import NO_ANSWER
-from tests.support.daemons import API, Cluster, running
+from tests.support.daemons import API, Cluster, is_ready, running
 from tests.support.ledger import Ledger
 from tests.support.load import CHUNK_SIZE, Load, complaints_after
 from tests.support.pieces import wait_for_no_pieces
@@ -73,6 +73,9 @@ def kill_round(cluster: Cluster, load: Load, ledger: Ledger, random: Random) -> 
 def is_well(cluster: Cluster) -> bool:
     """Return whether the cluster calls itself healthy. What it holds back is allowed first, as an operator would who
     knows where a thousand orphans in a day come from: each kill leaves the pieces of the puts under way."""
+    cluster.check_alive()
+    if not all(map(is_ready, cluster.running())):
+        return False
     with suppress(*NO_ANSWER):
         client = cluster.client()
         for name in cluster.data_names():
