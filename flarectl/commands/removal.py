@@ -85,7 +85,7 @@ def _confirm(name: str, cost: RemovalCost, *, yes: bool) -> None:
         render.remark(f"{least}{cost.unreadable:,} chunks have no other copy that answers: their objects would be lost")
     if cost.waiting:
         render.remark(
-            f"{least}{cost.waiting:,} chunks lack the copy that was on it; it is made again when nodes have room"
+            f"{least}{cost.waiting:,} chunks lack the copy that was on it; it is rebuilt when nodes have room"
         )
     if not cost.complete:
         render.remark("not all chunks could be checked in time: there may be more")

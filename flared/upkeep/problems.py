@@ -79,7 +79,7 @@ class NodeAway:
     member: Member
     repair_after_seconds: float
     settled: bool
-    """Nothing waits for it: all that it held was made again elsewhere."""
+    """Nothing waits for it: all that it held was rebuilt elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class VolumeNotReady:
 
 @dataclass(frozen=True, slots=True)
 class VolumeFailed:
-    """A volume that failed under a node that lives, and how far its pieces are made again elsewhere."""
+    """A volume that failed under a node that lives, and how far its pieces are rebuilt elsewhere."""
 
     node: NodeName
     path: str

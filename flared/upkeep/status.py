@@ -160,7 +160,7 @@ def _failed_volumes(members: Iterable[Member], repair_after_seconds: float, upke
 
 
 def unavailable_pieces(members: Iterable[Member], *, settled: bool) -> int:
-    """Return how many pieces are on nodes that are away, by their last reports; none that was made again elsewhere."""
+    """Return how many pieces are on nodes that are away, by their last reports; none that was rebuilt elsewhere."""
     return sum(
         member.heartbeat.pieces if member.heartbeat else member.record.pieces
         for member in members

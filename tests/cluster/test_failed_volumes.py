@@ -1,4 +1,4 @@
-"""One disk of a living node fails: its pieces are made again elsewhere; on a virtual clock."""
+"""One disk of a living node fails: its pieces are rebuilt elsewhere; on a virtual clock."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_what_was_on_a_failed_volume_is_made_again(autojump_clock: Clock) 
         assert repair is not None
         assert (repair.share, repair.pieces, repair.waiting) == (1.0, 10, False)
         (reason,) = reasons_of(cluster.status())
-        assert reason.endswith(": its 10 pieces were made again elsewhere")
+        assert reason.endswith(": its 10 pieces were rebuilt elsewhere")
         assert any("systemctl restart" in line for line in advise_member(cluster.membership.members()[1]))
         assert not cluster.stay_reason("data1")
         for key in KEYS:

@@ -64,7 +64,7 @@ async def test_a_node_whose_pieces_were_made_again_goes_at_once(autojump_clock: 
         cluster.members[GONE].down = True
         await trio.sleep(REPAIR_AFTER + 120)
         (reason,) = reasons_of(cluster.status())
-        assert reason.endswith("nothing waits for it, all that it held was made again elsewhere")
+        assert reason.endswith("nothing waits for it, all that it held was rebuilt elsewhere")
         assert advice_of(cluster.status())[-1] == "if data2 is gone for good: flarectl node rm data2"
         for key in KEYS[:5]:
             await delete_object(cluster.store, name(key))

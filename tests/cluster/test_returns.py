@@ -68,7 +68,7 @@ async def check_counted_again(cluster: Cluster) -> None:
     assert cluster.status().health == "ok"
     assert not obstacle(cluster)
     assert not data1(cluster).record.unchecked
-    assert await cluster.recorded_pieces() == cluster.held_pieces(), "what was lost is made again"
+    assert await cluster.recorded_pieces() == cluster.held_pieces(), "what was lost is rebuilt"
     assert (await find_failure_cost(cluster.store, node_name("data2"))).unreadable == 0
 
 

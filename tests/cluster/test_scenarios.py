@@ -295,7 +295,7 @@ async def restore(cluster: Cluster, backup: list[tuple[bytes, bytes]], *, kept_s
 
 @pytest.mark.parametrize("hosts_return", [True, False])
 async def test_copies_that_were_moved_since_the_backup_are_found(autojump_clock: Clock, hosts_return: bool) -> None:
-    """Three of six hosts die one after the other, and all they had is made again elsewhere, some of it twice."""
+    """Three of six hosts die one after the other, and all they had is rebuilt elsewhere, some of it twice."""
     cluster = Cluster(6)
     async with cluster.running():
         for seed in range(30):

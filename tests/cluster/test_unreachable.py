@@ -47,7 +47,7 @@ async def test_a_node_that_cannot_be_called_is_away_although_it_is_heard(autojum
         assert reason.startswith(
             f"node data2 is suspect: it is heard, but cannot be called (node data2: {CLOSED}), for 1"
         )
-        assert reason.endswith(" s; unless it can, its 1 pieces are made again elsewhere in 10 min")
+        assert reason.endswith(" s; unless it can, its 1 pieces are rebuilt elsewhere in 10 min")
         assert any("advertise" in line for line in advise_member(member))
         cluster.members["data2"].refusal = None
         await trio.sleep(5)

@@ -1,4 +1,4 @@
-"""A real disk dies under a running data node: what it held is made again on the node's other one."""
+"""A real disk dies under a running data node: what it held is rebuilt on the node's other one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_a_dead_disk_held_is_made_again_without_anybody(start: Start, direc
         assert client.call("DELETE", "/object/key1").status == 204
         reasons = client.call("GET", "/status").json()["reasons"]
         assert isinstance(reasons, list)
-        assert [reason for reason in reasons if "made again elsewhere" in reason], reasons
+        assert [reason for reason in reasons if "rebuilt elsewhere" in reason], reasons
         cluster.kill("data2")
         for key in [*KEYS[:1], *KEYS[2:]]:
             assert client.get(key).body == bytes_of(key)

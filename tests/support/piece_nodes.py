@@ -246,7 +246,7 @@ class MemoryNode:
     async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
         await self._request()
         if self.outdated:
-            raise NodeOutdated(f"node {self.name}: there is no such call")
+            raise NodeOutdated(f"node {self.name}: no such call")
         for name in names:
             parse_piece(name)
         for name in names:

@@ -75,7 +75,7 @@ def explain_removal_obstacle(obstacle: RemovalObstacle, member: Member, repair_a
         )
     return (
         f"node {name} is suspect, not offline: it may come back until it has been silent for "
-        f"{repair_after_seconds:.0f} s (repair_after); then what it held is made again elsewhere, and it can be removed"
+        f"{repair_after_seconds:.0f} s (repair_after); then what it held is rebuilt elsewhere, and it can be removed"
     )
 
 

@@ -107,28 +107,28 @@ def _at_stake(problem: NodeAway) -> str:
     member = problem.member
     held = f"its {member.heartbeat.pieces:,} pieces" if member.heartbeat else "its pieces"
     if problem.settled:
-        return "nothing waits for it, all that it held was made again elsewhere"
+        return "nothing waits for it, all that it held was rebuilt elsewhere"
     if member.state is NodeState.OFFLINE:
-        return f"{held} are made again elsewhere, as far as there is room"
+        return f"{held} are rebuilt elsewhere, as far as there is room"
     left = problem.repair_after_seconds - max(member.last_seen_seconds or 0.0, member.unreachable_seconds)
     condition = f"unless it {'can' if member.is_only_heard else 'returns'}"
-    return f"{condition}, {held} are made again elsewhere" + (f" in {span_of(left)}" if left > 0 else "")
+    return f"{condition}, {held} are rebuilt elsewhere" + (f" in {span_of(left)}" if left > 0 else "")
 
 
 def explain_repair(volume: VolumeFailed) -> str:
-    """Return how far the pieces of a failed volume are made again elsewhere."""
+    """Return how far the pieces of a failed volume are rebuilt elsewhere."""
     repair = volume.repair
     if repair is None:
         if volume.node_is_away:
             return "its node is away"
         held = f"its {volume.pieces:,} pieces" if volume.pieces else "what was on it"
         left = volume.repair_after_seconds - volume.seconds
-        return f"{held} will be made again elsewhere" + (f" in {span_of(left)}" if left > 0 else " now")
+        return f"{held} will be rebuilt elsewhere" + (f" in {span_of(left)}" if left > 0 else " now")
     if repair.share < 1:
         return f"what was on it is looked for, {repair.share:.0%} done, {repair.pieces:,} pieces so far"
     if repair.waiting:
-        return f"its {repair.pieces:,} pieces are being made again elsewhere"
-    return f"its {repair.pieces:,} pieces were made again elsewhere" if repair.pieces else "no piece was only on it"
+        return f"its {repair.pieces:,} pieces are being rebuilt elsewhere"
+    return f"its {repair.pieces:,} pieces were rebuilt elsewhere" if repair.pieces else "no piece was only on it"
 
 
 def _explain_chunks(problem: ChunksUnplaced | ChunksWaiting | ChunksLost) -> str:

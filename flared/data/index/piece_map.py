@@ -148,7 +148,7 @@ class PieceMap:
         """Return those of ``names`` that the index has, of names not in the memtable; in the thread that writes."""
         index = self._index
         if index is None:
-            raise Busy(f"{self._path}: the index is being made again")
+            raise Busy(f"{self._path}: the index is being rebuilt")
         try:
             return index.present(names)
         except IndexCorrupt as error:
@@ -157,7 +157,7 @@ class PieceMap:
     def check_complete(self) -> None:
         """Raise Busy while a piece that is not found may exist."""
         if not self.complete:
-            raise Busy(f"{self._path}: the index is being made again")
+            raise Busy(f"{self._path}: the index is being rebuilt")
 
     def _ask(self, question: Callable[[Index, *Ts], T], *arguments: *Ts) -> T:
         if self._index is None:
@@ -173,7 +173,7 @@ class PieceMap:
             log.error("event=index_corrupt path=%s error=%r", self._path, str(error))
             self.complete = False
             self.lost.set()
-        return Busy(f"{self._path}: the index is being made again")
+        return Busy(f"{self._path}: the index is being rebuilt")
 
     # Changes
 

@@ -69,11 +69,11 @@ class _Links(ABC):
         self._batches = self._records = self._failed_batches = 0
 
     def open(self) -> None:
-        """Carry what is queued from now on."""
+        """Send what is queued from now on."""
         self._open = True
 
     def close(self) -> None:
-        """Carry nothing more; everything still waiting is refused. What is under way hears from ``post``."""
+        """Send nothing more; refuse everything that waits. Batches in flight are answered through ``post``."""
         self._open = False
         self._refuse_waiting()
 
@@ -86,7 +86,7 @@ class _Links(ABC):
             self._turns.at_end(self._flush)
 
     def _flush(self) -> None:
-        """Send what waits, as long as a link is free for it."""
+        """Send waiting calls as long as a link is free."""
         self._flush_planned = False
         while self._under_way < LINKS and self._count_waiting():
             self._under_way += 1
@@ -94,7 +94,7 @@ class _Links(ABC):
             self._send_batch()
 
     def _came_back(self, failed: bool) -> None:
-        """A batch was answered: its link is free."""
+        """Free the link of a batch that was answered."""
         self._under_way -= 1
         self._failed_batches += failed
         if self._count_waiting():
@@ -121,7 +121,7 @@ class _Links(ABC):
 
 
 class PutLinks(_Links):
-    """Small puts on their way to one node."""
+    """The small puts for one node."""
 
     def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
         super().__init__(node, post, turns)
@@ -175,7 +175,7 @@ class PutLinks(_Links):
         self._post(wire.PATH_PUT, body, name_requests(put[3] for put in batch), answered)
 
     def _take(self) -> list[Put]:
-        """As much of what waits as fits into one batch."""
+        """Remove and return as many waiting calls as fit into one batch."""
         batch = self._waiting
         if len(batch) <= wire.RECORDS_MAX and self._waiting_bytes <= wire.BATCH_BYTES_MAX:
             self._waiting, self._waiting_bytes = [], 0
@@ -223,7 +223,7 @@ class PutLinks(_Links):
 
 
 class Interest:
-    """One caller that waits for a small piece; ``drop`` if it no longer does."""
+    """One caller that waits for a small piece; it calls ``drop`` when it no longer does."""
 
     __slots__ = ("heard", "request")
 
@@ -236,7 +236,7 @@ class Interest:
 
 
 class GetLinks(_Links):
-    """Small gets on their way to one node."""
+    """The small gets for one node."""
 
     def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
         super().__init__(node, post, turns)

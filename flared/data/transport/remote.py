@@ -130,7 +130,7 @@ class Remote:
         return self._small.address
 
     def set_address(self, address: str) -> None:
-        """The node has moved: what is under way goes on with the old address, the rest takes the new one."""
+        """Use a new address: calls in progress finish on the old one, the others take the new one."""
         if address != self.address:
             self._close_pools()
             self._make_pools(address)
@@ -144,7 +144,7 @@ class Remote:
         self._small_fields = encode_fields(self._fields)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the links open, for as long as the node is known. Small calls are refused before and after."""
+        """Keep the links open while the node is known. Small calls are refused before and afterwards."""
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._put_pool.run)
@@ -174,7 +174,7 @@ class Remote:
     def put_nowait(
         self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
     ) -> None:
-        """Queue a small piece for the next batch. ``payload`` must stay as it is until ``done``.
+        """Queue a small piece for the next batch. ``payload`` must not change until ``done``.
 
         ``done`` is called once: with None when the piece is durable at the node, else with the error. It is called
         in a turn; or at once if the links are not open or far too much waits.
@@ -200,7 +200,7 @@ class Remote:
                 return self._described(response, name)
 
     async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
-        """Delete the pieces; one that is not there counts as deleted. In the order asked, None or what went wrong."""
+        """Delete the pieces; a missing one counts as deleted. Return None or the error for each, in their order."""
         return await self._ask_each(wire.PATH_DELETE, names, wire.delete_error)
 
     async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
@@ -227,12 +227,12 @@ class Remote:
         return page
 
     async def list_working(self, after: str, limit: int) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-        """As ``list``, of all volumes but those that have failed; and the paths of these."""
+        """As ``list``, without the volumes that have failed; also return the paths of these."""
         limit = min(limit, wire.LIST_MAX)
         return await self._list(f"after={quote(after, safe='')}&limit={limit}&{wire.WORKING_QUERY}=1")
 
     async def list(self, after: str, limit: int) -> list[tuple[str, int]]:
-        """Names and sizes of at most ``limit`` pieces behind ``after``, in name order; fewer only at the end."""
+        """Return names and sizes of at most ``limit`` pieces after ``after``, in name order; fewer only at the end."""
         return (await self._list(f"after={quote(after, safe='')}&limit={min(limit, wire.LIST_MAX)}"))[0]
 
     async def status(self) -> dict[str, object]:
@@ -274,7 +274,7 @@ class Remote:
         pool.post(path, fields, (body,), lambda reply: answered(self._read_batch(reply)))
 
     def _read_batch(self, reply: TurnReply | ProtocolError) -> bytes | FlareError:
-        """The body of a 200, or what the reply means."""
+        """Return the body of a 200, or the error for the reply."""
         if isinstance(reply, ProtocolError):
             return NodeUnreachable(self.name, str(reply))
         if reply.status == 200:
@@ -300,14 +300,14 @@ class Remote:
             raise NodeUnreachable(self.name, f"its answer is too long: {error}") from error
 
     async def _check(self, response: Response, wanted: Sequence[int]) -> None:
-        """Raise what the answer means unless its status is one of ``wanted``."""
+        """Raise the error for the answer unless its status is one of ``wanted``."""
         if response.status in wanted:
             return
         message = parse_error(await self._read(response, ANSWER_BYTES_MAX)).message
         raise wire.request_error(self.name, response.status, response.fields.get(wire.ERROR_FIELD, ""), message)
 
     def _described(self, response: Response, name: str) -> Piece:
-        """The Piece in the answer's fields, which must be the one asked for."""
+        """Return the Piece in the answer's fields, which must be the requested one."""
         if wire.PIECE_FIELD not in response.fields:
             raise NodeUnreachable(self.name, "its answer does not say which piece it is")
         try:

@@ -274,7 +274,7 @@ class DataService:
         await reply.send(200, _BINARY, statuses)
 
     def _begin_put_batch(self, exchange: Exchange) -> bool:
-        """The same in turns, where the volume need not be waited for."""
+        """As ``_put_batch``, in turns, if the volume need not be waited for."""
         try:
             items = _parse_batch(exchange.body)
             self._putting.acquire_nowait()
@@ -321,7 +321,7 @@ class DataService:
             await reply.send(200, _BINARY, self._note_get(names, answers, began))
 
     def _begin_get_batch(self, exchange: Exchange) -> bool:
-        """The same in turns, where memory has all that is asked for."""
+        """As ``_get_batch``, in turns, if memory has all requested pieces."""
         try:
             names = wire.parse_names(bytes(exchange.body))
         except BadRequest:
@@ -516,12 +516,12 @@ def _log_failures(call: str, results: Iterable[object]) -> None:
 
 
 async def _send_unknown(reply: Reply, calls: dict[str, Call]) -> None:
-    """A path that is not ours, or a method that it does not know."""
+    """Answer a path that does not exist, or a method that it does not support."""
     if not calls:
-        await reply.send(404, JSON + _error_line("NoSuchPath"), pack_error("NoSuchPath", "there is no such call"))
+        await reply.send(404, JSON + _error_line("NoSuchPath"), pack_error("NoSuchPath", "no such call"))
         return
     allow = b"allow: %b\r\n" % ", ".join(sorted(calls)).encode()
-    message = f"this path knows {', '.join(sorted(calls))}"
+    message = f"this path supports {', '.join(sorted(calls))}"
     await reply.send(405, JSON + allow + _error_line("BadMethod"), pack_error("BadMethod", message))
 
 

@@ -187,7 +187,7 @@ class Volume:
             self._judge_space()
             self.ready.set()
             await self.piece_map.lost.wait()
-            self._enter("replaying", "the index is being made again")
+            self._enter("replaying", "the index is being rebuilt")
             nursery.cancel_scope.cancel()
         self.piece_map.close()
 
@@ -436,7 +436,7 @@ class Volume:
         if self.state in ("readonly", "failed"):
             return VolumeFailed(f"{self.path}: {self.reason}")
         if self.state == "replaying" or not self.piece_map.complete:
-            return Busy(f"{self.path}: {self.reason or 'the index is being made again'}")
+            return Busy(f"{self.path}: {self.reason or 'the index is being rebuilt'}")
         return None
 
     # What an Appender and a DiskWatch ask
@@ -509,7 +509,7 @@ class Volume:
         self.state, self.reason = state, reason
 
     def report_damage(self, name: str, location: Location, reason: str) -> None:
-        """A piece does not prove itself although the index names that location."""
+        """Report a piece that fails verification although the index has that location."""
         if self.damaged.get(name) != location:
             log.error(
                 "event=damage path=%s piece=%s segment=%016x offset=%d reason=%r",

@@ -390,7 +390,7 @@ NODES = [
             {
                 "id": "/srv/bb", "path": "/srv/bb", "state": "failed", "used": 0, "capacity": 0, "free": 0,
                 "reason": "Input/output error",
-                "state_seconds": 90.0, "repair": "its 7 pieces are being made again elsewhere", "repaired": False,
+                "state_seconds": 90.0, "repair": "its 7 pieces are being rebuilt elsewhere", "repaired": False,
             },
         ],
         "advice": ["on data1 (10.0.0.1): systemctl status 'flared@*'"],
@@ -432,7 +432,7 @@ def test_a_node_is_shown(api: FakeApi, run: Run) -> None:
         "1,234",
         "/srv/bb  failed  for 90 s",
         "  Input/output error",
-        "its 7 pieces are being made again elsewhere",
+        "its 7 pieces are being rebuilt elsewhere",
         "7 chunks have a copy here",
         "1 chunk would be unreadable",
         "2 chunks would have fewer copies",
@@ -609,7 +609,7 @@ def test_completion_scripts_are_printed(run: Run, shell: str) -> None:
 def test_no_cell_of_a_screen_is_cut(api: FakeApi, run: Run, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     advice = "on data1 (10.0.0.1): flared doctor; journalctl -u 'flared@*' -n 50"
-    reason = "node data1 is suspect: silent for 5 min; unless it returns, its 1,234 pieces are made again elsewhere"
+    reason = "node data1 is suspect: silent for 5 min; unless it returns, its 1,234 pieces are rebuilt elsewhere"
     api.status = {"health": "degraded", "nodes": NODES, "reasons": [reason], "advice": [advice]}
     for command in (("status",), ("node", "ls"), ("node", "show", "data1")):
         shown = run(*command).out.splitlines()

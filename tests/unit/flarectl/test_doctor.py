@@ -93,10 +93,10 @@ def test_a_sound_cluster_has_every_check_well() -> None:
         (
             "F502",
             WARNING,
-            "is failed: its 7 pieces were made again",
+            "is failed: its 7 pieces were rebuilt",
             first(
                 volumes=(
-                    volume("/srv/a", "failed", 0, 0, repair="its 7 pieces were made again", repaired=True),
+                    volume("/srv/a", "failed", 0, 0, repair="its 7 pieces were rebuilt", repaired=True),
                     volume("/srv/b", "ok", 0, 0),
                 )
             ),

@@ -64,7 +64,7 @@ PROBLEMS: list[tuple[Problem, str]] = [
     (VolumeNotReady(DATA1, "/srv/a", "replaying"), "volume /srv/a on node data1 is replaying"),
     (
         VolumeFailed(DATA1, "/srv/a", 7, 60.0, "EIO", None, 600.0, node_is_away=False),
-        "volume /srv/a on node data1 is failed for 60 s (EIO): its 7 pieces will be made again elsewhere in 9 min",
+        "volume /srv/a on node data1 is failed for 60 s (EIO): its 7 pieces will be rebuilt elsewhere in 9 min",
     ),
     (NodeLeaving(DATA1, RemovalProgress(0.5, 3)), "node data1 is being removed: 50% of the chunks looked at; chunks"),
     (ChunksUnplaced(7, 60.0, parse_scheme("replica:3"), 2), "chunks that cannot be repaired: 7, for 60 s: replica:3"),
@@ -123,8 +123,8 @@ def test_why_a_node_cannot_be_taken_away_has_a_sentence() -> None:
     ("repair", "sentence"),
     [
         (VolumeRepair(frozenset(), 0.5, 7, waiting=True), "what was on it is looked for, 50% done, 7 pieces so far"),
-        (VolumeRepair(frozenset(), 1.0, 7, waiting=True), "its 7 pieces are being made again elsewhere"),
-        (VolumeRepair(frozenset(), 1.0, 7, waiting=False), "its 7 pieces were made again elsewhere"),
+        (VolumeRepair(frozenset(), 1.0, 7, waiting=True), "its 7 pieces are being rebuilt elsewhere"),
+        (VolumeRepair(frozenset(), 1.0, 7, waiting=False), "its 7 pieces were rebuilt elsewhere"),
         (VolumeRepair(frozenset(), 1.0, 0, waiting=False), "no piece was only on it"),
     ],
 )
