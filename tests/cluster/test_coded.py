@@ -183,7 +183,7 @@ class Counter:
 
 
 @pytest.mark.parametrize("scheme", ["replica:3", PARITY])
-async def test_nobody_is_asked_twice_for_what_he_has_just_denied(autojump_clock: Clock, scheme: str) -> None:
+async def test_no_node_is_asked_twice_for_a_piece_it_has_just_denied(autojump_clock: Clock, scheme: str) -> None:
     cluster = Cluster(3, scheme=scheme)
     async with cluster.running():
         await cluster.put("a", noise(4096))

@@ -140,7 +140,7 @@ async def test_by_force_it_goes_and_what_can_be_made_again_is(autojump_clock: Cl
         assert len(await cluster.recorded_pieces()) == 90
 
 
-async def test_by_force_the_last_copies_are_lost_and_told_of(autojump_clock: Clock) -> None:
+async def test_by_force_the_last_copies_are_lost_and_reported(autojump_clock: Clock) -> None:
     cluster = Cluster(1, scheme="replica:1")
     cluster.members[GONE] = type(cluster.members["data1"])(GONE)
     async with cluster.running():
@@ -292,7 +292,7 @@ async def test_who_lives_is_not_removed(autojump_clock: Clock) -> None:
         assert not obstacle_to_removal(replace(member, state=NodeState.OFFLINE), forced=False)
 
 
-async def test_who_is_being_removed_is_away_whatever_it_answers(autojump_clock: Clock) -> None:
+async def test_a_node_being_removed_is_away_with_any_answer(autojump_clock: Clock) -> None:
     """Its process lives, or came back. Nothing counts on it any more, least of all for a greeting of the api node."""
     cluster = Cluster(3)
     async with cluster.running():

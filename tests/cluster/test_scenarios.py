@@ -239,7 +239,7 @@ async def test_a_node_that_lost_its_disk_is_filled_again(autojump_clock: Clock) 
         assert cluster.held_pieces() == await cluster.recorded_pieces()
 
 
-async def test_metadata_from_a_backup_lets_nobody_delete_what_it_does_not_know(autojump_clock: Clock) -> None:
+async def test_metadata_from_a_backup_deletes_nothing_that_it_does_not_know(autojump_clock: Clock) -> None:
     cluster = Cluster()
     async with cluster.running():
         await cluster.put("old", noise(CHUNK))
@@ -533,7 +533,7 @@ async def test_a_piece_moves_on_when_its_own_node_cannot_take_it(autojump_clock:
         assert record.nodes[1] != own
 
 
-async def test_marks_of_missing_pieces_stand_whatever_else_changed(autojump_clock: Clock) -> None:
+async def test_marks_of_missing_pieces_survive_any_other_change(autojump_clock: Clock) -> None:
     cluster = Cluster()
     async with cluster.running():
         await cluster.put("a", noise(4096))
@@ -550,7 +550,7 @@ async def cut_row(kv: KV, chunk: ChunkId) -> None:
     await kv.commit({}, {row[0]: row[1].value[:50]})
 
 
-async def test_a_record_that_cannot_be_read_stops_nobody_else(autojump_clock: Clock) -> None:
+async def test_a_record_that_cannot_be_read_stops_no_other(autojump_clock: Clock) -> None:
     cluster = Cluster(4)
     async with cluster.running():
         for seed in range(20):
@@ -565,9 +565,7 @@ async def test_a_record_that_cannot_be_read_stops_nobody_else(autojump_clock: Cl
 
 
 @pytest.mark.parametrize("compress", [False, True])
-async def test_copies_between_different_buckets_wait_for_nobody_but_each_other(
-    autojump_clock: Clock, compress: bool
-) -> None:
+async def test_copies_between_different_buckets_wait_only_for_each_other(autojump_clock: Clock, compress: bool) -> None:
     cluster = Cluster(budget=3 << 20)
     data = (b"some text " * 300_000)[: 9 * CHUNK]
     async with cluster.running():

@@ -106,7 +106,7 @@ class KVContract:
         await kv.walk(b"k", b"z", 2, visit)
         assert pages == [[b"k00", b"k01"], [b"k10", b"k11"], [b"k19"], []]
 
-    async def test_walk_ends_when_told(self, kv: KV) -> None:
+    async def test_a_walk_ends_on_request(self, kv: KV) -> None:
         await put(kv, a="1", b="1")
         pages: list[int] = []
         await kv.walk(b"a", b"z", 1, lambda page: pages.append(len(page)))
@@ -134,7 +134,7 @@ class KVContract:
         await kv.commit({}, {b"d": None})
         assert await found(kv, 1) is None
 
-    async def test_aliases_are_scanned_in_their_order_whatever_the_keys(self, kv: KV) -> None:
+    async def test_aliases_are_scanned_in_their_order_with_any_keys(self, kv: KV) -> None:
         rows = {b"k%d" % (10 - number): aliased(number) for number in range(10)}
         await kv.commit({}, {**rows, b"k0": b"1", b"z": b"\x03" + aliased(3)[1:]})
         assert await kv.scan_aliases(b"", b"\xff", 100) == [

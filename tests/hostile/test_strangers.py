@@ -10,7 +10,7 @@ import pytest
 from tests.hostile.outside import NOT_POSSIBLE
 
 
-def test_a_thousand_strangers_keep_nobody_out() -> None:
+def test_a_thousand_strangers_keep_no_client_out() -> None:
     command = [sys.executable, "-m", "tests.hostile.strangers"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode == NOT_POSSIBLE:

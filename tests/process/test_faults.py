@@ -149,7 +149,7 @@ def test_sigterm_finishes_what_runs(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["data1", API])
-def test_a_second_process_on_the_same_files_is_refused_and_told_who_holds_them(start: Start, name: str) -> None:
+def test_a_second_process_on_the_same_files_is_refused_with_their_holder(start: Start, name: str) -> None:
     cluster = start()
     holder = cluster.daemons[name]
     second = holder.config.with_name("second.toml")

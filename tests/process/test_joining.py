@@ -76,7 +76,7 @@ def test_a_secret_that_was_fetched_stays_when_the_rest_fails(cluster: Cluster, d
     assert "another secret" in init_data(stranger, "--join", invite(cluster), "--name", "x", code=1).stderr
 
 
-def test_tokens_that_open_nothing_are_told_in_a_sentence(cluster: Cluster, directory: Path, start: Start) -> None:
+def test_invalid_tokens_are_refused_with_a_sentence(cluster: Cluster, directory: Path, start: Start) -> None:
     place = directory / "new"
     bound = invite(cluster, "--name", "data7")
     assert "is for a node named data7" in init_data(place, "--join", bound, "--name", "data8", code=1).stderr
@@ -102,7 +102,7 @@ def test_tokens_that_open_nothing_are_told_in_a_sentence(cluster: Cluster, direc
     assert list(place.iterdir()) == []
 
 
-def test_an_invite_is_not_for_whoever_is_on_the_host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invite_needs_the_secret_also_on_the_host(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     port = cluster.daemons["api"].port
     record = json.loads(flarectl(port, "node", "invite", "--api", "http://10.0.0.1:8000", "--json"))
     assert set(record) == {"token", "api", "node", "cluster", "expires"}

@@ -29,7 +29,7 @@ def documented(node: str) -> set[str]:
 
 
 @pytest.mark.parametrize("node", [API, "data1"])
-def test_the_manual_lists_what_is_told(shared: Cluster, node: str) -> None:
+def test_the_manual_lists_all_metrics(shared: Cluster, node: str) -> None:
     if node == API:  # absent until the first pass of the check is over
         shared.wait_until(
             lambda: "flare_meta_check_age_seconds" in metrics(shared, node), "the metadata is not checked"
@@ -44,7 +44,7 @@ def test_prometheus_finds_no_fault_with_it(shared: Cluster, node: str) -> None:
     promtool("check", "metrics", text=metrics(shared, node))
 
 
-def test_buckets_are_told_each_by_itself(shared: Cluster) -> None:
+def test_buckets_are_counted_each_by_itself(shared: Cluster) -> None:
     client = shared.client()
     assert client.call("PUT", "/bucket/counted").status in (200, 201)
     assert client.call("PUT", "/bucket/counted/object/a", b"12345").status == 201

@@ -71,7 +71,7 @@ def edit(daemon: Daemon, old: str, new: str) -> None:
     daemon.config.write_text(text.replace(old, new))
 
 
-def test_a_secret_is_replaced_and_nobody_is_refused(start: Start) -> None:
+def test_a_secret_is_replaced_and_no_request_is_refused(start: Start) -> None:
     cluster = start(nodes=3, scheme="replica:2")
     secret, old = cluster.directory / "secret", cluster.secret
     with Askers(cluster) as askers:
@@ -123,7 +123,7 @@ def test_limits_change_while_the_node_runs(start: Start) -> None:
     assert askers.refused == []
 
 
-def test_what_wants_a_restart_is_told_each_time(start: Start) -> None:
+def test_a_setting_that_needs_a_restart_is_logged_each_time(start: Start) -> None:
     cluster = start()
     data = cluster.daemons["data1"]
     edit(data, "role =", 'zone = "elsewhere"\nrole =')

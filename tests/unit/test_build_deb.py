@@ -33,7 +33,7 @@ def build(tools: Path, uid: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_others_are_told_the_one_command(tools: Path) -> None:
+def test_others_get_the_one_command(tools: Path) -> None:
     done = build(tools, 1000)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1

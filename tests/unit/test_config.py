@@ -166,7 +166,7 @@ def test_what_a_reload_brought_is_newer_than_the_credential(tmp_path: Path, monk
     assert load_config(file).secrets == (b"from the start 0",)
 
 
-def test_an_address_nobody_can_reach_is_not_advertised(tmp_path: Path) -> None:
+def test_an_unreachable_address_is_not_advertised(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("0" * 16)
     secret.chmod(0o600)

@@ -28,9 +28,7 @@ DIGESTS = st.binary(min_size=32, max_size=32)
 
 
 @given(DIGESTS, st.integers(-(1 << 60), 1 << 60), BITS, st.integers(0, 999))
-def test_an_id_is_read_back_and_harmless_whatever_the_clock_says(
-    digest: bytes, now: int, bits: int, piece: int
-) -> None:
+def test_an_id_is_read_back_and_harmless_with_any_clock(digest: bytes, now: int, bits: int, piece: int) -> None:
     chunk = chunk_id(digest, now, bits)
     assert parse_chunk(chunk) == chunk
     assert (len(chunk), chunk_digest(chunk), chunk_digest_hex(chunk)) == (94, digest, digest.hex())

@@ -94,7 +94,7 @@ def test_without_systemd_the_node_opens_its_own_port() -> None:
         daemon.take_listeners(Address(*taken.getsockname()))
 
 
-async def test_ready_is_told_when_all_can_be_asked_for_and_then_that_the_loop_turns(
+async def test_ready_is_sent_when_all_is_served_and_then_the_watchdog(
     heard: socket.socket, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "9000000")

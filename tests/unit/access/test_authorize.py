@@ -114,7 +114,7 @@ def test_a_policy_makes_the_context() -> None:
     assert (empty.granted, empty.guarded) == (EVERYTHING, False)
 
 
-def test_the_operators_calls_are_granted_to_nobody() -> None:
+def test_the_operators_calls_are_never_granted() -> None:
     assert all(Action.OPERATE not in granted and Action.HEARTBEAT not in granted for granted in GRANTS.values())
     assert authorize(CLUSTER, Action.OPERATE, None, context("none")) is Standing.TRUSTED
 

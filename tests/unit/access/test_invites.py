@@ -32,7 +32,7 @@ def test_a_token_is_one_word_and_says_it_all() -> None:
     assert parse_token(format_token(nameless)) == nameless
 
 
-def test_a_word_that_is_no_token_is_told_from_one() -> None:
+def test_a_word_that_is_not_a_token_is_recognised() -> None:
     word = format_token(TOKEN)
     broken = ["", "x", PREFIX, word[:-1], word + "A", word[len(PREFIX) :], PREFIX + "é", PREFIX + "A" * 5000, "-"]
     broken += [word.replace(word[20], "B" if word[20] != "B" else "C", 1)]

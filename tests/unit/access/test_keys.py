@@ -75,6 +75,6 @@ def test_secrets_stand_one_a_line() -> None:
         (b"0" * 100_000, "more than"),
     ],
 )
-def test_lines_that_are_no_secrets_are_told(content: bytes, sentence: str) -> None:
+def test_lines_that_are_not_secrets_are_reported(content: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse_secrets(content)

@@ -124,7 +124,7 @@ async def ask(pool: Pool, method: str, target: str, body: bytes, fields: Mapping
 
 
 @pytest.mark.parametrize("method", ["PUT", "GET"])
-async def test_a_bug_in_a_late_answer_is_told_to_its_client(
+async def test_a_bug_in_a_late_answer_is_answered_to_its_client(
     autojump_clock: Clock, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing else would end the request: its connection stayed open, and its client waited, for good."""

@@ -334,7 +334,7 @@ async def test_a_query_that_would_be_ignored_is_refused(method: str, target: str
         assert (answer.status, answer.code) == (400, "BadRequest")
 
 
-async def test_a_method_that_is_not_for_this_path_is_told_which_are(autojump_clock: Clock) -> None:
+async def test_a_wrong_method_is_answered_with_the_right_ones(autojump_clock: Clock) -> None:
     async with serving() as call:
         for method in ("BREW", "TRACE", "PATCH", "OPTIONS"):
             for target, allowed in (("/object/a", "GET, HEAD, PUT, POST, DELETE"), ("/status", "GET, HEAD")):

@@ -148,7 +148,7 @@ class Machine:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(operations, max_size=40))
-def test_whatever_happens_references_are_right(steps: list[tuple[str, ...]]) -> None:
+def test_references_are_right_after_any_events(steps: list[tuple[str, ...]]) -> None:
     async def main() -> None:
         machine = Machine()
         await machine.store.open()

@@ -129,7 +129,7 @@ async def test_records_are_listed_in_pages(store: LittleStore) -> None:
     assert await find_many(store.kv, [records[1].id, gone, records[0].id]) == [records[1], None, records[0]]
 
 
-async def test_nodes_are_told_one_by_one_and_may_be_told_twice(store: LittleStore) -> None:
+async def test_nodes_are_asked_one_by_one_and_may_be_asked_twice(store: LittleStore) -> None:
     record = store.store_pieces(b"x")
     assert await store.kv.transact(lambda tx: condemn_pieces(tx, record.id, record.pieces, 5))
     (item,) = await list_due(store.kv, 5, 10)

@@ -59,7 +59,7 @@ async def test_nothing_is_nothing(kv: KV) -> None:
     assert totals.now() == module.TotalsNow(0, 0, 0, 0, True)
 
 
-async def test_each_bucket_is_told_exactly_and_those_beyond_the_limit_together(kv: KV) -> None:
+async def test_each_bucket_is_counted_and_those_beyond_the_limit_together(kv: KV) -> None:
     with patch.object(module, "BUCKETS_MAX", 2):
         store = LittleStore(kv)
         for bucket in ("aaa", "bbb", "ccc", "ddd"):

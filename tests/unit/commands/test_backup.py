@@ -313,7 +313,7 @@ async def test_the_last_backups_are_kept(config: ApiConfig, tmp_path: Path, monk
     ]  # fmt: skip
 
 
-async def test_nothing_is_overwritten_unless_told(config: ApiConfig, tmp_path: Path) -> None:
+async def test_nothing_is_overwritten_without_the_option(config: ApiConfig, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     target.write_text("mine")
     with pytest.raises(NotDone, match="--overwrite replaces it"):

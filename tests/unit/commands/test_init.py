@@ -113,7 +113,7 @@ def test_a_disk_that_is_not_mounted_does_not_become_a_volume(
     assert main(arguments) == 0
 
 
-def test_a_volume_that_is_gone_is_made_anew_only_when_told_so(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_volume_is_created_only_on_request(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disk, file = etc.parent / "disk", str(etc / "data.toml")
     assert main(["init", "data", "--name", "d1", "--volume", str(disk)]) == 0
     (disk / "volume.toml").unlink()

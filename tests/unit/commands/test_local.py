@@ -112,7 +112,7 @@ def test_only_a_first_start_takes_its_files_back(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.glob("*.toml")) == ["api.toml", "data1.toml"]
 
 
-def test_readiness_is_told_to_whoever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_is_sent_to_the_starter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify("READY=1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
@@ -167,7 +167,7 @@ async def test_what_dies_is_started_again_and_what_is_killed_stays_down(tmp_path
     assert node.process.returncode == -signal.SIGTERM
 
 
-def test_a_node_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path, scripts: None) -> None:
+def test_a_node_that_does_not_start_is_reported_with_the_end_of_its_log(tmp_path: Path, scripts: None) -> None:
     keeper = Supervisor([script(tmp_path, "api", "raise SystemExit('port taken')")], print)
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(keeper.run, strict_exception_groups=True)

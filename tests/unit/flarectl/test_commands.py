@@ -277,7 +277,7 @@ def test_long_listings_come_in_pages(api: FakeApi, run: Run, monkeypatch: pytest
     assert len(run("ls", "-r").out.split()) == 10
 
 
-def test_rm_removes_what_it_was_told_and_nothing_else(api: FakeApi, run: Run) -> None:
+def test_rm_removes_what_it_was_given_and_nothing_else(api: FakeApi, run: Run) -> None:
     for key in ("a", "a/b", "a/c", "ab", "a/"):
         api.store(key, b"")
     assert run("rm", "ab") == (0, "", "")
@@ -632,7 +632,7 @@ def test_a_whole_bucket_is_no_object(run: Run) -> None:
     assert run("cat", "bad:").err.startswith("flarectl: bad: is a whole bucket, not one object")
 
 
-def test_a_link_to_nowhere_is_told_as_one(api: FakeApi, run: Run) -> None:
+def test_a_link_to_nowhere_is_reported_as_one(api: FakeApi, run: Run) -> None:
     Path("link").symlink_to("gone")
     assert "link: it is a symbolic link to gone, which does not exist" in run("put", "link").err
     Path("dir").mkdir()

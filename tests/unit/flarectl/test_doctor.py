@@ -160,7 +160,7 @@ def test_one_node_alone_is_no_failure_domain_to_speak_of() -> None:
     assert "F504" not in {finding.code for finding in diagnose(CHECKS, nodes(NODES[0], schemes=("replica:1",)))}
 
 
-def test_what_was_not_told_is_not_called_well() -> None:
+def test_an_unknown_fact_is_not_called_well() -> None:
     bare = Status("ok", "", 0, 0, 0, 0, (), (), ())
     assert {finding.code for finding in diagnose(CHECKS, ClusterFacts(bare, schemes=["rs:4+2"]))} == {"F501", "F505"}
 
@@ -187,7 +187,7 @@ def test_an_api_node_that_says_little_is_looked_at_all_the_same(api: FakeApi, ru
     assert "F501" in out
 
 
-def test_an_endpoint_where_nobody_is(run: Run) -> None:
+def test_an_endpoint_that_does_not_answer(run: Run) -> None:
     code, _, err = run("doctor", "--endpoint", "http://127.0.0.1:1")
     assert code == 5
     assert "cannot reach" in err

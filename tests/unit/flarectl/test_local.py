@@ -24,7 +24,7 @@ def test_no_key_leads_out_of_the_directory(name: str) -> None:
         Directory("target").place(name)
 
 
-def test_a_file_cannot_be_a_directory_whatever_lies_between() -> None:
+def test_a_file_cannot_be_a_directory_with_keys_in_between() -> None:
     directory = Directory("t")
     assert directory.place("a") == "t/a"
     assert directory.place("a!") == "t/a!"

@@ -43,7 +43,7 @@ def test_a_command_loads_what_it_uses(arguments: list[str], heavy: set[str]) -> 
     assert loaded_by(*arguments) <= heavy
 
 
-def test_a_shell_is_told_how_words_go_on() -> None:
+def test_a_shell_gets_completions() -> None:
     asked = {"_FLARECTL_COMPLETE": "complete_bash", "COMP_WORDS": "flarectl st", "COMP_CWORD": "1"}
     command = [sys.executable, "-m", "flarectl"]
     done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=60, check=False)
@@ -65,7 +65,7 @@ def test_an_output_that_takes_nothing_is_a_sentence(arguments: list[str], output
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["doctor"], ["ls"]])
-def test_a_reader_who_has_read_enough_is_told_nothing(api: FakeApi, arguments: list[str]) -> None:
+def test_a_reader_that_stops_early_gets_no_message(api: FakeApi, arguments: list[str]) -> None:
     api.store("key", b"x")
     command = [sys.executable, "-m", "flarectl", "--endpoint", api.endpoint, *arguments]
     read, write = os.pipe()

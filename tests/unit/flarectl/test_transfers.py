@@ -176,7 +176,7 @@ def test_a_put_whose_answer_was_lost_is_known_again(api: FakeApi, run: Run) -> N
     assert run("put", "in", "x", "--if-not-exists") == (0, "", "")
 
 
-def test_a_file_that_changes_while_it_is_read_is_told(api: FakeApi, run: Run) -> None:
+def test_a_file_that_changes_while_it_is_read_is_reported(api: FakeApi, run: Run) -> None:
     Path("in").write_bytes(BODY)
 
     def change(_: Handler) -> bool:
@@ -228,7 +228,7 @@ def test_an_interrupt_leaves_nothing_half_made_and_says_how_to_go_on(
     assert not os.listdir()
 
 
-def test_parts_are_fetched_at_once_and_no_more_than_told(api: FakeApi, run: Run) -> None:
+def test_parts_are_fetched_at_once_up_to_the_limit(api: FakeApi, run: Run) -> None:
     api.store("x", BODY * 2)
     now, most, lock = 0, 0, threading.Lock()
     barrier = threading.Barrier(3)

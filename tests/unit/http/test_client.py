@@ -269,7 +269,7 @@ async def test_a_peer_that_stalls_while_we_send_is_given_up(autojump_clock: Mock
                 pass
 
 
-async def test_nobody_there(autojump_clock: MockClock) -> None:
+async def test_no_listener(autojump_clock: MockClock) -> None:
     pool = Pool("nowhere:1", connect=MemoryNetwork().connect)
     with pytest.raises(ConnectionLost):
         async with pool.request("GET", "/"):

@@ -144,7 +144,7 @@ def test_an_address_that_proved_the_secret_may_use_the_reserve_again() -> None:
         assert (guest is not None) is admitted
 
 
-def test_room_that_is_made_smaller_evicts_nobody_until_somebody_comes() -> None:
+def test_less_room_evicts_no_connection_before_the_next_newcomer() -> None:
     crowd = Crowd(64)
     strangers = crowd.fill(50)
     crowd.table.resize(16)

@@ -33,7 +33,7 @@ async def lane_of(kind: str) -> AsyncIterator[Lane]:
     turns.close()
 
 
-async def test_work_is_done_in_order_and_each_is_told(kind: str) -> None:
+async def test_work_is_done_in_order_and_each_is_reported(kind: str) -> None:
     order: list[str] = []
     async with lane_of(kind) as lane:
         for number in range(100):
@@ -46,7 +46,7 @@ async def test_work_is_done_in_order_and_each_is_told(kind: str) -> None:
     assert [one for one in order if one.startswith("done")] == [f"done {number}" for number in range(100)]
 
 
-async def test_what_the_work_raises_is_told_and_the_next_goes_on(kind: str) -> None:
+async def test_an_exception_of_the_work_is_reported_and_the_next_goes_on(kind: str) -> None:
     reports: list[BaseException | None] = []
     async with lane_of(kind) as lane:
         lane.submit(lambda: 1 / 0, reports.append)

@@ -53,7 +53,7 @@ def test_queries_that_would_be_ignored_in_part_are_refused(query: str, sentence:
 
 
 @given(st.text())
-def test_an_encoded_key_is_decoded_again_and_resolved_by_nobody(key: str) -> None:
+def test_an_encoded_key_is_decoded_again_and_never_resolved(key: str) -> None:
     encoded = encode_key(key.encode("utf-8", "replace").decode())
     assert decode(encoded) == key.encode("utf-8", "replace").decode()
     assert not {".", ".."} & set(encoded.split("/"))

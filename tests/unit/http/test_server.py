@@ -435,7 +435,7 @@ async def test_a_handler_may_take_its_time(autojump_clock: MockClock, serve: Ser
         assert (await raw.receive_all()).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_too_many_connections_are_told_so(
+async def test_too_many_connections_are_answered_503(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     done = trio.Event()
@@ -467,7 +467,7 @@ async def test_too_many_connections_are_told_so(
     assert "refused=67 " in lines[0]
 
 
-async def test_a_thousand_silent_strangers_keep_nobody_out(
+async def test_a_thousand_silent_strangers_keep_no_client_out(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     async def trust(request: Request, reply: Reply) -> None:

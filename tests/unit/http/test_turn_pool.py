@@ -150,7 +150,7 @@ async def test_one_that_is_lost_tells_what_was_under_way_and_carries_what_was_qu
         assert asker.bodies[2:] == [b"c"]
 
 
-async def test_a_peer_that_is_not_there_is_told_to_all_that_wait(autojump_clock: MockClock) -> None:
+async def test_a_missing_peer_fails_all_that_wait(autojump_clock: MockClock) -> None:
     async with asking() as asker:
         asker.post(b"a", b"b", b"c")
         await trio.sleep(1)

@@ -39,7 +39,7 @@ async def test_a_file_includes_the_marks_of_its_earlier_openings(tmp_path: Path)
     assert await includes(path, first, second, Mark(first.opening, 3)) == [True, True, False]
 
 
-async def test_a_file_that_was_rolled_back_does_not_include_what_it_lost_whatever_it_commits_since(
+async def test_a_file_that_was_rolled_back_never_includes_what_it_lost(
     tmp_path: Path,
 ) -> None:
     path, old = tmp_path / "meta.db", tmp_path / "old.db"

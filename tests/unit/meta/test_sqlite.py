@@ -219,7 +219,7 @@ async def test_a_stopped_engine_says_so(tmp_path: Path) -> None:
         await kv.transact(putter(b"a", b"1"))
 
 
-async def test_those_who_wait_are_told_when_the_engine_stops(tmp_path: Path) -> None:
+async def test_waiting_callers_get_an_error_when_the_engine_stops(tmp_path: Path) -> None:
     threads = FaultyThreads()
     outcomes: list[str] = []
 
@@ -254,7 +254,7 @@ async def test_everything_is_there_at_the_next_start_and_versions_go_on(tmp_path
     assert new.version > old.version
 
 
-async def test_a_second_process_is_refused_and_told_who_has_the_file(tmp_path: Path) -> None:
+async def test_a_second_process_is_refused_with_the_holder_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "meta.db"
     async with running(path):
         with pytest.raises(Busy, match=rf"{path}.* process {os.getpid()}$"):
@@ -289,7 +289,7 @@ async def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
             pass
 
 
-async def test_only_the_owner_can_read_the_metadata_whatever_the_umask(tmp_path: Path) -> None:
+async def test_only_the_owner_can_read_the_metadata_with_any_umask(tmp_path: Path) -> None:
     path = tmp_path / "meta.db"
     path.touch(0o644)
     path.with_name("meta.db.lock").touch(0o644)

@@ -132,7 +132,7 @@ def test_what_is_wrong_is_found_and_nothing_else(code: str, severity: Severity, 
     assert found[0].command
 
 
-def test_what_is_read_only_is_told_once() -> None:
+def test_a_read_only_volume_is_reported_once() -> None:
     host = place(mount=Mount("/srv/a", "ext4", frozenset({"ro"})), sync_seconds=None, obstacle="read-only file system")
     assert [finding.code for finding in troubles(host)] == ["F204"]
 

@@ -46,7 +46,7 @@ def test_units_and_packages_are_read() -> None:
     assert parse_packages("flared ii 0.1-1\nflarectl un \n") == [Package("flared", "0.1-1", "ii")]
 
 
-def test_a_host_is_looked_at_whatever_is_missing(tmp_path: Path) -> None:
+def test_a_host_is_examined_with_any_part_missing(tmp_path: Path) -> None:
     file = tmp_path / "data.toml"
     here, gone = tmp_path / "here", tmp_path / "gone"
     here.mkdir()

@@ -254,7 +254,7 @@ async def test_a_roll_alone_reaches_the_index(autojump_clock: object) -> None:
         assert row.sealed
 
 
-async def test_the_index_keeps_learning_whoever_flushed_it_before(autojump_clock: object) -> None:
+async def test_the_index_keeps_learning_after_any_flush(autojump_clock: object) -> None:
     async with running(MemoryDisk(13), SETTINGS) as store:
         for name in ("a", "b", "c"):
             await put(store, name, b"x")

@@ -162,7 +162,7 @@ async def test_the_mark_of_another_cluster_is_not_kept(autojump_clock: trio.test
     assert disks.marks.kept == []
 
 
-async def test_why_an_api_node_refuses_us_is_told_until_it_does_not(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_reason_of_a_refusal_is_reported_until_it_ends(autojump_clock: trio.testing.MockClock) -> None:
     api = Api()
     api.status = 409
     async with beating(MemoryNetwork(), Disks(), {API: api}) as heartbeat:
@@ -173,7 +173,7 @@ async def test_why_an_api_node_refuses_us_is_told_until_it_does_not(autojump_clo
         assert heartbeat.failures() == []
 
 
-async def test_damage_is_told_to_every_api_node_once_it_listens(autojump_clock: trio.testing.MockClock) -> None:
+async def test_damage_is_reported_to_every_api_node_once_it_listens(autojump_clock: trio.testing.MockClock) -> None:
     first, second, disks = Api(), Api(), Disks()
     second.status = 503
     disks.damage = [f"p{i}" for i in range(DAMAGE_PER_BEAT + 1)]

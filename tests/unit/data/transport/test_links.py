@@ -159,7 +159,7 @@ async def test_a_lost_batch_is_heard_by_all_and_the_next_is_tried(failure: Flare
     assert links.statistics().failed_batches == 1
 
 
-async def test_an_answer_of_the_wrong_length_counts_for_nobody() -> None:
+async def test_an_answer_of_the_wrong_length_fails_the_whole_batch() -> None:
     async def post(path: str, body: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         return wire.pack_statuses([201])
@@ -341,7 +341,7 @@ async def test_a_cancelled_getter_leaves_the_others_in_peace() -> None:
     assert sorted(got) == ["a", "b", "c", "d"]
 
 
-async def test_a_name_nobody_waits_for_any_more_is_not_asked() -> None:
+async def test_a_dropped_name_is_not_requested() -> None:
     node = Node()
     node.pieces = {name: piece(name) for name in "abc"}
     async with running(GetLinks, node.post) as (links, nursery):

@@ -99,7 +99,7 @@ async def test_more_damage_than_is_remembered_is_reported_in_turns(
             assert await get(store, name) == payload_of(name, 4096)
 
 
-async def test_scrub_finds_rot_that_nobody_reads(autojump_clock: object) -> None:
+async def test_scrub_finds_rot_in_unread_pieces(autojump_clock: object) -> None:
     disk = MemoryDisk(2)
     async with running(disk, SETTINGS) as store:
         for number in range(200):

@@ -64,7 +64,7 @@ async def test_the_good_copy_is_kept(autojump_clock: object, bad: int) -> None:
         assert store._volumes[1 - bad].piece_map.find("a") is not None
 
 
-async def test_two_bad_copies_stay_for_whoever_may_heal_them(autojump_clock: object) -> None:
+async def test_two_bad_copies_stay_for_a_later_repair(autojump_clock: object) -> None:
     disk = MemoryDisk(1)
     async with running(disk, SETTINGS) as store:
         for number in (0, 1):

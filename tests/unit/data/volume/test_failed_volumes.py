@@ -126,7 +126,7 @@ async def test_a_disk_that_hangs_fails_its_volume(autojump_clock: object) -> Non
         assert await names_of(store) == sorted([*NAMES, "later"])
 
 
-async def test_a_disk_that_nobody_uses_is_looked_after(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unused_disk_is_probed(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = MemoryDisk(1)
     async with running(disk, SETTINGS) as store:
         await fill(store)
@@ -323,7 +323,7 @@ async def test_a_read_only_volume_refuses_only_deletes_of_what_it_holds(autojump
         assert answers[1:] == [True, False]
 
 
-async def test_a_disk_that_is_dead_at_the_start_stands_in_nobodys_way(autojump_clock: object) -> None:
+async def test_a_disk_that_is_dead_at_the_start_delays_no_other(autojump_clock: object) -> None:
     disk = MemoryDisk(1)
     async with running(disk, SETTINGS) as store:
         await fill(store)

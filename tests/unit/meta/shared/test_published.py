@@ -22,7 +22,7 @@ def ends() -> Iterator[tuple[Publisher, Subscriber]]:
     os.close(memory)
 
 
-def test_changes_are_told_once_with_the_number_of_commits(ends: tuple[Publisher, Subscriber]) -> None:
+def test_changes_are_published_once_with_the_number_of_commits(ends: tuple[Publisher, Subscriber]) -> None:
     publisher, subscriber = ends
     assert (subscriber.commits(), subscriber.take_changes()) == (0, [])
     publisher.publish([b"a", b"b"], 1)
