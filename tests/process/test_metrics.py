@@ -11,7 +11,11 @@ from tests.support.daemons import API, Cluster
 from tests.support.promtool import needs_promtool, promtool
 
 MANUAL = Path(__file__).parents[2] / "docs/metrics.md"
-SECTIONS = {API: ("Should be zero (api node)", "Both roles", "Api node"), "data1": ("Both roles", "Data node")}
+SECTIONS = {
+    API: ("Should be zero (api node)", "Both roles", "Api node"),
+    "data1": ("Both roles", "Data node"),
+    "workers": ("Several workers",),
+}
 
 
 def metrics(cluster: Cluster, node: str) -> str:

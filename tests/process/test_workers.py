@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.process.test_metrics import documented
 from tests.support.client import NO_ANSWER, Client, object_path
 from tests.support.daemons import API
 
@@ -172,3 +173,4 @@ def test_what_all_processes_count_is_summed(start: Start) -> None:
     cluster.wait_until(lambda: puts() == CONNECTIONS, "not every put is counted once", 10)
     lines = cluster.client().call("GET", "/metrics").body.decode().splitlines()
     assert "flare_api_workers 1.0" in lines
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in documented("workers"))
