@@ -23,6 +23,7 @@ import trio
 from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring
 from flared.api.admin import routes
+from flared.api.admin.nodes import HEARTBEAT_BYTES_MAX
 from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.errors import JSON_ERRORS
@@ -65,6 +66,7 @@ log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 COUNT_SECONDS = 1.0
 RELAYED_BYTES_MAX = 64 * 1024 * 1024
+"""Of an answer that is passed back. A request has at most what the owner's calls take: anyone may send one."""
 RELAY_SECONDS = 60.0
 DRAIN_SECONDS = 0.1
 """After the last connection was handed over: those that are on their way are taken before the door closes."""
@@ -260,7 +262,7 @@ class _Worker:
 
     async def _relay(self, request: Request, reply: Reply) -> None:
         """Pass a request on to the owner, on a connection of its own that shows the caller's address."""
-        body = await request.body.read_all(RELAYED_BYTES_MAX)
+        body = await request.body.read_all(HEARTBEAT_BYTES_MAX)
         ours, theirs = socket.socketpair()
         end = TcpStream(theirs, request.peer)
         if not hand_over(self._through, end):

@@ -8,7 +8,9 @@ fresh connection on which it passes on a request for the owner.
 
 from __future__ import annotations
 
+import logging
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flared.http.stream import Stream
+
+log = logging.getLogger(__name__)
 
 PEER_BYTES_MAX = 256
 
@@ -70,9 +74,13 @@ class HandedListener:
                 continue
             except OSError as error:
                 raise trio.ClosedResourceError from error
-            if not descriptors:
+            if not message:
                 raise trio.ClosedResourceError
-            return TcpStream(socket.socket(fileno=descriptors[0]), message.decode())
+            if descriptors:
+                with suppress(OSError):  # the peer has gone meanwhile
+                    return TcpStream(socket.socket(fileno=descriptors[0]), message.decode())
+            else:  # the kernel has dropped it: this process may open no more files
+                log.error("event=accept_failed error='a connection that was handed over found no free descriptor'")
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from flared.catalog.totals import Counted
+from flared.catalog.totals import Counted, CountedPacked
 from flared.meta.shared.channel import Channel
 from flared.meta.shared.desk import Desk, pack_hello
 from flared.meta.shared.frames import BadFrame, Kind
@@ -360,8 +360,9 @@ def read_settings(descriptor: int) -> ApiConfig:
     return config
 
 
-def _make_counted(key: bytes, before: int, after: int) -> Counted:
-    return Counted(key, before, after)
+def _make_counted(key: bytes, before: int, after: int) -> Counted | CountedPacked:
+    """Make a note of what a worker noted: of a row's key, or of a packed chunk's alias."""
+    return (Counted if key.startswith((b"object/", b"chunk/")) else CountedPacked)(key, before, after)
 
 
 def _add(sums: dict[str, int], counts: dict[str, int]) -> None:

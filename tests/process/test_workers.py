@@ -174,3 +174,15 @@ def test_what_all_processes_count_is_summed(start: Start) -> None:
     lines = cluster.client().call("GET", "/metrics").body.decode().splitlines()
     assert "flare_api_workers 1.0" in lines
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in documented("workers"))
+
+
+def test_what_is_passed_on_has_a_bound(start: Start) -> None:
+    """Anyone may ask to join: no worker gathers more for it than the owner's calls take."""
+    cluster = start(nodes=1, api={"workers": 2})
+
+    def worker_refuses() -> bool:
+        answer = cluster.client().call("POST", "/cluster/join", b"x" * (5 << 20))
+        assert answer.status == 413
+        return b"at most 4194304 are allowed" in answer.body
+
+    cluster.wait_until(worker_refuses, "every connection was the owner's")

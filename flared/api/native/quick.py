@@ -71,7 +71,7 @@ class Quick:
             else:
                 try:
                     head = manifest_head(manifest)
-                except Exception as bug:  # nobody else would end the request
+                except Exception as bug:  # no one else would end the request
                     return exchange.fail(bug)
                 exchange.bucket = name.bucket
                 exchange.send(200, head, plain)
@@ -114,7 +114,7 @@ class Quick:
                 return _fail(exchange, error)
             try:
                 reply = put_reply(result)
-            except Exception as bug:  # nobody else would end the request
+            except Exception as bug:  # no one else would end the request
                 return exchange.fail(bug)
             exchange.bucket = name.bucket
             return exchange.send(*reply)

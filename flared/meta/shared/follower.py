@@ -123,7 +123,7 @@ class FollowerKV:
             scanner.close()
 
     def lose_owner(self) -> None:
-        """The owner is gone, or we are: nobody knows what became of the commits under way."""
+        """The owner is gone, or we are: no one knows what became of the commits under way."""
         self._channel = None
         waiting = [pending.job for pending in self._sent.values()] + [pending.job for pending, _ in self._planned]
         self._sent.clear()
@@ -307,7 +307,7 @@ class FollowerKV:
                 pending.job.answer()
             return
         for pending in waiting:
-            # Of one that nobody waits for any more its caller has given up all that it stored.
+            # If no one waits for it any more, its caller has given up all that it stored.
             if pending.job.done is not None or pending.job.task is not None:
                 self._decide(pending)
 

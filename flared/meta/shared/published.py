@@ -4,7 +4,7 @@
 
 ``commits`` is the number of groups on stable storage since the opening; a follower compares it before each look-up,
 which costs 50 ns. The change with number N has its key's hash in slot N modulo SLOTS. Order of writes: hashes,
-``changes``, ``commits``; read in the opposite order. So whoever sees a number of commits sees all they changed. The
+``changes``, ``commits``; read in the opposite order. So one who sees a number of commits sees all they changed. The
 lock around each step is a memory barrier, for processors that reorder stores.
 """
 

@@ -2,7 +2,7 @@
 
 Before each look-up the number of published commits is compared. If it has changed, the keys that changed leave the
 cache and the file is read at a new moment. A group can be in the file a little before it is published; while the moment
-is such a one, the cache is left alone, so that nobody sees two moments at once.
+is such a one, the cache is left alone, so that no one sees two moments at once.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class Heal:
                 return found
             try:
                 gathered = await read_stored(chunks, record, lease.view, denied=denied)
-            except ChunkLost:  # nothing is called lost because of what somebody was told before
+            except ChunkLost:  # nothing is called lost because of an earlier answer
                 gathered = await read_stored(chunks, record, lease.view)
             for source in gathered.sources:
                 own = record.nodes[source]
