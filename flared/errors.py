@@ -4,8 +4,8 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
 
     FlareError
     ├─ Refused       the request cannot be right; do not retry
-    │    BadName BadRange BadDigest BadRequest BadMethod TooLarge NoSuchBucket NoSuchObject NoSuchPath
-    │    NoSuchPiece
+    │    BadName BadRange BadDigest BadRequest BadMethod TooLarge TooSmall NoSuchBucket NoSuchObject
+    │    NoSuchPath NoSuchPiece
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
@@ -66,6 +66,10 @@ class BadRequest(Refused):
 
 class TooLarge(Refused):
     """A body, header or list is larger than the limit named in the message."""
+
+
+class TooSmall(Refused):
+    """A body or a part of one is smaller than the limit named in the message."""
 
 
 class NoSuchBucket(Refused):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+from flared.api.forms import FormFile, parse_boundary
 from flared.api.native.answers import parse_number, send_json
-from flared.api.native.forms import FormFile, parse_boundary
 from flared.api.native.headers import (
     check_content_type,
     manifest_head,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flared.api.native.forms import FormFile, FormParser, Mark, Part, parse_boundary, parse_part_head
+from flared.api.forms import FormFile, FormParser, Mark, Part, parse_boundary, parse_part_head
 from flared.errors import BadRequest
 
 CURL = (
@@ -75,6 +75,21 @@ async def test_a_file_comes_out_as_it_went_in(content: bytes, size: int) -> None
     part, got = await read(CURL % content, size)
     assert part == Part("file", "x.txt", "text/plain")
     assert got == content
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+async def test_fields_before_the_file_are_kept(size: int) -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="Key"\r\n\r\na\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="key"; filename="key"\r\n\r\nb\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="raw"\r\n\r\n\xff\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="file"\r\n\r\nbytes\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="late"\r\n\r\nx\r\n--b--\r\n'
+    )
+    file = FormFile(Pieces(cut(form, size)), b"b", lambda part: part.name == "file")
+    assert await file.open() == Part("file", None, None)
+    assert await file.read_all(100) == b"bytes"
+    assert file.fields == {"key": b"a", "raw": b"\xff"}
 
 
 @given(

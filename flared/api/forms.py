@@ -1,4 +1,4 @@
-"""multipart/form-data (RFC 7578) as a stream: one file out of a form, never held as a whole.
+"""multipart/form-data (RFC 7578) as a stream: one file out of a form, never held as a whole, and its other fields.
 
 ``FormParser`` is pure: bytes in, in pieces of any size, events out. ``FormFile`` puts it in front of a body.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -15,7 +16,7 @@ from flared.errors import BadRequest, TooLarge
 BOUNDARY_BYTES_MAX = 70  # RFC 2046, section 5.1.1
 PART_HEAD_BYTES_MAX = 16 * 1024
 OTHER_BYTES_MAX = 64 * 1024
-"""Preamble, other fields and epilogue in all: they are thrown away, so no client needs many."""
+"""Preamble, other fields and epilogue in all."""
 PADDING_BYTES_MAX = 64
 WINDOW_BYTES = 64 * 1024
 
@@ -122,12 +123,23 @@ class Source(Protocol):
     async def receive_into(self, buffer: memoryview) -> int: ...
 
 
+def has_filename(part: Part) -> bool:
+    """Return whether a browser or curl -F took the part from a file."""
+    return part.filename is not None
+
+
 class FormFile:
-    """The one file of a form, as a body of unknown length. ``open`` it first."""
+    """The one file of a form, as a body of unknown length. ``open`` it first.
+
+    ``is_file`` says which part it is. Parts before it are kept in ``fields``, by name in lower case; of a name that
+    comes twice the first one. What comes behind it is read and not kept.
+    """
 
     length: int | None = None
 
-    def __init__(self, body: Source, boundary: bytes) -> None:
+    def __init__(self, body: Source, boundary: bytes, is_file: Callable[[Part], bool] = has_filename) -> None:
+        self.fields: dict[str, bytes] = {}
+        self._is_file = is_file
         self._body = body
         self._parser = FormParser(boundary)
         self._window = memoryview(bytearray(WINDOW_BYTES))
@@ -137,10 +149,15 @@ class FormFile:
 
     async def open(self) -> Part:
         """The head of the part that holds the file; raises BadRequest if there is none."""
-        part = await self._next_file()
-        if part is None:
-            raise BadRequest("the form holds no file (curl: -F file=@NAME)")
-        return part
+        while (event := await self._next_event()) is not Mark.END:
+            if isinstance(event, Part):
+                if self._is_file(event):
+                    return event
+                await self._keep_field(event.name.lower())
+            elif isinstance(event, bytes):
+                self._ignore(len(event))
+        await self._drain()
+        raise BadRequest("the form holds no file (curl: -F file=@NAME)")
 
     async def receive_into(self, buffer: memoryview) -> int:
         """The next bytes of the file; 0 at its end, and only after the whole form was seen to be right."""
@@ -166,20 +183,24 @@ class FormFile:
         if isinstance(event, bytes):
             self._ready = memoryview(event)
             return
-        if await self._next_file() is not None:
-            raise BadRequest("the form holds more than one file; send one a request")
-        self._finished = True
-
-    async def _next_file(self) -> Part | None:
-        """Skip to the next part that is a file; None at the end of the form."""
         while (event := await self._next_event()) is not Mark.END:
-            if isinstance(event, Part) and event.filename is not None:
-                return event
+            if isinstance(event, Part) and self._is_file(event):
+                raise BadRequest("the form holds more than one file; send one a request")
             if isinstance(event, bytes):
                 self._ignore(len(event))
+        await self._drain()
+        self._finished = True
+
+    async def _keep_field(self, name: str) -> None:
+        value = bytearray()
+        while isinstance(event := await self._next_event(), bytes):
+            self._ignore(len(event))
+            value += event
+        self.fields.setdefault(name, bytes(value))
+
+    async def _drain(self) -> None:
         while count := await self._body.receive_into(self._window):
             self._ignore(count)
-        return None
 
     async def _next_event(self) -> Part | bytes | Mark:
         while (event := self._parser.next_event()) is Mark.NEED_DATA:
