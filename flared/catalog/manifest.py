@@ -2,7 +2,7 @@
 
 record = packed row (``packed``) | "1" object
 object = {"s": size, "v": version, "e": etag, "m": modified, "t": content type
-          ["u": {name: value}] ["c": chunk id] ["x": [[extent, size, chunks, chunk size], ...]]}
+          ["u": {name: value}] ["d": details] ["c": chunk id] ["x": [[extent, size, chunks, chunk size], ...]]}
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
+from flared.catalog import details as detail
 from flared.catalog import packed
 from flared.catalog.chunks import ChunkRecord, record_of
 from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, quote, text_of
 
 if TYPE_CHECKING:
+    from flared.catalog.details import Details
     from flared.names import ChunkId, ObjectName
 
 ExtentId = NewType("ExtentId", str)
@@ -50,6 +52,7 @@ class Manifest(NamedTuple):
     extents: tuple[ExtentRef, ...] = ()
     packed: ChunkRecord | None = None
     """The record of the chunk, if it stands in the same row. It changes as pieces get lost and are repaired."""
+    details: Details | None = None
 
     @property
     def is_readable(self) -> bool:
@@ -68,6 +71,7 @@ class Manifest(NamedTuple):
             self.chunk,
             self.extents,
             self.packed,
+            self.details,
         )
 
 
@@ -93,6 +97,7 @@ def encode(manifest: Manifest, version: int) -> bytes:
             record.nodes,
             manifest.user,
             record.missing,
+            b"" if manifest.details is None else detail.encode(manifest.details).encode(),
         )
     text = (
         f'1{{"s":{manifest.size},"v":{version},"e":{quote(manifest.etag)},"m":{manifest.modified!r},'
@@ -100,6 +105,8 @@ def encode(manifest: Manifest, version: int) -> bytes:
     )
     if manifest.user:
         text += f',"u":{json.dumps(manifest.user, separators=(",", ":"))}'
+    if manifest.details is not None:
+        text += f',"d":{detail.encode(manifest.details)}'
     if manifest.chunk is not None:
         text += f',"c":"{manifest.chunk}"'
     if manifest.extents:
@@ -126,6 +133,8 @@ def decode(name: ObjectName, value: bytes) -> Manifest:
             get("u") or {},
             get("c"),
             tuple(ExtentRef(*extent) for extent in extents) if extents else (),
+            None,
+            detail.decode(fields["d"]) if "d" in fields else None,
         )
     except UNDECODABLE as error:
         raise corrupt(f"the object {name.bucket}/{name.key}", error) from error
@@ -143,4 +152,5 @@ def _decode_packed(name: ObjectName, row: packed.Packed) -> Manifest:
         row.chunk,
         (),
         None if row.alone else record_of(row),
+        detail.decode_packed(row.details) if row.details else None,
     )

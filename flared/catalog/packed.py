@@ -9,7 +9,8 @@
     lengths   = u8 u16 u16            of etag, type and placement
     placement = scheme *node          each a u8 of length, then so many bytes; an empty node: none yet
     field     = tag length *OCTET     tag u8, length u32
-    tag       = %x01 | %x02 | ...     1: user metadata, JSON; 2: a byte for each piece that is known missing
+    tag       = %x01 | %x02 | ...     1: user metadata, JSON; 2: a byte for each piece that is known missing;
+                                      3: details, JSON (``details``)
 
 Fields with other tags are kept as they are, whatever else of the row changes. When the object goes, its row is moved to
 the key of the chunk's garbage item, without what only the object had: so the chunk has a record until it is condemned.
@@ -43,6 +44,7 @@ _GENERATION_DIGITS = 2 * ALIAS_BYTES
 _TIMED = "t"
 _USER = 1
 _MISSING = 2
+_DETAILS = 3
 
 Nodes = tuple[NodeName | None, ...]
 
@@ -66,6 +68,8 @@ class Packed(NamedTuple):
     missing: tuple[int, ...]
     alone: bool
     """The chunk has a record of its own: codec, scheme, nodes and missing pieces stand there."""
+    details: bytes = b""
+    """Not decoded; empty if the object has none."""
 
 
 def encode(
@@ -81,6 +85,7 @@ def encode(
     nodes: Nodes,
     user: dict[str, str],
     missing: tuple[int, ...],
+    details: bytes = b"",
 ) -> bytes:
     """Return the row of a packed object."""
     tag, kind, placement = etag.encode(), content_type.encode(), _encode_placement(scheme, nodes)
@@ -90,6 +95,8 @@ def encode(
     fields = _field(_USER, json.dumps(user, separators=(",", ":")).encode()) if user else b""
     if missing:
         fields += _field(_MISSING, bytes(missing))
+    if details:
+        fields += _field(_DETAILS, details)
     return head + tag + kind + placement + fields
 
 
@@ -102,6 +109,7 @@ def decode(value: bytes) -> Packed:
     scheme, nodes = _decode_placement(value[placement_at:end])
     user: dict[str, str] = {}
     missing: tuple[int, ...] = ()
+    details = b""
     if len(value) != end:
         if len(value) < end:
             raise ValueError("it is cut short")
@@ -110,6 +118,8 @@ def decode(value: bytes) -> Packed:
                 user = json.loads(content)
             elif number == _MISSING:
                 missing = tuple(content)
+            elif number == _DETAILS:
+                details = content
     digits = identity.hex()
     return Packed(
         ChunkId(f"{_TIMED}{digits[:_GENERATION_DIGITS]}.{digits[_GENERATION_DIGITS:]}"),
@@ -125,6 +135,7 @@ def decode(value: bytes) -> Packed:
         user,
         missing,
         mark == ALONE,
+        details,
     )
 
 

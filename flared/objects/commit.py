@@ -23,6 +23,7 @@ from flared.objects.conditions import Conditions, check_write
 
 if TYPE_CHECKING:
     from flared.catalog.buckets import Bucket
+    from flared.catalog.details import Details
     from flared.chunks.chunk import Chunk
     from flared.objects.store import Store
 
@@ -36,6 +37,8 @@ class ObjectHeaders:
 
     content_type: str = "application/octet-stream"
     user: dict[str, str] = field(default_factory=dict)
+    details: Details | None = None
+    """The response fields and tags; None: none."""
 
 
 class PutResult(NamedTuple):
@@ -110,7 +113,8 @@ def put_manifest(
     moment = int(now * 1000)
     due = moment + int(store.garbage_grace_seconds * 1000)
     check = _hold if when.empty else partial(_check, when)
-    draft = Manifest(target.name, 0, size, etag, now, headers.content_type, headers.user, chunk, extents, packed)
+    kind, user, details = headers.content_type, headers.user, headers.details
+    draft = Manifest(target.name, 0, size, etag, now, kind, user, chunk, extents, packed, details)
     manifest, replaced = put_version(tx, draft, check, moment, due)
     return PutResult(manifest, replaced is None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.catalog.buckets import find_bucket
+from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
 from flared.chunks.budget import MemoryBudget
@@ -38,7 +39,8 @@ async def copy_object(
     headers: ObjectHeaders | None = None,
     when: Conditions = UNCONDITIONAL,
 ) -> PutResult:
-    """Make ``target`` the same as the newest version of ``source``, with new ``headers`` if given.
+    """Make ``target`` the same as the newest version of ``source``, with new ``headers`` if given: of the details these
+    replace the response fields; tags and checksums stay those of the source.
 
     ``when`` is about the target. Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
     """
@@ -59,7 +61,7 @@ async def _rewrite(
     and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
     chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
     async with store.copying, open_object(replace(store, chunks=chunks), source) as reading:
-        said = headers or _headers_of(reading.manifest)
+        said = _headers_of(reading.manifest, headers)
         return await put_object(store, target, _ReadingSource(reading), headers=said, when=when)
 
 
@@ -71,7 +73,7 @@ async def _reference(
     store: Store, manifest: Manifest, target: ObjectName, headers: ObjectHeaders | None, when: Conditions
 ) -> PutResult | None:
     now, moment, due = store.now(), now_ms(store), due_ms(store)
-    said = headers or _headers_of(manifest)
+    said = _headers_of(manifest, headers)
 
     def check(current: Manifest | None) -> None:
         check_write(when, current.etag if current else None)
@@ -90,6 +92,7 @@ async def _reference(
             said.user,
             manifest.chunk,
             manifest.extents,
+            details=said.details,
         )
         written, replaced = put_version(tx, draft, check, moment, due)
         return PutResult(written, replaced is None)
@@ -100,8 +103,15 @@ async def _reference(
         return None
 
 
-def _headers_of(manifest: Manifest) -> ObjectHeaders:
-    return ObjectHeaders(manifest.content_type, manifest.user)
+def _headers_of(source: Manifest, given: ObjectHeaders | None) -> ObjectHeaders:
+    """Return what the copy carries beside the bytes."""
+    kept = source.details or EMPTY
+    # What keeps one version (its id, retention, legal hold) is not of the copy.
+    kept = Details(kept.fields, kept.checksums, kept.composite, kept.tags)
+    if given is None:
+        return ObjectHeaders(source.content_type, source.user, some(kept))
+    chosen = given.details or EMPTY
+    return replace(given, details=some(kept._replace(fields=chosen.fields)))
 
 
 class _ReadingSource:

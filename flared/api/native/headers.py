@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 
+from flared.catalog.details import FIELD_BYTES_MAX, FIELD_NAMES, FIELDS, FIELDS_BYTES_MAX, Details, some
 from flared.catalog.manifest import Manifest
 from flared.errors import BadRequest, TooLarge
 from flared.objects.commit import ObjectHeaders
@@ -92,11 +93,24 @@ def promised_digests(fields: Mapping[str, str]) -> Digests:
 
 
 def object_headers(fields: Mapping[str, str]) -> ObjectHeaders:
-    """Content type and user fields of an upload; raises TooLarge beyond their limits."""
+    """Content type, response fields and user fields of an upload; raises TooLarge beyond their limits."""
     user = {name[len(USER_PREFIX) :]: value for name, value in fields.items() if name.startswith(USER_PREFIX)}
     if user:
         _check_user(user)
-    return ObjectHeaders(check_content_type(fields.get("content-type")), user)
+    details = None if FIELD_NAMES.isdisjoint(fields) else some(Details(response_fields(fields)))
+    return ObjectHeaders(check_content_type(fields.get("content-type")), user, details)
+
+
+def response_fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields of an upload that a get returns as they are; raises TooLarge beyond their limits."""
+    chosen = {name: fields[name] for name in FIELDS if fields.get(name)}
+    for name, value in chosen.items():
+        if len(value) > FIELD_BYTES_MAX:
+            raise TooLarge(f"{name} has {len(value)} bytes; at most {FIELD_BYTES_MAX} are allowed")
+    size = sum(len(name) + len(value) for name, value in chosen.items())
+    if size > FIELDS_BYTES_MAX:
+        raise TooLarge(f"{', '.join(chosen)} have {size} bytes together; at most {FIELDS_BYTES_MAX} are allowed")
+    return chosen
 
 
 def check_content_type(value: str | None) -> str:
@@ -115,6 +129,8 @@ def manifest_head(manifest: Manifest) -> bytes:
         f'etag: "{manifest.etag}"\r\nlast-modified: {format_date(int(manifest.modified))}\r\n'
         f"content-type: {manifest.content_type}\r\nx-flare-version: {manifest.version}\r\naccept-ranges: bytes\r\n"
     )
+    if manifest.details is not None:
+        text += "".join([f"{name}: {value}\r\n" for name, value in manifest.details.fields.items()])
     if manifest.user:
         text += "".join([f"{USER_PREFIX}{name}: {value}\r\n" for name, value in manifest.user.items()])
     return text.encode("latin-1")

@@ -129,7 +129,7 @@ class ObjectCalls:
         source = parse_copy_source(request.fields[COPY_SOURCE])
         # What the request says of the copy replaces all that the source says.
         said = object_headers(request.fields)
-        headers = said if said.user or "content-type" in request.fields else None
+        headers = said if said.user or said.details or "content-type" in request.fields else None
         when = write_conditions(request.fields)
         result = await copy_object(self._store, source, target, headers=headers, when=when)
         await _answer_put(reply, result)

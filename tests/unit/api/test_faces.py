@@ -362,6 +362,36 @@ async def test_the_chunks_of_an_object_are_paged(autojump_clock: Clock) -> None:
         assert (await call("GET", "/object/a?chunks", fields={"if-match": '"other"'})).status == 412
 
 
+@pytest.mark.parametrize("size", [0, 5, 3 * CHUNK])
+async def test_response_fields_are_returned_and_copied(autojump_clock: Clock, size: int) -> None:
+    chosen = {
+        "cache-control": "max-age=60",
+        "content-disposition": 'attachment; filename="a"',
+        "content-encoding": "gzip",
+        "content-language": "de",
+        "expires": "Wed, 21 Oct 2026 07:28:00 GMT",
+    }
+    async with serving() as call:
+
+        async def returned(key: str) -> dict[str, str]:
+            answers = [await call(method, f"/object/{key}") for method in ("GET", "HEAD")]
+            answers.append(await call("GET", f"/object/{key}", fields={"range": "bytes=0-"}))
+            known = [{name: answer.fields[name] for name in chosen if name in answer.fields} for answer in answers]
+            assert known[0] == known[1]
+            assert known[0] == known[2] or not size
+            return known[0]
+
+        await call("PUT", "/object/a", noise(size), chosen)
+        assert await returned("a") == chosen
+        source = {"x-flare-copy-source": "/bucket/default/object/a"}
+        await call("PUT", "/object/b", fields=source)
+        assert await returned("b") == chosen
+        await call("PUT", "/object/b", fields=source | {"content-language": "en"})
+        assert await returned("b") == {"content-language": "en"}
+        await call("PUT", "/object/a", noise(size))
+        assert await returned("a") == {}
+
+
 async def test_a_copy_moves_no_body(autojump_clock: Clock) -> None:
     async with serving() as call:
         data = noise(2 * CHUNK)

@@ -16,8 +16,10 @@ from flared.api.native.headers import (
     promised_digests,
     range_request,
     read_conditions,
+    response_fields,
     write_conditions,
 )
+from flared.catalog.details import Details
 from flared.errors import BadRequest, FlareError, TooLarge
 from flared.objects.conditions import ALWAYS, ANY, UNCONDITIONAL
 from flared.objects.ranges import RangeRequest
@@ -124,3 +126,14 @@ def test_user_fields_are_limited_one_by_one_and_together() -> None:
     check_user(dict.fromkeys("abcd", "x" * 2047), None)
     check_user(dict.fromkeys("abcd", "x" * 2047) | {"e": ""}, TooLarge)
     check_user({"": "x"}, BadRequest)
+
+
+def test_response_fields_are_kept_and_limited() -> None:
+    assert object_headers({"content-type": "a/b"}).details is None
+    chosen = {"cache-control": "no-store", "expires": "soon"}
+    assert object_headers(chosen | {"x-other": "1", "content-language": ""}).details == Details(chosen)
+    assert object_headers({"expires": ""}).details is None
+    assert response_fields({"expires": "x" * 2048}) == {"expires": "x" * 2048}
+    for fields in ({"expires": "x" * 2049}, dict.fromkeys(("expires", "cache-control"), "x" * 2048)):
+        with pytest.raises(TooLarge):
+            response_fields(fields)
