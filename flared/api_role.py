@@ -30,6 +30,7 @@ from flared.api.entry import Entry
 from flared.api.native.face import native_face
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
+from flared.catalog.key_store import KeyStore
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
 from flared.chunks.chunk import Chunks
@@ -328,7 +329,8 @@ def _build_server(
         MetadataCalls(store, membership),
     )
     hosts = host_names(config.hosts, config.listen)
-    callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts))
+    keys = KeyStore(store.kv, keyring, store.now)
+    callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts), keys)
     entry = Entry([native_face(store, callers), admin_face(admin, callers)])
     server = build_http(share_of(config), store.chunks.turns, entry)
     return server, metrics

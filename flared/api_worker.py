@@ -30,6 +30,7 @@ from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
 from flared.api.native.face import native_face
 from flared.api_role import Connector, build_chunks, build_http, build_store, resize, share_of
+from flared.catalog.key_store import KeyStore
 from flared.catalog.totals import Totals
 from flared.chunks.damage import DamageList
 from flared.daemon import tune_process
@@ -160,7 +161,8 @@ class _Worker:
         chunks = build_chunks(config, turns, self._flight, self._damage)
         self._store = build_store(config, kv, chunks, Totals(kv), lambda: self._send(Kind.FOUND, {"degraded": True}))
         hosts = self._config
-        callers = Callers(Policy(self._keyring, GRANTS[hosts.anonymous], _names_of(hosts)))
+        keys = KeyStore(kv, self._keyring, self._store.now)
+        callers = Callers(Policy(self._keyring, GRANTS[hosts.anonymous], _names_of(hosts)), keys)
         relayed = {
             call: on_nothing(self._relay) for methods in routes.ROUTES.exact.values() for call in methods.values()
         }

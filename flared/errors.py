@@ -5,7 +5,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     FlareError
     ├─ Refused       the request cannot be right; do not retry
     │    BadName BadRange BadDigest BadRequest BadMethod TooLarge TooSmall NoSuchBucket NoSuchObject
-    │    NoSuchPath NoSuchPiece
+    │    NoSuchPath NoSuchPiece NoSuchKey
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
@@ -78,6 +78,10 @@ class NoSuchBucket(Refused):
 
 class NoSuchObject(Refused):
     """The object does not exist."""
+
+
+class NoSuchKey(Refused):
+    """There is no access key of this name."""
 
 
 class NoSuchPiece(Refused):

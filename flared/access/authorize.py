@@ -1,11 +1,12 @@
 """Authorize: may this identity do this action on this resource, in this context? Pure.
 
-The one decision that every call of an api node passes, on every face. In short, until there are access keys:
+The one decision that every call of an api node passes, on every face. In short:
 
 - a holder of the cluster's secret may do everything, from everywhere;
-- this machine may do everything that does not hand out the secret or speak for a node;
+- a holder of an access key may do what its grants say, from everywhere, and what everybody may;
+- this machine may do everything that does not hand out the secret or a key, or speak for a node;
 - everybody else may do what the setting ``anonymous`` grants, and the few calls that tell nothing;
-- what needs no secret is refused to web pages that came from elsewhere (``origin``).
+- what needs neither secret nor key is refused to web pages that came from elsewhere (``origin``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from flared.access.identity import BY_CLUSTER, BY_LOCAL, is_local
+from flared.access.grants import Grant, Permission, allows
+from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
 from flared.errors import Forbidden, Unauthenticated
 from flared.http.eviction import GUEST
@@ -23,6 +25,7 @@ from flared.names import BucketName, ObjectName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flared.access.access_key import AccessKey
     from flared.access.identity import Identity
     from flared.access.keys import Keyring
     from flared.http.eviction import Standing
@@ -41,11 +44,17 @@ class Action(StrEnum):
     LIST_BUCKETS = "bucket:list"
     CREATE_BUCKET = "bucket:create"
     REMOVE_BUCKET = "bucket:remove"
+    SHOW_BUCKET = "bucket:show"
+    """See that it exists, and its settings: of use to all who may do something in it."""
+    CONFIGURE_BUCKET = "bucket:configure"
+    """Change its settings and documents."""
     STATUS = "cluster:status"
     """See how the cluster is, and what an operation would cost; changes nothing."""
     METRICS = "cluster:metrics"
     OPERATE = "cluster:operate"
     """Remove nodes, let held orphans be deleted, accept old metadata."""
+    KEYS = "cluster:keys"
+    """Create, list, replace and remove access keys."""
     INVITE = "cluster:invite"
     JOIN = "cluster:join"
     HEARTBEAT = "cluster:heartbeat"
@@ -59,7 +68,17 @@ class Action(StrEnum):
 
 _METRICS = Action.METRICS
 
-READS = frozenset({Action.READ, Action.LIST, Action.LIST_BUCKETS, Action.STATUS, Action.METRICS, Action.UNKNOWN_READ})
+READS = frozenset(
+    {
+        Action.READ,
+        Action.LIST,
+        Action.LIST_BUCKETS,
+        Action.SHOW_BUCKET,
+        Action.STATUS,
+        Action.METRICS,
+        Action.UNKNOWN_READ,
+    }
+)
 WRITES = frozenset(
     {
         Action.WRITE,
@@ -75,7 +94,8 @@ EVERYTHING = frozenset(Action)
 GRANTS: Mapping[str, frozenset[Action]] = {"none": frozenset(), "read": READS, "read-write": READS | WRITES}
 """The actions granted to everybody, by the word of the setting ``anonymous``.
 
-``OPERATE`` is in none of them: nodes come and go by the operator's word alone, even where everyone may change objects.
+``OPERATE``, ``KEYS`` and ``CONFIGURE_BUCKET`` are in none of them: nodes, keys and what buckets allow change by the
+operator's word alone, even where everyone may change objects.
 """
 
 OPEN = frozenset({Action.HEALTH, Action.HEARTBEAT, Action.JOIN, Action.UNKNOWN_OPEN})
@@ -87,14 +107,34 @@ ANY_ORIGIN = frozenset({Action.HEALTH, Action.JOIN})
 PROVED: Mapping[Action, str] = {
     Action.HEARTBEAT: "the heartbeat does not carry the secret of this cluster, as it is on the api host",
     Action.INVITE: "an invite takes the secret of the cluster, on this machine too (flarectl: secret_file)",
+    Action.KEYS: "access keys take the secret of the cluster, on this machine too (flarectl: secret_file), or an "
+    "admin key",
 }
 """Actions that always take the secret, of this machine too; and the error for callers that do not bring it."""
+
+PERMISSIONS: Mapping[Action, Permission] = {
+    Action.READ: Permission.READ,
+    Action.WRITE: Permission.WRITE,
+    Action.DELETE: Permission.DELETE,
+    Action.LIST: Permission.LIST,
+    Action.CREATE_BUCKET: Permission.CREATE,
+}
+"""The permission that an access key needs for an action; what is not in here takes an admin key, or a rule below."""
+
+ANY_KEY = frozenset(
+    {Action.LIST_BUCKETS, Action.UNKNOWN_OPEN, Action.UNKNOWN_READ, Action.UNKNOWN_WRITE, Action.UNKNOWN}
+)
+"""Every key may list buckets: those that it may see (``may_see``)."""
+
+NO_KEY = frozenset({Action.HEARTBEAT, Action.INVITE})
+"""No key may do these, not even an admin's: they speak for nodes, or lead to the secret."""
 
 SHUT = (
     "this call needs the secret of the cluster (flarectl config set secret_file FILE), "
     "or 'anonymous' in the api node's TOML file must allow it"
 )
 WRONG_SECRET = "the secret that came with this call is not this cluster's (flarectl config set secret_file FILE)"
+KEY_REFUSED = "access denied: this access key has no grant for that; the log of the api node names what it lacks"
 METRICS_ELSEWHERE = "metrics are for this machine; elsewhere they are at metrics_listen (flared.toml(5))"
 
 
@@ -110,6 +150,8 @@ class Context:
     """To everybody."""
     guarded: bool
     """The cluster has a secret that could be proved."""
+    prefix: str = ""
+    """Of a listing: what the keys asked for begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +174,63 @@ class Policy:
 def authorize(identity: Identity, action: Action, resource: Resource, context: Context) -> Standing:
     """Return what the connection has proved by this call, if it may be made.
 
-    No rule is about a ``resource`` yet; grants of access keys will be. Raises Unauthenticated for a caller that must
-    prove itself and did not, Forbidden for a foreign web page; ``lacking`` of the error names the action.
+    Without a ``resource`` the question is whether the caller may do this anywhere. Raises Unauthenticated for a caller
+    that must prove itself and did not; Forbidden for a foreign web page, and for a key without a grant for this.
+    ``lacking`` of the error names the action, or the grant: for the log, not for the caller.
     """
     standing = identity.proved
-    if identity.who is not BY_CLUSTER:
+    key = identity.key
+    if identity.who is not BY_CLUSTER and (key is None or not _has_grant(key, action, resource, context)):
         if identity.who is not BY_LOCAL and action not in OPEN:
             if action not in context.granted:
+                if identity.who is BY_KEY:
+                    raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, context))
                 raise Unauthenticated(WRONG_SECRET if identity.claimed else SHUT, lacking=action)
             standing = GUEST
         if context.foreign and action not in ANY_ORIGIN:
             raise Forbidden(context.foreign, lacking=action)
         if action in PROVED and context.guarded:
+            if identity.who is BY_KEY:
+                raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, context))
             raise Unauthenticated(PROVED[action], lacking=action)
     if action is _METRICS and not context.local:
         raise Unauthenticated(METRICS_ELSEWHERE, lacking=action)
     return standing
+
+
+def may_see(identity: Identity, bucket: BucketName, context: Context) -> bool:
+    """Return whether a caller that may list buckets sees this one: a key sees those in which it may do something."""
+    key = identity.key
+    if key is None or Action.LIST_BUCKETS in context.granted:
+        return True
+    return _has_grant(key, Action.SHOW_BUCKET, bucket, context)
+
+
+def _has_grant(key: AccessKey, action: Action, resource: Resource, context: Context) -> bool:
+    if action in NO_KEY:
+        return False
+    if key.is_admin or action in ANY_KEY:
+        return True
+    bucket, name = _place(action, resource, context)
+    if action is Action.SHOW_BUCKET:
+        return any(grant.touches(bucket) for grant in key.grants)
+    permission = PERMISSIONS.get(action)
+    if permission is None:
+        return False
+    if resource is None:  # a name that breaks the rules: who may do this somewhere learns so
+        return any(grant.permission is permission for grant in key.grants)
+    return allows(key.grants, permission, bucket, name)
+
+
+def _place(action: Action, resource: Resource, context: Context) -> tuple[str, str]:
+    """Return the bucket, and what the keys that this is about begin with."""
+    if isinstance(resource, ObjectName):
+        return resource
+    return resource or "", context.prefix if action is Action.LIST else ""
+
+
+def _name_grant(action: Action, resource: Resource, context: Context) -> str:
+    permission = PERMISSIONS.get(action)
+    if permission is None or resource is None:
+        return permission or action
+    return str(Grant(permission, *_place(action, resource, context)))

@@ -1,7 +1,7 @@
 """Identity: who calls, as far as the call proves it. Pure.
 
-There are three answers until there are access keys: a caller that proves to know the cluster's secret, this machine
-itself, and everybody else. What each of them may do is decided in ``authorize``, never here.
+There are four answers: a caller that proves to know the cluster's secret, one that proves to have an access key, this
+machine itself, and everybody else. What each of them may do is decided in ``authorize``, never here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from flared.access.keys import API_AUDIENCE
 from flared.http.address import LOOPBACK
-from flared.http.eviction import STRANGER, TRUSTED, Standing
+from flared.http.eviction import GUEST, STRANGER, TRUSTED, Standing
 
 if TYPE_CHECKING:
+    from flared.access.access_key import AccessKey
     from flared.access.keys import Keyring
 
 
@@ -24,9 +25,11 @@ class Who(Enum):
     """A process of this machine: the connection comes over its loopback."""
     CLUSTER = "cluster"
     """A holder of the cluster's secret: a node or an operator."""
+    KEY = "key"
+    """A holder of an access key."""
 
 
-BY_ANONYMOUS, BY_LOCAL, BY_CLUSTER = Who
+BY_ANONYMOUS, BY_LOCAL, BY_CLUSTER, BY_KEY = Who
 """The same, for the way of every request: Python 3.11 takes half a microsecond to find a member of an enumeration."""
 
 
@@ -38,12 +41,28 @@ class Identity:
     proved: Standing
     claimed: bool = False
     """An Authorization field came along that proved nothing: a wrong secret, or one that was replaced."""
+    key: AccessKey | None = None
+    """Only of ``KEY``."""
+
+    @property
+    def name(self) -> str:
+        """Of the access key; empty without one."""
+        return self.key.name if self.key is not None else ""
+
+    def __str__(self) -> str:
+        """How logs name the caller: ``key:NAME``, or who it is."""
+        return f"key:{self.key.name}" if self.key is not None else self.who.value
 
 
 ANONYMOUS = Identity(BY_ANONYMOUS, STRANGER)
 WRONG_SECRET = Identity(BY_ANONYMOUS, STRANGER, claimed=True)
 LOCAL = Identity(BY_LOCAL, TRUSTED)
 CLUSTER = Identity(BY_CLUSTER, TRUSTED)
+
+
+def key_identity(key: AccessKey) -> Identity:
+    """Return the identity of a caller whose signature was made with this key, found by ``KeyStore.find`` just now."""
+    return Identity(BY_KEY, TRUSTED if key.is_admin else GUEST, key=key)
 
 
 def identify(keyring: Keyring, peer: str, authorization: str | None) -> Identity:

@@ -14,6 +14,7 @@ from flared.access.identity import identify
 if TYPE_CHECKING:
     from flared.access.authorize import Context, Policy
     from flared.access.identity import Identity
+    from flared.catalog.key_store import KeyStore
     from flared.http.exchange import Exchange
     from flared.http.messages import Request
 
@@ -32,8 +33,10 @@ class Caller(NamedTuple):
 class Callers:
     """Finds the callers of one node."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, keys: KeyStore) -> None:
         self._policy = policy
+        self.keys = keys
+        """Those that callers may sign with now."""
 
     def find(self, request: Request | Exchange, memo: dict[str, object] | None) -> Caller:
         """Return who makes this request. ``memo`` is that of its head, if there is one."""

@@ -22,6 +22,7 @@ from flared.errors import (
     LocalProtocolError,
     MetadataFull,
     NoSuchBucket,
+    NoSuchKey,
     NoSuchObject,
     NoSuchPath,
     NotModified,
@@ -60,6 +61,7 @@ STATUSES: Mapping[type[FlareError], int] = {
     NoSuchBucket: 404,
     NoSuchObject: 404,
     NoSuchPath: 404,
+    NoSuchKey: 404,
     BadMethod: 405,
     Conflict: 409,
     PreconditionFailed: 412,
@@ -127,7 +129,7 @@ def _log_error(request: Request | Exchange, error: FlareError, status: int, *, c
     else:
         level, event = logging.DEBUG, "request_refused"
     if status >= 400 and log.isEnabledFor(level):
-        lacking = f" lacking={grant}" if (grant := getattr(error, "lacking", "")) else ""
+        lacking = f" lacking={grant[:200]!r}" if (grant := getattr(error, "lacking", "")) else ""
         log.log(
             level, "event=%s method=%s path=%r status=%d cut=%s error=%s message=%r%s",
             event, request.method, request.path, status, cut, error.code, str(error), lacking,

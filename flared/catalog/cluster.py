@@ -22,7 +22,8 @@ FORMAT = 4
 2: ids of chunks begin with their time (``names.ChunkId``). Nothing is rewritten: ids of format 1 stay valid.
 Chunks may be lz4-blocks (``chunks.codec``), which an older Flare would take for damage.
 3: small objects are packed rows (``packed``). Nothing is rewritten: an older row becomes one when its key is put again.
-4: objects have details (``details``), which an older Flare would lose when it rewrites a row. Nothing is rewritten.
+4: objects have details (``details``), which an older Flare would lose when it rewrites a row; access keys
+(``access_keys``). Nothing is rewritten.
 """
 
 

@@ -5,7 +5,7 @@ all the room, nor much of it from one address; so a thousand silent strangers co
 
     standing   client                                                 may take
     TRUSTED    on this machine, or proved to know the secret          all places
-    GUEST      made a call that this node allows without a secret     all but the reserve
+    GUEST      has an access key, or needed none for a call           all but the reserve
     STRANGER   any other, and every client before its first call      the same, and only a share from one address
 
 A newcomer that finds no room takes the place of a connection without a request in progress: first that of a stranger

@@ -67,6 +67,14 @@ def invite(invite: str) -> bytes:
     return b"invite/" + invite.encode()
 
 
+def access_key(access_key_id: str) -> bytes:
+    return b"access-key/" + access_key_id.encode()
+
+
+def key_name(name: str) -> bytes:
+    return b"key-name/" + name.encode()
+
+
 def removed(name: str) -> bytes:
     return b"removed/" + name.encode()
 

@@ -14,6 +14,7 @@ from flared.api.admin.status import StatusCalls, describe_status
 from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
+from flared.catalog.key_store import KeyStore
 from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.status import find_write_obstacle
 
@@ -55,5 +56,6 @@ def make_faces(
         OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
         MetadataCalls(cluster.store, cluster.membership),
     )
-    callers = Callers(Policy(keyring, GRANTS[anonymous], HOSTS))
+    keys = KeyStore(cluster.store.kv, keyring, cluster.store.now)
+    callers = Callers(Policy(keyring, GRANTS[anonymous], HOSTS), keys)
     return [native_face(cluster.store, callers), admin_face(admin, callers)]

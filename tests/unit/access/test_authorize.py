@@ -1,4 +1,4 @@
-"""The whole table: identity x action x setting; then what a context changes."""
+"""The whole table: identity x action x setting; then what a context changes; then action x grant of access keys."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from itertools import product
 
 import pytest
 
+from flared.access.access_key import AccessKey
 from flared.access.authorize import (
     ANY_ORIGIN,
     EVERYTHING,
     GRANTS,
+    KEY_REFUSED,
     METRICS_ELSEWHERE,
     PROVED,
     SHUT,
@@ -17,9 +19,11 @@ from flared.access.authorize import (
     Context,
     Policy,
     authorize,
+    may_see,
 )
 from flared.access.authorize import WRONG_SECRET as WRONG_SECRET_SENTENCE
-from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity
+from flared.access.grants import parse_grants
+from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity, key_identity
 from flared.access.keys import Keyring
 from flared.errors import Forbidden, Unauthenticated
 from flared.http.eviction import Standing
@@ -28,7 +32,7 @@ from flared.names import BucketName, ObjectKey, ObjectName
 NAME = ObjectName(BucketName("photos"), ObjectKey("a"))
 KEYRING = Keyring([b"the secret of it"])
 
-OBJECT_READS = {Action.READ, Action.LIST, Action.LIST_BUCKETS}
+OBJECT_READS = {Action.READ, Action.LIST, Action.LIST_BUCKETS, Action.SHOW_BUCKET}
 OBJECT_WRITES = {Action.WRITE, Action.DELETE, Action.CREATE_BUCKET, Action.REMOVE_BUCKET}
 # What a stranger of another machine gets, by setting: written out, not derived from the tables under test.
 ALLOWED: dict[str, set[Action]] = {
@@ -125,3 +129,98 @@ def test_a_refusal_names_the_grant_that_was_lacking() -> None:
     with pytest.raises(Forbidden) as foreign:
         authorize(LOCAL, Action.DELETE, NAME, context("none", local=True, foreign="a page asks"))
     assert (shut.value.lacking, foreign.value.lacking) == ("object:write", "object:delete")
+
+
+# Access keys: what a grant allows, each action once. The resource is the object photos/a, or what stands with it.
+ANY = {Action.LIST_BUCKETS, Action.HEALTH, Action.JOIN} | {
+    Action.UNKNOWN_OPEN, Action.UNKNOWN_READ, Action.UNKNOWN_WRITE, Action.UNKNOWN,
+}  # fmt: skip
+BY_GRANT: dict[str, set[Action]] = {
+    "": ANY,
+    "read:photos": ANY | {Action.READ, Action.SHOW_BUCKET},
+    "write:photos/a": ANY | {Action.WRITE, Action.SHOW_BUCKET},
+    "delete:pho*": ANY | {Action.DELETE, Action.SHOW_BUCKET},
+    "list:*": ANY | {Action.LIST, Action.SHOW_BUCKET},
+    "create:*": ANY | {Action.CREATE_BUCKET, Action.SHOW_BUCKET},
+    "create:photos": ANY | {Action.CREATE_BUCKET, Action.SHOW_BUCKET},
+    "create:logs-*": ANY,
+    "read:others": ANY,
+    "read:photos/b": ANY | {Action.SHOW_BUCKET},
+    "admin": set(Action) - {Action.HEARTBEAT, Action.INVITE},
+}
+BUCKET_ACTIONS = {
+    Action.LIST, Action.CREATE_BUCKET, Action.REMOVE_BUCKET, Action.SHOW_BUCKET, Action.CONFIGURE_BUCKET,
+}  # fmt: skip
+
+
+def key_of(*grants: str) -> Identity:
+    return key_identity(AccessKey("FL" + "A" * 18, "laptop", "s" * 40, parse_grants(grants)))
+
+
+@pytest.mark.parametrize(("grant", "action"), list(product(BY_GRANT, Action)))
+def test_what_a_grant_allows(grant: str, action: Action) -> None:
+    identity = key_of(*filter(None, [grant]))
+    resource = NAME.bucket if action in BUCKET_ACTIONS else NAME
+    # From elsewhere, and from a page: a signature is nothing that a page can borrow. Metrics are of this machine only.
+    where = context("none", local=action is Action.METRICS, foreign="" if action in ANY_ORIGIN else "a page asks")
+    if action in BY_GRANT[grant]:
+        assert authorize(identity, action, resource, where) is (
+            Standing.TRUSTED if grant == "admin" else Standing.GUEST
+        )
+    else:
+        with pytest.raises(Forbidden) as refused:
+            authorize(identity, action, resource, context("none", local=action is Action.METRICS))
+        assert str(refused.value) == KEY_REFUSED
+        assert refused.value.lacking
+
+
+@pytest.mark.parametrize(
+    ("grant", "prefix", "allowed"),
+    [
+        ("list:photos", "", True),
+        ("list:photos", "2024/", True),
+        ("list:photos/2024/", "", False),
+        ("list:photos/2024/", "20", False),
+        ("list:photos/2024/", "2024/", True),
+        ("list:photos/2024/", "2024/05", True),
+        ("read:photos", "", False),
+    ],
+)
+def test_a_listing_is_of_the_prefix_that_it_asks_for(grant: str, prefix: str, allowed: bool) -> None:
+    where = Context(local=False, foreign="", granted=GRANTS["none"], guarded=True, prefix=prefix)
+    if allowed:
+        authorize(key_of(grant), Action.LIST, NAME.bucket, where)
+        return
+    with pytest.raises(Forbidden) as refused:
+        authorize(key_of(grant), Action.LIST, NAME.bucket, where)
+    assert refused.value.lacking == f"list:photos/{prefix}".removesuffix("/" if not prefix else "")
+
+
+def test_a_form_into_a_bucket_takes_the_whole_bucket() -> None:
+    authorize(key_of("write:photos"), Action.WRITE, NAME.bucket, context("none"))
+    with pytest.raises(Forbidden):
+        authorize(key_of("write:photos/a"), Action.WRITE, NAME.bucket, context("none"))
+
+
+def test_a_name_that_breaks_the_rules_is_explained_to_who_may_do_this_somewhere() -> None:
+    authorize(key_of("write:photos/a"), Action.WRITE, None, context("none"))
+    with pytest.raises(Forbidden):
+        authorize(key_of("read:photos"), Action.WRITE, None, context("none"))
+
+
+def test_a_key_may_do_what_everybody_may() -> None:
+    authorize(key_of(), Action.READ, NAME, context("read"))
+    with pytest.raises(Forbidden, match="a page asks"):
+        authorize(key_of(), Action.READ, NAME, context("read", foreign="a page asks"))
+    with pytest.raises(Forbidden) as refused:
+        authorize(key_of(), Action.WRITE, NAME, context("read"))
+    assert refused.value.lacking == "write:photos/a"
+
+
+def test_a_key_sees_the_buckets_in_which_it_may_do_something() -> None:
+    where, other = context("none"), BucketName("others")
+    assert may_see(key_of("write:photos/a/b"), NAME.bucket, where)
+    assert not may_see(key_of("write:photos/a/b"), other, where)
+    assert may_see(key_of("admin"), other, where)
+    assert may_see(CLUSTER, other, where)
+    assert may_see(key_of(), other, context("read"))

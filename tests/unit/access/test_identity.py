@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity, Who, identify
+from flared.access.access_key import AccessKey
+from flared.access.grants import parse_grants
+from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity, Who, identify, key_identity
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.http.eviction import Standing
 
@@ -53,3 +55,15 @@ def test_what_each_proves() -> None:
         Who.LOCAL: Standing.TRUSTED,
         Who.CLUSTER: Standing.TRUSTED,
     }
+
+
+def test_a_key_has_its_name_and_only_an_admins_counts_as_the_cluster() -> None:
+    key = AccessKey("FL" + "A" * 18, "laptop", "s" * 40, parse_grants(["read:*"]))
+    identity = key_identity(key)
+    assert (identity.who, identity.name, str(identity), identity.proved) == (
+        Who.KEY, "laptop", "key:laptop", Standing.GUEST,
+    )  # fmt: skip
+    admin = key_identity(AccessKey(key.id, "root", key.secret, parse_grants(["admin"])))
+    assert admin.proved is Standing.TRUSTED
+    assert key.secret not in repr(identity)
+    assert (str(CLUSTER), CLUSTER.name, str(ANONYMOUS)) == ("cluster", "", "anonymous")

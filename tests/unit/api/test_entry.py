@@ -309,7 +309,7 @@ async def test_a_refusal_is_logged_with_the_grant_that_was_lacking(
     with caplog.at_level(logging.DEBUG, "flared.api.errors"):
         assert entry.begin(Exchange(connection, entry, head_of("PUT", "/object/a", {"host": "api"}, {}), b"x"))
     assert "error=Unauthenticated" in caplog.text
-    assert "lacking=object:write" in caplog.text
+    assert "lacking='object:write'" in caplog.text
     assert b"lacking" not in connection.replies[0]
 
 
