@@ -55,6 +55,7 @@ class RealNode:
         self.disk = disk
         self.volumes: Volumes | None = None
         self.server: Server | None = None
+        self.service: DataService | None = None
         self.starts = 0
         self._api = api
         """Where heartbeats go; none are sent if it is empty."""
@@ -98,7 +99,7 @@ class RealNode:
             self.volumes = None
 
     def _server(self, volumes: Volumes, turns: Turns) -> Server:
-        service = DataService(self.name, volumes, self.keyring)
+        self.service = service = DataService(self.name, volumes, self.keyring)
         self.server = Server(service.handler, in_turns=InTurns(turns, service, MemoryBudget(MIB)))
         return self.server
 

@@ -108,6 +108,7 @@ class DataService:
         self._in_turns: dict[str, Callable[[Exchange], bool]] = {
             wire.PATH_PUT: self._begin_put_batch,
             wire.PATH_GET: self._begin_get_batch,
+            wire.PATH_DELETE: self._begin_delete_batch,
         }
         self._piece_calls: dict[str, Call] = {
             "PUT": self._put,
@@ -357,30 +358,50 @@ class DataService:
         return wire.pack_answers(names, answers)
 
     async def _delete_batch(self, request: Request, reply: Reply) -> None:
-        started = trio.current_time()
+        began = perf_counter()
         names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
         results = await self._volumes.delete_many(names)
         _log_failures("delete_batch", results)
-        self._counts.deleted += sum(result is True for result in results)
-        left_out = bool(self._volumes.left_out)
-        gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if left_out else (wire.DELETED, wire.ABSENT)
-        statuses = [
-            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
-            for result in results
-        ]
-        self._counts.seconds["delete"].observe(trio.current_time() - started)
-        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+        await reply.send(200, _BINARY, self._note_delete(results, began))
+
+    def _begin_delete_batch(self, exchange: Exchange) -> bool:
+        """As ``_delete_batch``, in turns, if no volume need be waited for."""
+        try:
+            names = wire.parse_names(bytes(exchange.body))
+        except BadRequest:
+            return False
+
+        def done(results: Answers) -> None:
+            try:
+                statuses = self._note_delete(results, exchange.began)
+                _log_failures_of(exchange, "delete_batch", results)
+                exchange.send(200, _BINARY, statuses)
+            except Exception as bug:  # of this call's; others of the same group are to hear all the same
+                exchange.fail(bug)
+
+        return self._volumes.delete_nowait(names, done)
+
+    def _note_delete(self, results: Answers, began: float) -> bytes:
+        """Count what a batch came to; return the body that says so."""
+        self._counts.seconds["delete"].observe(perf_counter() - began)
+        self._counts.deleted += results.count(True)
+        return self._pack_deleted(results)
 
     async def _quarantine_batch(self, request: Request, reply: Reply) -> None:
         names = wire.parse_names(await request.body.read_all(wire.NAMES_BYTES_MAX))
         results = await self._volumes.quarantine_many(names)
         _log_failures("quarantine_batch", results)
+        await reply.send(200, _BINARY, self._pack_deleted(results))
+
+    def _pack_deleted(self, results: Answers) -> bytes:
+        """Return the statuses of pieces that were deleted or hidden; a failed volume may still have any of them."""
         gone, absent = (wire.DELETED_WHERE_ASKED,) * 2 if self._volumes.left_out else (wire.DELETED, wire.ABSENT)
-        statuses = [
-            wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
-            for result in results
-        ]
-        await reply.send(200, _BINARY, wire.pack_statuses(statuses))
+        return wire.pack_statuses(
+            [
+                wire.status_of(result) if isinstance(result, FlareError) else gone if result else absent
+                for result in results
+            ]
+        )
 
     async def _list(self, request: Request, reply: Reply) -> None:
         query = parse_query(request.query, "after", "limit", wire.WORKING_QUERY, wire.QUARANTINED_QUERY)

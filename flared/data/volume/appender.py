@@ -135,14 +135,14 @@ class Appender:
             change.batch.left += 1
             self._waiting.append(change)
 
-    def extend(self, puts: Sequence[Put], batch: Batch) -> None:
+    def extend(self, changes: Sequence[Change], batch: Batch) -> None:
         """``append`` for many of one batch."""
         if self._closed:
-            for put in puts:
-                batch.answers[put.number] = self._closed
+            for change in changes:
+                batch.answers[change.number] = self._closed
         else:
-            batch.left += len(puts)
-            self._waiting += puts
+            batch.left += len(changes)
+            self._waiting += changes
 
     def wake(self) -> None:
         """Have waiting changes written at the end of this turn, or after the group in progress."""

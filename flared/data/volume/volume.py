@@ -344,6 +344,32 @@ class Volume:
                 (answers[number],) = await self.delete_many([names[number]], hidden_only=hidden_only)
         return _all_answered(answers)
 
+    def must_wait_to_delete(self, names: Sequence[str]) -> bool:
+        """Return whether ``delete_many`` is needed: the volume refuses, its index lags behind, another change of one of
+        these is under way, or one comes twice."""
+        return (
+            self._refusal() is not None
+            or self.piece_map.backlog_soft
+            or not self._pending.keys().isdisjoint(names)
+            or len(set(names)) < len(names)
+        )
+
+    def begin_delete(self, names: Sequence[str], done: Callable[[Answers], None]) -> None:
+        """Begin to delete pieces, unless it ``must_wait_to_delete``; ``done`` gets what ``delete_many`` returns, once:
+        now, or in a turn. Raise Busy if the index was lost just now."""
+        locations = self.piece_map.find_many(names)
+        batch = Batch(len(names), self._pending, done)
+        deletes: list[Change] = []
+        for number, name in enumerate(names):
+            location = locations.get(name)
+            if location is None:
+                batch.answers[number] = False
+            else:
+                deletes.append(Delete(batch, number, name, location))
+        batch.claim(list(locations))
+        self._small.extend(deletes, batch)
+        self._begin(batch, self._small)
+
     async def hide_many(self, names: Sequence[str], since_ms: int) -> Answers:
         """Put pieces in quarantine, or with 0 take them out of it: True done and durable, False not there or so
         already; else what went wrong with that one. Order: the volume's format is raised before the first record.

@@ -271,6 +271,30 @@ class Volumes:
             answers = [_combine(one, other) for one, other in zip(answers, deleted, strict=True)]
         return answers
 
+    def delete_nowait(self, names: Sequence[str], done: Callable[[Answers], None]) -> bool:
+        """Begin to delete pieces; ``done`` gets what ``delete_many`` returns, once: now, or in a turn.
+
+        False if something has to be waited for first; then nothing has happened.
+        """
+        working = self._working()
+        if not working or any(volume.must_wait_to_delete(names) for volume in working):
+            return False
+        left, combined = len(working), cast("Answers", [False] * len(names))
+
+        def deleted(some: Answers) -> None:
+            nonlocal left, combined
+            combined = [_combine(one, other) for one, other in zip(combined, some, strict=True)]
+            left -= 1
+            if not left:
+                done(combined)
+
+        for volume in working:
+            try:
+                volume.begin_delete(names, deleted)
+            except FlareError as error:
+                deleted([error] * len(names))
+        return True
+
     def read_nowait(self, names: Sequence[str], bytes_max: int) -> list[Found | FlareError] | None:
         """As ``read_many``, if memory has all pieces, in at most so many bytes; return None if that takes a task."""
         steps = self._search(names)

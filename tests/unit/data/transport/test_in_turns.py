@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from flared.data.pieces import Piece
+    from flared.data.transport.metrics import CallCounts
     from flared.data.transport.remote import Remote
     from flared.data.volume.volumes import Volumes
 
@@ -67,6 +68,15 @@ class Node:
         assert len(outcomes) == len(names)
         return outcomes
 
+    async def delete(self, *names: str, seconds: float = 0.1) -> Sequence[FlareError | None]:
+        with trio.fail_after(seconds):
+            return await self.remote.delete([PieceName(name) for name in names])
+
+    @property
+    def counts(self) -> CallCounts:
+        assert self.real.service is not None
+        return self.real.service._counts
+
     async def get(self, name: str) -> bytes:
         return (await read_small(self.remote, PieceName(name)))[1]
 
@@ -95,6 +105,69 @@ async def test_small_batches_take_no_task(volumes: list[str], autojump_clock: ob
         assert await node.get("a") == payload_of("a", 100), "the index has it now"
         assert node.handed_over == 0
         assert node.volumes.status().pieces == 4
+
+
+@pytest.mark.parametrize("volumes", [["/srv/v1"], ["/srv/v1", "/srv/v2"]])
+async def test_deletes_take_no_task(volumes: list[str], autojump_clock: object) -> None:
+    async with data_node(*volumes) as node:
+        await node.put("a", "b", "c")
+        await trio.sleep(60)  # the index has these
+        await node.put("d")
+        assert await node.delete("a", "missing", "d") == [None] * 3, "a missing piece counts as deleted"
+        assert await node.volumes.list("", 10) == [("b", 100), ("c", 100)]
+        with pytest.raises(NoSuchPiece):
+            await node.get("a")
+        assert await node.put("a") == [None]
+        assert await node.get("a") == payload_of("a", 100)
+        assert node.handed_over == 0
+        assert node.counts.deleted == 2
+
+
+async def test_deletes_travel_in_one_group(autojump_clock: object) -> None:
+    async with data_node() as node:
+        names = [f"{number:03}" for number in range(200)]
+        await node.put(*names)
+        await node.delete(*names)
+        (volume,) = node.volumes.status().volumes
+        assert (volume.syncs, volume.records, volume.pieces) == (2, 400, 0)
+
+
+async def test_a_delete_that_has_to_wait_takes_a_task(monkeypatch: pytest.MonkeyPatch, autojump_clock: object) -> None:
+    monkeypatch.setattr("flared.data.index.piece_map.CROWD", 2)
+    async with data_node() as node:
+        await node.put("a", "b")
+        assert await node.delete("a", "a") == [None, None], "one comes twice"
+        assert node.handed_over == 1
+        await node.put("c", "d", "e")
+        assert await node.delete("d", seconds=1.0) == [None], "the index lags behind"
+        assert node.handed_over == 2
+        node.volumes._volumes[0].stop_writes("Input/output error")
+        (refused, missing) = await node.delete("e", "missing")
+        assert isinstance(refused, NodeUnreachable), "a volume that takes no change keeps what it has"
+        assert missing is None
+        assert node.handed_over == 3
+        assert [name for name, _ in await node.volumes.list("", 10)] == ["b", "c", "e"]
+
+
+async def test_a_hidden_piece_is_deleted_in_a_turn(autojump_clock: object) -> None:
+    async with data_node() as node:
+        await node.put("a", "b")
+        assert await node.volumes.quarantine_many(["a"]) == [True]
+        assert await node.delete("a", "b") == [None, None]
+        assert node.handed_over == 0
+        assert await node.volumes.list_quarantined("", 10) == []
+        assert node.volumes.status().pieces == 0
+
+
+async def test_a_failed_sync_deletes_nothing(autojump_clock: object) -> None:
+    async with data_node() as node:
+        await node.put("a", "b")
+        node.disk.fail_syncs = 1
+        assert [type(outcome) for outcome in await node.delete("a", "b", "missing")] == [
+            NodeUnreachable, NodeUnreachable, type(None),
+        ]  # fmt: skip
+        assert node.volumes.status().volumes[0].state == "readonly"
+        assert await node.get("a") == payload_of("a", 100)
 
 
 async def test_a_put_travels_in_one_group_with_all_of_its_batch(autojump_clock: object) -> None:

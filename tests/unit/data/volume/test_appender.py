@@ -77,6 +77,13 @@ def put(store: Volumes, *names: str) -> list[Answers | None]:
     return heard
 
 
+def delete(store: Volumes, *names: str) -> list[Answers]:
+    """Begin to delete these; the answers are added to the list."""
+    heard: list[Answers] = []
+    assert store.delete_nowait(names, heard.append)
+    return heard
+
+
 async def settle() -> None:
     await trio.sleep(0.1)
 
@@ -173,3 +180,35 @@ async def test_a_task_that_is_cancelled_keeps_its_buffers_until_they_are_written
             assert ended == []
             lane.open()
         assert ended == [[True]]
+
+
+async def test_a_delete_is_answered_when_its_tombstone_is_durable(autojump_clock: object) -> None:
+    async with gated(MemoryDisk(1)) as (store, lane):
+        put(store, "a", "b")
+        await settle()
+        lane.shut = True
+        heard = delete(store, "a", "missing")
+        await settle()
+        assert heard == []
+        assert await get(store, "a") == payload_of("a", 50), "no reader sees what a power cut could take back"
+        assert not store.delete_nowait(["a"], heard.append), "it is being deleted"
+        assert not store.put_nowait([(piece_of("a", payload_of("a", 50)), payload_of("a", 50))], lambda _: None)
+        lane.open()
+        await settle()
+        assert heard == [[True, False]]
+        assert [name for name, _ in await store.list("", 10)] == ["b"]
+
+
+async def test_a_bug_in_a_group_is_never_taken_for_a_missing_piece(autojump_clock: object) -> None:
+    async with gated(MemoryDisk(1)) as (store, lane):
+        put(store, "a")
+        await settle()
+        lane.shut = True
+        heard = delete(store, "a", "missing")
+        await settle()
+        lane.held = [(lambda: 1 // 0, done) for _, done in lane.held]
+        lane.open()
+        await settle()
+        ((failed, missing),) = heard
+        assert isinstance(failed, FlareError)
+        assert missing is False
