@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from flared.chunks.scheme import REPLICAS_MAX, parse_scheme
+from flared.chunks.scheme import KINDS, parse_scheme
 from flared.errors import BadName, BadRequest
 from flared.http.address import Address, parse_address
 from flared.names import NodeName, parse_node
@@ -196,4 +196,4 @@ def scheme(value: object) -> str:
     try:
         return parse_scheme(value if isinstance(value, str) else "").text
     except BadRequest:
-        raise ValueError(f"replica:N with N from 1 to {REPLICAS_MAX}, such as 'replica:3'") from None
+        raise ValueError(f"{' or '.join(form for form, _ in KINDS)}, such as 'replica:3' or 'rs:4+2'") from None

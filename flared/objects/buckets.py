@@ -27,13 +27,15 @@ async def create_bucket(
 ) -> bool:
     """Create a bucket; return False if it exists, with any settings. Missing settings come from the configuration.
 
-    Raises BadRequest for a setting that cannot be.
+    Raises BadRequest for a setting that cannot be, and Unavailable if this host lacks the library of the scheme.
     """
     defaults = store.defaults
+    wanted = parse_scheme(scheme or defaults.scheme)
+    wanted.require()
     bucket = Bucket(
         name,
         now_ms(store),
-        parse_scheme(scheme or defaults.scheme).text,
+        wanted.text,
         defaults.chunk_size if chunk_size is None else chunk_size,
         defaults.compress if compress is None else compress,
     )

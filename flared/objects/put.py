@@ -148,13 +148,13 @@ async def _store_chunk(
     store, bucket = target.store, target.bucket
     chunks = store.chunks
     shared = len(plain) >= LARGE_SIZE
-    known = await find_shared(store.kv, digest, bucket.scheme) if shared else None
+    scheme = parse_scheme(bucket.scheme).for_size(len(plain))
+    known = await find_shared(store.kv, digest, scheme.text) if shared else None
     if known is not None and _is_sound(chunks, known):
         try:
             return (await record(partial(_share, known)))[0]
         except _Gone:
             known = None
-    scheme = parse_scheme(bucket.scheme)
     chunk = await write_chunk(chunks, plain, digest, scheme=scheme, compress=bucket.compress)
     try:
         create = partial(record_chunk, chunk, shared, known.id if known else None, due_ms(store))
@@ -195,6 +195,7 @@ class _ExtentWriter:
     def __init__(self, target: Target, body: BodySource) -> None:
         self._target = target
         self._store = target.store
+        self._scheme = parse_scheme(target.bucket.scheme)
         chunks = target.store.chunks
         self.chunker = Chunker(
             body,
@@ -260,7 +261,7 @@ class _ExtentWriter:
         store, extent, size = self._store, self._extent, len(cut.view)
         try:
             if not looks_compressible(cut.view):
-                cut.shrink(0)
+                cut.shrink(self._scheme.extra_size(size))
             digest = await digest_of(store.chunks.threads, cut.view)
 
             async def record(attach: Attach) -> tuple[None, ChunkId]:
@@ -288,7 +289,7 @@ class _ExtentWriter:
     async def _obtain(self, size: int) -> Lease:
         """A first lease is waited for; a further one is only tried: else a chunk of this upload must end first."""
         budget = self._store.chunks.budget
-        beside = size if self._target.bucket.compress else 0
+        beside = self._scheme.extra_size(size) + (size if self._target.bucket.compress else 0)
         while self._running:
             lease = budget.lease_nowait(size, beside=beside)
             if lease is not None:

@@ -66,9 +66,8 @@ def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, reques
     good.
     """
     bucket, chunks = target.bucket, target.store.chunks
-    write = begin_small(
-        chunks, plain, digest, scheme=parse_scheme(bucket.scheme), compress=bucket.compress, request=request
-    )
+    scheme = parse_scheme(bucket.scheme).for_size(len(plain))
+    write = begin_small(chunks, plain, digest, scheme=scheme, compress=bucket.compress, request=request)
     put = SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
     write.fan.start(put.commit)
     return put

@@ -1,4 +1,4 @@
-"""A scheme whose pieces differ: put, get, ranges, loss, damage, repair, copy, delete, by rooms that do not know it."""
+"""Schemes whose pieces differ: put, get, ranges, loss, damage, repair, copy, delete, by rooms that do not know them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import trio.testing
 
 from flared.catalog.chunks import list_chunks
 from flared.chunks.delays import HEDGE_SECONDS
+from flared.chunks.scheme import parse_scheme
 from flared.errors import Unavailable
 from flared.names import PieceName
 from flared.objects.copy import copy_object
@@ -34,6 +35,12 @@ SIZES = (1, 4096, 65_536, 131_072, 300_000, CHUNK, 3 * CHUNK + 17)
 def parity() -> Iterator[None]:
     with known_parity():
         yield
+
+
+@pytest.fixture(params=[PARITY, "rs:2+1", "xor:2+1"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Each needs any two of three pieces."""
+    return str(request.param)
 
 
 def noise(size: int) -> bytes:
@@ -60,15 +67,16 @@ async def read_range(cluster: Cluster, key: str, first: int, last: int) -> bytes
         return b"".join(parts)
 
 
-async def test_pieces_differ_and_make_the_object(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_pieces_differ_and_make_the_object(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         await check(cluster, bodies)
         for record in await list_chunks(cluster.kv, None, 1000):
-            assert record.scheme == PARITY
+            used = parse_scheme(scheme).for_size(record.size)
+            assert record.scheme == used.text
             held = [cluster.members[node].pieces[f"{record.id}.{n}"] for n, node in enumerate(record.nodes) if node]
-            assert [piece.size for piece, _ in held] == [-(-record.stored // 2)] * 3
+            assert [piece.size for piece, _ in held] == [used.piece_size(record.stored)] * used.pieces
         stored = sum(len(payload) for member in cluster.members.values() for _, payload in member.pieces.values())
         assert stored < 1.6 * sum(map(len, bodies.values()))
         for key, first, last in (
@@ -82,8 +90,8 @@ async def test_pieces_differ_and_make_the_object(autojump_clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("dead", [1, 2, 3, 4])
-async def test_any_node_may_be_lost_and_two_are_too_many(autojump_clock: Clock, dead: int) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_any_node_may_be_lost_and_two_are_too_many(autojump_clock: Clock, scheme: str, dead: int) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         cluster.members[f"data{dead}"].down = True
@@ -98,8 +106,8 @@ async def test_any_node_may_be_lost_and_two_are_too_many(autojump_clock: Clock, 
         assert lost
 
 
-async def test_a_node_that_dies_in_the_middle_of_a_read(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_a_node_that_dies_in_the_middle_of_a_read(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     data = noise(6 * CHUNK)
     async with cluster.running():
         await cluster.put("a", data)
@@ -112,8 +120,8 @@ async def test_a_node_that_dies_in_the_middle_of_a_read(autojump_clock: Clock) -
             assert got == data
 
 
-async def test_a_damaged_piece_is_never_used_and_is_mended(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_a_damaged_piece_is_never_used_and_is_mended(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         whole = {key: dict(member.pieces) for key, member in cluster.members.items()}
@@ -125,8 +133,8 @@ async def test_a_damaged_piece_is_never_used_and_is_mended(autojump_clock: Clock
         assert cluster.status().health == "ok"
 
 
-async def test_what_a_lost_disk_held_is_made_again_from_the_others(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_what_a_lost_disk_held_is_made_again_from_the_others(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         before = cluster.piece_count()
@@ -138,8 +146,8 @@ async def test_what_a_lost_disk_held_is_made_again_from_the_others(autojump_cloc
         await check(cluster, bodies)
 
 
-async def test_a_silent_node_is_passed_over(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_a_silent_node_is_passed_over(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         cluster.members["data3"].silent = True
@@ -149,8 +157,8 @@ async def test_a_silent_node_is_passed_over(autojump_clock: Clock) -> None:
         assert trio.current_time() - started < 3 * HEDGE_SECONDS + 0.1
 
 
-async def test_copies_share_chunks_and_deletes_leave_nothing(autojump_clock: Clock) -> None:
-    cluster = Cluster(4, scheme=PARITY)
+async def test_copies_share_chunks_and_deletes_leave_nothing(autojump_clock: Clock, scheme: str) -> None:
+    cluster = Cluster(4, scheme=scheme)
     async with cluster.running():
         bodies = await fill(cluster)
         for key in bodies:
