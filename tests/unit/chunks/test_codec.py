@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flared.chunks.codec import FRAME_SIZE, check_stored, decode, decode_frames, encode, head_size, parse_frames
-from flared.chunks.scheme import parse_scheme
 from flared.data.pieces import CODEC_LZ4, CODEC_LZ4_BLOCKS, CODEC_PLAIN
-from flared.errors import BadRequest, PieceCorrupt
+from flared.errors import PieceCorrupt
 
 
 @given(st.binary(max_size=5000) | st.binary(min_size=1, max_size=50).map(lambda part: part * 2000))
@@ -79,14 +78,3 @@ def test_a_size_that_lies_is_refused_before_memory_is_given_for_it(size: int, re
 def test_what_cannot_be_decoded_is_damage(codec: int, stored: bytes) -> None:
     with pytest.raises(PieceCorrupt):
         decode(codec, stored, 4)
-
-
-@pytest.mark.parametrize("text", ["replica:0", "replica:10", "replica", "rs:4+2", "", "replica:3 "])
-def test_a_scheme_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest):
-        parse_scheme(text)
-
-
-def test_a_scheme_says_what_it_tolerates() -> None:
-    scheme = parse_scheme("replica:3")
-    assert (scheme.pieces, scheme.needed, scheme.quorum) == (3, 1, 2)

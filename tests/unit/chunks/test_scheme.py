@@ -91,7 +91,22 @@ def test_small_chunks_are_copied_as_often_as_pieces_may_be_lost(text: str, copie
 
 @pytest.mark.parametrize(
     "text",
-    ["", "rs", "rs:4", "rs:1+1", "rs:17+1", "rs:4+0", "rs:4+9", "rs:04+2", "xor:4+2", "rs:4+2 ", "raid:5", "replica:0"],
+    [
+        "",
+        "rs",
+        "rs:4",
+        "rs:1+1",
+        "rs:17+1",
+        "rs:4+0",
+        "rs:4+9",
+        "rs:04+2",
+        "xor:4+2",
+        "rs:4+2 ",
+        "raid:5",
+        "replica:0",
+        "replica:10",
+        "replica:3 ",
+    ],
 )
 def test_what_is_not_a_scheme_is_refused(text: str) -> None:
     with pytest.raises(BadRequest, match="rs:K"):
