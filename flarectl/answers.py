@@ -62,6 +62,22 @@ class Invite(NamedTuple):
     """Where the api node listens, as its TOML file says."""
 
 
+class Key(NamedTuple):
+    """An access key. Times are seconds since 1970."""
+
+    name: str
+    id: str
+    state: str
+    """``works`` or ``expired``."""
+    grants: tuple[str, ...]
+    created: float
+    expires: float | None
+    replaced: tuple[tuple[str, float], ...]
+    """(id, until when it works beside the newest one)"""
+    secret: str
+    """Empty but in the answer that made it."""
+
+
 class Chunk(NamedTuple):
     digest: str
     size: int
@@ -326,6 +342,29 @@ def parse_invite(answer: object) -> Invite:
         raise Refusal("the endpoint answered, but not with an invite; is it an api node of Flare?")
     texts = [str(fields.get(name, "")) for name in ("node", "cluster", "listen")]
     return Invite(identity, float(expires), *texts)
+
+
+def parse_keys(answer: object) -> list[Key]:
+    """Raise Refusal if the answer is not a list of access keys."""
+    return list(map(parse_key, _items(_fields(answer), "keys")))
+
+
+def parse_key(answer: object) -> Key:
+    """Raise Refusal if the answer is not an access key."""
+    fields = _fields(answer)
+    replaced = (
+        (_text(item, "id"), _seconds(item, "until") or 0.0) for item in map(_fields, _items(fields, "replaced"))
+    )
+    return Key(
+        _text(fields, "name"),
+        _text(fields, "id"),
+        str(fields.get("state", "")),
+        tuple(map(str, _items(fields, "grants"))),
+        _seconds(fields, "created") or 0.0,
+        _seconds(fields, "expires"),
+        tuple(replaced),
+        str(fields.get("secret", "")),
+    )
 
 
 def parse_removal(answer: object) -> RemovalCost:

@@ -17,6 +17,7 @@ from flarectl.commands import (
     cp,
     doctor,
     get,
+    key,
     ls,
     manual,
     metadata,
@@ -110,6 +111,7 @@ app.add_typer(bucket.app, name="bucket")
 app.command(cls=LeanCommand)(status.status)
 app.command(cls=LeanCommand)(doctor.doctor)
 app.add_typer(node.app, name="node")
+app.add_typer(key.app, name="key")
 app.add_typer(metadata.app, name="metadata")
 app.add_typer(config.app, name="config")
 app.command(cls=LeanCommand)(completion.completion)

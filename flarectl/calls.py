@@ -14,6 +14,8 @@ from flarectl.answers import (
     parse_buckets,
     parse_chunks,
     parse_failure,
+    parse_key,
+    parse_keys,
     parse_listing,
     parse_metadata,
     parse_orphans,
@@ -23,7 +25,7 @@ from flarectl.errors import NotFound
 from flarectl.target import Target, object_path
 
 if TYPE_CHECKING:
-    from flarectl.answers import Bucket, ChunkPage, FailureCost, HeldOrphans, Listing, MetadataAge, RemovalCost
+    from flarectl.answers import Bucket, ChunkPage, FailureCost, HeldOrphans, Key, Listing, MetadataAge, RemovalCost
 
 T = TypeVar("T")
 
@@ -75,6 +77,14 @@ def why_missing(target: Target) -> Read[NotFound]:
 
 def buckets() -> Read[list[Bucket]]:
     return Read("/bucket", parse_buckets)
+
+
+def access_keys() -> Read[list[Key]]:
+    return Read("/cluster/key", parse_keys)
+
+
+def access_key(name: str) -> Read[Key]:
+    return Read(with_query("/cluster/key", {"name": name}), parse_key)
 
 
 def failure_cost(node: str) -> Read[FailureCost]:

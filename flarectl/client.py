@@ -22,6 +22,7 @@ from flarectl.answers import (
     FailureCost,
     HeldOrphans,
     Invite,
+    Key,
     Listing,
     MetadataAge,
     ObjectInfo,
@@ -30,6 +31,7 @@ from flarectl.answers import (
     Status,
     parse_info,
     parse_invite,
+    parse_key,
     parse_put,
     parse_status,
 )
@@ -42,7 +44,7 @@ from flarectl.target import Target, is_prefix, object_path
 from flared.http.json_body import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from flared.names import BucketName
@@ -234,6 +236,32 @@ class Client:
         asked = json.dumps({"node": node, "valid_seconds": valid_seconds}).encode()
         reply = self._send("POST", "/cluster/invite", None, secret_fields_of(secret), content=asked)
         return parse_invite(self._checked(reply).decode())
+
+    def prove(self, secret: bytes) -> None:
+        """Show from now on that we know this secret of the cluster."""
+        self._secret_fields = secret_fields_of(secret)
+
+    def access_keys(self) -> list[Key]:
+        """Return the access keys, by name."""
+        return self.read(calls.access_keys())
+
+    def access_key(self, name: str) -> Key:
+        """Raise NotFound if there is none of this name."""
+        return self.read(calls.access_key(name))
+
+    def create_key(self, name: str, grants: Sequence[str], expires: float | None) -> Key:
+        """Return the new key with its secret. Raise Refusal if the name is taken."""
+        asked = json.dumps({"name": name, "grants": list(grants), "expires": expires}).encode()
+        return parse_key(self._checked(self._send("POST", "/cluster/key", content=asked)).decode())
+
+    def rotate_key(self, name: str, grace_seconds: int) -> Key:
+        """Return the key with its new id and secret. Raise NotFound if there is none of this name."""
+        asked = json.dumps({"grace_seconds": grace_seconds}).encode()
+        return parse_key(self._checked(self._send("PUT", "/cluster/key", {"name": name}, content=asked)).decode())
+
+    def remove_key(self, name: str) -> None:
+        """Raise NotFound if there is none of this name."""
+        self._checked(self._send("DELETE", "/cluster/key", {"name": name}))
 
     def reason_node_must_stay(self, node: str) -> str:
         """Return why this data node must not go down now; empty if it may."""

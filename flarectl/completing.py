@@ -147,6 +147,10 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     return _ask(ctx, lambda client: [node.name for node in client.status()[0].nodes])
 
 
+def access_keys(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _ask(ctx, lambda client: [key.name for key in client.access_keys()])
+
+
 def settings(ctx: typer.Context, incomplete: str) -> list[str]:
     from flarectl.profile import SETTINGS
 

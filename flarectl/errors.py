@@ -40,7 +40,7 @@ MEANINGS = {
     ExitCode.FAILED: "several things failed for different reasons, or an unexpected error",
     ExitCode.USAGE: "the command line or the configuration is wrong",
     ExitCode.NO_BUCKET: "no such bucket, or no such local directory",
-    ExitCode.NOT_FOUND: "no such object, or no such local file",
+    ExitCode.NOT_FOUND: "no such object or access key, or no such local file",
     ExitCode.TEMPORARY: "the cluster cannot be reached or cannot serve this now: try again",
     ExitCode.REFUSED: "refused by the cluster or this machine: trying again will not help",
     ExitCode.DAMAGED: "bytes are not what was stored or sent: data is at risk",
@@ -81,7 +81,7 @@ class NoBucket(Failure):
 
 
 class NotFound(Failure):
-    """The object or local file does not exist."""
+    """The object, access key or local file does not exist."""
 
     exit_code = ExitCode.NOT_FOUND
 
@@ -134,6 +134,7 @@ class Interrupted(Failure):
 _CLASSES: tuple[tuple[type[FlareError], type[Failure]], ...] = (
     (errors.NoSuchBucket, NoBucket),
     (errors.NoSuchObject, NotFound),
+    (errors.NoSuchKey, NotFound),
     (errors.PreconditionFailed, Exists),
     (errors.Refused, Refusal),
     (errors.Unavailable, Temporary),

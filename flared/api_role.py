@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring, data_audience
 from flared.api.admin.face import AdminCalls, admin_face
 from flared.api.admin.joining import Joining
+from flared.api.admin.keys import KeyCalls
 from flared.api.admin.metadata import MetadataCalls
 from flared.api.admin.metrics import api_metrics
 from flared.api.admin.nodes import NodeCalls
@@ -31,6 +33,7 @@ from flared.api.native.face import native_face
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.key_store import KeyStore
+from flared.catalog.resealing import reseal_keys
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
 from flared.chunks.chunk import Chunks
@@ -121,6 +124,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
+            nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
             if config.workers > 1:
                 assert isinstance(kv, SqliteKV)
                 reach = Reach(kv, chunks, turns, upkeep.heal.wake, server.serve_stream)
@@ -131,6 +135,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
                 assert isinstance(config, ApiConfig)
                 keyring.change(config.secrets)
                 connector.renew()
+                nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
                 resize(store, server, share_of(config))
                 for one in workers:
                     one.reload(config)
@@ -327,6 +332,7 @@ def _build_server(
         Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)}),
         OrphanCalls(membership, upkeep.reconcile),
         MetadataCalls(store, membership),
+        KeyCalls(store, keyring),
     )
     hosts = host_names(config.hosts, config.listen)
     keys = KeyStore(store.kv, keyring, store.now)

@@ -90,13 +90,11 @@ WRITES = frozenset(
     }
 )
 EVERYTHING = frozenset(Action)
+NEVER_GRANTED = frozenset({Action.OPERATE, Action.KEYS, Action.CONFIGURE_BUCKET})
+"""To everybody: nodes, keys and what buckets allow change by the operator's word alone."""
 
 GRANTS: Mapping[str, frozenset[Action]] = {"none": frozenset(), "read": READS, "read-write": READS | WRITES}
-"""The actions granted to everybody, by the word of the setting ``anonymous``.
-
-``OPERATE``, ``KEYS`` and ``CONFIGURE_BUCKET`` are in none of them: nodes, keys and what buckets allow change by the
-operator's word alone, even where everyone may change objects.
-"""
+"""The actions granted to everybody, by the word of the setting ``anonymous``."""
 
 OPEN = frozenset({Action.HEALTH, Action.HEARTBEAT, Action.JOIN, Action.UNKNOWN_OPEN})
 """Needs no grant: health tells nothing; a heartbeat needs a proof below; who joins proves to have a token of ours."""

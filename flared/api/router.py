@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flared.access.authorize import OPEN, PROVED, Action
+from flared.access.authorize import NEVER_GRANTED, OPEN, PROVED, Action
 from flared.errors import BadMethod, NoSuchPath, Refused
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -113,6 +113,6 @@ def unknown_action(method: str, actions: Iterable[Action]) -> Action:
         return Action.UNKNOWN_OPEN if known & PROVED.keys() else min(known)
     if method in SAFE_METHODS:
         return Action.UNKNOWN_READ
-    if method in WRITE_METHODS and Action.OPERATE not in known:
+    if method in WRITE_METHODS and not known & NEVER_GRANTED:
         return Action.UNKNOWN_WRITE
     return Action.UNKNOWN

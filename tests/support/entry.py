@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flared.access.authorize import GRANTS, Policy
 from flared.api.admin.face import AdminCalls, admin_face
 from flared.api.admin.joining import Joining
+from flared.api.admin.keys import KeyCalls
 from flared.api.admin.metadata import MetadataCalls
 from flared.api.admin.nodes import NodeCalls
 from flared.api.admin.orphans import OrphanCalls
@@ -55,6 +56,7 @@ def make_faces(
         Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"}),
         OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
         MetadataCalls(cluster.store, cluster.membership),
+        KeyCalls(cluster.store, keyring),
     )
     keys = KeyStore(cluster.store.kv, keyring, cluster.store.now)
     callers = Callers(Policy(keyring, GRANTS[anonymous], HOSTS), keys)

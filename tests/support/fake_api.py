@@ -67,6 +67,10 @@ class FakeApi:
         self.metadata: dict[str, object] = {"older": False, "objects": 0, "seen": []}
         self.orphans: dict[str, object] = {"held": 0, "bytes": 0, "since": None, "seconds_left": None}
         """The orphans held back on each node."""
+        self.key: dict[str, object] = {}
+        """The only access key; empty: none."""
+        self.bodies: list[object] = []
+        """Of the calls that made one."""
         self.allowed: list[str] = []
         """The queries of those asked for."""
         self.lock = threading.RLock()
@@ -163,6 +167,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply_json(200, self.api.metadata)
         if parts.path == "/cluster/orphans":
             return self.reply_json(200, {"node": query["node"], **self.api.orphans})
+        if parts.path == "/cluster/key":
+            return self._key({"keys": [self.api.key]} if not query else self.api.key)
         if parts.path == "/readyz":
             return self.reply(503, b"node data9 is offline\n")
         if parts.path == "/bucket":
@@ -184,7 +190,18 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        self.api.bodies.append(json.loads(self.take_body()))
+        self._key(self.api.key)
+
+    def _key(self, answer: object) -> None:
+        if not self.api.key:
+            return self.refuse(404, "NoSuchKey", "there is no key named laptop (flarectl key ls)")
+        return self.reply_json(200, answer)
+
     def do_PUT(self) -> None:
+        if self.path.startswith("/cluster/key?"):
+            return self.do_POST()
         body = self.take_body()
         if self.path == "/cluster/metadata":
             self.api.metadata = {"older": False, "objects": 1, "seen": []}
@@ -228,6 +245,8 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path == "/cluster/orphans":
             self.api.allowed.append(parts.query)
             return self.reply_json(200, {"node": "data1", **self.api.orphans, "allowed": self.api.orphans["held"]})
+        if parts.path == "/cluster/key":
+            return self.reply(204, b"")
         bucket, key = self._names(self.path)
         with self.api.lock:
             if key is not None:

@@ -11,6 +11,7 @@ from flared.api.face import Face, on_nothing
 
 if TYPE_CHECKING:
     from flared.api.admin.joining import Joining
+    from flared.api.admin.keys import KeyCalls
     from flared.api.admin.metadata import MetadataCalls
     from flared.api.admin.nodes import NodeCalls
     from flared.api.admin.orphans import OrphanCalls
@@ -25,6 +26,7 @@ class AdminCalls:
     joining: Joining
     orphans: OrphanCalls
     metadata: MetadataCalls
+    keys: KeyCalls
 
 
 def admin_face(calls: AdminCalls, callers: Callers) -> Face:
@@ -42,6 +44,10 @@ def admin_face(calls: AdminCalls, callers: Callers) -> Face:
         routes.ALLOW_ORPHANS: calls.orphans.allow,
         routes.SHOW_METADATA: calls.metadata.show,
         routes.ACCEPT_METADATA: calls.metadata.accept,
+        routes.SHOW_KEYS: calls.keys.show,
+        routes.CREATE_KEY: calls.keys.create,
+        routes.REPLACE_KEY: calls.keys.replace,
+        routes.REMOVE_KEY: calls.keys.remove,
         routes.INVITE: calls.joining.invite,
         routes.JOIN: calls.joining.join,
     }

@@ -20,6 +20,10 @@ SHOW_ORPHANS = Call(FACE, "show_orphans", Action.STATUS)
 ALLOW_ORPHANS = Call(FACE, "allow_orphans", Action.OPERATE)
 SHOW_METADATA = Call(FACE, "show_metadata", Action.STATUS)
 ACCEPT_METADATA = Call(FACE, "accept_metadata", Action.OPERATE)
+SHOW_KEYS = Call(FACE, "show_keys", Action.KEYS)
+CREATE_KEY = Call(FACE, "create_key", Action.KEYS)
+REPLACE_KEY = Call(FACE, "replace_key", Action.KEYS)
+REMOVE_KEY = Call(FACE, "remove_key", Action.KEYS)
 INVITE = Call(FACE, "invite", Action.INVITE)
 JOIN = Call(FACE, "join", Action.JOIN)
 
@@ -34,6 +38,7 @@ ROUTES = Routes(
         "/cluster/node": Methods({"GET": REMOVAL_COST, "DELETE": REMOVE_NODE, "PUT": READMIT_NODE}),
         "/cluster/orphans": Methods({"GET": SHOW_ORPHANS, "DELETE": ALLOW_ORPHANS}),
         "/cluster/metadata": Methods({"GET": SHOW_METADATA, "PUT": ACCEPT_METADATA}),
+        "/cluster/key": Methods({"GET": SHOW_KEYS, "POST": CREATE_KEY, "PUT": REPLACE_KEY, "DELETE": REMOVE_KEY}),
         "/cluster/invite": Methods({"POST": INVITE}),
         "/cluster/join": Methods({"POST": JOIN}),
     }

@@ -25,6 +25,7 @@ PLAIN = {
     "/cluster/heartbeat": ("POST",),
     "/cluster/invite": ("POST",),
     "/cluster/join": ("POST",),
+    "/cluster/key": ("GET", "POST", "PUT", "DELETE"),
     "/cluster/orphans": ("GET", "DELETE"),
     "/cluster/metadata": ("GET", "PUT"),
 }

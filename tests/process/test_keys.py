@@ -1,0 +1,68 @@
+"""`flarectl key` against a real cluster, as an operator types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.daemons import API
+from tests.support.flarectl import flarectl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.daemons import Cluster, Start
+
+
+@pytest.fixture
+def cluster(start: Start, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    started = start(nodes=1, api={"workers": 2})
+    monkeypatch.setenv("FLARE_SECRET_FILE", str(started.directory / "secret"))
+    return started
+
+
+def test_a_key_lives_as_its_operator_says(cluster: Cluster, tmp_path: Path) -> None:
+    port, file = cluster.daemons[API].port, tmp_path / "credentials"
+    made = flarectl(port, "key", "create", "laptop", "--write", "backup/laptop/", "--list", "backup/laptop/")
+    first, secret = re.findall(r"^(?:id|secret) +(\S+)$", made, re.MULTILINE)
+    assert re.fullmatch(r"FL[A-Z2-7]{18}", first)
+    assert len(secret) == 40
+
+    flarectl(port, "key", "create", "root", "--admin", "--expires", "30d", "--output", str(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = re.fullmatch(
+        r"\[default\]\naws_access_key_id = (FL\w{18})\naws_secret_access_key = (\S{40})\n", file.read_text()
+    )
+    assert kept
+    flarectl(port, "key", "create", "other", "--output", str(file), code=6)
+    flarectl(port, "key", "create", "laptop", code=6)
+
+    listed = [json.loads(line) for line in flarectl(port, "key", "ls", "--json").splitlines()]
+    assert [key["name"] for key in listed] == ["laptop", "root"], "the one that found its file there was never made"
+    assert listed[1]["id"] == kept[1]
+    shown = flarectl(port, "key", "show", "laptop")
+    assert "write:backup/laptop/" in shown
+
+    rotated = json.loads(flarectl(port, "key", "rotate", "laptop", "--grace", "1h", "--json"))
+    assert [old["id"] for old in rotated["replaced"]] == [first]
+    assert rotated["secret"] != secret
+
+    flarectl(port, "key", "rm", "laptop")
+    flarectl(port, "key", "show", "laptop", code=4)
+    assert "laptop" not in flarectl(port, "key", "ls")
+
+    cluster.stop()
+    for place in cluster.directory.rglob("*"):
+        if place.is_file() and place.name != "secret":
+            content = place.read_bytes()
+            for hidden in (secret, kept[2], rotated["secret"]):
+                assert hidden.encode() not in content, f"{place} holds the secret of a key"
+
+
+def test_keys_take_the_secret(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLARE_SECRET_FILE")
+    flarectl(cluster.daemons[API].port, "key", "create", "laptop", code=6)
