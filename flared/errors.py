@@ -57,7 +57,11 @@ class BadRange(Refused):
 
 
 class BadDigest(Refused):
-    """The body does not have the digest that came with it."""
+    """The body does not have the digest that came with it. ``algorithm`` is that of the digest, as ``sha256``."""
+
+    def __init__(self, message: str, *, algorithm: str = "") -> None:
+        super().__init__(message)
+        self.algorithm = algorithm
 
 
 class BadRequest(Refused):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from flared.catalog.chunks import ChunkRecord, create_chunk, create_packed_chunk, create_shared_chunk
+from flared.catalog.details import EMPTY
 from flared.catalog.manifest import ExtentRef, Manifest
 from flared.catalog.objects import put_version
 from flared.errors import TooLarge
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flared.catalog.buckets import Bucket
     from flared.catalog.details import Details
     from flared.chunks.chunk import Chunk
+    from flared.objects.digests import BodySums
     from flared.objects.store import Store
 
 Attach = Callable[[Transaction], ChunkId]
@@ -56,6 +58,15 @@ class Target:
     name: ObjectName
     headers: ObjectHeaders
     when: Conditions
+
+
+def with_sums(target: Target, sums: BodySums) -> Target:
+    """Return the target of a body whose checksums are known."""
+    if not sums.checksums:
+        return target
+    headers = target.headers
+    details = (headers.details or EMPTY)._replace(checksums=sums.checksums, composite=False)
+    return replace(target, headers=replace(headers, details=details))
 
 
 def record_chunk(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:

@@ -16,6 +16,7 @@ from flared.chunks.budget import MemoryBudget
 from flared.errors import Busy
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
+from flared.objects.digests import Digests
 from flared.objects.get import Reading, open_object
 from flared.objects.put import put_object
 from flared.objects.store import Store, due_ms, now_ms
@@ -62,7 +63,8 @@ async def _rewrite(
     chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
     async with store.copying, open_object(replace(store, chunks=chunks), source) as reading:
         said = _headers_of(reading.manifest, headers)
-        return await put_object(store, target, _ReadingSource(reading), headers=said, when=when)
+        kept = Digests(etag=reading.manifest.etag)
+        return await put_object(store, target, _ReadingSource(reading), headers=said, when=when, digests=kept)
 
 
 class _Gone(Exception):  # a signal inside this file, never an error

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
@@ -40,9 +40,10 @@ from flared.objects.commit import (
     committing,
     make_etag,
     record_chunk,
+    with_sums,
 )
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
-from flared.objects.digests import NO_DIGESTS, BodyDigests, Digests
+from flared.objects.digests import NO_DIGESTS, BodyDigests, BodySums, Digests
 from flared.objects.small_put import put_small
 from flared.objects.store import Store, due_ms, now_ms
 
@@ -89,21 +90,34 @@ async def put_object(
 
 async def _put_small(target: Target, body: BodySource, length: int, passing: BodyDigests) -> PutResult:
     data = await body.read_all(length)
+    return await (_put_packed(target, data, passing) if length else _put_empty(target, passing))
+
+
+async def _put_empty(target: Target, passing: BodyDigests) -> PutResult:
+    sums = passing.finish()
+    etag = sums.etag or make_etag(hashlib.sha256(), 0)
+    return await target.store.kv.transact(committing(with_sums(target, sums), 0, etag, lambda tx: None))
+
+
+async def _put_packed(target: Target, plain: bytes, passing: BodyDigests) -> PutResult:
+    digest, sums = await _sum_up(target, plain, passing)
+    return await put_small(with_sums(target, sums), plain, digest, sums.etag)
+
+
+async def _sum_up(target: Target, plain: bytes | memoryview, passing: BodyDigests) -> tuple[bytes, BodySums]:
+    """Return the digest of a body of a single chunk, and what else is asked about it. Raises BadDigest."""
+    threads = target.store.chunks.threads
+    digest = await digest_of(threads, plain)
     if passing.wanted:
-        passing.update(data)
-        passing.check()
-    return await (put_small(target, data) if length else _put_empty(target))
+        await passing.update_in(threads, memoryview(plain), sha256=digest)
+    return digest, passing.finish()
 
 
-async def _put_empty(target: Target) -> PutResult:
-    decide = committing(target, 0, make_etag(hashlib.sha256(), 0), lambda tx: None)
-    return await target.store.kv.transact(decide)
-
-
-async def _put_one_chunk(target: Target, plain: bytes | memoryview) -> PutResult:
+async def _put_one_chunk(target: Target, plain: memoryview, passing: BodyDigests) -> PutResult:
     """A body of a single chunk: its record and the manifest change in one transaction."""
-    digest = await digest_of(target.store.chunks.threads, plain)
-    etag = make_etag(hashlib.sha256(digest), 1)
+    digest, sums = await _sum_up(target, plain, passing)
+    etag = sums.etag or make_etag(hashlib.sha256(digest), 1)
+    target = with_sums(target, sums)
 
     async def record(attach: Attach) -> tuple[PutResult, ChunkId]:
         result = await target.store.kv.transact(committing(target, len(plain), etag, attach))
@@ -118,18 +132,14 @@ async def _put_large(target: Target, body: BodySource, passing: BodyDigests) -> 
     writer = _ExtentWriter(target, body)
     first = await writer.chunker.next()
     if first is None:
-        passing.check()
-        return await _put_empty(target)
+        return await _put_empty(target, passing)
     if not first.last:
         return await writer.write(first, passing)
     try:
         check_size(target.store, len(first.view))
-        if passing.wanted:
-            await target.store.chunks.threads.run(passing.update, first.view)
-        passing.check()
         if len(first.view) < LARGE_SIZE:
-            return await put_small(target, bytes(first.view))
-        return await _put_one_chunk(target, first.view)
+            return await _put_packed(target, bytes(first.view), passing)
+        return await _put_one_chunk(target, first.view, passing)
     finally:
         first.release()
 
@@ -189,6 +199,13 @@ def _is_sound(chunks: Chunks, known: ChunkRecord) -> bool:
     return len(sound) >= parse_scheme(known.scheme).quorum
 
 
+class _Step(NamedTuple):
+    """How far one chunk of a body is. The next one follows in both, each for itself."""
+
+    appended: trio.Event
+    digested: trio.Event
+
+
 class _ExtentWriter:
     """Stores the chunks of one body, a few at a time, and appends them to an open extent in their order."""
 
@@ -223,9 +240,9 @@ class _ExtentWriter:
             await store.kv.transact(lambda tx: open_extent(tx, extent, chunk_size, expires))
             try:
                 await self._store_all(cut, passing)
-                passing.check()
-                etag = make_etag(self._etag, self._count)
-                decide = committing(self._target, self._size, etag, lambda tx: seal(tx, extent))
+                sums = passing.finish()
+                etag = sums.etag or make_etag(self._etag, self._count)
+                decide = committing(with_sums(self._target, sums), self._size, etag, lambda tx: seal(tx, extent))
                 return await store.kv.transact(decide)
             except BaseException:
                 await _give_up(store, extent)
@@ -234,20 +251,19 @@ class _ExtentWriter:
             in_flight.unpin([extent])
 
     async def _store_all(self, cut: PlainChunk | None, passing: BodyDigests) -> None:
-        before = trio.Event()
-        before.set()
+        before = _Step(trio.Event(), trio.Event())
+        before.appended.set()
+        before.digested.set()
         try:
             async with trio.open_nursery() as nursery:
                 while cut is not None:
                     self._size += len(cut.view)
                     self._count += 1
                     check_size(self._store, self._size)
-                    if passing.wanted:
-                        await self._store.chunks.threads.run(passing.update, cut.view)
-                    appended = trio.Event()
+                    step = _Step(trio.Event(), trio.Event())
                     self._running += 1
-                    nursery.start_soon(self._store_one, cut, before, appended)
-                    before, cut = appended, None
+                    nursery.start_soon(self._store_one, cut, before, step, passing)
+                    before, cut = step, None
                     while self._running >= CHUNKS_IN_FLIGHT:
                         await self._one_finished()
                     cut = await self.chunker.next()
@@ -257,30 +273,42 @@ class _ExtentWriter:
             if cut is not None:
                 cut.release()
 
-    async def _store_one(self, cut: PlainChunk, before: trio.Event, appended: trio.Event) -> None:
-        store, extent, size = self._store, self._extent, len(cut.view)
+    async def _store_one(self, cut: PlainChunk, before: _Step, step: _Step, passing: BodyDigests) -> None:
         try:
-            if not looks_compressible(cut.view):
-                cut.shrink(self._scheme.extra_size(size))
-            digest = await digest_of(store.chunks.threads, cut.view)
-
-            async def record(attach: Attach) -> tuple[None, ChunkId]:
-                await before.wait()
-
-                def append(tx: Transaction) -> ChunkId:
-                    chunk = attach(tx)
-                    append_chunk(tx, extent, chunk, size)
-                    return chunk
-
-                return None, await store.kv.transact(append)
-
-            await _store_chunk(self._target, cut.view, digest, record)
-            self._etag.update(digest)
-            appended.set()
+            # The buffer is given back only when neither of the two uses it any more.
+            async with trio.open_nursery() as nursery:
+                if passing.wanted:
+                    nursery.start_soon(self._pass, cut.view, before.digested, step.digested, passing)
+                await self._append_one(cut, before.appended)
+                step.appended.set()
         finally:
             cut.release()
             self._running -= 1
             self._finished.set()
+
+    async def _pass(self, view: memoryview, before: trio.Event, digested: trio.Event, passing: BodyDigests) -> None:
+        await before.wait()
+        await passing.update_in(self._store.chunks.threads, view)
+        digested.set()
+
+    async def _append_one(self, cut: PlainChunk, before: trio.Event) -> None:
+        store, extent, size = self._store, self._extent, len(cut.view)
+        if not looks_compressible(cut.view):
+            cut.shrink(self._scheme.extra_size(size))
+        digest = await digest_of(store.chunks.threads, cut.view)
+
+        async def record(attach: Attach) -> tuple[None, ChunkId]:
+            await before.wait()
+
+            def append(tx: Transaction) -> ChunkId:
+                chunk = attach(tx)
+                append_chunk(tx, extent, chunk, size)
+                return chunk
+
+            return None, await store.kv.transact(append)
+
+        await _store_chunk(self._target, cut.view, digest, record)
+        self._etag.update(digest)
 
     async def _one_finished(self) -> None:
         self._finished = trio.Event()

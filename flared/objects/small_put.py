@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import outcome
 import trio
 
-from flared.chunks.chunk import digest_of
 from flared.chunks.scheme import parse_scheme
 from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
 from flared.errors import FlareError
@@ -34,15 +33,14 @@ if TYPE_CHECKING:
 Done = Callable[[PutResult | None, Exception | None], None]
 
 
-async def put_small(target: Target, plain: bytes) -> PutResult:
-    """The same for a task that waits. Cancelled, it is given up unless its commit is on the way already."""
-    digest = await digest_of(target.store.chunks.threads, plain)
+async def put_small(target: Target, plain: bytes, digest: bytes, etag: str = "") -> PutResult:
+    """``begin_put`` for a task that waits. Cancelled, it is given up unless its commit is on the way already."""
     task = trio.lowlevel.current_task()
 
     def done(result: PutResult | None, error: Exception | None) -> None:
         trio.lowlevel.reschedule(task, outcome.Value(result) if error is None else outcome.Error(error))
 
-    put = begin_put(target, plain, digest, done, request=current_request.get())
+    put = begin_put(target, plain, digest, done, request=current_request.get(), etag=etag)
 
     def leave(_: object) -> trio.lowlevel.Abort:
         put.give_up()
@@ -57,18 +55,20 @@ def digest_of_small(plain: bytes | bytearray) -> bytes:
     return hashlib.sha256(plain).digest()
 
 
-def begin_put(target: Target, plain: bytes, digest: bytes, done: Done, *, request: int | str) -> SmallPut:
+def begin_put(
+    target: Target, plain: bytes, digest: bytes, done: Done, *, request: int | str, etag: str = ""
+) -> SmallPut:
     """Begin to store ``plain``, smaller than LARGE_SIZE and not empty, whose SHA-256 is ``digest``.
 
     ``done`` is called once, in a later turn, unless the put is given up before: with the result when pieces and
     manifest are on stable storage, else with what ``put_object`` would raise. Raises NoPlacement or VolumeFull if the
     nodes cannot take it now; then nothing has happened and ``done`` is not called. ``plain`` must stay as it is for
-    good.
+    good. Without ``etag`` it is made of the digest.
     """
     bucket, chunks = target.bucket, target.store.chunks
     scheme = parse_scheme(bucket.scheme).for_size(len(plain))
     write = begin_small(chunks, plain, digest, scheme=scheme, compress=bucket.compress, request=request)
-    put = SmallPut(target, write, make_etag(hashlib.sha256(digest), 1), done)
+    put = SmallPut(target, write, etag or make_etag(hashlib.sha256(digest), 1), done)
     write.fan.start(put.commit)
     return put
 

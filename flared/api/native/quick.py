@@ -103,10 +103,11 @@ class Quick:
             current = find_current(store.kv, name)
             check_write(when, current.etag if current else None)
         check_size(store, len(plain))
+        digest = digest_of_small(plain)
         if digests is not NO_DIGESTS:
             passing = BodyDigests(digests)
-            passing.update(memoryview(plain))
-            passing.check()
+            passing.update(plain, sha256=digest)
+            passing.finish()
         target = Target(store, bucket, name, headers, when)
 
         def done(result: PutResult | None, error: Exception | None) -> None:
@@ -119,7 +120,7 @@ class Quick:
             exchange.bucket = name.bucket
             return exchange.send(*reply)
 
-        put = begin_put(target, bytes(plain), digest_of_small(plain), done, request=exchange.request_id)
+        put = begin_put(target, bytes(plain), digest, done, request=exchange.request_id)
         exchange.left = put.give_up
         return True
 

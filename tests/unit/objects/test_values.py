@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flared.errors import BadDigest, BadRange, NotModified, PreconditionFailed
+from flared.errors import BadRange, NotModified, PreconditionFailed
 from flared.objects.conditions import Conditions, ReadConditions, check_read, check_write
-from flared.objects.digests import BodyDigests, Digests
 from flared.objects.ranges import RangeRequest, resolve
 
 
@@ -84,23 +81,3 @@ def test_read_conditions_follow_the_order_of_rfc_9110(when: ReadConditions, outc
 )
 def test_if_range_asks_for_the_whole_object_when_it_is_another_one(if_range: str | int | None, applies: bool) -> None:
     assert RangeRequest(0, 1, if_range).applies("e", 100.2) is applies
-
-
-@given(st.binary(max_size=200), st.integers(0, 200))
-def test_digests_do_not_depend_on_how_a_body_is_cut(data: bytes, at: int) -> None:
-    passing = BodyDigests(Digests(hashlib.md5(data).digest(), hashlib.sha256(data).digest()))
-    passing.update(data[:at])
-    passing.update(memoryview(data)[at:])
-    passing.check()
-
-
-@pytest.mark.parametrize("promised", [Digests(md5=bytes(16)), Digests(sha256=bytes(32))])
-def test_a_digest_that_does_not_match_is_refused(promised: Digests) -> None:
-    passing = BodyDigests(promised)
-    passing.update(b"body")
-    with pytest.raises(BadDigest):
-        passing.check()
-
-
-def test_nothing_is_computed_that_was_not_promised() -> None:
-    assert not BodyDigests(Digests()).wanted
