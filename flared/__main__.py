@@ -108,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     cluster.add_argument("--dir", metavar="DIR", type=Path, required=True, help="holds the TOML files and all data")
     cluster.add_argument("--nodes", metavar="N", type=int, help="data nodes; default 3")
     cluster.add_argument("--port", metavar="PORT", type=int, help="the api node's; default 8000")
+    cluster.add_argument("--s3-port", metavar="PORT", type=int, help="for S3; default 8333")
     cluster.add_argument("--data-port", metavar="PORT", type=int, help="the first data node's; default 9000")
     cluster.add_argument("--scheme", metavar="S", help="scheme of new buckets; default replica:N, N at most 3")
     demo = commands.add_parser("demo", help="show a cluster at work on real files, with a node killed")
@@ -128,6 +129,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         role.add_argument("--name", metavar="NAME", help="the node's identity for life")
         role.add_argument("--listen", metavar="HOST:PORT", help="0.0.0.0:PORT: on every interface")
         role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of an existing cluster")
+    api.add_argument("--s3-listen", metavar="HOST:PORT", help="where S3 is spoken; default port 8333")
     api.add_argument("--scheme", metavar="S", help="scheme of new buckets; default replica:3")
     api.add_argument("--anonymous", metavar="WHAT", help="access without the secret: none, read or read-write")
     data.add_argument(
@@ -234,7 +236,12 @@ def _init_options(options: argparse.Namespace) -> InitOptions:
 
     chosen = InitOptions(options.name or "", options.listen or "", options.secret_file)
     if options.role == "api":
-        return replace(chosen, scheme=options.scheme or "", anonymous=options.anonymous or "")
+        return replace(
+            chosen,
+            s3_listen=options.s3_listen or "",
+            scheme=options.scheme or "",
+            anonymous=options.anonymous or "",
+        )
     word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join or ""
     if options.join and not word.strip():
         raise NotPrepared("--join -: standard input is empty; did `flarectl node invite` fail?")
@@ -303,7 +310,8 @@ def local(options: argparse.Namespace) -> int:
 
     if options.nodes is not None and not 1 <= options.nodes <= NODES_MAX:
         return _fail(f"--nodes {options.nodes}: must be from 1 to {NODES_MAX}", EXIT_MISTAKES)
-    wanted = {"nodes": options.nodes, "port": options.port, "data_port": options.data_port}
+    ports = {"port": options.port, "s3_port": options.s3_port, "data_port": options.data_port}
+    wanted = {"nodes": options.nodes, **ports}
     try:
         with open_directory(options.dir):
             return start(options.dir, lambda line: print(line, flush=True), **wanted, scheme=options.scheme)

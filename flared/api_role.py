@@ -30,6 +30,10 @@ from flared.api.callers import Callers
 from flared.api.counts import RequestCounts
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
+from flared.api.s3.callers import S3Callers
+from flared.api.s3.face import s3_face
+from flared.api.s3.routes import S3Router
+from flared.api.s3.settings import S3Settings
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.key_store import KeyStore
@@ -120,7 +124,10 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         await ensure_default_bucket(store)
         workers: list[Workers] = []
         past = RequestCounts()
-        server, metrics = _build_server(config, store, membership, upkeep, keyring, workers, past)
+        s3_entry = build_s3(config, store, keyring)
+        bodies = MemoryBudget(GATHERING)
+        s3 = build_http(share_of(config), turns, s3_entry, bodies) if s3_entry is not None else None
+        server, metrics = _build_server(config, store, membership, upkeep, keyring, workers, past, s3_entry, bodies)
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
@@ -137,10 +144,12 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
                 connector.renew()
                 nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
                 resize(store, server, share_of(config))
+                if s3 is not None:
+                    s3.limit_connections(share_of(config).connections)
                 for one in workers:
                     one.reload(config)
 
-            role = _role(store, membership, upkeep, server, metrics, reload)
+            role = replace(_role(store, membership, upkeep, server, metrics, reload), s3=s3)
             if workers:
                 first = workers[0]
                 listen = partial(DealingListener, deal=first.deal)
@@ -242,10 +251,20 @@ def resize(store: Store, server: Server, config: ApiConfig) -> None:
     store.limits.object_size_max = config.object_max
 
 
-def build_http(config: ApiConfig, turns: Turns, entry: Entry) -> Server:
-    """The server of one process, with these limits. It does not serve yet."""
-    in_turns = InTurns(turns, entry, MemoryBudget(GATHERING))
+def build_http(config: ApiConfig, turns: Turns, entry: Entry, bodies: MemoryBudget | None = None) -> Server:
+    """A server of one process, with these limits. It does not serve yet. Several share their ``bodies``."""
+    in_turns = InTurns(turns, entry, bodies or MemoryBudget(GATHERING))
     return Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
+
+
+def build_s3(config: ApiConfig, store: Store, keyring: Keyring) -> Entry | None:
+    """The entry of S3's port, if the node has one."""
+    if config.s3_listen is None:
+        return None
+    settings = S3Settings(config.s3_domain, config.s3_region)
+    hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
+    callers = S3Callers(Policy(keyring, GRANTS[config.anonymous], hosts), settings)
+    return Entry([s3_face(store, callers, settings)], S3Router(settings.domain))
 
 
 class Connector:
@@ -275,6 +294,8 @@ def _build_server(
     keyring: Keyring,
     workers: Sequence[Workers],
     past: RequestCounts,
+    s3_entry: Entry | None,
+    bodies: MemoryBudget,
 ) -> tuple[Server, Tell]:
     """The server, and what its /metrics tells."""
     started = trio.current_time()
@@ -301,9 +322,11 @@ def _build_server(
 
     def metrics() -> Iterator[Metric | Durations]:
         statistics = server.statistics()
+        counts = RequestCounts()
+        for one in (entry, s3_entry):
+            if one is not None:
+                counts.add(one.counts.describe())
         if workers:
-            counts = RequestCounts()
-            counts.add(entry.counts.describe())
             counts.add(past.describe())
             workers[0].add_requests(counts)
             yield from counts.metrics()
@@ -317,7 +340,7 @@ def _build_server(
                 workers[0].restarts, "flare_api_worker_restarts_total", "Workers that ended and were started again."
             )
         else:
-            yield from entry.counts.metrics()
+            yield from counts.metrics()
         now = find_status(store, membership, upkeep)
         yield from api_metrics(store, now, upkeep.statistics(), statistics, config.metadata.parent)
 
@@ -338,5 +361,5 @@ def _build_server(
     keys = KeyStore(store.kv, keyring, store.now)
     callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts), keys)
     entry = Entry([native_face(store, callers), admin_face(admin, callers)])
-    server = build_http(share_of(config), store.chunks.turns, entry)
+    server = build_http(share_of(config), store.chunks.turns, entry, bodies)
     return server, metrics

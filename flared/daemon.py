@@ -109,11 +109,15 @@ async def _serve(config: Config, file: Path) -> None:
     # The port first: another process that listens there is found before a file is touched.
     listeners = take_listeners(config.listen)
     metrics_listeners = _listen(config.metrics_listen) if config.metrics_listen else []
+    s3_listeners = _listen(config.s3_listen) if isinstance(config, ApiConfig) and config.s3_listen else []
     tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
             nursery.start_soon(_handle_signals, signals, role, config, file, tls, nursery.cancel_scope)
             await nursery.start(role.server.serve, _covered(listeners, tls, role.listen))
+            if s3_listeners and role.s3 is not None:
+                await nursery.start(role.s3.serve, _covered(s3_listeners, tls))
+                log.info("event=s3_served at=%s", listening_address(s3_listeners[0]))
             if metrics_listeners:
                 metrics_server = Server(
                     metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX)
@@ -250,6 +254,8 @@ def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
 async def _stop(role: Role, scope: trio.CancelScope) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(role.server.stop, STOP_SECONDS)
+        if role.s3 is not None:
+            nursery.start_soon(role.s3.stop, STOP_SECONDS)
         if role.stop_others is not None:
             nursery.start_soon(role.stop_others, STOP_SECONDS)
     scope.cancel()

@@ -45,7 +45,11 @@ class Refused(FlareError):
 
 
 class BadName(Refused):
-    """A bucket, key, node or piece name breaks its rules."""
+    """A bucket, key, node or piece name breaks its rules. ``of`` tells which, where an answer depends on it."""
+
+    def __init__(self, message: str, *, of: str = "") -> None:
+        super().__init__(message)
+        self.of = of
 
 
 class BadRange(Refused):

@@ -54,7 +54,8 @@ def parse_bucket(text: str) -> BucketName:
     if not _BUCKET.fullmatch(text) or ".." in text or _ADDRESS.fullmatch(text):
         raise BadName(
             f"{text!r} is not a valid bucket name: use 3 to 63 of a-z, 0-9, '-' and '.', "
-            "beginning and ending with a letter or digit, without '..' and not shaped like an IP address"
+            "beginning and ending with a letter or digit, without '..' and not shaped like an IP address",
+            of="bucket",
         )
     return BucketName(text)
 
@@ -68,7 +69,7 @@ def parse_key(text: str) -> ObjectKey:
     if not size:
         raise BadName("the key is empty")
     if size > KEY_BYTES_MAX:
-        raise BadName(f"the key has {size} bytes; at most {KEY_BYTES_MAX} are allowed")
+        raise BadName(f"the key has {size} bytes; at most {KEY_BYTES_MAX} are allowed", of="long key")
     if "\0" in text:
         raise BadName("the key contains a NUL byte (%00)")
     return ObjectKey(text)

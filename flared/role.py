@@ -32,6 +32,8 @@ class Role:
     """Take over what is in force now: only what ``RELOADED`` names has changed."""
     listen: Callable[[socket.socket], Listener] = TcpListener
     """Makes the Listener of the node's port."""
+    s3: Server | None = None
+    """Speaks S3, at a port of its own."""
     stop_others: Callable[[float], Awaitable[None]] | None = None
     """Stops the node's other processes, as ``server.stop`` does this one."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from flared.access.authorize import authorize
 from flared.access.identity import identify
 
 if TYPE_CHECKING:
-    from flared.access.authorize import Context, Policy
+    from flared.access.authorize import Action, Context, Policy, Resource
     from flared.access.identity import Identity
     from flared.catalog.key_store import KeyStore
     from flared.http.exchange import Exchange
@@ -52,6 +53,13 @@ class Callers:
         if memo is not None:
             remember(memo, method, caller)
         return caller
+
+
+def authorize_also(request: Request | Exchange, action: Action, resource: Resource) -> None:
+    """Raise what ``authorize`` does, unless the caller of ``request`` may do this, too: for a second resource."""
+    caller = request.caller
+    assert isinstance(caller, Caller), "the entry has found the caller before"
+    authorize(caller.identity, action, resource, caller.context)
 
 
 def remember(memo: dict[str, object], name: str, value: object) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from flared.access.authorize import Resource
     from flared.api.face import Face, Handler, TurnHandler
-    from flared.api.router import Call, Route
+    from flared.api.router import Call, Finder, Route
     from flared.http.eviction import Standing
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
@@ -45,8 +45,9 @@ class Entry:
 
     body_bytes_max = INLINE_DIGEST_MAX
 
-    def __init__(self, faces: Sequence[Face]) -> None:
-        self._router = Router(face.routes for face in faces)
+    def __init__(self, faces: Sequence[Face], finder: Finder | None = None) -> None:
+        """``finder`` finds the calls of faces that tell them apart by more than the path; else ``Router`` does."""
+        self._finder = finder or Router(face.routes for face in faces)
         self._first = faces[0]
         self._faces: dict[Call, Face] = {call: face for face in faces for call in face.handlers}
         self._handlers: dict[Call, Handler] = {call: way for face in faces for call, way in face.handlers.items()}
@@ -61,7 +62,7 @@ class Entry:
         began = perf_counter()
         face, bucket = self._first, ""
         try:
-            route = self._router.find(request.method, request.path)
+            route = self._finder.find_call(request)
             if isinstance(route, Refusal):
                 raise self._refuse(route, request, reply.prove, None)
             face = self._faces[route.call]
@@ -82,9 +83,9 @@ class Entry:
 
     def begin(self, exchange: Exchange) -> bool:
         """Begin a small call in turns; False if it is left to ``answer``."""
-        if exchange.query:
+        if not self._finder.fits_turn(exchange):
             return False
-        route = self._router.find(exchange.method, exchange.path)
+        route = self._finder.find_call(exchange)
         face = self._first
         try:
             if isinstance(route, Refusal):
@@ -121,7 +122,7 @@ def _admit(
 ) -> Resource:
     """Return what the call is about, if the caller may make it. Raises what authorize does, BadName and BadRequest."""
     call, raw_bucket, raw_key = route
-    caller = face.identify(request, memo)
+    caller = request.caller = face.identify(request, memo)
     identity, context = caller.identity, caller.context
     resource: Resource = None
     try:

@@ -89,8 +89,8 @@ class ErrorAnswers:
     """How a face answers with an error."""
 
     status_of: Callable[[FlareError], int]
-    pack: Callable[[FlareError, int], tuple[bytes, bytes]]
-    """From error and status to the field lines and the body; ``log.request_id`` is the request's."""
+    pack: Callable[[FlareError, int, Request | Exchange], tuple[bytes, bytes]]
+    """From error, status and request to the field lines and the body; ``log.request_id`` is the request's."""
 
     async def answer(self, request: Request, reply: Reply, error: FlareError) -> None:
         """Send the error to the client. If the reply is already under way, it can only be cut off."""
@@ -102,7 +102,7 @@ class ErrorAnswers:
             reply.close = True
         _log_error(request, error, status, cut=reply.started)
         if not reply.started:
-            await reply.send(status, *self.pack(error, status))
+            await reply.send(status, *self.pack(error, status, request))
 
     def answer_in_turn(self, exchange: Exchange, error: FlareError) -> None:
         """The same for a request that is answered in turns."""
@@ -110,13 +110,13 @@ class ErrorAnswers:
         token = current_request.set(exchange.request_id)  # for the log, and for the client
         try:
             _log_error(exchange, error, status, cut=False)
-            lines, body = self.pack(error, status)
+            lines, body = self.pack(error, status, exchange)
         finally:
             current_request.reset(token)
         exchange.send(status, lines, body)
 
 
-def pack_json_error(error: FlareError, status: int) -> tuple[bytes, bytes]:
+def pack_json_error(error: FlareError, status: int, _request: Request | Exchange) -> tuple[bytes, bytes]:
     return JSON + _fields(error, status), pack_error(error.code, str(error), request_id())
 
 
@@ -124,7 +124,8 @@ JSON_ERRORS = ErrorAnswers(status_of, pack_json_error)
 
 
 def _log_error(request: Request | Exchange, error: FlareError, status: int, *, cut: bool) -> None:
-    if status >= 500 or cut:
+    # A call that S3 has and we have not is answered 501: a refusal nevertheless.
+    if (status >= 500 and not isinstance(error, Refused)) or cut:
         level, event = logging.ERROR if error.data_at_risk else logging.WARNING, "request_failed"
     else:
         level, event = logging.DEBUG, "request_refused"

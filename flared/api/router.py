@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flared.access.authorize import NEVER_GRANTED, OPEN, PROVED, Action
 from flared.errors import BadMethod, NoSuchPath, Refused
+
+if TYPE_CHECKING:
+    from flared.http.exchange import Exchange
+    from flared.http.messages import Request
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 WRITE_METHODS = frozenset({"PUT", "POST", "DELETE"})
@@ -55,6 +59,16 @@ class Refusal(NamedTuple):
     error: Refused
 
 
+class Finder(Protocol):
+    """Finds the call of each request of a server. Pure."""
+
+    def find_call(self, request: Request | Exchange) -> Route | Refusal:
+        """Return what the request means. Any request has an answer."""
+
+    def fits_turn(self, exchange: Exchange) -> bool:
+        """Return whether its form, before anything else is known of it, is one that is answered in turns."""
+
+
 Place = tuple[Methods, str | None, str]
 """The calls on a path, and the raw bucket and raw key that it names, as in a Route."""
 
@@ -72,7 +86,7 @@ class Routes:
 
 
 class Router:
-    """The paths of all faces of a server. Raises ValueError if two faces have the same one."""
+    """The paths of all faces of a server: a Finder. Raises ValueError if two faces have the same one."""
 
     def __init__(self, faces: Iterable[Routes]) -> None:
         self._exact: dict[str, Methods] = {}
@@ -83,6 +97,12 @@ class Router:
                 raise ValueError(f"two faces have the path {min(twice)}")
             self._exact.update(routes.exact)
             self._trees.update(routes.trees)
+
+    def find_call(self, request: Request | Exchange) -> Route | Refusal:
+        return self.find(request.method, request.path)
+
+    def fits_turn(self, exchange: Exchange) -> bool:
+        return not exchange.query
 
     def find(self, method: str, path: str) -> Route | Refusal:
         """Return what ``path``, as it was sent, means with this method. Any two texts have an answer."""

@@ -54,9 +54,9 @@ def find_bucket_nowait(kv: KV, name: BucketName) -> Bucket:
     return decode(name, entry.value)
 
 
-async def list_buckets(kv: KV, after: str = "", limit: int = 1000) -> list[Bucket]:
-    """In the order of their names, those after ``after``."""
-    start, end = keys.under(b"bucket/")
+async def list_buckets(kv: KV, after: str = "", limit: int = 1000, *, prefix: str = "") -> list[Bucket]:
+    """In the order of their names, those after ``after`` that begin with ``prefix``."""
+    start, end = keys.under(b"bucket/" + prefix.encode())
     rows = await kv.scan(max(start, keys.after(keys.bucket(after))), end, limit)
     return [decode(BucketName(key.decode().partition("/")[2]), value) for key, value in rows]
 

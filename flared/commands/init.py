@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from flared.access.invites import JoinToken, is_of_cluster, parse_token
 from flared.commands import join, units
 from flared.commands.prepare import NotPrepared, give, prepare
-from flared.config.load import DATA_PORT, load_config
+from flared.config.load import DATA_PORT, S3_PORT, load_config
 from flared.config.secret_files import read_secrets
 from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
 from flared.config.values import is_loopback, parse_listen
@@ -42,6 +42,8 @@ class InitOptions:
     name: str = ""
     listen: str = ""
     secret_file: Path | None = None
+    s3_listen: str = ""
+    """Empty: the host of ``listen``, and the port of S3."""
     scheme: str = ""
     anonymous: str = ""
     api: Sequence[str] = ()
@@ -60,6 +62,7 @@ def init_api(file: Path, options: InitOptions, say: Callable[[str], None]) -> No
     """Write the TOML file, and the secret of the cluster if there is none yet. Raise NotPrepared, ConfigError."""
     values: dict[str, object] = {"name": options.name, "listen": options.listen, "scheme": options.scheme}
     values["anonymous"] = options.anonymous
+    values["s3_listen"] = options.s3_listen or _beside(options.listen)
     if units.is_service(file):
         values["path"] = str(STATE / file.stem / "meta.db")
     _write(file, API_TEMPLATE, values, _Secret(options.secret_file, make=True), say)
@@ -193,6 +196,14 @@ def _token(word: str) -> JoinToken:
         return parse_token(word)
     except ValueError as error:
         raise NotPrepared(f"--join: {error}") from None
+
+
+def _beside(listen: str) -> str:
+    """Return where S3 is spoken at a node that listens here; empty for the default. A mistake in it is found later."""
+    try:
+        return str(parse_listen(listen)._replace(port=S3_PORT)) if listen else ""
+    except ValueError:
+        return ""
 
 
 def _name(options: InitOptions, token: JoinToken | None) -> NodeName:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.commands.supervisor import LocalNode, NotStarted, Supervisor
-from flared.config.load import API_PORT, DATA_PORT, load_config
+from flared.config.load import API_PORT, DATA_PORT, S3_PORT, load_config
 from flared.config.settings import ApiConfig
 from flared.errors import Busy, FlareError, leaves
 from flared.meta.lockfile import LockFile
@@ -27,6 +27,8 @@ from flared.systemd import notify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from flared.http.address import Address
 
 NODES_DEFAULT = 3
 NODES_MAX = 50
@@ -48,6 +50,7 @@ def start(
     port: int | None,
     data_port: int | None,
     scheme: str | None,
+    s3_port: int | None = None,
 ) -> int:
     """Create the directory's files and run the cluster; return the exit code.
 
@@ -57,7 +60,7 @@ def start(
     new = not _toml_files(directory)
     code = 1
     try:
-        found = prepare(directory, nodes=nodes, port=port, data_port=data_port, scheme=scheme)
+        found = prepare(directory, nodes=nodes, port=port, data_port=data_port, scheme=scheme, s3_port=s3_port)
         if new:
             _check_ports(found)
         code = run_local(found, say)
@@ -75,19 +78,30 @@ def _toml_files(directory: Path) -> list[Path]:
 def _check_ports(nodes: list[LocalNode]) -> None:
     """Raise Busy for a port in use, naming the option for another."""
     for node in nodes:
-        host, port = load_config(node.config).listen
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                option = "--port" if node.name == API else "--data-port"
-                reason = (error.strerror or str(error)).lower()
-                raise Busy(f"port {port}, for {node.name}: {reason}; choose another with {option}") from None
+        config = load_config(node.config)
+        _check_port(config.listen, node.name, "--port" if node.name == API else "--data-port")
+        if isinstance(config, ApiConfig) and config.s3_listen is not None:
+            _check_port(config.s3_listen, "S3", "--s3-port")
+
+
+def _check_port(address: Address, purpose: str, option: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Busy(f"port {address.port}, for {purpose}: {reason}; choose another with {option}") from None
 
 
 def prepare(
-    directory: Path, *, nodes: int | None, port: int | None, data_port: int | None, scheme: str | None
+    directory: Path,
+    *,
+    nodes: int | None,
+    port: int | None,
+    data_port: int | None,
+    scheme: str | None,
+    s3_port: int | None = None,
 ) -> list[LocalNode]:
     """Create the directory's TOML files unless they exist. Return the nodes they describe, the api node first.
 
@@ -107,10 +121,12 @@ def prepare(
             "choose others with --port and --data-port"
         )
     # Write the files that are missing, then read all of them: an existing file has the last word.
-    _write(api, lambda: api_toml(port or API_PORT, scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"))
+    new_scheme = scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"
+    _write(api, lambda: api_toml(port or API_PORT, s3_port or S3_PORT, new_scheme))
     config = load_config(api)
     assert isinstance(config, ApiConfig)
     _agree(api, "--port", port, config.listen.port)
+    _agree(api, "--s3-port", s3_port, config.s3_listen.port if config.s3_listen else None)
     _agree(api, "--scheme", scheme, config.scheme)
     found = [LocalNode(API, api)]
     for number in range(1, count + 1):
@@ -150,6 +166,8 @@ async def _run(nodes: list[LocalNode], say: Callable[[str], None]) -> int:
                 await nursery.start(supervisor.run)
                 config = load_config(nodes[0].config)
                 say(f"Flare is up: http://{config.listen}   ({len(nodes) - 1} data nodes; Ctrl-C ends it)")
+                if isinstance(config, ApiConfig) and config.s3_listen is not None:
+                    say(f"S3:          http://{config.s3_listen}")
                 say(f"next, in another terminal: {_flarectl()} --endpoint http://{config.listen} put FILE")
                 notify("READY=1")
         except* NotStarted as group:
@@ -172,8 +190,11 @@ async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, 
         scope.cancel()
 
 
-def api_toml(port: int, scheme: str) -> str:
-    return f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\n\n[defaults]\nscheme = {json.dumps(scheme)}\n'
+def api_toml(port: int, s3_port: int, scheme: str) -> str:
+    return (
+        f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\ns3_listen = "127.0.0.1:{s3_port}"\n\n'
+        f"[defaults]\nscheme = {json.dumps(scheme)}\n"
+    )
 
 
 def data_toml(name: str, port: int, api_port: int) -> str:

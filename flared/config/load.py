@@ -15,12 +15,14 @@ from flared.config.values import (
     TIB,
     boolean,
     duration,
+    host_name,
     host_names,
     is_loopback,
     node,
     number,
     one_of,
     parse_listen,
+    region,
     scheme,
     size,
     text,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The format of TOML files, raised when a key changes its meaning. A file without ``format`` has the first."""
 API_PORT = 8000
+S3_PORT = 8333
 DATA_PORT = 9000
 WORKERS_GRACE_SECONDS = 60
 
@@ -115,6 +118,9 @@ def _read_api(reader: TableReader) -> ApiConfig:
         repair_after=reader.read("cluster.repair_after", 600.0, duration(1, 30 * 86400)),
         garbage_grace=reader.read("cluster.garbage_grace", 900.0, duration(0, 30 * 86400)),
         upload_ttl=reader.read("cluster.upload_ttl", 86400.0, duration(1, 365 * 86400)),
+        s3_listen=_read_s3_listen(reader, listen),
+        s3_domain=reader.read("s3.domain", "", host_name),
+        s3_region=reader.read("s3.region", "us-east-1", region),
     )
     if config.workers > 1 and config.garbage_grace < WORKERS_GRACE_SECONDS:
         # What a worker reads is known to the others a little later, and one that hangs is waited for.
@@ -193,6 +199,18 @@ def _read_metrics_listen(reader: TableReader, listen: Address) -> Address | None
         return None
     if address == listen and address.port:
         reader.note("metrics_listen", f"{address} is the node's own listen address; use another port")
+    return address
+
+
+def _read_s3_listen(reader: TableReader, listen: Address) -> Address | None:
+    """Return where S3 is spoken. Beyond loopback it takes a secret, like ``listen``: without one everyone is let in."""
+    address = reader.read("s3_listen", Address("127.0.0.1", S3_PORT), parse_listen)
+    if not reader.given("s3_listen"):
+        return None
+    if address == listen and address.port:
+        reader.note("s3_listen", f"{address} is the node's own listen address; use another port")
+    if not is_loopback(address) and not reader.given("secret_file"):
+        reader.note("secret_file", f"is missing; speaking S3 on {address} needs one")
     return address
 
 

@@ -64,6 +64,10 @@ class ApiConfig(NodeConfig):
     repair_after: float
     garbage_grace: float
     upload_ttl: float
+    s3_listen: Address | None
+    """Where S3 is spoken; None: nowhere."""
+    s3_domain: str
+    s3_region: str
 
 
 @dataclass(frozen=True, slots=True)

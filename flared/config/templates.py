@@ -26,6 +26,15 @@ role = "api"
 # anonymous = "none"
 # workers = 1              # processes that serve clients; "auto" is one for each core
 
+# Where S3 is spoken, for aws, rclone, restic and the like, with access keys. Without this line nowhere.
+s3_listen = "127.0.0.1:8333"
+
+[s3]
+# A name that leads here, and every name under it: s3.example.com lets a client ask for BUCKET.s3.example.com. Without
+# it the bucket stands in the path.
+# domain = "s3.example.com"
+# region = "us-east-1"     # what clients call this place
+
 [metadata]
 # The metadata: names and places of everything stored. Back it up. Relative paths are relative to this file.
 # path = "meta.db"

@@ -36,6 +36,7 @@ SIZE_UNITS = {
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){0,9}")
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 
 
@@ -157,6 +158,18 @@ def host_names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and _HOST_NAME.fullmatch(item) for item in value):
         raise ValueError("a list of host names without ports, such as ['flare.example.com']")
     return tuple(str(item) for item in value)
+
+
+def host_name(value: object) -> str:
+    if not isinstance(value, str) or not _HOST_NAME.fullmatch(value):
+        raise ValueError("a host name without a port, such as 's3.example.com'")
+    return value.lower()
+
+
+def region(value: object) -> str:
+    if not isinstance(value, str) or not _REGION.fullmatch(value):
+        raise ValueError("the name of a region, 1 to 63 of a-z, 0-9 and '-', such as 'us-east-1'")
+    return value
 
 
 def urls(value: object) -> tuple[Address, ...]:

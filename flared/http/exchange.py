@@ -57,6 +57,7 @@ class Exchange:
         "began",
         "body",
         "bucket",
+        "caller",
         "fields",
         "left",
         "memo",
@@ -84,6 +85,7 @@ class Exchange:
         self.began = perf_counter()
         self.request_id: int | str = 0
         self.bucket = ""
+        self.caller: object = None
         self.sent = False
         self.left: Callable[[], None] | None = None
         """Called when the client leaves before it was answered."""

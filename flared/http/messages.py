@@ -218,7 +218,7 @@ def open_body(link: Link, length: int | None, ready: Callable[[], Awaitable[None
 class Request:
     """One request whose body is not read yet."""
 
-    __slots__ = ("body", "fields", "method", "path", "peer", "query")
+    __slots__ = ("body", "caller", "fields", "method", "path", "peer", "query")
 
     def __init__(self, method: str, path: str, query: str, fields: Mapping[str, str], body: Body, peer: str) -> None:
         self.method = method
@@ -230,6 +230,8 @@ class Request:
         """Lower-case names, latin-1 values; repeated ones are joined by ``, ``. Read-only: equal heads share it."""
         self.body = body
         self.peer = peer
+        self.caller: object = None
+        """The caller, as the handler has found it; kept here for what it calls."""
 
 
 class Reply:

@@ -61,6 +61,6 @@ async def remove_bucket(store: Store, name: BucketName) -> bool:
     return await catalog.remove_bucket(store.kv, name, now_ms(store))
 
 
-async def list_buckets(store: Store, after: str = "", limit: int = 1000) -> list[Bucket]:
-    """In the order of their names, those after ``after``."""
-    return await catalog.list_buckets(store.kv, after, limit)
+async def list_buckets(store: Store, after: str = "", limit: int = 1000, *, prefix: str = "") -> list[Bucket]:
+    """In the order of their names, those after ``after`` that begin with ``prefix``."""
+    return await catalog.list_buckets(store.kv, after, limit, prefix=prefix)

@@ -18,9 +18,9 @@ from tests.support.faultdisk import wait_until
 
 
 @contextlib.contextmanager
-def local(directory: Path, port: int, data_port: int) -> Iterator[subprocess.Popen[bytes]]:
+def local(directory: Path, port: int, s3_port: int, data_port: int) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "flared", "local", "--dir", str(directory), "--nodes", "3"]
-    command += ["--port", str(port), "--data-port", str(data_port)]
+    command += ["--port", str(port), "--s3-port", str(s3_port), "--data-port", str(data_port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: health(port) == "ok", "flared local does not become healthy", seconds=60)
@@ -64,9 +64,9 @@ def child_named(parent: int, word: str) -> int | None:
 
 
 def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) -> None:
-    port, data_port = free_ports(1)[0], adjacent_ports(3)
+    (port, s3_port), data_port = free_ports(2), adjacent_ports(3)
     content = body("local", 3_000_000)
-    with local(directory, port, data_port) as process:
+    with local(directory, port, s3_port, data_port) as process:
         assert Client(port).put("mine", content).status == 201
         victim = child_named(process.pid, "data2")
         assert victim is not None
@@ -76,5 +76,5 @@ def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) ->
         assert Client(port).get("mine").body == content
     for name in ("api", "data1", "data2", "data3"):
         assert (directory / f"{name}.toml").is_file()
-    with local(directory, port, data_port):
+    with local(directory, port, s3_port, data_port):
         assert Client(port).get("mine").body == content

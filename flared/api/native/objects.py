@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from flared.api.fields import range_request, read_conditions
 from flared.api.forms import FormFile, parse_boundary
 from flared.api.native.answers import parse_number, send_json
 from flared.api.native.headers import (
@@ -12,8 +13,6 @@ from flared.api.native.headers import (
     manifest_head,
     object_headers,
     promised_digests,
-    range_request,
-    read_conditions,
     write_conditions,
 )
 from flared.api.native.routes import BUCKET, OBJECT

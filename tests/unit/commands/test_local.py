@@ -33,6 +33,7 @@ def test_a_new_directory_holds_one_plain_file_a_node(tmp_path: Path) -> None:
     assert names(tmp_path / "new") == ["api", "data1", "data2", "data3"]
     api = load_config(tmp_path / "new/api.toml")
     assert isinstance(api, ApiConfig)
+    assert api.s3_listen == ("127.0.0.1", 8333)
     assert (api.listen.port, api.scheme, api.metadata) == (8000, "replica:3", tmp_path / "new/meta.db")
     for number in (1, 2, 3):
         data = load_config(tmp_path / f"new/data{number}.toml")
@@ -86,11 +87,11 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.parametrize("option", ["--port", "--data-port"])
+@pytest.mark.parametrize("option", ["--port", "--s3-port", "--data-port"])
 def test_a_first_start_that_fails_does_not_bind_the_next(
     tmp_path: Path, taken: int, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    ports = {"--port": free_port(), "--data-port": free_port()} | {option: taken}
+    ports = {"--port": free_port(), "--s3-port": free_port(), "--data-port": free_port()} | {option: taken}
     words = [word for name, port in ports.items() for word in (name, str(port))]
     assert main(["local", "--dir", str(tmp_path), "--nodes", "1", *words]) == 1
     assert f"port {taken}" in (output := capsys.readouterr().err)
@@ -100,10 +101,10 @@ def test_a_first_start_that_fails_does_not_bind_the_next(
 
 def test_only_a_first_start_takes_its_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "run_local", lambda nodes, say: 1)
-    port, data_port = free_port(), free_port()
+    port, s3_port, data_port = free_port(), free_port(), free_port()
 
     def start() -> int:
-        return local.start(tmp_path, print, nodes=1, port=port, data_port=data_port, scheme=None)
+        return local.start(tmp_path, print, nodes=1, port=port, data_port=data_port, scheme=None, s3_port=s3_port)
 
     assert start() == 1
     assert not list(tmp_path.glob("*.toml"))
