@@ -162,7 +162,7 @@ def test_one_node_alone_is_no_failure_domain_to_speak_of() -> None:
 
 def test_an_unknown_fact_is_not_called_well() -> None:
     bare = Status("ok", "", 0, 0, 0, 0, (), (), ())
-    assert {finding.code for finding in diagnose(CHECKS, ClusterFacts(bare, schemes=["rs:4+2"]))} == {"F501", "F505"}
+    assert {finding.code for finding in diagnose(CHECKS, ClusterFacts(bare, schemes=["lrc:4+2+2"]))} == {"F501", "F505"}
 
 
 def test_the_command_ends_with_the_severity(api: FakeApi, run: Run) -> None:
