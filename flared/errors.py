@@ -5,7 +5,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     FlareError
     ├─ Refused       the request cannot be right; do not retry
     │    BadName BadRange BadDigest BadRequest BadMethod TooLarge TooSmall NoSuchBucket NoSuchObject
-    │    NoSuchPath NoSuchPiece NoSuchKey
+    │    NoSuchPath NoSuchPiece NoSuchKey NoSuchUpload BadPart BadPartOrder PartTooSmall
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
@@ -90,6 +90,22 @@ class NoSuchObject(Refused):
 
 class NoSuchKey(Refused):
     """There is no access key of this name."""
+
+
+class NoSuchUpload(Refused):
+    """The upload in parts does not exist: it was completed or aborted, or never begun."""
+
+
+class BadPart(Refused):
+    """A part that is to be in the object was not uploaded, or is not what was uploaded."""
+
+
+class BadPartOrder(Refused):
+    """The parts of an object are not listed in ascending order."""
+
+
+class PartTooSmall(Refused):
+    """A part that is not the last is smaller than parts may be."""
 
 
 class NoSuchPiece(Refused):

@@ -23,7 +23,7 @@ FORMAT = 4
 Chunks may be lz4-blocks (``chunks.codec``), which an older Flare would take for damage.
 3: small objects are packed rows (``packed``). Nothing is rewritten: an older row becomes one when its key is put again.
 4: objects have details (``details``), which an older Flare would lose when it rewrites a row; access keys
-(``access_keys``). Nothing is rewritten.
+(``access_keys``); uploads in parts (``uploads``) and their parents (``parents``). Nothing is rewritten.
 """
 
 

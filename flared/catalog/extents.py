@@ -2,20 +2,22 @@
 
     extent/{extent}          "1" {"n": chunks, "s": size, "k": chunk size, "r": references
                                   ["o": when an open one expires] ["d": when its garbage item is due]
-                                  ["g": chunks released by the sweep]}
+                                  ["g": chunks released by the sweep] ["p": it is a parent (``parents``)]}
     extent/{extent}/{page}   "1" [[chunk id, size], ...]       up to PAGE_CHUNKS
     open/{expires}/{extent}  "1{}"                             as long as the extent is open
 
 An upload writes each chunk's record and its place in the open extent in one transaction: that is the chunk's pin.
+A parent is an extent that lists extents instead of chunks. It is counted, given up and released in the same way.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flared.catalog import chunks, garbage
-from flared.catalog.garbage import EXTENT, Garbage
+from flared.catalog.garbage import EXTENT, PARENT, Garbage
 from flared.catalog.manifest import ExtentId, ExtentRef
 from flared.catalog.records import UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.errors import Conflict, ManifestCorrupt
@@ -34,23 +36,52 @@ PageEntry = tuple[ChunkId, int]
 """A chunk and its plain size."""
 
 
+class PageTotals(NamedTuple):
+    """What a page of a parent holds: enough to find the page of a byte, a chunk or a part without reading another."""
+
+    size: int
+    chunks: int
+    first: int
+    """The number of its first part."""
+
+
+class Children(NamedTuple):
+    """What the record of a parent says of the extents that it lists."""
+
+    total: int
+    owned: bool
+    """It holds their reference: since it was sealed. The pages of one that never was are a draft, and own nothing."""
+    upload: str
+    """The id of the upload that they came from."""
+    pages: tuple[PageTotals, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     id: ExtentId
     chunks: int
     size: int
     chunk_size: int
+    """0: a parent."""
     references: int
     expires_ms: int = 0
     """When an upload that no process continues is given up; 0: sealed or given up."""
     due_ms: int = 0
     """When the garbage item of an extent without references is due; 0 while it is open or referenced."""
     released: int = 0
-    """How many of its chunks the sweep has released. From the first one on it cannot be referenced again."""
+    """How many of its chunks (of a parent: children) the sweep has released. From the first one on it cannot be
+    referenced again."""
+    children: Children | None = None
+    """Of a parent."""
 
     @property
     def ref(self) -> ExtentRef:
-        return ExtentRef(self.id, self.size, self.chunks, self.chunk_size)
+        return ExtentRef(self.id, self.size, self.chunks, self.chunk_size, self.children.total if self.children else 0)
+
+    @property
+    def garbage(self) -> Garbage:
+        """Its item while it has no reference."""
+        return Garbage(self.due_ms, EXTENT if self.children is None else PARENT, self.id)
 
 
 # Readers
@@ -80,9 +111,25 @@ def _parse_open(key: bytes) -> tuple[int, ExtentId]:
 
 def open_extent(tx: Transaction, extent: ExtentId, chunk_size: int, expires_ms: int) -> None:
     """Begin a list of chunks. Unless sealed it is given up by the sweep after ``expires_ms``."""
-    assert expires_ms > 0, "0 means sealed"
-    _write(tx, Extent(extent, 0, 0, chunk_size, 0, expires_ms))
-    tx.put(keys.open_extent(expires_ms, extent), b"1{}")
+    open_record(tx, Extent(extent, 0, 0, chunk_size, 0, expires_ms))
+
+
+def open_record(tx: Transaction, extent: Extent) -> None:
+    """The same with the whole record, for a parent."""
+    assert extent.expires_ms > 0, "0 means sealed"
+    write(tx, extent)
+    tx.put(keys.open_extent(extent.expires_ms, extent.id), b"1{}")
+
+
+def create_extent(tx: Transaction, extent: ExtentId, chunk_size: int, entry: PageEntry) -> ExtentRef:
+    """A sealed list of one chunk, whose reference was counted in this transaction, with one reference of its own: of
+    what names it in this transaction."""
+    chunk, size = entry
+    assert size <= chunk_size, "a chunk is no longer than its extent says"
+    tx.put(keys.extent_page(extent, 0), b'1[["%s",%d]]' % (chunk.encode(), size))
+    now = Extent(extent, 1, size, chunk_size, 1)
+    write(tx, now)
+    return now.ref
 
 
 def append_chunk(tx: Transaction, extent: ExtentId, chunk: ChunkId, size: int) -> None:
@@ -90,7 +137,7 @@ def append_chunk(tx: Transaction, extent: ExtentId, chunk: ChunkId, size: int) -
 
     The caller appends in order; chunks of other sizes than the extent's chunk size end it.
     """
-    now = _open(tx, extent)
+    now = read_open(tx, extent)
     page, place = divmod(now.chunks, PAGE_CHUNKS)
     key = keys.extent_page(extent, page)
     entry = b'["%s",%d]' % (chunk.encode(), size)
@@ -99,17 +146,19 @@ def append_chunk(tx: Transaction, extent: ExtentId, chunk: ChunkId, size: int) -
         raise ManifestCorrupt(f"the extent {extent} has no page {page}")
     assert now.size == now.chunks * now.chunk_size, "only the last chunk may be shorter than the others"
     tx.put(key, old[:-1] + (b"," if place else b"") + entry + b"]")
-    _write(tx, replace(now, chunks=now.chunks + 1, size=now.size + size))
+    write(tx, replace(now, chunks=now.chunks + 1, size=now.size + size))
 
 
 def seal(tx: Transaction, extent: ExtentId) -> ExtentRef:
-    """End the list, with one reference: of the manifest that names it in this transaction.
+    """End the list, with one reference: of the manifest or the part that names it in this transaction.
 
+    From now on a parent owns its children: the caller takes the reference from what held it, in this transaction.
     Raises Conflict if the extent is not open.
     """
-    now = _open(tx, extent)
+    now = read_open(tx, extent)
     tx.delete(keys.open_extent(now.expires_ms, extent))
-    _write(tx, replace(now, references=1, expires_ms=0))
+    children = now.children and now.children._replace(owned=True)
+    write(tx, replace(now, references=1, expires_ms=0, children=children))
     return now.ref
 
 
@@ -133,8 +182,8 @@ def add_reference(tx: Transaction, extent: ExtentId) -> bool:
     if now is None or now.expires_ms or now.released:
         return False
     if not now.references:
-        garbage.remove(tx, Garbage(now.due_ms, EXTENT, extent))
-    _write(tx, replace(now, references=now.references + 1, due_ms=0))
+        garbage.remove(tx, now.garbage)
+    write(tx, replace(now, references=now.references + 1, due_ms=0))
     return True
 
 
@@ -146,7 +195,7 @@ def release_reference(tx: Transaction, extent: ExtentId, due_ms: int) -> None:
     if now.references < 1:
         raise ManifestCorrupt(f"the extent {extent} is referenced but counts no reference")
     if now.references > 1:
-        _write(tx, replace(now, references=now.references - 1))
+        write(tx, replace(now, references=now.references - 1))
     else:
         _condemn(tx, replace(now, references=0), due_ms)
 
@@ -166,7 +215,7 @@ def release_extent_page(tx: Transaction, item: Garbage, due_ms: int, limit: int)
     # An item whose record says otherwise is left over: it goes, and releases nothing.
     extent = ExtentId(item.id)
     now = read_extent(tx, extent)
-    if now is None or now.references or now.due_ms != item.due_ms:
+    if now is None or now.references or now.garbage != item:
         garbage.remove(tx, item)
         return False
     # Chunks give their references back in the transaction that counts them as released.
@@ -182,7 +231,7 @@ def release_extent_page(tx: Transaction, item: Garbage, due_ms: int, limit: int)
         released = max(released, min(now.chunks, (page + 1) * PAGE_CHUNKS))
     # The record goes last: while chunks are left it says where to go on.
     if released < now.chunks:
-        _write(tx, replace(now, released=released))
+        write(tx, replace(now, released=released))
         return True
     tx.delete(keys.extent(extent))
     garbage.remove(tx, item)
@@ -194,7 +243,8 @@ def read_extent(snapshot: Snapshot, extent: ExtentId) -> Extent | None:
     return None if value is None else decode(extent, value)
 
 
-def _open(tx: Transaction, extent: ExtentId) -> Extent:
+def read_open(tx: Transaction, extent: ExtentId) -> Extent:
+    """Raises Conflict if the extent is not open."""
     now = read_extent(tx, extent)
     if now is None or not now.expires_ms:
         raise Conflict("the upload was given up because nothing came for too long")
@@ -202,11 +252,12 @@ def _open(tx: Transaction, extent: ExtentId) -> Extent:
 
 
 def _condemn(tx: Transaction, extent: Extent, due_ms: int) -> None:
-    _write(tx, replace(extent, due_ms=due_ms))
-    garbage.add(tx, Garbage(due_ms, EXTENT, extent.id))
+    condemned = replace(extent, due_ms=due_ms)
+    write(tx, condemned)
+    garbage.add(tx, condemned.garbage)
 
 
-def _write(tx: Transaction, extent: Extent) -> None:
+def write(tx: Transaction, extent: Extent) -> None:
     tx.put(keys.extent(extent.id), encode(extent))
 
 
@@ -218,6 +269,9 @@ def encode(extent: Extent) -> bytes:
     for name, number in (("o", extent.expires_ms), ("d", extent.due_ms), ("g", extent.released)):
         if number:
             text += f',"{name}":{number}'
+    if extent.children is not None:
+        total, owned, upload, pages = extent.children
+        text += f',"p":{json.dumps([total, int(owned), upload, pages], separators=(",", ":"))}'
     return (text + "}").encode()
 
 
@@ -226,9 +280,25 @@ def decode(extent: ExtentId, value: bytes) -> Extent:
     try:
         fields = parse(text_of(value), 1)[0]
         get = fields.get
-        return Extent(extent, fields["n"], fields["s"], fields["k"], fields["r"], get("o", 0), get("d", 0), get("g", 0))
+        children = _decode_children(fields["p"]) if "p" in fields else None
+        return Extent(
+            extent,
+            fields["n"],
+            fields["s"],
+            fields["k"],
+            fields["r"],
+            get("o", 0),
+            get("d", 0),
+            get("g", 0),
+            children,
+        )
     except UNDECODABLE as error:
         raise corrupt(f"the extent {extent}", error) from error
+
+
+def _decode_children(fields: tuple[int, int, str, Sequence[tuple[int, int, int]]]) -> Children:
+    total, owned, upload, pages = fields
+    return Children(total, bool(owned), upload, tuple(PageTotals(*page) for page in pages))
 
 
 def decode_page(extent: ExtentId, value: bytes) -> list[PageEntry]:

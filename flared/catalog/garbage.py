@@ -2,9 +2,10 @@
 
     key   = "garbage/" due "/" kind "/" id
     value = "1{}" | "1" {"p": [[piece number, node], ...]}      the pieces of a condemned chunk, still to be deleted
-          | the packed row of the chunk (``packed``)
+          | the packed row of the chunk (``packed``) | which parts of a retired upload a parent owns (``uploads``)
 
-An ``extent`` or ``chunk`` item exists exactly as long as its record has no reference and has the same ``due``.
+An ``extent``, ``parent`` or ``chunk`` item exists exactly as long as its record has no reference and the same ``due``.
+An ``upload`` item exists until the upload's part records are gone; the upload has no record any more.
 A ``condemned`` item exists until every node has deleted its pieces; its chunk has no record any more.
 """
 
@@ -22,8 +23,10 @@ from flared.names import ChunkId, NodeName
 if TYPE_CHECKING:
     from flared.meta.kv import KV, Transaction
 
-Kind = Literal["chunk", "condemned", "extent"]
+Kind = Literal["chunk", "condemned", "extent", "parent", "upload"]
 EXTENT: Kind = "extent"
+PARENT: Kind = "parent"
+UPLOAD: Kind = "upload"
 CHUNK: Kind = "chunk"
 CONDEMNED: Kind = "condemned"
 _KINDS = {kind: kind for kind in get_args(Kind)}
@@ -40,7 +43,7 @@ class Garbage:
     due_ms: int
     kind: Kind
     id: str
-    """Of the extent or the chunk."""
+    """Of the extent, the parent, the chunk or the upload."""
     pieces: Pieces = ()
 
     @property

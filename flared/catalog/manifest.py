@@ -2,7 +2,8 @@
 
 record = packed row (``packed``) | "1" object
 object = {"s": size, "v": version, "e": etag, "m": modified, "t": content type
-          ["u": {name: value}] ["d": details] ["c": chunk id] ["x": [[extent, size, chunks, chunk size], ...]]}
+          ["u": {name: value}] ["d": details] ["c": chunk id]
+          ["x": [[extent, size, chunks, chunk size (, children)], ...]]}
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ ExtentId = NewType("ExtentId", str)
 
 
 class ExtentRef(NamedTuple):
-    """A sealed extent, as a manifest names it."""
+    """A sealed extent, as a manifest or a parent names it."""
 
     id: ExtentId
     size: int
     chunks: int
     chunk_size: int
-    """Of every chunk but the last."""
+    """Of every chunk but the last; 0: it is a parent, whose children say it, each for itself."""
+    children: int = 0
+    """How many extents a parent lists (``parents``); 0: it lists chunks."""
+
+    @property
+    def is_parent(self) -> bool:
+        return not self.chunk_size
 
 
 class Manifest(NamedTuple):
@@ -110,7 +117,8 @@ def encode(manifest: Manifest, version: int) -> bytes:
     if manifest.chunk is not None:
         text += f',"c":"{manifest.chunk}"'
     if manifest.extents:
-        text += f',"x":{json.dumps(manifest.extents, separators=(",", ":"))}'
+        refs = [ref if ref.children else ref[:4] for ref in manifest.extents]
+        text += f',"x":{json.dumps(refs, separators=(",", ":"))}'
     return (text + "}").encode()
 
 

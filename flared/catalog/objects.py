@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import trio
 from flared.catalog import chunks, extents
 from flared.catalog.buckets import read_bucket, writable_bucket
 from flared.catalog.chunks import ChunkRecord, read_chunk
+from flared.catalog.lister import Lister
 from flared.catalog.manifest import Manifest, decode, encode, unreadable
 from flared.catalog.totals import NOTHING, Counted
 from flared.errors import NoSuchBucket, NoSuchObject, RowCorrupt
@@ -28,9 +28,6 @@ Conditions = Callable[[Manifest | None], None]
 
 MANIFESTS_PER_TURN = 64
 """Decoding so many takes a fifth of a millisecond; then others get the event loop."""
-
-SEEK_PAGE = 32
-"""Keys a step of a listing with a delimiter reads: enough for flat stretches, little lost before a seek."""
 
 
 # Changes
@@ -185,67 +182,14 @@ async def list_page(
     """
     if await kv.get(keys.bucket(bucket)) is None:
         raise NoSuchBucket(f"there is no bucket {bucket}")
-    lister = _Lister(bucket, prefix.encode(), delimiter.encode(), after.encode(), limit)
+    lister = Lister(keys.object_(bucket, ""), prefix.encode(), delimiter.encode(), after.encode(), limit)
     if limit > 0:
         await kv.walk(lister.start, lister.end, lister.page, lister.visit)
     return Listing(
-        await _decode_objects(bucket, lister.objects),
+        await _decode_objects(bucket, lister.rows),
         tuple(prefix.decode(errors="backslashreplace") for prefix in lister.prefixes),
         lister.last.decode(errors="backslashreplace") if lister.more else None,
     )
-
-
-class _Lister:
-    """Walks the keys of a bucket and keeps what one page of the listing shows."""
-
-    def __init__(self, bucket: str, prefix: bytes, delimiter: bytes, after: bytes, limit: int) -> None:
-        self._head = keys.object_(bucket, "")
-        self._prefix_size = len(prefix)
-        self._delimiter = delimiter
-        self._left = limit
-        self.page = min(limit + 1, SEEK_PAGE) if delimiter else limit + 1
-        self.start, self.end = keys.under(self._head + prefix)
-        if after:
-            common = self._common(after) if after.startswith(prefix) else None
-            # All that a common prefix stands for is listed with it, so it counts as passed with any key under it.
-            begin = keys.after(self._head + after) if common is None else keys.under(self._head + common).end
-            self.start = max(self.start, begin)
-        self.objects: list[tuple[bytes, bytes]] = []
-        self.prefixes: list[bytes] = []
-        self.last = b""
-        self.more = False
-
-    def visit(self, rows: list[tuple[bytes, bytes]]) -> bytes | None:
-        """Take a page of the walk. Return the key to go on at; None at the end of the listing."""
-        head = len(self._head)
-        position = 0
-        while position < len(rows):
-            if not self._left:
-                self.more = True
-                return None
-            full_key, value = rows[position]
-            key = full_key[head:]
-            common = self._common(key)
-            self._left -= 1
-            if common is None:
-                self.objects.append((key, value))
-                self.last = key
-                position += 1
-                continue
-            self.prefixes.append(common)
-            self.last = common
-            beyond = keys.under(self._head + common).end
-            position = bisect_left(rows, (beyond,), lo=position)
-            if position == len(rows):
-                return beyond
-        return keys.after(rows[-1][0]) if len(rows) == self.page else None
-
-    def _common(self, key: bytes) -> bytes | None:
-        """Return the common prefix that stands for the key in the listing; None if the key itself is listed."""
-        if not self._delimiter:
-            return None
-        found = key.find(self._delimiter, self._prefix_size)
-        return None if found < 0 else key[: found + len(self._delimiter)]
 
 
 async def _decode_objects(bucket: BucketName, rows: list[tuple[bytes, bytes]]) -> tuple[Manifest, ...]:

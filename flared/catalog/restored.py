@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flared.catalog import chunks, extents, garbage
-from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage
+from flared.catalog.garbage import CHUNK, CONDEMNED, UPLOAD, Garbage
 from flared.catalog.manifest import ExtentId
 from flared.catalog.packed import is_packed
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
@@ -136,10 +136,10 @@ def _hold_garbage(tx: Transaction, page: Rows, *, until_ms: int) -> None:
 
 
 def _hold(tx: Transaction, item: Garbage, until_ms: int) -> None:
-    packed = tx.get(item.key)
-    if packed is not None and is_packed(packed):
+    row = tx.get(item.key)
+    if row is not None and (item.kind == UPLOAD or is_packed(row)):  # no record says when it is due
         tx.delete(item.key)
-        tx.put(replace(item, due_ms=until_ms).key, packed)
+        tx.put(replace(item, due_ms=until_ms).key, row)
         return
     if item.kind == CHUNK:
         chunk = chunks.read_chunk(tx, ChunkId(item.id))

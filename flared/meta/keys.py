@@ -13,6 +13,7 @@ BACKUP = b"backup"
 RESTORED = b"restored"
 
 _PAGE_DIGITS = 6
+_PART_DIGITS = 5
 _TIME_DIGITS = 15
 
 
@@ -53,6 +54,19 @@ def extent_page(extent: str, page: int) -> bytes:
 
 def open_extent(expires_ms: int, extent: str) -> bytes:
     return f"open/{expires_ms:0{_TIME_DIGITS}}/{extent}".encode()
+
+
+def uploads(bucket: str) -> bytes:
+    """What the keys of a bucket's uploads begin with. No object's key holds a NUL, so they order by it, then by id."""
+    return f"upload/{bucket}/".encode()
+
+
+def upload(bucket: str, key: str, upload: str) -> bytes:
+    return f"upload/{bucket}/{key}\0{upload}".encode()
+
+
+def part(upload: str, number: int) -> bytes:
+    return f"part/{upload}/{number:0{_PART_DIGITS}}".encode()
 
 
 def garbage(due_ms: int, kind: str, identity: str) -> bytes:

@@ -21,6 +21,7 @@ from flared.chunks.small_read import read_small
 from flared.chunks.stream import UNIT_SIZE, open_stream
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
+from flared.objects.extent_walk import BYTES, ExtentWalk
 from flared.objects.ranges import RangeRequest, resolve
 
 if TYPE_CHECKING:
@@ -250,12 +251,10 @@ class _Plan:
 
     def __init__(self, store: Store, manifest: Manifest, record: ChunkRecord | None, start: int, length: int) -> None:
         self._store = store
-        self._manifest = manifest
         self._slices: deque[Slice] = deque()
         self._end = start + length
         self._position = start
-        self._extent = 0
-        self._extent_start = 0
+        self._extents = ExtentWalk(store.kv, manifest.extents, BYTES)
         if record is not None and length:
             self._slices.append(Slice(record, start, length))
             self._position = self._end
@@ -266,15 +265,11 @@ class _Plan:
         return self._slices.popleft() if self._slices else None
 
     async def _look_up_page(self) -> None:
-        extents = self._manifest.extents
-        while self._extent_start + extents[self._extent].size <= self._position:
-            self._extent_start += extents[self._extent].size
-            self._extent += 1
-        extent = extents[self._extent]
-        index = (self._position - self._extent_start) // extent.chunk_size
+        extent, start = await self._extents.find(self._position)
+        index = (self._position - start) // extent.chunk_size
         page, first = divmod(index, PAGE_CHUNKS)
         members = (await read_page(self._store.kv, extent.id, page))[first:]
-        position = self._extent_start + index * extent.chunk_size
+        position = start + index * extent.chunk_size
         wanted: list[tuple[ChunkId, int, int, int]] = []
         for chunk, size in members:
             if position >= self._end:

@@ -9,6 +9,7 @@ from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
 from flared.catalog.objects import Listing, find_object, list_page
 from flared.errors import ManifestCorrupt
+from flared.objects.extent_walk import CHUNKS, ExtentWalk
 
 if TYPE_CHECKING:
     from flared.catalog.manifest import Manifest
@@ -58,12 +59,13 @@ async def _chunk_ids(store: Store, manifest: Manifest, first: int, end: int) -> 
     if manifest.chunk is not None:
         return [manifest.chunk][first:end]
     ids: list[ChunkId] = []
-    position = 0
-    for extent in manifest.extents:
-        for page in range(-(-extent.chunks // PAGE_CHUNKS)):
-            count = min(PAGE_CHUNKS, extent.chunks - page * PAGE_CHUNKS)
-            if position < end and position + count > first:
-                members = await read_page(store.kv, extent.id, page)
-                ids += [chunk for chunk, _ in members[max(0, first - position) : end - position]]
-            position += count
+    extents = ExtentWalk(store.kv, manifest.extents, CHUNKS)
+    while first + len(ids) < end:
+        number = first + len(ids)
+        extent, start = await extents.find(number)
+        page, place = divmod(number - start, PAGE_CHUNKS)
+        members = (await read_page(store.kv, extent.id, page))[place : place + end - number]
+        if not members:
+            raise ManifestCorrupt(f"the extent {extent.id} has no chunk {number - start}")
+        ids += [chunk for chunk, _ in members]
     return ids

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from flared.catalog import buckets, chunks, extents, garbage, manifest, packed
-from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage
+from flared.catalog import buckets, chunks, extents, garbage, manifest, packed, parents, uploads
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, PARENT, UPLOAD, Garbage
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.catalog.totals import Totals, TotalsNow
+from flared.catalog.uploads import UploadId
 from flared.names import BucketName, ChunkId, ObjectKey, ObjectName, chunk_digest
 
 if TYPE_CHECKING:
     from flared.catalog.chunks import ChunkRecord
     from flared.catalog.extents import Extent
+    from flared.catalog.manifest import ExtentRef
     from flared.meta.kv import KV
 
 Rows = list[tuple[bytes, bytes]]
@@ -25,6 +27,8 @@ async def recount(kv: KV, totals: Totals | None = None) -> list[str]:
     problems = [
         *metadata.check_objects(),
         *metadata.check_extents(),
+        *metadata.check_parents(),
+        *metadata.check_uploads(),
         *metadata.check_chunks(),
         *metadata.check_garbage(),
     ]
@@ -41,6 +45,10 @@ class _Metadata:
         self.objects: dict[ObjectName, Manifest] = {}
         self.extents: dict[ExtentId, Extent] = {}
         self.pages: dict[ExtentId, dict[int, list[extents.PageEntry]]] = {}
+        self.children: dict[ExtentId, dict[int, list[parents.Child]]] = {}
+        self.uploads: dict[UploadId, uploads.Upload] = {}
+        self.parts: dict[UploadId, dict[int, uploads.Part]] = {}
+        self.retired: dict[UploadId, frozenset[int]] = {}
         self.open: dict[ExtentId, int] = {}
         self.chunks: dict[ChunkId, ChunkRecord] = {}
         self.shared: dict[tuple[str, str], ChunkId] = {}
@@ -82,19 +90,81 @@ class _Metadata:
 
     def check_extents(self) -> list[str]:
         named = Counter(ref.id for version in self.objects.values() for ref in version.extents)
-        problems = [f"there are pages of {extent}, which is gone" for extent in self.pages.keys() - self.extents.keys()]
+        named.update(ref.id for ref in self._owned_by_parents() + self._held_by_parts())
+        paged = self.pages.keys() | self.children.keys()
+        problems = [f"there are pages of {extent}, which is gone" for extent in paged - self.extents.keys()]
         for extent in self.extents.values():
             if extent.references != named[extent.id]:
-                problems.append(f"{named[extent.id]} manifests name the extent {extent}")
+                problems.append(f"{named[extent.id]} manifests, parents and parts name the extent {extent}")
             if extent.expires_ms != self.open.get(extent.id, 0):
                 problems.append(f"the extent {extent} has the open key {self.open.get(extent.id)}")
             wanted = bool(not extent.references and not extent.expires_ms)
-            problems += self._check_items(EXTENT, extent.id, extent.due_ms, wanted=wanted)
-            if not extent.released:
+            problems += self._check_items(extent.garbage.kind, extent.id, extent.due_ms, wanted=wanted)
+            if not extent.released and extent.children is None:
                 entries = [entry for _, page in sorted(self.pages.get(extent.id, {}).items()) for entry in page]
                 if (len(entries), sum(size for _, size in entries)) != (extent.chunks, extent.size):
                     problems.append(f"the pages of {extent} hold {len(entries)} chunks")
         return problems
+
+    def check_parents(self) -> list[str]:
+        """Their pages are what their records say, and what a parent owns is as it says."""
+        problems = []
+        for extent in self.extents.values():
+            if extent.children is None or extent.released:
+                continue
+            pages = [page for _, page in sorted(self.children.get(extent.id, {}).items())]
+            counted = [
+                (sum(child.extent.size for child in page), sum(child.extent.chunks for child in page), page[0].number)
+                for page in pages
+            ]
+            if counted != list(extent.children.pages) or sum(map(len, pages)) != extent.children.total:
+                problems.append(f"the pages of the parent {extent} hold {counted}")
+            if (extent.size, extent.chunks) != (
+                sum(size for size, *_ in counted),
+                sum(count for _, count, _ in counted),
+            ):
+                problems.append(f"the parent {extent} holds {counted}")
+            numbers = [child.number for page in pages for child in page]
+            if numbers != sorted(set(numbers)):
+                problems.append(f"the parts of the parent {extent.id} are in the order {numbers}")
+        for ref in self._owned_by_parents():
+            child = self.extents.get(ref.id)
+            if child is None or child.expires_ms or child.released or child.ref != ref:
+                problems.append(f"a parent says {ref}, the extent is {child}")
+        return problems
+
+    def check_uploads(self) -> list[str]:
+        """Every part belongs to an upload, or to one that is being swept."""
+        problems = [f"the upload {upload} is there and retired" for upload in self.uploads.keys() & self.retired.keys()]
+        for upload, parts in self.parts.items():
+            if upload not in self.uploads and upload not in self.retired:
+                problems.append(f"there are parts of the upload {upload}, which is gone")
+            for part in parts.values():
+                extent = self.extents.get(part.extent.id)
+                held = part.number not in self.retired.get(upload, ())
+                if held and (extent is None or extent.expires_ms or extent.ref != part.extent):
+                    problems.append(f"{part} of the upload {upload} names an extent which is {extent}")
+        return problems
+
+    def _owned_by_parents(self) -> list[ExtentRef]:
+        """Return the references of parents: all children of those that were sealed, but the released ones."""
+        return [
+            child.extent
+            for extent in self.extents.values()
+            if extent.children is not None and extent.children.owned
+            for number, page in self.children.get(extent.id, {}).items()
+            for place, child in enumerate(page)
+            if number * parents.PAGE_CHILDREN + place >= extent.released
+        ]
+
+    def _held_by_parts(self) -> list[ExtentRef]:
+        """Return the references of parts: all but those whose extent a parent owns now."""
+        return [
+            part.extent
+            for upload, parts in self.parts.items()
+            for part in parts.values()
+            if part.number not in self.retired.get(upload, ())
+        ]
 
     def check_chunks(self) -> list[str]:
         named = Counter(version.chunk for version in self.objects.values() if version.chunk is not None)
@@ -119,7 +189,10 @@ class _Metadata:
     def check_garbage(self) -> list[str]:
         problems = []
         for item in self.garbage:
-            table = {EXTENT: self.extents, CHUNK: self.chunks, CONDEMNED: self.chunks}[item.kind]
+            if item.kind == UPLOAD:
+                continue
+            tables = {EXTENT: self.extents, PARENT: self.extents, CHUNK: self.chunks, CONDEMNED: self.chunks}
+            table = tables[item.kind]
             if (item.id in table) == (item.kind == CONDEMNED):
                 problems.append(f"{item} stands for what is {'there' if item.id in table else 'gone'}")
         return problems
@@ -181,10 +254,21 @@ class _Metadata:
 
     def _take_extent(self, _key: bytes, value: bytes, name: str, page: str = "") -> None:
         extent = ExtentId(name)
-        if page:
+        record = self.extents.get(extent)  # it comes before its pages
+        if not page:
+            self.extents[extent] = extents.decode(extent, value)
+        elif record is None or record.children is None:
             self.pages.setdefault(extent, {})[int(page)] = extents.decode_page(extent, value)
         else:
-            self.extents[extent] = extents.decode(extent, value)
+            self.children.setdefault(extent, {})[int(page)] = parents.decode_page(extent, value)
+
+    def _take_upload(self, key: bytes, value: bytes, *_rest: str) -> None:
+        upload = uploads.decode(key, value)
+        self.uploads[upload.id] = upload
+
+    def _take_part(self, _key: bytes, value: bytes, upload: str, number: str) -> None:
+        identity = UploadId(upload)
+        self.parts.setdefault(identity, {})[int(number)] = uploads.decode_part(identity, int(number), value)
 
     def _take_open(self, _key: bytes, _value: bytes, expires: str, extent: str) -> None:
         self.open[ExtentId(extent)] = int(expires)
@@ -202,6 +286,8 @@ class _Metadata:
     def _take_garbage(self, key: bytes, value: bytes, *_rest: str) -> None:
         item = garbage.decode(key, value)
         self.garbage.append(item)
+        if item.kind == UPLOAD:
+            self.retired[UploadId(item.id)] = uploads.decode_owned(key, value)
         if packed.is_packed(value):
             self._take_packed(chunks.record_of(packed.decode(value), 0, item.due_ms))
 

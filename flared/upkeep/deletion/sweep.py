@@ -1,7 +1,8 @@
 """Sweep: release what nothing references any more, when its grace is over.
 
-Extents give back their chunks page by page; a chunk without references is condemned (its record goes, and with it any
-way to reference that generation again); then each node is asked to delete its pieces, and asked again until it has.
+Parents give back their children page by page, extents their chunks, retired uploads their parts; a chunk without
+references is condemned (its record goes, and with it any way to reference that generation again); then each node is
+asked to delete its pieces, and asked again until it has.
 The order makes every line safe to crash at: a record goes in the transaction that condemns its pieces, and pieces are
 deleted only after nothing can name them. Deleting twice is harmless, because a generation is never used again.
 """
@@ -17,7 +18,20 @@ import trio
 
 from flared.catalog.chunks import condemn_chunk, find_chunk
 from flared.catalog.extents import give_up, list_open_extents, release_extent_page
-from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, condemn_pieces, list_due, mark_deleted, postpone
+from flared.catalog.garbage import (
+    CHUNK,
+    CONDEMNED,
+    EXTENT,
+    PARENT,
+    UPLOAD,
+    Garbage,
+    condemn_pieces,
+    list_due,
+    mark_deleted,
+    postpone,
+)
+from flared.catalog.parents import release_parent_page
+from flared.catalog.uploads import release_parts
 from flared.cluster.states import NodeState
 from flared.errors import Damaged, FlareError, NodeUnreachable
 from flared.names import ChunkId, NodeName, piece_name
@@ -37,7 +51,7 @@ BATCH = 256
 OPEN_EXTENTS = 4096
 """More than a node has connections, so that live uploads never hide dead ones."""
 EXTENT_PORTION = 64
-"""Chunks of an extent released in one transaction."""
+"""Chunks of an extent, children of a parent or parts of an upload released in one transaction."""
 POSTPONE_SECONDS = 60.0
 POSTPONE_OFFLINE_SECONDS = 3600.0
 """For a node that has been silent for long. When it returns, reconcile finds what it slept through anyway."""
@@ -76,8 +90,11 @@ class Sweep:
         progress = 0
         for item in items:
             try:
-                if item.kind == EXTENT:
+                if item.kind in {EXTENT, PARENT}:
                     progress += await self._release_extent(item, now_ms)
+                elif item.kind == UPLOAD:
+                    await self._release_upload(item, now_ms)
+                    progress += 1
                 elif item.kind == CHUNK:
                     progress += await self._condemn(item, now_ms)
             except Damaged as error:  # one record that cannot be read must not stop the others from going
@@ -111,11 +128,17 @@ class Sweep:
     async def _release_extent(self, item: Garbage, now_ms: int) -> bool:
         if self._store.chunks.in_flight.is_pinned(item.id):
             return False
-        # The chunks have rested as long as the extent: nothing else led to them.
-        while await self._store.kv.transact(lambda tx: release_extent_page(tx, item, now_ms, EXTENT_PORTION)):
+        # The chunks or children have rested as long as the extent: nothing else led to them.
+        release = release_extent_page if item.kind == EXTENT else release_parent_page
+        while await self._store.kv.transact(lambda tx: release(tx, item, now_ms, EXTENT_PORTION)):
             await trio.lowlevel.checkpoint()
         self._extents += 1
         return True
+
+    async def _release_upload(self, item: Garbage, now_ms: int) -> None:
+        after: bytes | None = b""
+        while after is not None:
+            after = await release_parts(self._store.kv, item, now_ms, EXTENT_PORTION, after)
 
     async def _condemn(self, item: Garbage, now_ms: int) -> bool:
         if self._store.chunks.in_flight.is_pinned(item.id):

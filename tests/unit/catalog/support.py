@@ -5,12 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from flared.catalog import chunks, extents, garbage, objects
+from flared.catalog import chunks, extents, garbage, objects, parents
 from flared.catalog.buckets import Bucket, create_bucket
 from flared.catalog.chunks import ChunkRecord, condemn_chunk, create_packed_chunk, create_shared_chunk
 from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent, release_extent_page, seal
-from flared.catalog.garbage import CHUNK, EXTENT, Garbage, list_due, mark_deleted
+from flared.catalog.garbage import CHUNK, EXTENT, PARENT, UPLOAD, Garbage, list_due, mark_deleted
 from flared.catalog.manifest import ExtentId, Manifest
+from flared.catalog.parents import Child, append_page, open_parent, release_parent_page
+from flared.catalog.uploads import (
+    Part,
+    Upload,
+    UploadId,
+    begin_assembly,
+    create_upload,
+    list_parts,
+    put_part,
+    read_upload,
+    release_parts,
+    retire,
+)
+from flared.errors import NoSuchUpload
 from flared.meta.kv import KV, Transaction
 from flared.names import BucketName, ChunkId, NodeName, ObjectKey, ObjectName, PieceName, chunk_id, piece_name
 
@@ -43,8 +57,8 @@ class LittleStore:
         self.pieces: set[PieceName] = set()
         self._drawn = 0
 
-    async def open(self, bucket: BucketName = BUCKET) -> None:
-        await self.kv.transact(lambda tx: create_bucket(tx, Bucket(bucket, 1, SCHEME, CHUNK_SIZE, False)))
+    async def open(self, bucket: BucketName = BUCKET, created_ms: int = 1) -> None:
+        await self.kv.transact(lambda tx: create_bucket(tx, Bucket(bucket, created_ms, SCHEME, CHUNK_SIZE, False)))
 
     def draw(self) -> int:
         self._drawn += 1
@@ -119,6 +133,60 @@ class LittleStore:
     async def delete(self, name: ObjectName) -> bool:
         return await self.kv.transact(lambda tx: objects.delete_version(tx, name, always, self.due_ms)) is not None
 
+    async def begin_upload(self, name: ObjectName) -> UploadId:
+        upload = UploadId(f"{self.now_ms:012x}{self.draw():020x}")
+        begun = Upload(name, upload, self.now_ms, 0, "a/b", {})
+        await self.kv.transact(lambda tx: create_upload(tx, begun, self.now_ms))
+        return upload
+
+    async def put_part(self, name: ObjectName, upload: UploadId, number: int, contents: Sequence[bytes]) -> None:
+        """Raises NoSuchUpload; then what was stored is given up."""
+        extent = await self.begin_large(contents)
+
+        def decide(tx: Transaction) -> None:
+            part = Part(number, seal(tx, extent), "e", self.now_ms)
+            put_part(tx, name, upload, part, self.now_ms, self.due_ms)
+
+        try:
+            await self.kv.transact(decide)
+        except NoSuchUpload:
+            await self.kv.transact(lambda tx: give_up(tx, extent, self.due_ms))
+            raise
+
+    async def assemble(self, name: ObjectName, upload: UploadId, numbers: Sequence[int]) -> ExtentId:
+        """Do everything of a completion but its last transaction."""
+        parent = ExtentId(f"{self.draw():032x}")
+        expires = self.now_ms + UPLOAD_TTL_MS
+
+        def begin(tx: Transaction) -> None:
+            begin_assembly(tx, name, upload, parent)
+            open_parent(tx, parent, upload, expires)
+
+        await self.kv.transact(begin)
+        found = [part for part in await list_parts(self.kv, upload, 0, 10_000) if part.number in numbers]
+        for start in range(0, len(found), parents.PAGE_CHILDREN):
+            page = [Child(part.extent, part.number) for part in found[start : start + parents.PAGE_CHILDREN]]
+            await self.kv.transact(lambda tx, page=page: append_page(tx, parent, page))
+        return parent
+
+    async def complete(
+        self, name: ObjectName, upload: UploadId, parent: ExtentId, numbers: Sequence[int]
+    ) -> Manifest | None:
+        """The last transaction. None if parts have changed since they were assembled."""
+
+        def decide(tx: Transaction) -> Manifest | None:
+            now = read_upload(tx, name, upload)
+            if now.parent != parent:
+                return None
+            ref = seal(tx, parent)
+            retire(tx, now, numbers, self.due_ms)
+            return self.put_version(tx, Manifest(name, 0, ref.size, "e", 1.5, "text/plain", {}, None, (ref,)))
+
+        return await self.kv.transact(decide)
+
+    async def abort(self, name: ObjectName, upload: UploadId) -> None:
+        await self.kv.transact(lambda tx: retire(tx, read_upload(tx, name, upload), (), self.due_ms))
+
     async def give_up_expired(self) -> None:
         for _, extent in await list_open_extents(self.kv, self.now_ms, 10):
             assert await self.kv.transact(lambda tx, extent=extent: give_up(tx, extent, self.due_ms))
@@ -130,6 +198,10 @@ class LittleStore:
         """One transaction's worth of work on an item."""
         if item.kind == EXTENT:
             await self.kv.transact(lambda tx: release_extent_page(tx, item, self.due_ms, portion))
+        elif item.kind == PARENT:
+            await self.kv.transact(lambda tx: release_parent_page(tx, item, self.due_ms, portion))
+        elif item.kind == UPLOAD:
+            await release_parts(self.kv, item, self.due_ms, portion)
         elif item.kind == CHUNK:
             await self.kv.transact(lambda tx: condemn_chunk(tx, item, self.now_ms))
         else:
@@ -152,8 +224,15 @@ class LittleStore:
     async def chunks_of(self, manifest: Manifest) -> list[ChunkId]:
         if manifest.chunk is not None:
             return [manifest.chunk]
-        found = []
+        refs = []
         for ref in manifest.extents:
+            if not ref.is_parent:
+                refs.append(ref)
+                continue
+            for page in range(-(-ref.children // parents.PAGE_CHILDREN)):
+                refs += [child.extent for child in await parents.read_page(self.kv, ref.id, page)]
+        found = []
+        for ref in refs:
             for page in range(-(-ref.chunks // extents.PAGE_CHUNKS)):
                 found += [chunk for chunk, _ in await extents.read_page(self.kv, ref.id, page)]
         return found

@@ -10,6 +10,7 @@ from flared.catalog import objects
 from flared.catalog.chunks import ChunkRecord, find_chunk
 from flared.catalog.chunks import decode as decode_chunk
 from flared.catalog.chunks import encode as encode_chunk
+from flared.catalog.lister import SEEK_PAGE
 from flared.catalog.manifest import ExtentId, ExtentRef, Manifest
 from flared.catalog.objects import Listing, find_object, find_object_and_chunk, list_page, read_object
 from flared.errors import ManifestCorrupt, NoSuchBucket, NoSuchObject, PreconditionFailed
@@ -216,7 +217,7 @@ async def test_a_listing_seeks_past_a_common_prefix() -> None:
     await fill(kv, [f"{folder}/{number}" for folder in "abc" for number in range(3000)])
     kv.rows = 0
     assert shape(await list_page(kv, BUCKET, delimiter="/")) == ([], ["a/", "b/", "c/"], None)
-    assert kv.rows <= 3 * objects.SEEK_PAGE
+    assert kv.rows <= 3 * SEEK_PAGE
 
 
 async def test_a_listing_of_no_bucket_or_nothing() -> None:

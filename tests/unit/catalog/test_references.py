@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import pytest
@@ -10,11 +12,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flared.catalog import chunks, extents
+from flared.catalog import chunks, extents, parents
 from flared.catalog.garbage import Garbage
 from flared.catalog.manifest import ExtentId, Manifest
 from flared.catalog.objects import read_object
 from flared.catalog.totals import Totals
+from flared.catalog.uploads import UploadId
+from flared.errors import Conflict, NoSuchUpload
 from flared.meta.memory import MemoryKV
 from flared.names import ObjectName, piece_name
 from tests.support.checkers import recount
@@ -24,6 +28,7 @@ names = st.sampled_from([object_name(key) for key in ("a", "b", "c")])
 contents = st.sampled_from([b"x", b"y", b"z"])
 bodies = st.lists(contents, max_size=8)
 numbers = st.integers(0, 20)
+part_numbers = st.integers(1, 5)
 operations = st.one_of(
     st.tuples(st.just("put_small"), names, contents),
     st.tuples(st.just("put_shared"), names, contents),
@@ -32,6 +37,12 @@ operations = st.one_of(
     st.tuples(st.just("leave_large"), bodies),
     st.tuples(st.just("copy"), names, names),
     st.tuples(st.just("delete"), names),
+    st.tuples(st.just("begin_upload"), names),
+    st.tuples(st.just("upload_in_parts"), names, st.lists(st.tuples(part_numbers, bodies), max_size=8)),
+    st.tuples(st.just("put_part"), numbers, part_numbers, bodies),
+    st.tuples(st.just("assemble"), numbers, st.sets(part_numbers)),
+    st.tuples(st.just("complete"), numbers),
+    st.tuples(st.just("abort"), numbers),
     st.tuples(st.just("pass_time"), st.integers(1, 3 * GRACE_MS)),
     st.tuples(st.just("move_piece"), numbers),
     st.tuples(
@@ -44,13 +55,39 @@ operations = st.one_of(
 
 @pytest.fixture(autouse=True, scope="module")
 def short_pages() -> Iterator[None]:
-    with patch.object(extents, "PAGE_CHUNKS", 3):
+    with patch.object(extents, "PAGE_CHUNKS", 3), patch.object(parents, "PAGE_CHILDREN", 2):
         yield
 
 
 def as_clients_see(manifest: Manifest) -> Manifest:
     """Without where its bytes are."""
     return manifest._replace(packed=None)
+
+
+@dataclass
+class Begun:
+    """An upload, and what it would make."""
+
+    name: ObjectName
+    id: UploadId
+    parts: dict[int, list[bytes]] = field(default_factory=dict)
+    parent: ExtentId | None = None
+    named: dict[int, list[bytes]] = field(default_factory=dict)
+    """What the parent was assembled from."""
+    changed: bool = False
+    """Some part was put since."""
+    ended: bool = False
+
+
+@contextmanager
+def refused_once_ended(upload: Begun) -> Iterator[None]:
+    ended = upload.ended
+    try:
+        yield
+    except NoSuchUpload:
+        assert ended, "an upload is there until it is completed or aborted"
+    else:
+        assert not ended, "nothing is done to an upload that ended"
 
 
 class Machine:
@@ -62,6 +99,7 @@ class Machine:
         self.objects: dict[ObjectName, list[bytes]] = {}
         self.manifests: dict[ObjectName, Manifest] = {}
         self.seen: list[Garbage] = []
+        self.uploads: list[Begun] = []
 
     async def apply(self, operation: str, *arguments: object) -> None:
         await getattr(self, operation)(*arguments)
@@ -80,6 +118,49 @@ class Machine:
 
     async def leave_large(self, body: list[bytes]) -> None:
         await self._upload(body)
+
+    async def begin_upload(self, name: ObjectName) -> None:
+        self.uploads.append(Begun(name, await self.store.begin_upload(name)))
+
+    async def upload_in_parts(self, name: ObjectName, parts: list[tuple[int, list[bytes]]]) -> None:
+        await self.begin_upload(name)
+        number = len(self.uploads) - 1
+        for part, body in parts:
+            await self.put_part(number, part, body)
+        await self.assemble(number, set(range(1, 6)))
+        await self.complete(number)
+
+    async def put_part(self, number: int, part: int, body: list[bytes]) -> None:
+        for upload in self._any_upload(number):
+            with refused_once_ended(upload):
+                await self.store.put_part(upload.name, upload.id, part, body)
+                upload.parts[part], upload.changed = body, True
+
+    async def assemble(self, number: int, wanted: set[int]) -> None:
+        for upload in self._any_upload(number):
+            named = {part: upload.parts[part] for part in sorted(wanted & upload.parts.keys())}
+            if not named:
+                continue
+            with refused_once_ended(upload):
+                upload.parent = await self.store.assemble(upload.name, upload.id, [*named])
+                upload.named, upload.changed = named, False
+
+    async def complete(self, number: int) -> None:
+        for upload in self._any_upload(number):
+            if upload.parent is None:
+                continue
+            with refused_once_ended(upload), suppress(Conflict):  # given up, if it took too long
+                manifest = await self.store.complete(upload.name, upload.id, upload.parent, [*upload.named])
+                assert (manifest is None) == upload.changed, "what is completed is what was there when it was assembled"
+                if manifest is not None:
+                    upload.ended = True
+                    self._now(upload.name, [content for body in upload.named.values() for content in body], manifest)
+
+    async def abort(self, number: int) -> None:
+        for upload in self._any_upload(number):
+            with refused_once_ended(upload):
+                await self.store.abort(upload.name, upload.id)
+                upload.ended = True
 
     async def copy(self, source: ObjectName, target: ObjectName) -> None:
         if await self.store.copy(source, target):
@@ -129,12 +210,17 @@ class Machine:
                 assert {piece_name(chunk, 0), piece_name(chunk, 1)} <= self.store.pieces, "a piece in use was deleted"
 
     async def check_empty_after_sweeping(self) -> None:
+        for number in range(len(self.uploads)):
+            await self.abort(number)
         for name in list(self.objects):
             await self.delete(name)
         await self.store.sweep_dry()
         assert await recount(self.store.kv, self.totals) == []
         assert [key for key, _ in await self.store.kv.scan(b"", b"\xff", 99)] == [b"bucket/bucket"]
         assert self.store.pieces == set()
+
+    def _any_upload(self, number: int) -> list[Begun]:
+        return [self.uploads[number % len(self.uploads)]] if self.uploads else []
 
     async def _upload(self, body: list[bytes]) -> ExtentId:
         return await self.store.begin_large(body)

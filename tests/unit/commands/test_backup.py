@@ -10,7 +10,8 @@ from flared.__main__ import main
 from flared.catalog.chunks import ChunkRecord, create_chunk, release_reference
 from flared.catalog.cluster import open_cluster
 from flared.catalog.extents import append_chunk, give_up, list_open_extents, open_extent
-from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, Garbage, add, list_due
+from flared.catalog.garbage import CHUNK, CONDEMNED, EXTENT, PARENT, Garbage, add, list_due
+from flared.catalog.garbage import UPLOAD as RETIRED
 from flared.catalog.manifest import ExtentId
 from flared.catalog.restored import ORPHANS_KEPT_MS, orphans_kept_until, read_backup
 from flared.commands.backup import NotDone, back_up, restore
@@ -24,6 +25,7 @@ from flared.meta.row import checksum
 from flared.meta.sqlite_file import LAYOUT
 from flared.names import ChunkId, NodeName
 from tests.support.checkers import recount
+from tests.unit.catalog.support import LittleStore, object_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,6 +165,40 @@ async def test_what_may_have_been_referenced_since_is_not_swept_after_a_restore(
     (kept,) = found(tmp_path, "meta.db.before-*")
     with Copy(kept) as copy:
         assert copy.count(keys.under(b"open/")) == 1, "what was there is as it was"
+
+
+async def test_parts_that_no_object_had_when_the_backup_was_made_are_kept_likewise(
+    config: ApiConfig, tmp_path: Path
+) -> None:
+    """A draft of a completion, the parts that a completion left over, the parent of a deleted object."""
+    target = tmp_path / "copy.db"
+    async with open_kv(str(config.metadata)) as kv:
+        await kv.commit({}, dict.fromkeys(RECORDS))
+        store = LittleStore(kv)
+        await store.open()
+        name, other = object_name("a"), object_name("b")
+        begun, done = await store.begin_upload(name), await store.begin_upload(other)
+        for number in (1, 2):
+            await store.put_part(name, begun, number, [b"a%d" % number])
+            await store.put_part(other, done, number, [b"b%d" % number])
+        draft, parent = await store.assemble(name, begun, [1, 2]), await store.assemble(other, done, [1])
+        await store.complete(other, done, parent, [1])
+        await store.delete(other)
+        assert await recount(kv) == []
+    back_up(config, target, keep=None, overwrite=False, say=silent)
+    restore(config, target, silent)
+    async with open_kv(str(config.metadata)) as kv:
+        until = await orphans_kept_until(kv)
+        assert await list_due(kv, until - 1, 100) == []
+        held = await list_due(kv, until, 100)
+        assert {(item.kind, item.id) for item in held} == {(PARENT, draft), (PARENT, parent), (RETIRED, done)}
+        assert await recount(kv) == []
+        store = LittleStore(kv)
+        store.now_ms = until
+        await store.abort(name, begun)
+        await store.sweep_dry()
+        assert await recount(kv) == []
+        assert await kv.scan(b"extent/", b"part0", 10) == []
 
 
 async def test_a_clock_that_is_behind_the_backup_shortens_nothing(
