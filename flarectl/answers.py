@@ -48,6 +48,8 @@ class ObjectInfo(NamedTuple):
     content_type: str
     version: int
     user: dict[str, str]
+    sha256: bytes | None = None
+    """Of a body that is one chunk; empty for one of several, None where nothing is known of it, as in a listing."""
 
 
 class Invite(NamedTuple):
@@ -239,6 +241,7 @@ def parse_info(fields: Mapping[str, str]) -> ObjectInfo:
             fields.get("content-type", ""),
             int(fields.get("x-flare-version", "0")),
             {name.removeprefix(prefix): value for name, value in fields.items() if name.startswith(prefix)},
+            _sha256(fields.get("x-flare-content-sha256", "")),
         )
     except (KeyError, ValueError):
         raise _unexpected_answer() from None
@@ -393,6 +396,10 @@ def quote_etag(etag: str) -> str:
     return etag if etag.startswith('"') else f'"{etag}"'
 
 
+def _sha256(text: str) -> bytes:
+    return bytes.fromhex(text) if re.fullmatch("[0-9a-f]{64}", text) else b""
+
+
 def bare_etag(etag: str) -> str:
     """Return the ETag without its quotes, for JSON, which adds its own."""
     return etag.strip('"')
@@ -405,12 +412,6 @@ def etag_of(digests: Iterable[bytes]) -> str:
         over.update(digest)
         count += 1
     return f'"{over.hexdigest()[:32]}-{count}"'
-
-
-def chunk_count(etag: str) -> int:
-    """Return how many chunks an object with this ETag has; -1 if it is not an ETag of Flare's."""
-    count = etag.strip('"').rpartition("-")[2]
-    return int(count) if count.isascii() and count.isdigit() else -1
 
 
 def _parse_entry(fields: dict[str, object]) -> Entry:

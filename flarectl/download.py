@@ -16,13 +16,15 @@ from typing import Protocol
 import trio
 
 from flarectl import calls
-from flarectl.answers import Chunk, ObjectInfo, chunk_count, etag_of
+from flarectl.answers import Chunk, ObjectInfo
 from flarectl.bodies import Bodies
 from flarectl.errors import Damage, Exists, Refusal, Temporary
 from flarectl.target import Target
 from flarectl.tasks import in_thread, open_tasks
 from flared.http.messages import Body
 
+SMALL_BYTES = 8 * 1024 * 1024
+"""An object of a listing up to this size is asked for as a whole: most are one chunk, whose digest comes with it."""
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
 """No bucket has larger chunks; an answer that claims so is rejected."""
 
@@ -90,6 +92,10 @@ class FetchedChunk:
     digest: bytes
 
 
+class _SeveralChunks(Exception):  # a signal inside this file, never an error
+    """The answer brings no digest of the whole body."""
+
+
 class Download:
     """The transfer of one version of an object into a sink."""
 
@@ -105,15 +111,16 @@ class Download:
         self._sink = sink
         self._moved = moved
 
-    async def fetch_small(self) -> None:
-        """Fetch an object of at most one chunk in one request."""
+    async def fetch_small(self) -> bool:
+        """Fetch an object of at most one chunk in one request. False, and nothing is written, if it has several."""
         size = self._info.size
-        if size > CHUNK_BYTES_MAX:
-            raise Refusal(f"{self._target}: its manifest makes no sense: one chunk of {size} bytes")
         async with self._buffers.lend(size) as buffer:
-            part = FetchedChunk(0, 0, size, b"")
-            await self._receive_again(part, buffer)
+            try:
+                await self._receive_again(FetchedChunk(0, 0, size, b""), buffer)
+            except _SeveralChunks:
+                return False
             await self._sink.write(buffer.view[:size], 0)
+            return True
 
     async def fetch_at_once(self) -> None:
         """Fetch all chunks, and write each at its offset when it arrives."""
@@ -202,10 +209,12 @@ class Download:
             if info.etag != self._info.etag:
                 raise Exists(f"{self._target}: it was replaced while it was being read")
             self.info = info
+            expected = part.digest or (info.sha256 if part.size else hashlib.sha256().digest())
+            if not expected:
+                raise _SeveralChunks
             await _fill(body, buffer.view[: part.size], received)
         digest = await in_thread(_sha256, buffer.view[: part.size])
-        good = digest == part.digest if part.digest else info.etag == etag_of([digest] if part.size else [])
-        if not good:
+        if digest != expected:
             raise Damage(f"{self._target}: chunk {part.number} arrived with other bytes than were stored")
 
 
@@ -226,9 +235,10 @@ async def download(
     info = info or await bodies.head(target)
     await sink.open(info)
     running = Download(bodies, buffers, target, info, sink, moved)
-    if 0 <= chunk_count(info.etag) <= 1:
-        await running.fetch_small()
-    elif in_order:
+    one_chunk = not info.size or (info.size <= CHUNK_BYTES_MAX and bool(info.sha256))
+    if (one_chunk or (info.sha256 is None and info.size <= SMALL_BYTES)) and await running.fetch_small():
+        return running.info
+    if in_order:
         await running.fetch_in_order()
     else:
         await running.fetch_at_once()

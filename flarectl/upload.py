@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from flarectl import calls
-from flarectl.answers import PutResult, chunk_count, etag_of
+from flarectl.answers import PutResult, etag_of
 from flarectl.bodies import Bodies, mtime_fields
 from flarectl.digests import DEFAULT_CHUNK_SIZE, SURELY_ONE_CHUNK, ChunkDigests
 from flarectl.errors import Damage, Exists, Failure, NotFound, Refusal, Temporary, from_os
@@ -303,7 +303,7 @@ async def _explain_difference(
     stored = await _stored_chunks(bodies, target, result)
     if stored is None:
         raise Refusal(f"{target}: another client replaced it before what was stored could be compared; look at it")
-    if stored and (stored[0][0] != chunk_size or len(stored) > len(digests)) and chunk_count(result.etag) >= 0:
+    if stored and (stored[0][0] != chunk_size or len(stored) > len(digests)):
         sizes.learn(target.bucket, stored[0][0])
         if upload is None:
             raise Failure(f"{target}: stored in chunks of an unexpected size, so it could not be compared")

@@ -25,6 +25,8 @@ class Stored:
     chunk_size: int
     content_type: str = "application/octet-stream"
     user: dict[str, str] = field(default_factory=dict)
+    by_s3: bool = False
+    """Its ETag is the MD5."""
 
     @property
     def chunks(self) -> list[bytes]:
@@ -36,6 +38,8 @@ class Stored:
 
     @property
     def etag(self) -> str:
+        if self.by_s3:
+            return hashlib.md5(self.data).hexdigest()
         digests = self.digests
         return f"{hashlib.sha256(b''.join(digests)).hexdigest()[:32]}-{len(digests)}"
 
@@ -362,6 +366,8 @@ class Handler(BaseHTTPRequestHandler):
             "content-type": stored.content_type,
             "x-flare-version": str(stored.version),
         } | {f"x-flare-meta-{name}": value for name, value in stored.user.items()}
+        if len(stored.chunks) == 1:
+            fields["x-flare-content-sha256"] = stored.digests[0].hex()
         wanted = self.headers.get("range", "")
         if not wanted:
             return self.reply(200, stored.data, fields)

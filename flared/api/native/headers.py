@@ -11,6 +11,7 @@ from flared.api.fields import format_date, parse_tags
 from flared.catalog.details import FIELD_BYTES_MAX, FIELD_NAMES, FIELDS, FIELDS_BYTES_MAX, Details, some
 from flared.catalog.manifest import Manifest
 from flared.errors import BadRequest, TooLarge
+from flared.names import chunk_digest_hex
 from flared.objects.commit import ObjectHeaders
 from flared.objects.conditions import UNCONDITIONAL, Conditions
 from flared.objects.digests import NO_DIGESTS, Digests
@@ -88,6 +89,8 @@ def manifest_head(manifest: Manifest) -> bytes:
         f'etag: "{manifest.etag}"\r\nlast-modified: {format_date(int(manifest.modified))}\r\n'
         f"content-type: {manifest.content_type}\r\nx-flare-version: {manifest.version}\r\naccept-ranges: bytes\r\n"
     )
+    if manifest.chunk is not None:
+        text += f"x-flare-content-sha256: {chunk_digest_hex(manifest.chunk)}\r\n"
     if manifest.details is not None:
         text += "".join([f"{name}: {value}\r\n" for name, value in manifest.details.fields.items()])
     if manifest.user:

@@ -3,11 +3,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarectl.answers import chunk_count, etag_of, quote_etag
+from flarectl.answers import etag_of, quote_etag
 from flarectl.digests import ChunkDigests
 
 
@@ -27,11 +26,6 @@ def test_the_etag_is_that_of_the_design() -> None:
     digest = hashlib.sha256(b"hello\n").digest()
     assert etag_of([digest]) == f'"{hashlib.sha256(digest).hexdigest()[:32]}-1"'
     assert etag_of([]) == '"e3b0c44298fc1c149afbf4c8996fb924-0"'
-
-
-@pytest.mark.parametrize(("etag", "count"), [('"abc-12"', 12), ("abc-0", 0), ('"abc"', -1), ('"a-b"', -1), ("", -1)])
-def test_the_number_of_chunks_is_read_from_the_etag(etag: str, count: int) -> None:
-    assert chunk_count(etag) == count
 
 
 def test_an_etag_gets_its_quotes_once() -> None:

@@ -55,14 +55,41 @@ def test_a_chunk_that_stays_damaged_is_never_shown(api: FakeApi, run: Run, comma
     assert len(done.out.encode("utf-8", "replace")) < 3 * CHUNK  # at most the good chunk before it
 
 
-def test_a_small_object_is_verified_too(api: FakeApi, run: Run) -> None:
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("by_s3", [True, False])
+def test_a_small_object_is_verified_too(api: FakeApi, run: Run, described: bool, by_s3: bool) -> None:
     stored = api.store("x", b"right")
+    stored.by_s3 = by_s3
 
     def wrong(handler: Handler) -> bool:
-        handler.reply(200, b"wrong", {"etag": f'"{stored.etag}"'})
+        if "?chunks" in handler.path:
+            return False
+        fields = {"x-flare-content-sha256": stored.digests[0].hex()} if described else {}
+        handler.reply(200, b"wrong", {"etag": f'"{stored.etag}"'} | fields)
         return True
 
     api.fail("GET", "/object/x", wrong, times=100)
+    assert run("get", "x", "out").code == 7
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize("size", [0, 5, 2 * CHUNK, 5 * CHUNK + 100])
+@pytest.mark.parametrize("command", [("get", "x", "out"), ("get", "-r", ":", "out"), ("cat", "x")])
+def test_what_s3_wrote_is_got_by_the_digests_of_its_chunks(
+    api: FakeApi, run: Run, size: int, command: tuple[str, ...]
+) -> None:
+    api.store("x", BODY[:size]).by_s3 = True
+    done = run(*command)
+    assert done.code == 0
+    if command[0] == "get":
+        assert Path("out/x" if "-r" in command else "out").read_bytes() == BODY[:size]
+    ranges = [asked for asked in api.requests if "range" in str(asked)]
+    assert len(ranges) <= 6
+
+
+def test_a_damaged_chunk_of_what_s3_wrote_is_never_shown(api: FakeApi, run: Run) -> None:
+    api.store("x", BODY).by_s3 = True
+    api.fail("GET", "/object/x", lambda handler: "range" in handler.headers and damaged(handler), times=1000)
     assert run("get", "x", "out").code == 7
     assert not os.listdir()
 
