@@ -47,7 +47,7 @@ from flared.chunks.inflight import InFlight
 from flared.chunks.nodes import Nodes
 from flared.chunks.recent import RecentChunks
 from flared.chunks.spill import Spills
-from flared.chunks.stream import REREAD_SIZE
+from flared.chunks.units import REREAD_SIZE
 from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
 from flared.data.transport.remote import Remote, RemoteSettings

@@ -96,12 +96,18 @@ class Gatherer:
             return
 
 
-async def read_whole(chunks: Chunks, chunk: PlacedChunk, buffer: memoryview | None = None) -> bytes | memoryview:
+async def read_whole(
+    chunks: Chunks,
+    chunk: PlacedChunk,
+    buffer: memoryview | None = None,
+    *,
+    denied: Mapping[int, FlareError] = NOTHING_DENIED,
+) -> bytes | memoryview:
     """Return all plain bytes of a chunk, verified; a plain result may be a view of ``buffer``, which is the gatherer's.
 
     Raises ChunkLost or Unavailable.
     """
-    gatherer = Gatherer(chunks, chunk, buffer)
+    gatherer = Gatherer(chunks, chunk, buffer, denied=denied)
     while True:
         stored = (await gatherer.gather()).stored
         try:

@@ -50,12 +50,25 @@ class Source:
 class Search:
     """The pieces of one chunk still worth asking, best first, and why the others failed."""
 
-    def __init__(self, chunks: Chunks, chunk: PlacedChunk, denied: Mapping[int, FlareError] = NOTHING_DENIED) -> None:
-        """``denied``: why pieces could not be had that were asked for just now; their nodes are not asked again."""
+    def __init__(
+        self,
+        chunks: Chunks,
+        chunk: PlacedChunk,
+        denied: Mapping[int, FlareError] = NOTHING_DENIED,
+        *,
+        only: int | None = None,
+    ) -> None:
+        """``denied``: why pieces could not be had that were asked for just now; their nodes are not asked again.
+        ``only``: the number of the one piece that is wanted; others would do in its place, by another search."""
         self._chunks = chunks
         self._chunk = chunk
         self._sources = _sources(chunks, chunk)
+        if only is not None:
+            self._sources = [source for source in self._sources if source.number == only]
+        self._replaceable = only is not None
         self._reasons: list[str] = []
+        self.failures: dict[int, FlareError] = {}
+        """Why pieces did not serve, by number."""
         self._unreachable = any(node is not None and chunks.nodes.store(node) is None for node in chunk.nodes)
         for source in [one for one in self._sources if one.number in denied]:
             self._sources.remove(source)
@@ -64,7 +77,7 @@ class Search:
     @property
     def has_spare(self) -> bool:
         """Return whether another piece could be asked for instead of one that was taken."""
-        return bool(self._sources)
+        return self._replaceable or bool(self._sources)
 
     def take(self) -> Source:
         """Return the next piece to ask for; no other call returns it.
@@ -83,6 +96,7 @@ class Search:
     def fail(self, source: Source, error: FlareError) -> None:
         """Note why ``source`` did not serve. Damage goes on the DamageList; after any other failure another may have
         the piece."""
+        self.failures[source.number] = error
         if isinstance(error, (NoSuchPiece, PieceCorrupt)):
             if source.number not in self._chunk.missing:
                 corrupt = isinstance(error, PieceCorrupt)

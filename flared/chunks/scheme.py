@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flared.chunks.coding import ALIGNMENT, SPAN, decode_data, encode_parity, open_driver
 from flared.cluster.quorum import write_quorum
@@ -43,6 +43,8 @@ class Scheme(ABC):
     needed: int
     quorum: int
     """Pieces that must be durable before a put is answered."""
+    systematic: ClassVar[bool] = False
+    """The first ``needed`` pieces are the stored bytes, in order."""
 
     @abstractmethod
     def encode(self, stored: bytes | memoryview) -> list[bytes | memoryview]:
@@ -89,6 +91,8 @@ class Replica(Scheme):
 
 @dataclass(frozen=True, slots=True)
 class Coded(Scheme):
+    systematic: ClassVar[bool] = True
+
     @property
     def parity(self) -> int:
         return self.pieces - self.needed

@@ -18,7 +18,8 @@ from flared.catalog import objects as catalog
 from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
 from flared.chunks.small_read import read_small
-from flared.chunks.stream import UNIT_SIZE, open_stream
+from flared.chunks.stream import open_stream
+from flared.chunks.units import UNIT_SIZE
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.extent_walk import BYTES, ExtentWalk
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from flared.catalog.manifest import Manifest
-    from flared.chunks.stream import ChunkStream
+    from flared.chunks.units import ChunkStream
     from flared.names import ChunkId, ObjectName
     from flared.objects.store import Store
 

@@ -207,3 +207,57 @@ async def test_no_node_is_asked_twice_for_a_piece_it_has_just_denied(autojump_cl
         # The others are read once by the reader and once by repair.
         needed = 1 if scheme == "replica:3" else 2
         assert len(counter.calls) == 2 * needed + 3
+
+
+async def test_a_part_is_read_from_the_node_that_holds_it(autojump_clock: Clock) -> None:
+    cluster = Cluster(4, scheme="rs:2+1")
+    data = noise(CHUNK)
+    async with cluster.running():
+        await cluster.put("a", data)
+        (record,) = await list_chunks(cluster.kv, None, 10)
+        counter = Counter(cluster)
+        assert await read_range(cluster, "a", 10, 20) == data[10:21]
+        assert counter.calls == [record.nodes[0]]
+        half = parse_scheme("rs:2+1").piece_size(CHUNK)
+        assert await read_range(cluster, "a", half - 1, half) == data[half - 1 : half + 1]
+        assert counter.calls == [record.nodes[0], record.nodes[0], record.nodes[1]]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_degraded_read_asks_each_node_once(autojump_clock: Clock, lost: int) -> None:
+    cluster = Cluster(3, scheme="rs:2+1")
+    data = noise(CHUNK)
+    async with cluster.running():
+        await cluster.put("a", data)
+        (record,) = await list_chunks(cluster.kv, None, 10)
+        denying = cluster.members[record.nodes[lost] or ""]
+        del denying.pieces[PieceName(f"{record.id}.{lost}")]
+        counter = Counter(cluster)
+        assert await cluster.get("a") == data
+        await trio.sleep(1)
+        assert f"{record.id}.{lost}" in denying.pieces
+        # The reader asks it once; repair has it delete what may be there, and puts.
+        assert counter.calls.count(denying.name) == 3
+        # The reader and repair need two of the others each. What was passed on before the second piece was asked for is
+        # read once more, to decode it.
+        assert len(counter.calls) == 3 + 2 * 2 + lost
+        counter.calls.clear()
+        assert await cluster.get("a") == data
+        assert len(counter.calls) == 2
+
+
+async def test_a_node_that_is_away_is_not_asked(autojump_clock: Clock) -> None:
+    cluster = Cluster(4, scheme="rs:2+1")
+    data = noise(3 * CHUNK)
+    async with cluster.running():
+        await cluster.put("a", data)
+        for member in cluster.members.values():
+            member.down = True
+            await trio.sleep(20)
+            counter = Counter(cluster)
+            started = trio.current_time()
+            assert await cluster.get("a") == data
+            assert trio.current_time() - started < HEDGE_SECONDS
+            assert member.name not in counter.calls
+            member.down = False
+            await trio.sleep(20)

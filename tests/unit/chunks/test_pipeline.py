@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from flared.chunks.stream import ChunkStream
+    from flared.chunks.units import ChunkStream
 
 KIB = 1024
 Clock = trio.testing.MockClock
