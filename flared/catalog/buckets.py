@@ -1,7 +1,7 @@
 """Buckets: their settings, and a removal that no put can slip into.
 
     record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
-                  ["r": being removed until ms]}
+                  ["r": being removed until ms] ["d": [kinds of its documents]]}
 
 Every put reads its bucket's record in its transaction. A removal marks the record, checks that the bucket is
 empty, and deletes the record only if its own mark is still there; a marked bucket takes no puts. A removal that died
@@ -10,6 +10,7 @@ leaves a mark that runs out: the next put wipes it off, so that a removal that w
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ class Bucket:
     chunk_size: int
     compress: bool
     removing_until_ms: int = 0
+    documents: tuple[str, ...] = ()
+    """The kinds of its documents (``bucket_documents``), in order; readers seek only those."""
 
     @property
     def removing(self) -> bool:
@@ -102,6 +105,8 @@ async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:
         if tx.get(keys.bucket(name)) != marked:
             return False
         if empty:
+            for kind in decode(name, marked).documents:
+                tx.delete(keys.bucket_document(name, kind))
             tx.delete(keys.bucket(name))
         else:
             _unmark(tx, decode(name, marked))
@@ -134,6 +139,8 @@ def encode(bucket: Bucket) -> bytes:
     text = f'1{{"t":{bucket.created_ms},"m":{quote(bucket.scheme)},"k":{bucket.chunk_size},"z":{bucket.compress:d}'
     if bucket.removing_until_ms:
         text += f',"r":{bucket.removing_until_ms}'
+    if bucket.documents:
+        text += f',"d":{json.dumps(bucket.documents)}'
     return (text + "}").encode()
 
 
@@ -142,6 +149,14 @@ def decode(name: BucketName, value: bytes) -> Bucket:
     """Raises ManifestCorrupt."""
     try:
         fields = parse(text_of(value), 1)[0]
-        return Bucket(name, fields["t"], fields["m"], fields["k"], bool(fields["z"]), fields.get("r", 0))
+        return Bucket(
+            name,
+            fields["t"],
+            fields["m"],
+            fields["k"],
+            bool(fields["z"]),
+            fields.get("r", 0),
+            tuple(fields.get("d", ())),
+        )
     except UNDECODABLE as error:
         raise corrupt(f"the bucket {name}", error) from error

@@ -28,6 +28,10 @@ def bucket(name: str) -> bytes:
     return b"bucket/" + name.encode()
 
 
+def bucket_document(bucket: str, kind: str) -> bytes:
+    return f"bucketdoc/{bucket}/{kind}".encode()
+
+
 def object_(bucket: str, key: str) -> bytes:
     return f"object/{bucket}/{key}".encode()
 
