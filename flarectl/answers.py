@@ -113,6 +113,11 @@ class Bucket(NamedTuple):
     scheme: str
     chunk_size: int
     compression: str
+    owner: str = ""
+    """The access key that owns it; empty for the cluster itself."""
+    public: bool = False
+    """Everybody may read its objects."""
+    acl: str = "private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +281,9 @@ def parse_buckets(answer: object) -> list[Bucket]:
             str(item.get("scheme", "")),
             _count(item, "chunk_size"),
             str(item.get("compression", "")),
+            str(item.get("owner", "")),
+            item.get("public") is True,
+            str(item.get("acl", "private")),
         )
         for item in map(_fields, _items(_fields(answer), "buckets"))
     ]

@@ -181,6 +181,10 @@ class Client:
         content = json.dumps(settings).encode() if settings else b""
         return self._checked(self._send("PUT", f"/bucket/{name}", content=content)).status == 201
 
+    def change_bucket(self, name: str, changes: Mapping[str, object]) -> None:
+        """Change who may do what in a bucket. Raise NoBucket if it does not exist."""
+        self._checked(self._send("POST", f"/bucket/{name}", content=json.dumps(changes).encode()))
+
     def remove_bucket(self, name: BucketName) -> None:
         """Raise Refusal while it holds objects, NoBucket if it does not exist."""
         # The removal itself succeeds for a bucket that does not exist, so look for it first.

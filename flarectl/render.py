@@ -200,10 +200,21 @@ def chunk_record(target: Target, number: int, offset: int, chunk: Chunk) -> dict
 
 
 def show_buckets(buckets: Iterable[Bucket]) -> None:
-    rows = [(b.name, b.scheme, size_text(b.chunk_size), b.compression, time_text(b.created)) for b in buckets]
+    rows = [
+        (b.name, b.scheme, size_text(b.chunk_size), b.compression, time_text(b.created), access_text(b))
+        for b in buckets
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def access_text(bucket: Bucket) -> str:
+    """Return who owns a bucket and what everybody may in it; empty if it is the cluster's, and closed."""
+    words = [f"owner {bucket.owner}"] if bucket.owner else []
+    words += ["public"] if bucket.public else []
+    words += [bucket.acl] if bucket.acl != "private" else []
+    return ", ".join(words)
 
 
 def bucket_record(bucket: Bucket) -> dict[str, object]:

@@ -35,6 +35,7 @@ from flared.api.s3.face import s3_face
 from flared.api.s3.routes import S3Router
 from flared.api.s3.settings import S3Settings
 from flared.background import WorkerThreads
+from flared.catalog.buckets import find_access
 from flared.catalog.cluster import open_cluster
 from flared.catalog.key_store import KeyStore
 from flared.catalog.resealing import reseal_keys
@@ -263,7 +264,7 @@ def build_s3(config: ApiConfig, store: Store, keyring: Keyring) -> Entry | None:
         return None
     settings = S3Settings(config.s3_domain, config.s3_region)
     hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
-    callers = S3Callers(Policy(keyring, GRANTS[config.anonymous], hosts), settings)
+    callers = S3Callers(Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts), settings)
     return Entry([s3_face(store, callers, settings)], S3Router(settings.domain))
 
 
@@ -359,7 +360,8 @@ def _build_server(
     )
     hosts = host_names(config.hosts, config.listen)
     keys = KeyStore(store.kv, keyring, store.now)
-    callers = Callers(Policy(keyring, GRANTS[config.anonymous], hosts), keys)
+    policy = Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts)
+    callers = Callers(policy, keys)
     entry = Entry([native_face(store, callers), admin_face(admin, callers)])
     server = build_http(share_of(config), store.chunks.turns, entry, bodies)
     return server, metrics

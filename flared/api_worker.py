@@ -16,6 +16,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -30,6 +31,7 @@ from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
 from flared.api.native.face import native_face
 from flared.api_role import Connector, build_chunks, build_http, build_store, resize, share_of
+from flared.catalog.buckets import find_access
 from flared.catalog.key_store import KeyStore
 from flared.catalog.totals import Totals
 from flared.chunks.damage import DamageList
@@ -162,7 +164,8 @@ class _Worker:
         self._store = build_store(config, kv, chunks, Totals(kv), lambda: self._send(Kind.FOUND, {"degraded": True}))
         hosts = self._config
         keys = KeyStore(kv, self._keyring, self._store.now)
-        callers = Callers(Policy(self._keyring, GRANTS[hosts.anonymous], _names_of(hosts)), keys)
+        find = partial(find_access, kv)
+        callers = Callers(Policy(self._keyring, GRANTS[hosts.anonymous], find, _names_of(hosts)), keys)
         relayed = {
             call: on_nothing(self._relay) for methods in routes.ROUTES.exact.values() for call in methods.values()
         }

@@ -1,4 +1,4 @@
-"""flarectl bucket create | ls | rm"""
+"""flarectl bucket create | ls | set | rm"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flarectl.lean import LeanCommand, LeanGroup
 if TYPE_CHECKING:
     from flarectl.client import Client
 
-app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Create, list and remove buckets.")
+app = typer.Typer(cls=LeanGroup, no_args_is_help=True, help="Create, list, change and remove buckets.")
 NAME = typer.Argument(..., metavar="BUCKET", show_default=False)
 KNOWN = typer.Argument(..., metavar="BUCKET", show_default=False, autocompletion=completing.buckets)
 SCHEME = typer.Option(
@@ -31,6 +31,12 @@ COMPRESSION = typer.Option(
     show_default=False,
     help="lz4 or plain.",
     autocompletion=lambda: ["lz4", "plain"],
+)
+PUBLIC = typer.Option(False, "--public", help="Everybody may get objects.")
+PUBLIC_LIST = typer.Option(False, "--public-list", help="Everybody may list objects.")
+PRIVATE = typer.Option(False, "--private", help="Only what keys and the secret allow.")
+OWNER = typer.Option(
+    "", "--owner", metavar="KEY", show_default=False, help="The access key that may do everything in it; -: none."
 )
 
 
@@ -95,6 +101,39 @@ def list_buckets(ctx: typer.Context, json: bool = options.JSON, endpoint: str = 
             return render.show_buckets(buckets)
         for bucket in buckets:
             render.say_json(render.bucket_record(bucket))
+
+
+@app.command("set", cls=LeanCommand)
+def change(
+    ctx: typer.Context,
+    name: str = KNOWN,
+    public: bool = PUBLIC,
+    public_list: bool = PUBLIC_LIST,
+    private: bool = PRIVATE,
+    owner: str = OWNER,
+    endpoint: str = options.ENDPOINT,
+) -> None:
+    """Change who may do what in a bucket.
+
+    --public and --public-list add to each other; --private ends both.
+    """
+    from flarectl import render
+    from flarectl.client import Client
+    from flarectl.errors import Usage
+    from flarectl.target import parse_bucket_argument
+
+    bucket = parse_bucket_argument(name)
+    if private and (public or public_list):
+        raise Usage("--private contradicts --public and --public-list: give one or the other")
+    changes: dict[str, object] = {"public": False, "acl": "private"} if private else {}
+    changes |= {"public": True} if public else {}
+    changes |= {"acl": "public-read"} if public_list else {}
+    changes |= {"owner": "" if owner == "-" else owner} if owner else {}
+    if not changes:
+        raise Usage("nothing to change: give --public, --public-list, --private or --owner")
+    with Client(options.endpoint_of(ctx, endpoint)) as client:
+        client.change_bucket(bucket, changes)
+        render.say(f"bucket {bucket} changed")
 
 
 @app.command(cls=LeanCommand)

@@ -3,23 +3,27 @@
 The one decision that every call of an api node passes, on every face. In short:
 
 - a holder of the cluster's secret may do everything, from everywhere;
-- a holder of an access key may do what its grants say, from everywhere, and what everybody may;
+- a holder of an access key may do what its grants say and everything in buckets that it owns, from everywhere;
 - this machine may do everything that does not hand out the secret or a key, or speak for a node;
+- everybody may do what a bucket allows to everybody (``bucket_access``), from everywhere;
 - everybody else may do what the setting ``anonymous`` grants, and the few calls that tell nothing;
-- what needs neither secret nor key is refused to web pages that came from elsewhere (``origin``).
+- what this machine and ``anonymous`` allow is refused to web pages that came from elsewhere (``origin``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from flared.access.bucket_access import CLOSED, BucketAccess
 from flared.access.grants import Grant, Permission, allows
 from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
-from flared.errors import Forbidden, Unauthenticated
+from flared.errors import BadRequest, Forbidden, Unauthenticated
 from flared.http.eviction import GUEST
+from flared.http.percent import decode
 from flared.names import BucketName, ObjectName
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 
 Resource = ObjectName | BucketName | None
 """The target of an action: an object, a bucket, or nothing that has a name."""
+
+FindBucket = Callable[[BucketName], BucketAccess]
+"""What a bucket says about access now; ``CLOSED`` if there is none of this name."""
 
 
 class Action(StrEnum):
@@ -124,6 +131,19 @@ ANY_KEY = frozenset(
 )
 """Every key may list buckets: those that it may see (``may_see``)."""
 
+OWNED = frozenset(
+    {
+        Action.READ,
+        Action.WRITE,
+        Action.DELETE,
+        Action.LIST,
+        Action.SHOW_BUCKET,
+        Action.CONFIGURE_BUCKET,
+        Action.REMOVE_BUCKET,
+    }
+)
+"""What the owner of a bucket may do with it and in it."""
+
 NO_KEY = frozenset({Action.HEARTBEAT, Action.INVITE})
 """No key may do these, not even an admin's: they speak for nodes, or lead to the secret."""
 
@@ -148,8 +168,7 @@ class Context:
     """To everybody."""
     guarded: bool
     """The cluster has a secret that could be proved."""
-    prefix: str = ""
-    """Of a listing: what the keys asked for begin with."""
+    find_bucket: FindBucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,57 +178,90 @@ class Policy:
     keyring: Keyring
     """Whose secret callers prove. If it is empty the node listens on loopback only, and everything is granted."""
     granted: frozenset[Action]
+    find_bucket: FindBucket
+    """Asked about the bucket of each call that neither the secret nor this machine allows."""
     hosts: frozenset[str] = frozenset()
     """The names, in lower case, that callers without the secret may call this node by."""
 
     def context(self, method: str, peer: str, fields: Mapping[str, str]) -> Context:
-        """Return the context of a call; it depends on these arguments and the secrets, and on nothing else."""
+        """Return the context of a call; it depends on these arguments and the secrets, and on nothing else.
+
+        Buckets change between calls: the context asks ``find_bucket`` at each decision.
+        """
         guarded = bool(self.keyring.secrets)
         foreign = foreign_reason(method, fields, self.hosts)
-        return Context(is_local(peer), foreign, self.granted if guarded else EVERYTHING, guarded)
+        return Context(is_local(peer), foreign, self.granted if guarded else EVERYTHING, guarded, self.find_bucket)
 
 
-def authorize(identity: Identity, action: Action, resource: Resource, context: Context) -> Standing:
+def authorize(identity: Identity, action: Action, resource: Resource, context: Context, query: str = "") -> Standing:
     """Return what the connection has proved by this call, if it may be made.
 
-    Without a ``resource`` the question is whether the caller may do this anywhere. Raises Unauthenticated for a caller
-    that must prove itself and did not; Forbidden for a foreign web page, and for a key without a grant for this.
-    ``lacking`` of the error names the action, or the grant: for the log, not for the caller.
+    ``query`` is the request's, as it was sent: what a listing asks for is in it. Without a ``resource`` the question is
+    whether the caller may do this anywhere. Raises Unauthenticated for a caller that must prove itself and did not;
+    Forbidden for a foreign web page, and for a key without a grant for this. ``lacking`` of the error names the action,
+    or the grant: for the log, not for the caller.
     """
     standing = identity.proved
-    key = identity.key
-    if identity.who is not BY_CLUSTER and (key is None or not _has_grant(key, action, resource, context)):
-        if identity.who is not BY_LOCAL and action not in OPEN:
+    local = identity.who is BY_LOCAL
+    if identity.who is BY_CLUSTER:
+        pass
+    elif (not local or context.foreign) and _is_allowed(identity, action, resource, context, query):
+        standing = max(standing, GUEST)
+    else:
+        if not local and action not in OPEN:
             if action not in context.granted:
                 if identity.who is BY_KEY:
-                    raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, context))
+                    raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, query))
                 raise Unauthenticated(WRONG_SECRET if identity.claimed else SHUT, lacking=action)
             standing = GUEST
         if context.foreign and action not in ANY_ORIGIN:
             raise Forbidden(context.foreign, lacking=action)
         if action in PROVED and context.guarded:
             if identity.who is BY_KEY:
-                raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, context))
+                raise Forbidden(KEY_REFUSED, lacking=_name_grant(action, resource, query))
             raise Unauthenticated(PROVED[action], lacking=action)
     if action is _METRICS and not context.local:
         raise Unauthenticated(METRICS_ELSEWHERE, lacking=action)
     return standing
 
 
-def may_see(identity: Identity, bucket: BucketName, context: Context) -> bool:
+def may_see(identity: Identity, bucket: BucketName, access: BucketAccess, context: Context) -> bool:
     """Return whether a caller that may list buckets sees this one: a key sees those in which it may do something."""
     key = identity.key
     if key is None or Action.LIST_BUCKETS in context.granted:
         return True
-    return _has_grant(key, Action.SHOW_BUCKET, bucket, context)
+    return access.is_owned_by(key.name) or _has_grant(key, Action.SHOW_BUCKET, bucket, "")
 
 
-def _has_grant(key: AccessKey, action: Action, resource: Resource, context: Context) -> bool:
+def _is_allowed(identity: Identity, action: Action, resource: Resource, context: Context, query: str) -> bool:
+    """Return whether the caller's key or the bucket allows this."""
+    key = identity.key
+    if key is not None and _has_grant(key, action, resource, query):
+        return True
+    if resource is None or action not in OWNED:
+        return False
+    access = context.find_bucket(resource.bucket if isinstance(resource, ObjectName) else resource)
+    if access is CLOSED:
+        return False
+    return access.is_owned_by(identity.name) or _is_public(access, action, has_key=key is not None)
+
+
+def _is_public(access: BucketAccess, action: Action, *, has_key: bool) -> bool:
+    if action is Action.READ:
+        return access.public
+    if action is Action.LIST:
+        return access.may_list(has_key=has_key)
+    if action is Action.WRITE or action is Action.DELETE:
+        return access.may_write
+    return action is Action.SHOW_BUCKET and (access.public or access.may_list(has_key=has_key))
+
+
+def _has_grant(key: AccessKey, action: Action, resource: Resource, query: str) -> bool:
     if action in NO_KEY:
         return False
     if key.is_admin or action in ANY_KEY:
         return True
-    bucket, name = _place(action, resource, context)
+    bucket, name = _place(action, resource, query)
     if action is Action.SHOW_BUCKET:
         return any(grant.touches(bucket) for grant in key.grants)
     permission = PERMISSIONS.get(action)
@@ -220,15 +272,24 @@ def _has_grant(key: AccessKey, action: Action, resource: Resource, context: Cont
     return allows(key.grants, permission, bucket, name)
 
 
-def _place(action: Action, resource: Resource, context: Context) -> tuple[str, str]:
+def _place(action: Action, resource: Resource, query: str) -> tuple[str, str]:
     """Return the bucket, and what the keys that this is about begin with."""
     if isinstance(resource, ObjectName):
         return resource
-    return resource or "", context.prefix if action is Action.LIST else ""
+    return resource or "", listed_prefix(query) if action is Action.LIST else ""
 
 
-def _name_grant(action: Action, resource: Resource, context: Context) -> str:
+def listed_prefix(query: str) -> str:
+    """Return what the keys of a listing begin with; empty, which is all keys, unless the query says so clearly."""
+    found = [value for name, _, value in (part.partition("=") for part in query.split("&")) if name == "prefix"]
+    try:
+        return decode(found[0].replace("+", "%20")) if len(found) == 1 else ""
+    except BadRequest:
+        return ""
+
+
+def _name_grant(action: Action, resource: Resource, query: str) -> str:
     permission = PERMISSIONS.get(action)
     if permission is None or resource is None:
         return permission or action
-    return str(Grant(permission, *_place(action, resource, context)))
+    return str(Grant(permission, *_place(action, resource, query)))

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from flared.access.authorize import authorize
+from flared.access.authorize import authorize, may_see
 from flared.access.identity import identify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flared.access.authorize import Action, Context, Policy, Resource
     from flared.access.identity import Identity
+    from flared.catalog.buckets import Bucket
     from flared.catalog.key_store import KeyStore
     from flared.http.exchange import Exchange
     from flared.http.messages import Request
@@ -60,6 +63,20 @@ def authorize_also(request: Request | Exchange, action: Action, resource: Resour
     caller = request.caller
     assert isinstance(caller, Caller), "the entry has found the caller before"
     authorize(caller.identity, action, resource, caller.context)
+
+
+def identity_of(request: Request | Exchange) -> Identity:
+    """Return who makes a request that was admitted."""
+    caller = request.caller
+    assert isinstance(caller, Caller), "the entry has found the caller before"
+    return caller.identity
+
+
+def sees_bucket(request: Request) -> Callable[[Bucket], bool]:
+    """Return what tells whether the caller of a listing of buckets sees one."""
+    caller = request.caller
+    assert isinstance(caller, Caller), "the entry has found the caller before"
+    return lambda bucket: may_see(caller.identity, bucket.name, bucket.access, caller.context)
 
 
 def remember(memo: dict[str, object], name: str, value: object) -> None:

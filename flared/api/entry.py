@@ -134,7 +134,7 @@ def _admit(
         # A caller that may not make the call learns nothing about names either.
         prove(authorize(identity, call.action, None, context))
         raise
-    standing = authorize(identity, call.action, resource, context)
+    standing = authorize(identity, call.action, resource, context, request.query)
     if memo is None:
         prove(standing)
     elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it

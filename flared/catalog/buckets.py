@@ -1,6 +1,7 @@
 """Buckets: their settings, and a removal that no put can slip into.
 
     record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
+                  ["o": owner, the name of an access key, "p": 1 if all objects are public, "a": canned ACL]
                   ["r": being removed until ms] ["d": [kinds of its documents]]}
 
 Every put reads its bucket's record in its transaction. A removal marks the record, checks that the bucket is
@@ -15,12 +16,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
 from flared.errors import BucketNotEmpty, Busy, NoSuchBucket
 from flared.meta import keys
 from flared.names import BucketName
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flared.meta.kv import KV, Snapshot, Transaction
 
 REMOVAL_MS = 30_000
@@ -35,6 +39,7 @@ class Bucket:
     """Written once; never follows the state of the nodes."""
     chunk_size: int
     compress: bool
+    access: BucketAccess = CLOSED
     removing_until_ms: int = 0
     documents: tuple[str, ...] = ()
     """The kinds of its documents (``bucket_documents``), in order; readers seek only those."""
@@ -55,6 +60,22 @@ def find_bucket_nowait(kv: KV, name: BucketName) -> Bucket:
     if entry is None:
         raise NoSuchBucket(f"there is no bucket {name}")
     return decode(name, entry.value)
+
+
+def find_access(kv: KV, name: BucketName) -> BucketAccess:
+    """Return what the bucket says about access now; nothing is allowed by one that does not exist. Does not wait."""
+    (entry,) = kv.get_many_nowait([keys.bucket(name)])
+    return CLOSED if entry is None else decode(name, entry.value).access
+
+
+def change_access(tx: Transaction, name: BucketName, change: Callable[[BucketAccess], BucketAccess]) -> Bucket:
+    """Have the bucket say something else about access. Raises NoSuchBucket."""
+    bucket = read_bucket(tx, name)
+    if bucket is None:
+        raise NoSuchBucket(f"there is no bucket {name}")
+    bucket = replace(bucket, access=change(bucket.access))
+    tx.put(keys.bucket(name), encode(bucket))
+    return bucket
 
 
 async def list_buckets(kv: KV, after: str = "", limit: int = 1000, *, prefix: str = "") -> list[Bucket]:
@@ -137,6 +158,13 @@ def _unmark(tx: Transaction, bucket: Bucket) -> Bucket:
 
 def encode(bucket: Bucket) -> bytes:
     text = f'1{{"t":{bucket.created_ms},"m":{quote(bucket.scheme)},"k":{bucket.chunk_size},"z":{bucket.compress:d}'
+    access = bucket.access
+    if access.owner:
+        text += f',"o":{quote(access.owner)}'
+    if access.public:
+        text += ',"p":1'
+    if access.acl is not PRIVATE:
+        text += f',"a":{quote(access.acl)}'
     if bucket.removing_until_ms:
         text += f',"r":{bucket.removing_until_ms}'
     if bucket.documents:
@@ -149,12 +177,14 @@ def decode(name: BucketName, value: bytes) -> Bucket:
     """Raises ManifestCorrupt."""
     try:
         fields = parse(text_of(value), 1)[0]
+        access = BucketAccess(fields.get("o", ""), bool(fields.get("p")), Acl(fields.get("a", PRIVATE)))
         return Bucket(
             name,
             fields["t"],
             fields["m"],
             fields["k"],
             bool(fields["z"]),
+            CLOSED if access == CLOSED else access,
             fields.get("r", 0),
             tuple(fields.get("d", ())),
         )

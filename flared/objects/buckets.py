@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from flared.access.bucket_access import CLOSED, Acl, BucketAccess
 from flared.catalog import buckets as catalog
 from flared.catalog.buckets import Bucket
 from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
@@ -14,7 +15,12 @@ from flared.names import DEFAULT_BUCKET, BucketName
 from flared.objects.store import Store, now_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flared.meta.kv import Transaction
+
+PAGE = 1000
+"""Buckets read at once."""
 
 
 async def create_bucket(
@@ -24,8 +30,11 @@ async def create_bucket(
     scheme: str | None = None,
     chunk_size: int | None = None,
     compress: bool | None = None,
+    owner: str = "",
 ) -> bool:
     """Create a bucket; return False if it exists, with any settings. Missing settings come from the configuration.
+
+    ``owner`` is the name of the access key that makes it; empty: the cluster itself.
 
     Raises BadRequest for a setting that cannot be, and Unavailable if this host lacks the library of the scheme.
     """
@@ -38,6 +47,7 @@ async def create_bucket(
         wanted.text,
         defaults.chunk_size if chunk_size is None else chunk_size,
         defaults.compress if compress is None else compress,
+        BucketAccess(owner) if owner else CLOSED,
     )
     if not CHUNK_SIZE_MIN <= bucket.chunk_size <= CHUNK_SIZE_MAX:
         raise BadRequest(f"a chunk size is {CHUNK_SIZE_MIN} to {CHUNK_SIZE_MAX} bytes, not {bucket.chunk_size}")
@@ -61,6 +71,41 @@ async def remove_bucket(store: Store, name: BucketName) -> bool:
     return await catalog.remove_bucket(store.kv, name, now_ms(store))
 
 
-async def list_buckets(store: Store, after: str = "", limit: int = 1000, *, prefix: str = "") -> list[Bucket]:
-    """In the order of their names, those after ``after`` that begin with ``prefix``."""
-    return await catalog.list_buckets(store.kv, after, limit, prefix=prefix)
+async def list_buckets(
+    store: Store,
+    after: str = "",
+    limit: int = 1000,
+    *,
+    prefix: str = "",
+    sees: Callable[[Bucket], bool] | None = None,
+) -> list[Bucket]:
+    """In the order of their names, those after ``after`` that begin with ``prefix`` and that the caller ``sees``."""
+    if sees is None:
+        return await catalog.list_buckets(store.kv, after, limit, prefix=prefix)
+    found: list[Bucket] = []
+    while len(found) < limit:
+        page = await catalog.list_buckets(store.kv, after, PAGE, prefix=prefix)
+        found += filter(sees, page)
+        if len(page) < PAGE:
+            break
+        after = page[-1].name
+    return found[:limit]
+
+
+async def change_access(
+    store: Store, name: BucketName, *, public: bool | None = None, acl: Acl | None = None, owner: str | None = None
+) -> Bucket:
+    """Change what the bucket says about access; None stays as it is. Raises NoSuchBucket."""
+
+    def change(now: BucketAccess) -> BucketAccess:
+        return now._replace(
+            owner=now.owner if owner is None else owner,
+            public=now.public if public is None else public,
+            acl=now.acl if acl is None else acl,
+        )
+
+    def decide(tx: Transaction) -> Bucket:
+        store.chunks.nodes.refuse_while_halted()
+        return catalog.change_access(tx, name, change)
+
+    return await store.kv.transact(decide)

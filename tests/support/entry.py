@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS, Policy
@@ -15,6 +16,7 @@ from flared.api.admin.status import StatusCalls, describe_status
 from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
+from flared.catalog.buckets import find_access
 from flared.catalog.key_store import KeyStore
 from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.status import find_write_obstacle
@@ -59,5 +61,5 @@ def make_faces(
         KeyCalls(cluster.store, keyring),
     )
     keys = KeyStore(cluster.store.kv, keyring, cluster.store.now)
-    callers = Callers(Policy(keyring, GRANTS[anonymous], HOSTS), keys)
+    callers = Callers(Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), HOSTS), keys)
     return [native_face(cluster.store, callers), admin_face(admin, callers)]

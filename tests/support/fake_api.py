@@ -196,7 +196,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.api.bodies.append(json.loads(self.take_body()))
-        self._key(self.api.key)
+        if self.path.startswith("/bucket/"):
+            return self.reply_json(200, self._bucket("default"))
+        return self._key(self.api.key)
 
     def _key(self, answer: object) -> None:
         if not self.api.key:

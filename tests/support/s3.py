@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS, Policy
@@ -10,6 +11,7 @@ from flared.api.s3.callers import S3Callers
 from flared.api.s3.face import s3_face
 from flared.api.s3.routes import S3Router
 from flared.api.s3.settings import S3Settings
+from flared.catalog.buckets import find_access
 
 if TYPE_CHECKING:
     from flared.access.keys import Keyring
@@ -18,5 +20,7 @@ if TYPE_CHECKING:
 
 def make_s3_entry(cluster: Cluster, keyring: Keyring, anonymous: str, settings: S3Settings | None = None) -> Entry:
     chosen = settings or S3Settings()
-    callers = S3Callers(Policy(keyring, GRANTS[anonymous], frozenset({"api"})), chosen)
+    callers = S3Callers(
+        Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), frozenset({"api"})), chosen
+    )
     return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from flared.access.access_key import parse_key_name
+from flared.access.bucket_access import Acl
+from flared.api.callers import identity_of, sees_bucket
 from flared.api.native.answers import parse_number, send_json
 from flared.errors import BadRequest
 from flared.http.json_body import parse_json_object
 from flared.http.percent import parse_query
 from flared.log import format_time
-from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
+from flared.objects.buckets import change_access, create_bucket, list_buckets, remove_bucket
 from flared.objects.listing import list_objects
 
 if TYPE_CHECKING:
+    from flared.catalog.buckets import Bucket
     from flared.http.messages import Reply, Request
     from flared.names import BucketName
     from flared.objects.store import Store
@@ -54,31 +58,75 @@ class BucketCalls:
     async def list_buckets(self, request: Request, reply: Reply) -> None:
         query = parse_query(request.query, "after", "limit")
         limit = parse_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX)
-        found = await list_buckets(self._store, query.get("after", ""), limit)
-        buckets = [
-            {
-                "name": bucket.name,
-                "created": format_time(bucket.created_ms / 1000),
-                "scheme": bucket.scheme,
-                "chunk_size": bucket.chunk_size,
-                "compression": "lz4" if bucket.compress else "plain",
-            }
-            for bucket in found
-        ]
+        found = await list_buckets(self._store, query.get("after", ""), limit, sees=sees_bucket(request))
+        buckets = [describe(bucket) for bucket in found]
         await send_json(reply, 200, {"buckets": buckets, "next": found[-1].name if len(found) == limit else None})
 
     async def create_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
         parse_query(request.query)
         asked = parse_settings(await request.body.read_all(SETTINGS_BYTES_MAX))
         created = await create_bucket(
-            self._store, bucket, scheme=asked.scheme, chunk_size=asked.chunk_size, compress=asked.compress
+            self._store,
+            bucket,
+            scheme=asked.scheme,
+            chunk_size=asked.chunk_size,
+            compress=asked.compress,
+            owner=identity_of(request).name,
         )
         await send_json(reply, 201 if created else 200, {"name": bucket})
+
+    async def change_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        """Change who may do what in the bucket."""
+        parse_query(request.query)
+        changes = parse_changes(await request.body.read_all(SETTINGS_BYTES_MAX))
+        await send_json(reply, 200, describe(await change_access(self._store, bucket, **changes)))
 
     async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
         parse_query(request.query)
         await remove_bucket(self._store, bucket)
         await reply.send(204, b"")
+
+
+def describe(bucket: Bucket) -> dict[str, object]:
+    """Return what may be known of a bucket."""
+    access = bucket.access
+    return {
+        "name": bucket.name,
+        "created": format_time(bucket.created_ms / 1000),
+        "scheme": bucket.scheme,
+        "chunk_size": bucket.chunk_size,
+        "compression": "lz4" if bucket.compress else "plain",
+        "owner": access.owner,
+        "public": access.public,
+        "acl": access.acl,
+    }
+
+
+class Changes(TypedDict, total=False):
+    """What is to change about the access to a bucket."""
+
+    public: bool
+    acl: Acl
+    owner: str
+
+
+def parse_changes(body: bytes) -> Changes:
+    """Return the changes in the body of POST /bucket/{bucket}. Raises BadRequest, and BadName for an owner."""
+    asked = parse_json_object(body, 'the body with what is to change, such as {"public": true},')
+    changes: Changes = {}
+    for name, value in asked.items():
+        if name == "public" and isinstance(value, bool):
+            changes["public"] = value
+        elif name == "acl" and value in tuple(Acl):
+            changes["acl"] = Acl(str(value))
+        elif name == "owner" and isinstance(value, str):
+            changes["owner"] = parse_key_name(value) if value else ""
+        else:
+            raise BadRequest(
+                f"{name[:80]!r} cannot be changed to that: there are public (true or false), "
+                f"acl ({', '.join(Acl)}) and owner (the name of an access key, or empty)"
+            )
+    return changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def native_face(store: Store, callers: Callers) -> Face:
         routes.POST_FORM: on_bucket(objects.post_form),
         routes.LIST_OBJECTS: on_bucket(buckets.list_objects),
         routes.CREATE_BUCKET: on_bucket(buckets.create_bucket),
+        routes.CHANGE_BUCKET: on_bucket(buckets.change_bucket),
         routes.REMOVE_BUCKET: on_bucket(buckets.remove_bucket),
         routes.LIST_BUCKETS: on_nothing(buckets.list_buckets),
     }

@@ -29,6 +29,7 @@ DELETE_OBJECT = Call(FACE, "delete_object", Action.DELETE)
 LIST_OBJECTS = Call(FACE, "list_objects", Action.LIST)
 POST_FORM = Call(FACE, "post_form", Action.WRITE)
 CREATE_BUCKET = Call(FACE, "create_bucket", Action.CREATE_BUCKET)
+CHANGE_BUCKET = Call(FACE, "change_bucket", Action.CONFIGURE_BUCKET)
 REMOVE_BUCKET = Call(FACE, "remove_bucket", Action.REMOVE_BUCKET)
 LIST_BUCKETS = Call(FACE, "list_buckets", Action.LIST_BUCKETS)
 
@@ -36,7 +37,15 @@ ON_OBJECT = Methods(
     {"GET": GET_OBJECT, "HEAD": HEAD_OBJECT, "PUT": PUT_OBJECT, "POST": POST_OBJECT, "DELETE": DELETE_OBJECT}
 )
 ON_OBJECTS = Methods({"GET": LIST_OBJECTS, "HEAD": LIST_OBJECTS, "POST": POST_FORM})
-ON_BUCKET = Methods({"GET": LIST_OBJECTS, "HEAD": LIST_OBJECTS, "PUT": CREATE_BUCKET, "DELETE": REMOVE_BUCKET})
+ON_BUCKET = Methods(
+    {
+        "GET": LIST_OBJECTS,
+        "HEAD": LIST_OBJECTS,
+        "PUT": CREATE_BUCKET,
+        "POST": CHANGE_BUCKET,
+        "DELETE": REMOVE_BUCKET,
+    }
+)
 ON_BUCKETS = Methods({"GET": LIST_BUCKETS, "HEAD": LIST_BUCKETS})
 
 

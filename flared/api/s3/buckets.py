@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flared.api.callers import identity_of, sees_bucket
 from flared.api.face import on_bucket, on_nothing
 from flared.api.s3.answers import send, send_xml
 from flared.api.s3.errors import S3Error
@@ -51,7 +52,7 @@ class BucketCalls:
         prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
         if not limit:
             raise S3Error("InvalidArgument", "Argument max-buckets must be an integer between 1 and 10000")
-        found = await list_buckets(self._store, after, limit + 1, prefix=prefix)
+        found = await list_buckets(self._store, after, limit + 1, prefix=prefix, sees=sees_bucket(request))
         token = found[limit - 1].name if len(found) > limit else ""
         inside = [
             owner_element(),
@@ -78,7 +79,10 @@ class BucketCalls:
 
     async def create(self, request: Request, reply: Reply, bucket: BucketName) -> None:
         self._check_location(await request.body.read_all(CONFIGURATION_BYTES_MAX))
-        if not await create_bucket(self._store, bucket) and self._settings.region != REGION_DEFAULT:
+        if (
+            not await create_bucket(self._store, bucket, owner=identity_of(request).name)
+            and self._settings.region != REGION_DEFAULT
+        ):
             raise S3Error(
                 "BucketAlreadyOwnedByYou",
                 "Your previous request to create the named bucket succeeded and you already own it.",

@@ -48,9 +48,9 @@ OPERATIONS: Sequence[Operation] = (
     # Buckets
     Operation("ListBuckets", "GET", _S, action=Action.LIST_BUCKETS),
     Operation("CreateBucket", "PUT", _B, action=Action.CREATE_BUCKET),
-    Operation("HeadBucket", "HEAD", _B, action=Action.LIST),
+    Operation("HeadBucket", "HEAD", _B, action=Action.SHOW_BUCKET),
     Operation("DeleteBucket", "DELETE", _B, action=Action.REMOVE_BUCKET),
-    Operation("GetBucketLocation", "GET", _B, ["location"], action=Action.LIST),
+    Operation("GetBucketLocation", "GET", _B, ["location"], action=Action.SHOW_BUCKET),
     # Listings
     Operation("ListObjects", "GET", _B),
     Operation("ListObjectsV2", "GET", _B, ["list-type=2"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from urllib.parse import quote
 
 import pytest
 
@@ -19,9 +20,11 @@ from flared.access.authorize import (
     Context,
     Policy,
     authorize,
+    listed_prefix,
     may_see,
 )
 from flared.access.authorize import WRONG_SECRET as WRONG_SECRET_SENTENCE
+from flared.access.bucket_access import CLOSED, Acl, BucketAccess
 from flared.access.grants import parse_grants
 from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity, key_identity
 from flared.access.keys import Keyring
@@ -42,8 +45,14 @@ ALLOWED: dict[str, set[Action]] = {
 ALLOWED["read-write"] = ALLOWED["read"] | OBJECT_WRITES | {Action.UNKNOWN_WRITE}
 
 
-def context(word: str, *, local: bool = False, foreign: str = "", guarded: bool = True) -> Context:
-    return Context(local, foreign, GRANTS[word] if guarded else EVERYTHING, guarded)
+def closed(_: BucketName) -> BucketAccess:
+    return CLOSED
+
+
+def context(
+    word: str, *, local: bool = False, foreign: str = "", guarded: bool = True, access: BucketAccess = CLOSED
+) -> Context:
+    return Context(local, foreign, GRANTS[word] if guarded else EVERYTHING, guarded, lambda _: access)
 
 
 def verdict(identity: Identity, action: Action, where: Context) -> str:
@@ -107,14 +116,14 @@ def test_without_a_secret_everything_is_granted_but_not_to_pages(action: Action)
 
 
 def test_a_policy_makes_the_context() -> None:
-    policy = Policy(KEYRING, GRANTS["read"], frozenset({"storage.example"}))
+    policy = Policy(KEYRING, GRANTS["read"], closed, frozenset({"storage.example"}))
     named = policy.context("GET", "10.0.0.7:1", {"host": "storage.example:8000"})
-    assert named == Context(local=False, foreign="", granted=GRANTS["read"], guarded=True)
+    assert named == Context(local=False, foreign="", granted=GRANTS["read"], guarded=True, find_bucket=closed)
     assert "is not a name of this node" in policy.context("GET", "10.0.0.7:1", {"host": "evil.example"}).foreign
     page = {"host": "localhost:8000", "origin": "http://evil.example"}
     assert "a web page of" in policy.context("PUT", "127.0.0.1:1", page).foreign
     assert policy.context("GET", "127.0.0.1:1", {}).local
-    empty = Policy(Keyring(), GRANTS["none"]).context("GET", "127.0.0.1:1", {})
+    empty = Policy(Keyring(), GRANTS["none"], closed).context("GET", "127.0.0.1:1", {})
     assert (empty.granted, empty.guarded) == (EVERYTHING, False)
 
 
@@ -187,13 +196,32 @@ def test_what_a_grant_allows(grant: str, action: Action) -> None:
     ],
 )
 def test_a_listing_is_of_the_prefix_that_it_asks_for(grant: str, prefix: str, allowed: bool) -> None:
-    where = Context(local=False, foreign="", granted=GRANTS["none"], guarded=True, prefix=prefix)
+    query = f"delimiter=%2F&prefix={quote(prefix)}"
     if allowed:
-        authorize(key_of(grant), Action.LIST, NAME.bucket, where)
+        authorize(key_of(grant), Action.LIST, NAME.bucket, context("none"), query)
         return
     with pytest.raises(Forbidden) as refused:
-        authorize(key_of(grant), Action.LIST, NAME.bucket, where)
+        authorize(key_of(grant), Action.LIST, NAME.bucket, context("none"), query)
     assert refused.value.lacking == f"list:photos/{prefix}".removesuffix("/" if not prefix else "")
+
+
+@pytest.mark.parametrize(
+    ("query", "prefix"),
+    [
+        ("", ""),
+        ("prefix=a", "a"),
+        ("x=1&prefix=a%2Fb+c%2B&y", "a/b c+"),
+        ("prefix=a&prefix=b", ""),
+        ("prefix=a&prefix=a", ""),
+        ("prefix=%zz", ""),
+        ("prefix=%ff", ""),
+        ("Prefix=a", ""),
+        ("prefix", ""),
+        ("xprefix=a", ""),
+    ],
+)
+def test_what_a_listing_asks_for(query: str, prefix: str) -> None:
+    assert listed_prefix(query) == prefix
 
 
 def test_a_form_into_a_bucket_takes_the_whole_bucket() -> None:
@@ -219,8 +247,66 @@ def test_a_key_may_do_what_everybody_may() -> None:
 
 def test_a_key_sees_the_buckets_in_which_it_may_do_something() -> None:
     where, other = context("none"), BucketName("others")
-    assert may_see(key_of("write:photos/a/b"), NAME.bucket, where)
-    assert not may_see(key_of("write:photos/a/b"), other, where)
-    assert may_see(key_of("admin"), other, where)
-    assert may_see(CLUSTER, other, where)
-    assert may_see(key_of(), other, context("read"))
+    assert may_see(key_of("write:photos/a/b"), NAME.bucket, CLOSED, where)
+    assert not may_see(key_of("write:photos/a/b"), other, CLOSED, where)
+    assert may_see(key_of(), other, BucketAccess("laptop"), where)
+    assert not may_see(key_of(), other, BucketAccess("desktop", public=True), where)
+    assert may_see(key_of("admin"), other, CLOSED, where)
+    assert may_see(CLUSTER, other, CLOSED, where)
+    assert may_see(key_of(), other, CLOSED, context("read"))
+
+
+# What a bucket itself allows: to everybody, to any key, to its owner. From a foreign page, too.
+WRITES_OF_OBJECTS = {Action.WRITE, Action.DELETE}
+PUBLIC: dict[BucketAccess, tuple[set[Action], set[Action]]] = {
+    CLOSED: (set(), set()),
+    BucketAccess("someone"): (set(), set()),
+    BucketAccess(public=True): ({Action.READ, Action.SHOW_BUCKET}, set()),
+    BucketAccess(acl=Acl.PUBLIC_READ): ({Action.LIST, Action.SHOW_BUCKET}, set()),
+    BucketAccess(acl=Acl.AUTHENTICATED_READ): (set(), {Action.LIST, Action.SHOW_BUCKET}),
+    BucketAccess(acl=Acl.PUBLIC_READ_WRITE): ({Action.LIST, Action.SHOW_BUCKET} | WRITES_OF_OBJECTS, set()),
+}
+
+
+def is_let_in(identity: Identity, action: Action, where: Context) -> bool:
+    try:
+        authorize(identity, action, NAME.bucket if action in BUCKET_ACTIONS else NAME, where)
+    except (Unauthenticated, Forbidden):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("access", "action"), list(product(PUBLIC, Action)))
+def test_what_a_bucket_allows_to_everybody(access: BucketAccess, action: Action) -> None:
+    to_all, to_keys = PUBLIC[access]
+    where = context("none", foreign="a page asks", access=access)
+    open_call = action in ANY_ORIGIN
+    assert is_let_in(ANONYMOUS, action, where) == (action in to_all or open_call)
+    assert is_let_in(WRONG_SECRET, action, where) == (action in to_all or open_call)
+    local = context("none", local=True, foreign="a page asks", access=access)
+    assert is_let_in(LOCAL, action, local) == (action in to_all or open_call), "a page in a browser of this machine"
+    assert is_let_in(key_of(), action, where) == (action in to_all | to_keys | ANY)
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_the_owner_of_a_bucket_may_do_everything_in_it(action: Action) -> None:
+    owned = {
+        Action.READ, Action.WRITE, Action.DELETE, Action.LIST, Action.SHOW_BUCKET, Action.CONFIGURE_BUCKET,
+        Action.REMOVE_BUCKET,
+    }  # fmt: skip
+    where = context("none", access=BucketAccess("laptop"))
+    assert is_let_in(key_of(), action, where) == (action in owned | ANY)
+    assert not is_let_in(ANONYMOUS, action, where) or action in ANY_ORIGIN | {Action.UNKNOWN_OPEN}
+    assert is_let_in(key_of(), action, context("none", access=BucketAccess("desktop"))) == (action in ANY)
+
+
+def test_a_bucket_of_the_cluster_is_owned_by_no_key() -> None:
+    assert not CLOSED.is_owned_by("")
+
+
+def test_the_secret_and_this_machine_do_not_ask_what_the_bucket_says() -> None:
+    def ask(_: BucketName) -> BucketAccess:
+        raise AssertionError("the bucket was looked up")
+
+    for identity in (CLUSTER, LOCAL):
+        authorize(identity, Action.READ, NAME, Context(True, "", GRANTS["none"], True, ask))

@@ -167,12 +167,16 @@ def old_rule(method: str, path: str, peer: str, fields: Mapping[str, str], anony
     local = peer.startswith(("127.", "[::1]:"))
     operators = {"/cluster/node", "/cluster/orphans", "/cluster/metadata"}
     shut = not local and path not in {"/healthz", "/cluster/heartbeat", "/cluster/join"}
-    granted = method in opened and (path not in operators or method in reads)
+    keys = path == "/cluster/key" and method in {"GET", "POST", "PUT", "DELETE"}
+    operators_call = (path in operators and method not in reads) or (path, method) == ("/bucket/b", "POST") or keys
+    granted = method in opened and not operators_call
     if shut and not granted and not proved:
         return 401
     if path not in {"/healthz", "/cluster/join"} and not proved and foreign_reason(method, fields, HOSTS):
         return 403
-    if (path, method) in {("/cluster/heartbeat", "POST"), ("/cluster/invite", "POST")} and not proved:
+    if ((path, method) in {("/cluster/heartbeat", "POST"), ("/cluster/invite", "POST")} and not proved) or (
+        keys and not proved
+    ):
         return 401
     if path == "/metrics" and method in reads and not local:
         return 401
@@ -239,6 +243,7 @@ async def test_the_same_callers_are_let_in_as_by_the_old_rule(autojump_clock: Cl
         "/object/a", "/object/", "/bucket", "/bucket/b", "/bucket/b/object/a", "/bucket/b/x", "/nowhere", "/status",
         "/healthz", "/readyz", "/metrics", "/cluster/failure", "/cluster/node", "/cluster/heartbeat",
         "/cluster/invite", "/cluster/join", "/cluster/orphans", "/cluster/metadata",
+        "/cluster/key",
     ]  # fmt: skip
     heads: list[dict[str, str]] = [
         {"host": "api:8000"} | page | proof

@@ -615,12 +615,56 @@ async def test_old_metadata_is_accepted_by_the_operators_word_alone(autojump_clo
         assert (await call("PUT", "/object/late", b"x", fields)).status == 201
 
 
+async def test_a_bucket_says_what_everybody_may(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    secret = {"authorization": authorization(TOKEN)}
+    async with serving(cluster, host="10.0.0.9") as call:
+
+        async def change(**changes: object) -> dict[str, object]:
+            answer = await call("POST", "/bucket/photos", json.dumps(changes).encode(), secret)
+            assert answer.status == 200, answer
+            return answer.json
+
+        async def allowed() -> list[str]:
+            found = []
+            for method, target in (
+                ("GET", "/bucket/photos/object/a"), ("GET", "/bucket/photos"), ("PUT", "/bucket/photos/object/b"),
+                ("DELETE", "/bucket/photos/object/b"), ("GET", "/bucket"), ("DELETE", "/bucket/photos"),
+                ("POST", "/bucket/photos"), ("GET", "/bucket/default"), ("GET", "/bucket/nowhere"),
+            ):  # fmt: skip
+                status = (await call(method, target, b"x" if method == "PUT" else b"")).status
+                if status != 401:
+                    assert status < 300, (method, target, status)
+                    found.append(f"{method} {target.removeprefix('/bucket/photos')}")
+            return found
+
+        assert (await call("PUT", "/bucket/photos", fields=secret)).status == 201
+        assert (await call("PUT", "/bucket/photos/object/a", b"a", secret)).status == 201
+        assert await allowed() == []
+        shown = await change(public=True)
+        assert (shown["name"], shown["owner"], shown["public"], shown["acl"]) == ("photos", "", True, "private")
+        assert await allowed() == ["GET /object/a"]
+        await change(acl="public-read")
+        assert await allowed() == ["GET /object/a", "GET "]
+        await change(public=False, acl="public-read-write")
+        assert await allowed() == ["GET ", "PUT /object/b", "DELETE /object/b"]
+        await change(acl="authenticated-read", owner="laptop")
+        assert await allowed() == []
+        listed = (await call("GET", "/bucket", fields=secret)).json["buckets"]
+        assert isinstance(listed, list)
+        assert [(one["owner"], one["acl"]) for one in listed] == [("", "private"), ("laptop", "authenticated-read")]
+
+        for body in (b"{", b"[]", b'{"public": 1}', b'{"acl": "own"}', b'{"owner": "a b"}', b'{"scheme": "replica:1"}'):
+            assert (await call("POST", "/bucket/photos", body, secret)).status == 400
+        assert (await call("POST", "/bucket/nowhere", b'{"public": true}', secret)).status == 404
+
+
 @pytest.mark.parametrize(
     ("method", "target", "allow"),
     [
         ("PATCH", "/object/a", "GET, HEAD, PUT, POST, DELETE"),
         ("PUT", "/object/", "GET, HEAD, POST"),
-        ("POST", "/bucket/default", "GET, HEAD, PUT, DELETE"),
+        ("PATCH", "/bucket/default", "GET, HEAD, PUT, POST, DELETE"),
         ("DELETE", "/bucket", "GET, HEAD"),
         ("PUT", "/status", "GET, HEAD"),
         ("GET", "/cluster/heartbeat", "POST"),

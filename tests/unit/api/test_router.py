@@ -46,7 +46,9 @@ def meaning(method: str, path: str) -> tuple[object, ...]:
         raw_key = rest.removeprefix("object/")
         if raw_key:
             return by_method(method, OBJECT_METHODS, raw_bucket, raw_key)
-        return by_method(method, ("GET", "HEAD", "POST") if rest else ("GET", "HEAD", "PUT", "DELETE"), raw_bucket, "")
+        return by_method(
+            method, ("GET", "HEAD", "POST") if rest else ("GET", "HEAD", "PUT", "POST", "DELETE"), raw_bucket, ""
+        )
     if path in PLAIN:
         return by_method(method, PLAIN[path], None, "")
     return (NoSuchPath,)

@@ -3,8 +3,19 @@ from __future__ import annotations
 import pytest
 import trio
 
-from flared.catalog.buckets import REMOVAL_MS, Bucket, create_bucket, find_bucket, list_buckets, remove_bucket
-from flared.errors import BucketNotEmpty, Busy, NoSuchBucket
+from flared.access.bucket_access import CLOSED, Acl, BucketAccess
+from flared.catalog.buckets import (
+    REMOVAL_MS,
+    Bucket,
+    change_access,
+    create_bucket,
+    find_access,
+    find_bucket,
+    list_buckets,
+    remove_bucket,
+)
+from flared.errors import BucketNotEmpty, Busy, ManifestCorrupt, NoSuchBucket
+from flared.meta import keys
 from flared.meta.memory import MemoryKV
 from flared.names import BucketName
 from tests.support.checkers import recount
@@ -137,3 +148,26 @@ async def test_creating_it_calls_a_removal_off(store: LittleStore) -> None:
         kv.go_on.set()
     assert outcomes == ["Busy"]
     assert await find_bucket(kv, BUCKET) == bucket
+
+
+async def test_what_a_bucket_says_about_access_is_kept(store: LittleStore) -> None:
+    assert find_access(store.kv, BUCKET) is CLOSED
+    assert find_access(store.kv, BucketName("nowhere")) is CLOSED
+    for access in (
+        BucketAccess("laptop"),
+        BucketAccess(public=True, acl=Acl.PUBLIC_READ_WRITE),
+        BucketAccess("laptop", acl=Acl.AUTHENTICATED_READ),
+        CLOSED,
+    ):
+        await store.kv.transact(lambda tx, access=access: change_access(tx, BUCKET, lambda _: access))
+        assert find_access(store.kv, BUCKET) == access
+        assert (await find_bucket(store.kv, BUCKET)).access == access
+    assert find_access(store.kv, BUCKET) is CLOSED, "which is asked by identity"
+    with pytest.raises(NoSuchBucket):
+        await store.kv.transact(lambda tx: change_access(tx, BucketName("nowhere"), lambda now: now))
+
+
+async def test_a_bucket_with_an_acl_of_a_newer_flare_is_not_guessed_at(store: LittleStore) -> None:
+    await store.kv.commit({}, {keys.bucket(BUCKET): b'1{"t":1,"m":"replica:2","k":100,"z":0,"a":"aws-exec-read"}'})
+    with pytest.raises(ManifestCorrupt):
+        find_access(store.kv, BUCKET)

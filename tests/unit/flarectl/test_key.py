@@ -129,3 +129,21 @@ def test_where_a_secret_can_be_overheard() -> None:
     assert not access.is_overheard("http://127.0.0.1:8000")
     with pytest.raises(Usage):
         access.parse_grace("-1s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [
+        (["--public"], {"public": True}),
+        (["--public", "--public-list", "--owner", "laptop"], {"public": True, "acl": "public-read", "owner": "laptop"}),
+        (["--private", "--owner", "-"], {"public": False, "acl": "private", "owner": ""}),
+    ],
+)
+def test_a_bucket_is_opened_and_closed(
+    api: FakeApi, run: Run, arguments: list[str], changes: dict[str, object]
+) -> None:
+    assert run("bucket", "set", "default", *arguments).out == "bucket default changed\n"
+    assert api.bodies == [changes]
+    assert run("bucket", "set", "default").code == 2
+    assert run("bucket", "set", "default", "--private", "--public").code == 2
+    assert len(api.bodies) == 1

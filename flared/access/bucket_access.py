@@ -1,0 +1,51 @@
+"""Bucket access: what a bucket itself says about who may do what in it. Pure.
+
+Its *owner* is the name of the access key that made it, empty for the cluster itself; who has that key may do everything
+in it. What everybody may is in two settings, which mean the same on every face:
+
+    public    every object may be read
+    acl       as S3's canned ACLs of buckets: list its objects, or list, put and delete them; ``authenticated-read``
+              is for holders of any access key
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Acl(StrEnum):
+    """The canned ACLs of a bucket; a bucket's own ACL is never about reading its objects."""
+
+    PRIVATE = "private"
+    PUBLIC_READ = "public-read"
+    PUBLIC_READ_WRITE = "public-read-write"
+    AUTHENTICATED_READ = "authenticated-read"
+
+
+PRIVATE, PUBLIC_READ, PUBLIC_READ_WRITE, AUTHENTICATED_READ = Acl
+
+
+class BucketAccess(NamedTuple):
+    """Of one bucket."""
+
+    owner: str = ""
+    public: bool = False
+    acl: Acl = PRIVATE
+
+    def is_owned_by(self, name: str) -> bool:
+        """Return whether the access key of this name owns it; the cluster itself has no name."""
+        return bool(name) and self.owner == name
+
+    def may_list(self, *, has_key: bool) -> bool:
+        """Return whether everybody may, or everybody with an access key."""
+        acl = self.acl
+        return acl is PUBLIC_READ or acl is PUBLIC_READ_WRITE or (has_key and acl is AUTHENTICATED_READ)
+
+    @property
+    def may_write(self) -> bool:
+        return self.acl is PUBLIC_READ_WRITE
+
+
+CLOSED = BucketAccess()
+"""Nothing is allowed by the bucket itself; so it is for one that does not exist."""
