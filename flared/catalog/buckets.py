@@ -56,7 +56,7 @@ async def find_bucket(kv: KV, name: BucketName) -> Bucket:
 
 def find_bucket_nowait(kv: KV, name: BucketName) -> Bucket:
     """The same in a turn."""
-    (entry,) = kv.get_many_nowait([keys.bucket(name)])
+    entry = kv.get_nowait(keys.bucket(name))
     if entry is None:
         raise NoSuchBucket(f"there is no bucket {name}")
     return decode(name, entry.value)
@@ -97,14 +97,15 @@ def create_bucket(tx: Transaction, bucket: Bucket) -> bool:
 
 def writable_bucket(tx: Transaction, name: BucketName, now_ms: int) -> Bucket:
     """The bucket, for a transaction that puts something into it. Raises NoSuchBucket; Busy while it is removed."""
-    bucket = read_bucket(tx, name)
-    if bucket is None:
+    value = tx.get(keys.bucket(name))
+    if value is None:
         raise NoSuchBucket(f"there is no bucket {name}")
+    bucket = decode(name, value)
+    if not bucket.removing_until_ms:
+        return bucket
     if bucket.removing_until_ms > now_ms:
         raise Busy(f"the bucket {name} is being removed")
-    if bucket.removing:
-        return _unmark(tx, bucket)
-    return bucket
+    return _unmark(tx, bucket)
 
 
 async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:

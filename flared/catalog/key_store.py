@@ -53,7 +53,7 @@ class KeyStore:
         """
         if not is_access_key_id(access_key_id):
             return None
-        (entry,) = self._kv.get_many_nowait([keys.access_key(access_key_id)])
+        entry = self._kv.get_nowait(keys.access_key(access_key_id))
         if entry is None:
             self._opened.pop(access_key_id, None)
             return None

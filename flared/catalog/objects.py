@@ -42,9 +42,10 @@ def put_version(
     into garbage due at ``due_ms``. Raises NoSuchBucket, Busy (the bucket is being removed), and what ``conditions``
     raises; then nothing is written.
     """
-    writable_bucket(tx, manifest.name.bucket, now_ms)
-    key = keys.object_(*manifest.name)
-    replaced = _read_replaced(tx, manifest.name)
+    name = manifest.name
+    writable_bucket(tx, name.bucket, now_ms)
+    key = keys.object_(*name)
+    replaced = _read_replaced(tx, key, name)
     conditions(replaced)
     version = now_ms if replaced is None else max(now_ms, replaced.version + 1)
     tx.put(key, encode(manifest, version))
@@ -60,7 +61,7 @@ def delete_version(tx: Transaction, name: ObjectName, conditions: Conditions, du
     Raises NoSuchBucket, and what ``conditions`` raises.
     """
     key = keys.object_(*name)
-    manifest = _read_replaced(tx, name)
+    manifest = _read_replaced(tx, key, name)
     if manifest is None and read_bucket(tx, name.bucket) is None:
         raise NoSuchBucket(f"there is no bucket {name.bucket}")
     conditions(manifest)
@@ -95,10 +96,11 @@ def release(tx: Transaction, manifest: Manifest, due_ms: int) -> None:
             extents.release_reference(tx, extent.id, due_ms)
 
 
-def _read_replaced(tx: Transaction, name: ObjectName) -> Manifest | None:
+def _read_replaced(tx: Transaction, key: bytes, name: ObjectName) -> Manifest | None:
     """The version that a put or a delete takes away. A damaged one may go; what it named is not known, and stays."""
     try:
-        return read_object(tx, name)
+        value = tx.get(key)
+        return None if value is None else decode(name, value)
     except RowCorrupt:
         return unreadable(name)
 
@@ -121,7 +123,7 @@ def find_object_nowait(kv: KV, name: ObjectName) -> Manifest:
 
 def find_current(kv: KV, name: ObjectName) -> Manifest | None:
     """The newest version, if there is one, in a turn."""
-    (entry,) = kv.get_many_nowait([keys.object_(*name)])
+    entry = kv.get_nowait(keys.object_(*name))
     return None if entry is None else decode(name, entry.value)
 
 
@@ -153,7 +155,7 @@ def _read_object_and_chunk(snapshot: Snapshot, name: ObjectName) -> tuple[Manife
 
 def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
     """Return the error for an object that does not exist: NoSuchBucket if its bucket does not exist either."""
-    if kv.get_many_nowait([keys.bucket(name.bucket)]) == [None]:
+    if kv.get_nowait(keys.bucket(name.bucket)) is None:
         return NoSuchBucket(f"there is no bucket {name.bucket}")
     return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}")
 

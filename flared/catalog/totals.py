@@ -16,7 +16,7 @@ from flared.catalog.records import leading_number
 from flared.meta import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from flared.meta.kv import KV, Transaction
 
@@ -93,11 +93,14 @@ class Totals:
                 await table.count_page(self._kv)
                 await trio.sleep(rest())
 
-    def _hear(self, note: object) -> None:
-        if isinstance(note, CountedPacked):
-            self._packed.hear(note)
-        elif isinstance(note, Counted):
-            (self._objects if note.key.startswith(b"object/") else self._chunks).hear(note)
+    def _hear(self, notes: Sequence[object]) -> None:
+        """Count what a group of transactions changed: a call for each table, not for each note of each put."""
+        self._packed.hear([note for note in notes if type(note) is CountedPacked])
+        counted = [note for note in notes if type(note) is Counted]
+        objects = [note for note in counted if note.key.startswith(b"object/")]
+        self._objects.hear(objects)
+        if len(objects) < len(counted):
+            self._chunks.hear([note for note in counted if not note.key.startswith(b"object/")])
 
 
 class _Table:
@@ -124,7 +127,28 @@ class _Table:
     def full(self) -> bool:
         return self._cursor == self._end
 
-    def hear(self, note: Counted | CountedPacked) -> None:
+    def hear(self, notes: Sequence[Counted] | Sequence[CountedPacked]) -> None:
+        if self.full and self._page is None:
+            self._count(notes)
+        else:
+            for note in notes:
+                self._hear_while_counting(note)
+
+    def _count(self, notes: Sequence[Counted] | Sequence[CountedPacked]) -> None:
+        """Apply notes about keys that all are counted."""
+        count = size = 0
+        groups = self._groups
+        for key, before, after in notes:
+            more = (after != NOTHING) - (before != NOTHING)
+            larger = max(after, 0) - max(before, 0)  # NOTHING has no size
+            count += more
+            size += larger
+            if groups is not None:
+                groups.add(key, more, larger)
+        self.count += count
+        self.size += size
+
+    def _hear_while_counting(self, note: Counted | CountedPacked) -> None:
         if note.key < self._cursor:
             before = note.before
             if self._page is not None and note.key >= self._page_start:
@@ -156,7 +180,7 @@ class _Table:
         self.count += sign
         self.size += sign * size
         if self._groups is not None:
-            self._groups.add(key, size, sign)
+            self._groups.add(key, sign, sign * size)
 
 
 async def _read_sizes(kv: KV, start: bytes, end: bytes) -> list[tuple[bytes, int]]:
@@ -182,14 +206,15 @@ class _Groups:
         self.others = [0, 0]
         self._overflowed = False
 
-    def add(self, key: bytes, size: int, sign: int) -> None:
+    def add(self, key: bytes, count: int, size: int) -> None:
+        """Add so many objects and bytes, which may be less than none, to the bucket of ``key``."""
         bucket = key.split(b"/", 2)[1]
         held = self.held.get(bucket)
         if held is None:
             self._overflowed = self._overflowed or len(self.held) >= BUCKETS_MAX
             held = self.others if self._overflowed else self.held.setdefault(bucket, [0, 0])
-        held[0] += sign
-        held[1] += sign * size
+        held[0] += count
+        held[1] += size
         if not held[0] and not self._overflowed:  # later it would not get its place back
             self.held.pop(bucket, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 from flared.meta.kv import Entry
 
@@ -20,6 +21,8 @@ class Cache:
         self._limit = limit_bytes
         self._bytes = 0
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.peek: Callable[[bytes], Entry | None] = self._entries.get
+        """As ``get``, without taking note of it: for decisions, which look at what a put is about to replace."""
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._entries
@@ -40,9 +43,11 @@ class Cache:
         while self._bytes > self._limit:
             self.drop(next(iter(self._entries)))
 
-    def update(self, key: bytes, entry: Entry | None) -> None:
-        """A commit changed this key."""
-        if key in self._entries:
+    def update(self, writes: Mapping[bytes, Entry | None]) -> None:
+        """A commit changed these keys."""
+        entries = self._entries
+        for key in [key for key in writes if key in entries]:
+            entry = writes[key]
             self.drop(key)
             if entry is not None:
                 self.add(key, entry)

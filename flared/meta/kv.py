@@ -77,7 +77,10 @@ class Transaction(Snapshot, Protocol):
         """Remove the key; not an error if it is not there."""
 
     def note(self, what: object) -> None:
-        """Tell the listeners ``what`` once the transaction is committed: in commit order, before its answer."""
+        """Tell the listeners ``what`` once the transaction is committed: in commit order, before its answer.
+
+        Those of a group that commits together are told together.
+        """
 
     def reclaim(self) -> None:
         """Say that this leads to space coming back: on a full disk it may draw on the reserve."""
@@ -144,6 +147,9 @@ class KV(Protocol):
         """As ``get_many``, without waiting: for decisions in turns. On an engine that must ask elsewhere, of what it
         knows to be committed."""
 
+    def get_nowait(self, key: bytes) -> Entry | None:
+        """As ``get``, likewise."""
+
     def transact_nowait(
         self,
         decide: Callable[[Transaction], T],
@@ -155,8 +161,9 @@ class KV(Protocol):
         before this returns only if the engine is not running. ``reads`` are keys that it will read: those of all
         decisions of a turn are looked up together. It may read others."""
 
-    def listen(self, listener: Callable[[object], None]) -> None:
-        """Call ``listener`` with every note of every transaction that this process commits from now on."""
+    def listen(self, listener: Callable[[Sequence[object]], None]) -> None:
+        """Call ``listener`` with the notes of all transactions that this process commits from now on, those of one or
+        several at a time."""
 
     def health(self) -> Health:
         """Return the known problems of the engine. Does no I/O."""

@@ -27,7 +27,7 @@ class MemoryKV:
         """The key of each alias."""
         self._version = ABSENT
         self._opening = secrets.token_hex(16)
-        self._listeners: list[Callable[[object], None]] = []
+        self._listeners: list[Callable[[Sequence[object]], None]] = []
 
     async def get(self, key: bytes) -> Entry | None:
         await trio.lowlevel.checkpoint()
@@ -84,6 +84,9 @@ class MemoryKV:
     def get_many_nowait(self, keys: Sequence[bytes]) -> list[Entry | None]:
         return [self._entries.get(key) for key in keys]
 
+    def get_nowait(self, key: bytes) -> Entry | None:
+        return self._entries.get(key)
+
     def transact_nowait(
         self,
         decide: Callable[[Transaction], T],
@@ -102,7 +105,7 @@ class MemoryKV:
 
         trio.lowlevel.spawn_system_task(transact)
 
-    def listen(self, listener: Callable[[object], None]) -> None:
+    def listen(self, listener: Callable[[Sequence[object]], None]) -> None:
         self._listeners.append(listener)
 
     def health(self) -> Health:
@@ -118,9 +121,8 @@ class MemoryKV:
         return mark.opening == self._opening and mark.number <= self._version
 
     def _tell(self, notes: list[object]) -> None:
-        for note in notes:
-            for listener in self._listeners:
-                listener(note)
+        for listener in self._listeners:
+            listener(notes)
 
     def _value(self, key: bytes) -> bytes | None:
         entry = self._entries.get(key)

@@ -106,7 +106,7 @@ class SqliteKV:
         self._publisher: Publisher | None = None
         """Where other processes see what is committed."""
         self._stopped = True
-        self._listeners: list[Callable[[object], None]] = []
+        self._listeners: list[Callable[[Sequence[object]], None]] = []
         self._transactions = self._groups = self._rows = 0
         self._committed_groups = 0
         """Groups with writes that are on stable storage, of which the reads know."""
@@ -172,6 +172,11 @@ class SqliteKV:
         if len(keys) > 1:
             self._fetch(keys)
         return [self._committed(key) for key in keys]
+
+    def get_nowait(self, key: bytes) -> Entry | None:
+        if self._flying is not None and key in self._flying.writes:
+            return self._read(key)
+        return self._committed(key)
 
     def _fetch(self, keys: Iterable[bytes]) -> None:
         """Have those that are not in memory there in one look-up; what cannot be read is met again by its key."""
@@ -352,7 +357,7 @@ class SqliteKV:
             if self._newest_version(key) != version:
                 raise TransactionConflict(f"the key {key!r} has changed")
 
-    def listen(self, listener: Callable[[object], None]) -> None:
+    def listen(self, listener: Callable[[Sequence[object]], None]) -> None:
         self._listeners.append(listener)
 
     def health(self) -> Health:
@@ -394,7 +399,8 @@ class SqliteKV:
         job.error = None
         job.notes = ()
         group.jobs.append(job)
-        self._plan_commit()
+        if len(group.jobs) == 1:
+            self._plan_commit()
         try:
             job.result = job.decide(draft)
             if draft.writes and (self._room.full or self._room.failure):
@@ -423,7 +429,9 @@ class SqliteKV:
         writes = self._gathering.writes
         if key not in writes:
             if self._flying is None or key not in self._flying.writes:
-                entry = None if key in self._absent else self._committed(key)
+                entry = self._cache.peek(key)
+                if entry is None and key not in self._absent:
+                    entry = self._committed(key)
                 return None if entry is None else entry.value
             writes = self._flying.writes
         entry = writes[key]
@@ -465,10 +473,10 @@ class SqliteKV:
     # Groups
 
     def _plan_commit(self) -> None:
-        """Have the gathering group committed when the one under way is through."""
+        """Have the gathering group, which has its first job, committed when the one under way is through."""
         if self._lane is None:
             self._work.set()
-        elif self._flying is None and len(self._gathering.jobs) == 1:
+        elif self._flying is None:
             assert self._turns is not None
             self._turns.at_end(self._commit_now)
 
@@ -538,31 +546,25 @@ class SqliteKV:
         self._committed_groups = self._writer.commits
         if self._publisher is not None:
             self._publisher.publish(group.writes, self._committed_groups)
-        written = 0
-        cache, damage = self._cache, self._damage
-        for key, entry in group.writes.items():
-            if key in cache:
-                cache.update(key, entry)
-            if damage:
-                damage.discard(key)
-            if entry is not None:
-                written += len(entry.value)
+        writes, jobs = group.writes, group.jobs
+        self._cache.update(writes)
+        if self._damage:
+            for key in writes:
+                self._damage.discard(key)
         self._groups += 1
-        self._transactions += len(group.jobs)
-        self._rows += len(group.writes)
-        self._log.group_appended(len(group.writes), written)
-        for job in group.jobs:
-            if job.error is None and job.notes:
-                self._tell(job.notes)
+        self._transactions += len(jobs)
+        self._rows += len(writes)
+        self._log.group_appended(len(writes), sum([len(entry.value) for entry in writes.values() if entry is not None]))
+        self._tell([note for job in jobs if job.error is None for note in job.notes])
+        for job in jobs:
             job.answer()
 
     def _tell(self, notes: Sequence[object]) -> None:
-        for note in notes:
-            for listener in self._listeners:
-                try:
-                    listener(note)
-                except Exception:  # a bug of one listener's is not that of those who wait for their answers
-                    log.exception("event=listener_failed")
+        for listener in self._listeners if notes else ():
+            try:
+                listener(notes)
+            except Exception:  # a bug of one listener's is not that of those who wait for their answers
+                log.exception("event=listener_failed")
 
     def _group_failed(self, group: Group, error: sqlite3.Error) -> None:
         """Nothing of the group is in the file: decide its jobs again, and those that were decided on top of it."""

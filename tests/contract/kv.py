@@ -227,6 +227,7 @@ class KVContract:
         assert sorted(result for result, error in heard if error is None) == [1, 2]  # type: ignore[type-var]
         assert [type(error) for _, error in heard if error is not None] == [NoSuchObject]
         assert [entry.value if entry else None for entry in kv.get_many_nowait([b"n", b"m"])] == [b"2", None]
+        assert [kv.get_nowait(b"n"), kv.get_nowait(b"m")] == kv.get_many_nowait([b"n", b"m"])
 
     async def test_a_decision_that_raises_applies_nothing(self, kv: KV) -> None:
         def decide(tx: Transaction) -> None:
@@ -313,7 +314,7 @@ class KVContract:
 
     async def test_notes_are_heard_in_commit_order_before_the_answer_and_never_of_a_refusal(self, kv: KV) -> None:
         heard: list[object] = []
-        kv.listen(heard.append)
+        kv.listen(heard.extend)
 
         async def one(number: int) -> None:
             def decide(tx: Transaction) -> int:

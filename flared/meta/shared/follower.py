@@ -95,7 +95,7 @@ class FollowerKV:
         self._number = 0
         self._damaged: list[bytes] = []
         """Found by scans, not reported yet."""
-        self._listeners: list[Callable[[object], None]] = []
+        self._listeners: list[Callable[[Sequence[object]], None]] = []
         self._health = Health()
 
     def connect(self, channel: Channel, before_commits: Callable[[], None]) -> None:
@@ -141,9 +141,8 @@ class FollowerKV:
             if pending is None:
                 raise BadFrame(f"an answer to commit {answer.id}, which was not sent")
             if answer.outcome is Outcome.DONE:
-                for note in pending.draft.notes:
-                    for listener in self._listeners:
-                        listener(note)
+                for listener in self._listeners:
+                    listener(pending.draft.notes)
             elif answer.outcome is Outcome.CONFLICT and not pending.fixed and pending.attempts < ATTEMPTS_MAX:
                 again.append(pending)
                 continue
@@ -178,6 +177,10 @@ class FollowerKV:
         if len(keys) > 1:
             reads.fetch(keys)
         return [reads.get(key) for key in keys]
+
+    def get_nowait(self, key: bytes) -> Entry | None:
+        self._reads.begin()
+        return self._reads.get(key)
 
     async def view(self, look: Callable[[Snapshot], T]) -> T:
         self._reads.begin()
@@ -260,7 +263,7 @@ class FollowerKV:
         job = Job(decide, cast("Callable[[object, Exception | None], None]", done))
         return self._plan(_Pending(job, fixed=False), reads)
 
-    def listen(self, listener: Callable[[object], None]) -> None:
+    def listen(self, listener: Callable[[Sequence[object]], None]) -> None:
         self._listeners.append(listener)
 
     def health(self) -> Health:

@@ -21,16 +21,15 @@ def test_the_least_recently_read_goes_first() -> None:
 def test_a_commit_changes_only_what_is_remembered() -> None:
     cache = Cache(10_000)
     cache.add(b"a", entry(1))
-    cache.update(b"a", entry(2))
-    cache.update(b"b", entry(2))
+    cache.update({b"a": entry(2), b"b": entry(2)})
     assert cache.get(b"a") == entry(2)
     assert cache.get(b"b") is None
-    cache.update(b"a", None)
+    cache.update({b"a": None})
     assert cache.get(b"a") is None
 
 
 def test_large_values_are_not_remembered_nor_are_their_old_ones() -> None:
     cache = Cache(1_000_000)
     cache.add(b"a", entry(1))
-    cache.update(b"a", entry(2, VALUE_BYTES_MAX + 1))
+    cache.update({b"a": entry(2, VALUE_BYTES_MAX + 1)})
     assert cache.get(b"a") is None

@@ -121,7 +121,7 @@ async def test_what_is_decided_in_one_turn_is_one_group(tmp_path: Path) -> None:
 
 
 async def test_the_next_group_gathers_while_one_is_under_way(tmp_path: Path) -> None:
-    async with engine(tmp_path) as (_, lane, heard):
+    async with engine(tmp_path) as (kv, lane, heard):
         lane.held = []
         heard.put("a")
         await settle()
@@ -131,8 +131,10 @@ async def test_the_next_group_gathers_while_one_is_under_way(tmp_path: Path) -> 
         await settle()
         assert lane.groups == 1
         assert heard.results == {}
+        assert [kv.get_nowait(key) for key in (b"a", b"b")] == [None, None], "nothing is committed yet"
         lane.let_go()
         await settle()
+        assert [entry and entry.value for entry in map(kv.get_nowait, (b"a", b"b"))] == [b"1", b"1"]
         assert lane.groups == 2
         assert heard.results == dict.fromkeys("abc", "new")
 
@@ -142,8 +144,8 @@ async def test_a_listener_that_raises_keeps_no_one_from_his_answer(
 ) -> None:
     async with engine(tmp_path) as (kv, _, heard):
         noted: list[object] = []
-        kv.listen(lambda note: noted.append(1 / 0))
-        kv.listen(noted.append)
+        kv.listen(lambda notes: noted.append(1 / 0))
+        kv.listen(noted.extend)
         kv.transact_nowait(lambda tx: tx.note("news"), lambda *_: heard.put("c"))
         heard.put("a")
         heard.put("b")
