@@ -20,10 +20,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from flared.catalog import garbage, packed
-from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage, Pieces
+from flared.catalog.garbage import CHUNK, CONDEMNED, Garbage
 from flared.catalog.packed import Packed
 from flared.catalog.records import DECODED_MAX, UNDECODABLE, corrupt, parse, scan_readable, text_of
 from flared.catalog.totals import NOTHING, Counted, CountedPacked
+from flared.chunks.chunk import ChunkRecord as ChunkRecord
 from flared.errors import ManifestCorrupt
 from flared.meta import keys
 from flared.meta.kv import DAMAGED
@@ -35,29 +36,6 @@ if TYPE_CHECKING:
     from flared.meta.kv import KV, Snapshot, Transaction
 
 log = logging.getLogger(__name__)
-
-
-class ChunkRecord(NamedTuple):
-    id: ChunkId
-    size: int
-    """Plain bytes."""
-    stored: int
-    """Bytes after the codec, before the scheme."""
-    codec: int
-    """As in ``data.pieces``."""
-    scheme: str
-    references: int
-    nodes: tuple[NodeName | None, ...]
-    """The node that holds each piece, by piece number; None: no node yet."""
-    missing: tuple[int, ...] = ()
-    """Piece numbers that are known not to be where ``nodes`` says; every None is one of them."""
-    due_ms: int = 0
-    """When the garbage item of a chunk without references is due; 0 while there are references."""
-
-    @property
-    def pieces(self) -> Pieces:
-        """Every piece that a node may hold, missing or not."""
-        return tuple((number, node) for number, node in enumerate(self.nodes) if node is not None)
 
 
 # Readers

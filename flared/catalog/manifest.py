@@ -66,20 +66,8 @@ class Manifest(NamedTuple):
         return bool(self.etag)
 
     def with_version(self, version: int) -> Manifest:
-        """``dataclasses.replace`` takes four times as long, and every put does this."""
-        return Manifest(
-            self.name,
-            version,
-            self.size,
-            self.etag,
-            self.modified,
-            self.content_type,
-            self.user,
-            self.chunk,
-            self.extents,
-            self.packed,
-            self.details,
-        )
+        """``_replace`` takes five times as long, and every put does this."""
+        return tuple.__new__(Manifest, (self[0], version, *self[2:]))
 
 
 def unreadable(name: ObjectName) -> Manifest:

@@ -1,4 +1,4 @@
-"""Chunk: what is known of a stored chunk, and the handles that the pipeline works with."""
+"""Chunk: the record of a stored chunk, and the handles that the pipeline works with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import trio
 
@@ -49,17 +49,36 @@ class PlacedChunk(Protocol):
     def missing(self) -> tuple[int, ...]: ...
 
 
-class Chunk(NamedTuple):
-    """A chunk whose pieces are durable on at least the write quorum; not yet recorded anywhere."""
+class ChunkRecord(NamedTuple):
+    """A chunk whose pieces were durable on at least the write quorum: as it is recorded (``catalog.chunks``), or as it
+    was stored just now and is to be."""
 
     id: ChunkId
     size: int
+    """Plain bytes."""
     stored: int
+    """Bytes after the codec, before the scheme."""
     codec: int
+    """As in ``data.pieces``."""
     scheme: str
+    references: int
+    """One, its creator's, before it is recorded."""
     nodes: tuple[NodeName | None, ...]
-    """The node of each piece, by number; for a piece in ``missing``, the node that should have taken it, if any."""
-    missing: tuple[int, ...]
+    """The node that holds each piece, by piece number, or should hold it; None: no node yet."""
+    missing: tuple[int, ...] = ()
+    """Piece numbers that are known not to be where ``nodes`` says; every None is one of them."""
+    due_ms: int = 0
+    """When the garbage item of a chunk without references is due; 0 while there are references."""
+
+    @property
+    def pieces(self) -> tuple[tuple[int, NodeName], ...]:
+        """Every piece that a node may hold, missing or not."""
+        return placed_pieces(self.nodes)
+
+
+def placed_pieces(nodes: Sequence[NodeName | None]) -> tuple[tuple[int, NodeName], ...]:
+    """(piece number, node) of every piece that a node may hold."""
+    return tuple((number, node) for number, node in enumerate(nodes) if node is not None)
 
 
 @dataclass(frozen=True, slots=True)

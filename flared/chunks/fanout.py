@@ -1,4 +1,4 @@
-"""FanOut: the pieces of one chunk on their way to their nodes; the only way by which pieces go out.
+"""FanOut: one chunk on its way to its nodes, in pieces; the only way by which pieces go out.
 
 A scheme says what they carry: equal copies, or shards that differ. A node that fails is replaced by the ring's next
 one. The fan is **decided** when every piece was answered for, or when the quorum is durable and the stragglers have had
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from flared.chunks.chunk import ChunkRecord, placed_pieces
 from flared.chunks.delays import STRAGGLER_SECONDS
 from flared.cluster.quorum import Tally
 from flared.data.pieces import LARGE_SIZE
@@ -35,27 +36,48 @@ class FanOut:
 
     __slots__ = (
         "_chunks",
+        "_codec",
         "_decided",
         "_digest",
         "_full",
         "_outgoing",
         "_request",
+        "_scheme",
+        "_size",
         "_spares",
+        "_stored",
         "complete",
+        "id",
         "nodes",
         "tally",
     )
 
     def __init__(
-        self, chunks: Chunks, chunk: ChunkId, outgoing: Outgoing, scheme: Scheme, *, request: int | str
+        self,
+        chunks: Chunks,
+        chunk: ChunkId,
+        outgoing: Outgoing,
+        scheme: Scheme,
+        *,
+        codec: int,
+        size: int,
+        stored: int,
+        request: int | str,
     ) -> None:
-        """Raises NoPlacement or VolumeFull if the quorum cannot be reached from the start; nothing has been sent then.
+        """Claim the chunk, whose id is fresh, in ``chunks.in_flight`` until ``abandon``, or until its caller has
+        recorded it.
 
+        Raises NoPlacement or VolumeFull if the quorum cannot be reached from the start; then nothing has happened.
         ``request`` is what the nodes' logs will name.
         """
         self._chunks = chunks
+        self.id = chunk
         self._digest = chunk_digest_hex(chunk)
         self._outgoing = outgoing
+        self._scheme = scheme.text
+        self._codec = codec
+        self._size = size
+        self._stored = stored
         self._request = request
         self._full = 0
         self._spares: list[NodeName] | None = None
@@ -69,19 +91,27 @@ class FanOut:
         self.nodes: list[NodeName | None] = [*targets]
         if len(targets) < scheme.pieces:
             self._note_absent(scheme.pieces)
+        chunks.in_flight.claim(chunk)
 
-    def error(self) -> FlareError | None:
-        """Why the quorum was not reached; None if it was. Once it is decided."""
-        if self.tally.won:
-            return None
-        if self._full and self._full >= len(self.tally.failed):
-            return VolumeFull("no data node has room left for this")
-        return QuorumNotReached(wanted=self.tally.quorum, got=len(self.tally.stored), failures=self.tally.failures)
+    def finish(self) -> ChunkRecord:
+        """Return what was stored, once it is decided. Raise QuorumNotReached, or VolumeFull if that is why; the pieces
+        that were sent are handed to the sweep."""
+        tally = self.tally
+        if not tally.won:
+            self.abandon()
+            if self._full and self._full >= len(tally.failed):
+                raise VolumeFull("no data node has room left for this")
+            raise QuorumNotReached(wanted=tally.quorum, got=len(tally.stored), failures=tally.failures)
+        missing = () if len(tally.stored) == tally.wanted else tuple(tally.missing)
+        nodes = tuple(self.nodes)
+        return ChunkRecord(self.id, self._size, self._stored, self._codec, self._scheme, 1, nodes, missing)
 
     def abandon(self) -> None:
-        """Note that the caller is gone: a later failure takes no spare node, which no record would name."""
+        """Give it up: what a node holds of it, or will hold, is for the sweep. A later failure takes no spare node,
+        which no record would name."""
         self.complete = True
         self._decided = None
+        self._chunks.in_flight.abandon(self.id, placed_pieces(self.nodes), trio.current_time())
 
     # Small pieces, in turns
 
@@ -96,7 +126,9 @@ class FanOut:
         """Count unanswered pieces as missing, so that heal repairs them."""
         if not self.complete:
             self.complete = True
-            self._tell()
+            decided, self._decided = self._decided, None
+            if decided is not None:
+                decided()
 
     def _queue(self, number: int) -> None:
         node = self.nodes[number]
@@ -114,12 +146,11 @@ class FanOut:
         if error is not None and self._take_spare(number, error):
             self._queue(number)
             return
-        if self._count(number, error) and not self.complete:
-            self._chunks.stragglers.add(self.give_up_stragglers)
-        if self.complete:
-            self._tell()
-
-    def _tell(self) -> None:
+        is_quorum = self._count(number, error)
+        if not self.complete:
+            if is_quorum:
+                self._chunks.stragglers.add(self.give_up_stragglers)
+            return
         decided, self._decided = self._decided, None
         if decided is not None:
             decided()
@@ -180,12 +211,11 @@ class FanOut:
         """Count an answer; True if it is the one that makes the quorum."""
         tally = self.tally
         if error is None:
-            tally.store(number)
-        else:
-            self._full += isinstance(error, VolumeFull)
-            tally.fail(number, str(error))
-        self.complete = tally.complete
-        return error is None and len(tally.stored) == tally.quorum
+            self.complete = tally.store(number)
+            return len(tally.stored) == tally.quorum
+        self._full += isinstance(error, VolumeFull)
+        self.complete = tally.fail(number, str(error))
+        return False
 
     def _note_absent(self, pieces: int) -> None:
         """Pieces that no node can take now belong to the next nodes of the ring, and are missing there."""

@@ -83,6 +83,8 @@ class Nodes:
     def __init__(self, *, round_robin: bool = False) -> None:
         self._round_robin = round_robin
         self._stores: dict[NodeName, PieceNode] = {}
+        self.store: Callable[[NodeName], PieceNode | None] = self._stores.get
+        """The node of this name, if it is known."""
         self._states: dict[NodeName, NodeState] = {}
         self._failed: dict[NodeName, frozenset[str]] = {}
         self._searched: dict[NodeName, frozenset[str]] = {}
@@ -113,7 +115,8 @@ class Nodes:
     def take_over(self, now: NodesNow) -> None:
         """Know this instead of what was known."""
         self._halted = now.halted
-        self._stores = {node.name: node.store for node in now.nodes}
+        self._stores.clear()
+        self._stores.update({node.name: node.store for node in now.nodes})
         self._states = {node.name: node.state for node in now.nodes}
         self._failed = {node.name: node.failed for node in now.nodes}
         self._searched = {node.name: node.searched for node in now.nodes}
@@ -206,9 +209,6 @@ class Nodes:
         for known in (self._stores, self._states, self._failed, self._searched):
             known.pop(name, None)
         self._find_takers()
-
-    def store(self, name: NodeName) -> PieceNode | None:
-        return self._stores.get(name)
 
     def state(self, name: NodeName) -> NodeState:
         return self._states.get(name, NodeState.OFFLINE)

@@ -6,69 +6,37 @@ names; ``upkeep.deletion.reconcile`` collects them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
-from flared.chunks.chunk import Chunk, Chunks
 from flared.chunks.codec import encode
 from flared.chunks.fanout import FanOut
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
 from flared.log import current_request
-from flared.names import ChunkId, NodeName, chunk_id, piece_name
+from flared.names import chunk_id, piece_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from flared.chunks.chunk import ChunkRecord, Chunks
     from flared.chunks.fanout import Outgoing
     from flared.chunks.scheme import Scheme
-
-
-@dataclass(slots=True)
-class ChunkWrite:
-    """A chunk on its way to its nodes, under a fresh generation."""
-
-    id: ChunkId
-    size: int
-    stored: int
-    codec: int
-    scheme: Scheme
-    fan: FanOut
-
-    def finish(self, chunks: Chunks) -> Chunk:
-        """Return what was stored, once the fan is decided. Raise QuorumNotReached, or VolumeFull if that is why; the
-        pieces that were sent are handed to the sweep."""
-        error = self.fan.error()
-        if error is not None:
-            self.abandon(chunks)
-            raise error
-        fan = self.fan
-        missing = tuple(fan.tally.missing)
-        return Chunk(self.id, self.size, self.stored, self.codec, self.scheme.text, tuple(fan.nodes), missing)
-
-    def abandon(self, chunks: Chunks) -> None:
-        """Give it up: what a node holds of it, or will hold, is for the sweep."""
-        self.fan.abandon()
-        chunks.in_flight.abandon(self.id, placed_pieces(self.fan.nodes), trio.current_time())
+    from flared.names import ChunkId
 
 
 def begin_small(
     chunks: Chunks, plain: bytes, digest: bytes, *, scheme: Scheme, compress: bool, request: int | str
-) -> ChunkWrite:
-    """Encode a chunk smaller than LARGE_SIZE and choose its nodes. Its ``fan`` is to be started, and the write ended in
-    ``chunks.in_flight`` as ``write_chunk`` says. Raises NoPlacement or VolumeFull; then nothing has happened.
-    ``plain`` must stay as it is for good: a straggler keeps it queued after the put was answered."""
-    id_ = _draw_id(chunks, digest)
-    codec, stored, outgoing = _encode(plain, id_, scheme, compress)
-    fan = FanOut(chunks, id_, outgoing, scheme, request=request)
-    chunks.in_flight.claim(id_)
-    return ChunkWrite(id_, len(plain), stored, codec, scheme, fan)
+) -> FanOut:
+    """Encode a chunk smaller than LARGE_SIZE and choose its nodes; the caller starts it. Raises NoPlacement or
+    VolumeFull; then nothing has happened. ``plain`` must stay as it is for good: a straggler keeps it queued after the
+    put was answered."""
+    id_ = chunk_id(digest, int(chunks.now() * 1000), chunks.random_bits(64))
+    size = len(plain)
+    codec, stored = encode(plain, compress=compress)
+    outgoing = make_pieces(id_, stored, scheme, codec=codec, plain_size=size)
+    return FanOut(chunks, id_, outgoing, scheme, codec=codec, size=size, stored=len(stored), request=request)
 
 
 async def write_chunk(
     chunks: Chunks, plain: bytes | memoryview, digest: bytes, *, scheme: Scheme, compress: bool
-) -> Chunk:
+) -> ChunkRecord:
     """Store ``plain`` (whose SHA-256 is ``digest``) under a fresh generation.
 
     Returns when at least the scheme's write quorum of pieces is durable. Raises QuorumNotReached, NoPlacement, or
@@ -76,29 +44,19 @@ async def write_chunk(
     The caller ends the write in ``chunks.in_flight``: settled when it recorded the chunk, abandoned if not.
     """
     request = current_request.get()
-    if len(plain) < LARGE_SIZE:
-        write = begin_small(chunks, bytes(plain), digest, scheme=scheme, compress=compress, request=request)
+    size = len(plain)
+    if size < LARGE_SIZE:
+        fan = begin_small(chunks, bytes(plain), digest, scheme=scheme, compress=compress, request=request)
     else:
-        id_ = _draw_id(chunks, digest)
+        id_ = chunk_id(digest, int(chunks.now() * 1000), chunks.random_bits(64))
         codec, stored, outgoing = await chunks.threads.run(_encode, plain, id_, scheme, compress)
-        fan = FanOut(chunks, id_, outgoing, scheme, request=request)
-        chunks.in_flight.claim(id_)
-        write = ChunkWrite(id_, len(plain), stored, codec, scheme, fan)
+        fan = FanOut(chunks, id_, outgoing, scheme, codec=codec, size=size, stored=stored, request=request)
     try:
-        await write.fan.send()
+        await fan.send()
     except BaseException:
-        write.abandon(chunks)
+        fan.abandon()
         raise
-    return write.finish(chunks)
-
-
-def _draw_id(chunks: Chunks, digest: bytes) -> ChunkId:
-    return chunk_id(digest, int(chunks.now() * 1000), chunks.random_bits(64))
-
-
-def placed_pieces(nodes: Sequence[NodeName | None]) -> tuple[tuple[int, NodeName], ...]:
-    """(piece number, node) of every piece that a node may hold."""
-    return tuple((number, node) for number, node in enumerate(nodes) if node is not None)
+    return fan.finish()
 
 
 def _encode(plain: bytes | memoryview, chunk: ChunkId, scheme: Scheme, compress: bool) -> tuple[int, int, Outgoing]:
@@ -114,7 +72,7 @@ def make_pieces(chunk: ChunkId, stored: bytes | memoryview, scheme: Scheme, *, c
     for number, payload in enumerate(payloads):
         name = piece_name(chunk, number)
         if number and payload is payloads[0]:  # a copy: its checksums are known
-            piece = outgoing[0][0]._replace(name=name)
+            piece = Piece(name, *outgoing[0][0][1:])
         else:
             piece = describe_piece(name, payload, codec=codec, scheme=scheme.text, plain_size=plain_size)
         outgoing.append((piece, payload))

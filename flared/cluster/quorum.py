@@ -24,24 +24,21 @@ class Tally:
         self.failed: list[int] = []
         self.failures: list[str] = []
 
-    def store(self, number: int) -> None:
+    def store(self, number: int) -> bool:
+        """Count a piece that is durable. Return whether every piece has been answered for now, as ``fail`` does."""
         self.stored.append(number)
+        return len(self.stored) + len(self.failed) >= self.wanted
 
-    def fail(self, number: int, reason: str) -> None:
+    def fail(self, number: int, reason: str) -> bool:
         self.failed.append(number)
         self.failures.append(reason)
+        return len(self.stored) + len(self.failed) >= self.wanted
 
     @property
     def won(self) -> bool:
         return len(self.stored) >= self.quorum
 
     @property
-    def complete(self) -> bool:
-        return len(self.stored) + len(self.failed) >= self.wanted
-
-    @property
     def missing(self) -> list[int]:
         """Numbers of the pieces not known to be durable."""
-        if len(self.stored) == self.wanted:
-            return []
         return [number for number in range(self.wanted) if number not in self.stored]

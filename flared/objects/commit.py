@@ -20,12 +20,11 @@ from flared.catalog.objects import put_version
 from flared.errors import TooLarge
 from flared.meta.kv import Transaction
 from flared.names import ChunkId, ObjectName
-from flared.objects.conditions import Conditions, check_write
+from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 
 if TYPE_CHECKING:
     from flared.catalog.buckets import Bucket
     from flared.catalog.details import Details
-    from flared.chunks.chunk import Chunk
     from flared.objects.digests import BodySums
     from flared.objects.store import Store
 
@@ -69,16 +68,11 @@ def with_sums(target: Target, sums: BodySums) -> Target:
     return replace(target, headers=replace(headers, details=details))
 
 
-def record_chunk(chunk: Chunk, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
-    record = _record_of(chunk)
+def record_chunk(chunk: ChunkRecord, shared: bool, unfit: ChunkId | None, due_ms: int, tx: Transaction) -> ChunkId:
     if shared:
-        return create_shared_chunk(tx, record, due_ms, unfit=unfit).id
-    create_chunk(tx, record)
+        return create_shared_chunk(tx, chunk, due_ms, unfit=unfit).id
+    create_chunk(tx, chunk)
     return chunk.id
-
-
-def _record_of(chunk: Chunk) -> ChunkRecord:
-    return ChunkRecord(chunk.id, chunk.size, chunk.stored, chunk.codec, chunk.scheme, 1, chunk.nodes, chunk.missing)
 
 
 def committing(
@@ -97,14 +91,13 @@ def committing(
     return decide
 
 
-def put_packed(tx: Transaction, target: Target, chunk: Chunk, etag: str, now: float) -> PutResult:
+def put_packed(tx: Transaction, target: Target, chunk: ChunkRecord, etag: str, now: float) -> PutResult:
     """Write the manifest of a small object together with the record of its chunk, as one row.
 
     Raises what ``catalog.objects.put_version`` raises, and MetadataOlder; then nothing is written.
     """
-    record = _record_of(chunk)
-    create_packed_chunk(tx, record)
-    return put_manifest(tx, target, chunk.size, etag, now, chunk=record.id, packed=record)
+    create_packed_chunk(tx, chunk)
+    return put_manifest(tx, target, chunk.size, etag, now, chunk=chunk.id, packed=chunk)
 
 
 def put_manifest(
@@ -123,7 +116,7 @@ def put_manifest(
     store.chunks.nodes.refuse_while_halted()
     moment = int(now * 1000)
     due = moment + int(store.garbage_grace_seconds * 1000)
-    check = _hold if when.empty else partial(_check, when)
+    check = _hold if when is UNCONDITIONAL or when.empty else partial(_check, when)
     kind, user, details = headers.content_type, headers.user, headers.details
     draft = Manifest(target.name, 0, size, etag, now, kind, user, chunk, extents, packed, details)
     manifest, replaced = put_version(tx, draft, check, moment, due)

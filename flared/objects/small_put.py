@@ -20,14 +20,15 @@ import outcome
 import trio
 
 from flared.chunks.scheme import parse_scheme
-from flared.chunks.write import ChunkWrite, begin_small, placed_pieces
+from flared.chunks.write import begin_small
 from flared.errors import FlareError
 from flared.log import current_request
 from flared.meta import keys
 from flared.objects.commit import PutResult, Target, make_etag, put_packed
 
 if TYPE_CHECKING:
-    from flared.chunks.chunk import Chunk
+    from flared.chunks.chunk import ChunkRecord
+    from flared.chunks.fanout import FanOut
     from flared.meta.kv import Transaction
 
 Done = Callable[[PutResult | None, Exception | None], None]
@@ -67,9 +68,9 @@ def begin_put(
     """
     bucket, chunks = target.bucket, target.store.chunks
     scheme = parse_scheme(bucket.scheme).for_size(len(plain))
-    write = begin_small(chunks, plain, digest, scheme=scheme, compress=bucket.compress, request=request)
-    put = SmallPut(target, write, etag or make_etag(hashlib.sha256(digest), 1), done)
-    write.fan.start(put.commit)
+    fan = begin_small(chunks, plain, digest, scheme=scheme, compress=bucket.compress, request=request)
+    put = SmallPut(target, fan, etag or make_etag(hashlib.sha256(digest), 1), done)
+    fan.start(put.commit)
     return put
 
 
@@ -80,15 +81,15 @@ class _GivenUp(Exception):  # a signal inside this file, never an error
 class SmallPut:
     """One put on its way."""
 
-    __slots__ = ("_chunk", "_done", "_etag", "_now", "_target", "_write")
+    __slots__ = ("_chunk", "_done", "_etag", "_fan", "_now", "_target")
 
-    def __init__(self, target: Target, write: ChunkWrite, etag: str, done: Done) -> None:
+    def __init__(self, target: Target, fan: FanOut, etag: str, done: Done) -> None:
         self._target = target
-        self._write = write
+        self._fan = fan
         self._etag = etag
         self._done: Done | None = done
         """None: it was given up, or it has ended."""
-        self._chunk: Chunk | None = None
+        self._chunk: ChunkRecord | None = None
         self._now = 0.0
         """When it was decided for the first time; a decision may be repeated."""
 
@@ -97,16 +98,18 @@ class SmallPut:
         if self._done is not None:
             self._done = None
             if self._chunk is None:
-                self._write.abandon(self._target.store.chunks)
+                self._fan.abandon()
 
     def commit(self) -> None:
         """The fan is decided: record what it stored, if that is enough."""
         target = self._target
         store = target.store
         try:
-            self._chunk = self._write.finish(store.chunks)
+            self._chunk = self._fan.finish()
         except FlareError as error:
-            self._end(None, error)
+            done, self._done = self._done, None
+            if done is not None:
+                done(None, error)
             return
         self._now = store.now()
         store.kv.transact_nowait(self._decide, self._committed, reads=(keys.object_(*target.name),))
@@ -121,14 +124,11 @@ class SmallPut:
         chunk, store = self._chunk, self._target.store
         assert chunk is not None
         if error is not None:
-            store.chunks.in_flight.abandon(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+            store.chunks.in_flight.abandon(chunk.id, chunk.pieces, trio.current_time())
         else:
             store.chunks.in_flight.release(chunk.id)
             if chunk.missing:
                 store.degraded()
-        self._end(result, error)
-
-    def _end(self, result: PutResult | None, error: Exception | None) -> None:
         done, self._done = self._done, None
         if done is not None:
             done(result, error)

@@ -10,7 +10,7 @@ import trio
 
 from flared.catalog.chunks import ChunkRecord, add_reference, find_shared, read_chunk
 from flared.chunks.scheme import parse_scheme
-from flared.chunks.write import placed_pieces, write_chunk
+from flared.chunks.write import write_chunk
 from flared.data.pieces import LARGE_SIZE
 from flared.names import ChunkId
 from flared.objects.commit import Attach, record_chunk
@@ -53,7 +53,7 @@ async def store_chunk(
         create = partial(record_chunk, chunk, shared, known.id if known else None, due_ms(store))
         result, used = await record(create)
     except BaseException:
-        chunks.in_flight.abandon(chunk.id, placed_pieces(chunk.nodes), trio.current_time())
+        chunks.in_flight.abandon(chunk.id, chunk.pieces, trio.current_time())
         raise
     # A loser's pieces are condemned in the winner's favour by the same transaction.
     chunks.in_flight.release(chunk.id)

@@ -17,7 +17,7 @@ from flared.objects.commit import PutResult, Target, put_manifest, put_packed, r
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flared.chunks.chunk import Chunk
+    from flared.chunks.chunk import ChunkRecord
     from flared.meta.kv import Transaction
 
 
@@ -32,7 +32,7 @@ def old_ids(is_old: Callable[[], bool] = lambda: True) -> Iterator[None]:
     def draw(digest: bytes, now_ms: int, random_bits: int) -> ChunkId:
         return old_chunk_id(digest, random_bits) if is_old() else chunk_id(digest, now_ms, random_bits)
 
-    def put(tx: Transaction, target: Target, chunk: Chunk, etag: str, now: float) -> PutResult:
+    def put(tx: Transaction, target: Target, chunk: ChunkRecord, etag: str, now: float) -> PutResult:
         if chunk.id[0] == "t":
             return put_packed(tx, target, chunk, etag, now)
         return put_manifest(tx, target, chunk.size, etag, now, chunk=record_chunk(chunk, False, None, 0, tx))

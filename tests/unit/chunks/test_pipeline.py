@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from flared.chunks.budget import Lease, MemoryBudget
-from flared.chunks.chunk import Chunk, Chunks
+from flared.chunks.chunk import ChunkRecord, Chunks
 from flared.chunks.chunker import OWN_SIZE, BodySource, Chunker
 from flared.chunks.codec import FRAME_SIZE, parse_frames
 from flared.chunks.damage import DamageList
@@ -96,12 +96,12 @@ async def cluster(count: int = 3, total: int = 64 * 1024 * KIB) -> AsyncIterator
     turns.close()
 
 
-async def store(chunks: Chunks, plain: bytes, scheme: str = "replica:3", *, compress: bool = False) -> Chunk:
+async def store(chunks: Chunks, plain: bytes, scheme: str = "replica:3", *, compress: bool = False) -> ChunkRecord:
     digest = hashlib.sha256(plain).digest()
     return await write_chunk(chunks, plain, digest, scheme=parse_scheme(scheme), compress=compress)
 
 
-async def load(chunks: Chunks, chunk: Chunk) -> bytes:
+async def load(chunks: Chunks, chunk: ChunkRecord) -> bytes:
     buffer = memoryview(bytearray(chunk.stored)) if chunk.stored >= LARGE_SIZE else None
     return bytes(await read_whole(chunks, chunk, buffer))
 
@@ -249,7 +249,7 @@ async def rest_of(stream: ChunkStream, *, slow: bool = False, got: bytearray | N
     return bytes(got)
 
 
-async def only_node(chunks: Chunks, members: list[MemoryNode], kind: str) -> tuple[Chunk, MemoryNode]:
+async def only_node(chunks: Chunks, members: list[MemoryNode], kind: str) -> tuple[ChunkRecord, MemoryNode]:
     plain, compress = KINDS[kind]
     chunk = await store(chunks, plain, "replica:1", compress=compress)
     return chunk, next(member for member in members if member.name == chunk.nodes[0])
@@ -364,12 +364,16 @@ async def test_a_frame_that_decodes_to_something_else_is_never_given_out(autojum
         assert chunks.damage.holds(chunk.id, 0)
 
 
-def old_lz4(chunks: Chunks, plain: bytes) -> tuple[Chunk, Piece, bytes]:
+def old_lz4(chunks: Chunks, plain: bytes) -> tuple[ChunkRecord, Piece, bytes]:
     """A chunk as Flare stored it before there were frames."""
     stored = lz4.block.compress(plain)
     name = old_chunk_id(hashlib.sha256(plain).digest(), 7)
     piece = describe_piece(piece_name(name, 0), stored, codec=CODEC_LZ4, scheme="replica:1", plain_size=len(plain))
-    return Chunk(name, len(plain), len(stored), CODEC_LZ4, "replica:1", (node_name("data1"),), ()), piece, stored
+    return (
+        ChunkRecord(name, len(plain), len(stored), CODEC_LZ4, "replica:1", 1, (node_name("data1"),), ()),
+        piece,
+        stored,
+    )
 
 
 @pytest.mark.parametrize("spill", [0, 64 * 1024 * KIB])

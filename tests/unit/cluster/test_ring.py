@@ -77,12 +77,11 @@ def test_write_quorums_are_those_of_the_design() -> None:
 
 def test_a_tally_is_won_at_the_quorum_and_complete_at_the_end() -> None:
     tally = Tally(3, 2)
-    tally.store(0)
-    tally.fail(1, "gone")
+    assert not tally.store(0)
+    assert not tally.fail(1, "gone")
     assert not tally.won
-    tally.store(2)
+    assert tally.store(2), "the last answer"
     assert tally.won
-    assert tally.complete
     assert tally.missing == [1]
 
 
