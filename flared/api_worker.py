@@ -279,12 +279,14 @@ class _Worker:
         try:
             fields = [(name, value) for name, value in request.fields.items() if name not in _HOP_BY_HOP]
             target = f"{request.path}?{request.query}" if request.query else request.path
-            # Our reply knows by itself to leave the body out.
-            method = "GET" if request.method == "HEAD" else request.method
-            response = await connection.exchange(method, target, fields, [body] if body else [])
+            # The method stays what it is, because a signature covers it.
+            response = await connection.exchange(request.method, target, fields, [body] if body else [])
             answer = await response.body.read_all(RELAYED_BYTES_MAX)
             kept = [(name, value) for name, value in response.fields.items() if name not in _HOP_BY_HOP]
-            await reply.send(response.status, kept, answer)
+            if request.method == "HEAD":
+                await reply.start(response.status, kept, int(response.fields.get("content-length", "0")))
+            else:
+                await reply.send(response.status, kept, answer)
         finally:
             connection.close()
 

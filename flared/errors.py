@@ -7,6 +7,7 @@ The tree answers three questions: whose fault, may one retry, is data at risk.
     │    BadName BadRange BadDigest BadRequest BadMethod TooLarge TooSmall NoSuchBucket NoSuchObject
     │    NoSuchPath NoSuchPiece NoSuchKey NoSuchUpload BadPart BadPartOrder PartTooSmall
     │    Conflict BucketNotEmpty DuplicateNode PreconditionFailed NotModified Unauthenticated Forbidden
+    │    BadSignature ClockSkewed Replayed
     ├─ Unavailable   right, but not now; retry later
     │    QuorumNotReached PiecesUnreachable NodeUnreachable NoPlacement VolumeFull MetadataFull MetadataOlder
     │    SlowDown Busy TransactionConflict
@@ -158,6 +159,22 @@ class Unauthenticated(_AccessRefused):
 
 class Forbidden(_AccessRefused):
     """The credentials are right but do not allow this."""
+
+
+class BadSignature(Unauthenticated):
+    """The call is signed, but not with an access key that works now, or not as it arrived."""
+
+
+class ClockSkewed(Unauthenticated):
+    """The call was signed at another time than it arrived. ``ahead_seconds``: the caller's clock less ours."""
+
+    def __init__(self, message: str, *, ahead_seconds: int) -> None:
+        super().__init__(message)
+        self.ahead_seconds = ahead_seconds
+
+
+class Replayed(Forbidden):
+    """A signed write came before; it is carried out only once."""
 
 
 class Unavailable(FlareError):

@@ -1,8 +1,8 @@
-"""Callers: who makes a request, and in which context; for faces whose callers show a field of the head, or nothing.
+"""Callers: who makes a request, and in which context; for faces whose callers show a field, a signature or nothing.
 
 What is found depends on the head's fields, the method, the peer and the secrets. Equal heads on one connection share
 their ``memo`` (``http.parsing.Fields``), so it is kept there, by method. Only identity and context are: what they may
-do is decided for each call.
+do is decided for each call. A signature is compared for each call, too (``signed``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flared.access.authorize import authorize, may_see
 from flared.access.identity import identify
+from flared.access.signing import SIGNATURE, is_link
+from flared.api.signed import identify_link, identify_signed
+from flared.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +49,14 @@ class Callers:
         """Return who makes this request. ``memo`` is that of its head, if there is one."""
         policy, method, peer, fields = self._policy, request.method, request.peer, request.fields
         secrets = policy.keyring.secrets
+        if SIGNATURE in fields:
+            if "authorization" in fields:
+                raise BadRequest("a call is signed with an access key or has an Authorization field, not both")
+            signer = identify_signed(request, self.keys)
+            return Caller(signer, policy.context(method, peer, fields), peer, secrets)
+        if request.query and is_link(request.query):
+            signer = identify_link(request, self.keys)
+            return Caller(signer, policy.context(method, peer, fields), peer, secrets)
         if memo is not None:
             known = memo.get(method)
             # A keyring that was changed has another tuple of secrets.

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flared.api.signed import once_of
+from flared.catalog.once import claim
 from flared.names import ObjectName
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from flared.api.router import Call, Routes
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
+    from flared.meta.kv import KV
     from flared.names import BucketName
 
 Handler = Callable[["Request", "Reply", "Resource"], Awaitable[None]]
@@ -47,6 +50,17 @@ class Face:
             for call in methods.values():
                 if call not in self.handlers:
                     raise ValueError(f"{self.name}: {path} has no handler for {call.name}")
+
+
+def claiming(kv: KV, handler: Handler) -> Handler:
+    """Have a signed write recorded before it begins, for a call whose verb does not do so in its own transaction."""
+
+    async def handle(request: Request, reply: Reply, resource: Resource) -> None:
+        if (once := once_of(request)) is not None:
+            await claim(kv, once, reclaims=request.method == "DELETE")
+        await handler(request, reply, resource)
+
+    return handle
 
 
 def on_object(answer: Callable[[Request, Reply, ObjectName], Awaitable[None]]) -> Handler:

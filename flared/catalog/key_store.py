@@ -41,9 +41,9 @@ class KeyStore:
 
     def __init__(self, kv: KV, keyring: Keyring, now: Callable[[], float]) -> None:
         """``now`` is the wall clock, in seconds since 1970."""
-        self._kv = kv
+        self.kv = kv
         self._keyring = keyring
-        self._now = now
+        self.now = now
         self._opened: OrderedDict[str, _Opened] = OrderedDict()
 
     def find(self, access_key_id: str) -> AccessKey | None:
@@ -53,7 +53,7 @@ class KeyStore:
         """
         if not is_access_key_id(access_key_id):
             return None
-        entry = self._kv.get_nowait(keys.access_key(access_key_id))
+        entry = self.kv.get_nowait(keys.access_key(access_key_id))
         if entry is None:
             self._opened.pop(access_key_id, None)
             return None
@@ -61,7 +61,7 @@ class KeyStore:
         # A keyring that was changed has another tuple of secrets.
         if known is None or known.secrets is not self._keyring.secrets or known.value != entry.value:
             known = self._open(access_key_id, entry.value)
-        return known.key if known.stored.works_at(int(self._now() * 1000)) else None
+        return known.key if known.stored.works_at(int(self.now() * 1000)) else None
 
     def _open(self, access_key_id: str, value: bytes) -> _Opened:
         stored, secrets = decode(access_key_id, value), self._keyring.secrets

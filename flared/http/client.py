@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flared.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from flared.http.messages import EMPTY_BODY, Body, encode_fields, open_body
@@ -23,6 +23,14 @@ class BodyProducer(Protocol):
 
     async def next(self) -> Buffer | None:
         """Return the next bytes, never empty; None at the end. They are sent before the next call."""
+
+
+@runtime_checkable
+class WithTrailer(Protocol):
+    """A producer whose body of unknown length has fields behind its end."""
+
+    def trailer(self) -> Sequence[tuple[str, str]]:
+        """Return them, once ``next`` has returned None."""
 
 
 class Response:
@@ -137,7 +145,9 @@ class ClientConnection:
             head = b""
         if length is not None and sent != length:
             raise LocalProtocolError(f"the body ended {length - sent} bytes early")
-        await self._link.send(head + (b"0\r\n\r\n" if length is None else b""))
+        if length is None:
+            head += b"0\r\n%b\r\n" % (encode_fields(source.trailer()) if isinstance(source, WithTrailer) else b"")
+        await self._link.send(head)
         return True
 
     def _answered(self) -> bool:

@@ -171,7 +171,7 @@ class Connection:
 
         Return whether another request may come.
         """
-        body = request.body
+        body = reply.body  # what the handler saw of it may be a wrapper
         if not reply.finished:
             await self._complain(request, reply)
         if not reply.close and not body.finished:

@@ -62,10 +62,12 @@ class Exchange:
         "left",
         "memo",
         "method",
+        "once",
         "path",
         "query",
         "request_id",
         "sent",
+        "sha256",
     )
 
     def __init__(
@@ -86,6 +88,10 @@ class Exchange:
         self.request_id: int | str = 0
         self.bucket = ""
         self.caller: object = None
+        self.once: object = None
+        """As of a ``messages.Request``."""
+        self.sha256 = b""
+        """Of the body, if it was computed already."""
         self.sent = False
         self.left: Callable[[], None] | None = None
         """Called when the client leaves before it was answered."""

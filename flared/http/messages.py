@@ -17,7 +17,7 @@ ReplyFields = Sequence[tuple[str, str]] | bytes
 
 CHUNK_LINE_BYTES_MAX = 512
 FRAMING_BYTES_MAX = 64 * 1024
-"""Total size of a body's chunk extensions and trailers. They are ignored, so few are needed."""
+"""Total size of a body's chunk extensions and trailers: few are needed."""
 DRAIN_BYTES_MAX = 64 * 1024
 """An unwanted body is read up to this size, so that the connection can be kept."""
 READ_BYTES = 64 * 1024
@@ -138,9 +138,9 @@ class LengthBody(Body):
 
 
 class ChunkedBody(Body):
-    """A body in chunks; extensions and trailers are read and ignored."""
+    """A body in chunks; extensions are read and ignored, and the fields behind the last chunk kept."""
 
-    __slots__ = ("_between", "_finished", "_framing", "_left", "_link", "_ready")
+    __slots__ = ("_between", "_finished", "_framing", "_left", "_link", "_ready", "trailer")
 
     def __init__(self, link: Link, ready: Callable[[], Awaitable[None]] | None = None) -> None:
         self.length = None
@@ -150,6 +150,8 @@ class ChunkedBody(Body):
         self._between = False
         self._finished = False
         self._framing = 0
+        self.trailer: dict[str, str] = {}
+        """Complete when the body has ended. Lower-case names, latin-1 values; of a repeated one the last."""
 
     async def receive_into(self, buffer: memoryview) -> int:
         if self._ready is not None:
@@ -180,6 +182,9 @@ class ChunkedBody(Body):
             trailer = await self._link.read_line(CHUNK_LINE_BYTES_MAX)
             self._count_framing(len(trailer) + 2)
             self._finished = not trailer
+            name, colon, value = trailer.decode("latin-1").partition(":")
+            if colon:
+                self.trailer[name.lower()] = value.strip(" \t")
 
     def _count_framing(self, count: int) -> None:
         self._framing += max(count, 0)
@@ -218,7 +223,7 @@ def open_body(link: Link, length: int | None, ready: Callable[[], Awaitable[None
 class Request:
     """One request whose body is not read yet."""
 
-    __slots__ = ("body", "caller", "fields", "method", "path", "peer", "query")
+    __slots__ = ("body", "caller", "fields", "method", "once", "path", "peer", "query")
 
     def __init__(self, method: str, path: str, query: str, fields: Mapping[str, str], body: Body, peer: str) -> None:
         self.method = method
@@ -229,9 +234,12 @@ class Request:
         self.fields = fields
         """Lower-case names, latin-1 values; repeated ones are joined by ``, ``. Read-only: equal heads share it."""
         self.body = body
+        """Who identifies the caller may put a wrapper around it."""
         self.peer = peer
         self.caller: object = None
         """The caller, as the handler has found it; kept here for what it calls."""
+        self.once: object = None
+        """What a signed write records before it is carried out, so that it is not carried out twice."""
 
 
 class Reply:

@@ -77,6 +77,10 @@ def garbage(due_ms: int, kind: str, identity: str) -> bytes:
     return f"garbage/{due_ms:0{_TIME_DIGITS}}/{kind}/{identity}".encode()
 
 
+def signed(expires_ms: int, signature: str) -> bytes:
+    return f"signed/{expires_ms:0{_TIME_DIGITS}}/{signature}".encode()
+
+
 def node(name: str) -> bytes:
     return b"node/" + name.encode()
 
@@ -111,7 +115,7 @@ def under(prefix: bytes) -> Range:
 
 
 def timed(table: str, until_ms: int) -> Range:
-    """The entries of ``open`` or ``garbage`` with a time up to and including ``until_ms``."""
+    """The entries of ``open``, ``garbage`` or ``signed`` with a time up to and including ``until_ms``."""
     return Range(f"{table}/".encode(), f"{table}/{until_ms + 1:0{_TIME_DIGITS}}/".encode())
 
 

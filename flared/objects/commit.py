@@ -17,6 +17,7 @@ from flared.catalog.chunks import ChunkRecord, create_chunk, create_packed_chunk
 from flared.catalog.details import EMPTY
 from flared.catalog.manifest import ExtentRef, Manifest
 from flared.catalog.objects import put_version
+from flared.catalog.once import Once, do_once
 from flared.errors import TooLarge
 from flared.meta.kv import Transaction
 from flared.names import ChunkId, ObjectName
@@ -57,6 +58,8 @@ class Target:
     name: ObjectName
     headers: ObjectHeaders
     when: Conditions
+    once: Once | None = None
+    """Set for a signed write that no one has recorded yet: the commit does."""
 
 
 def with_sums(target: Target, sums: BodySums) -> Target:
@@ -113,6 +116,8 @@ def put_manifest(
 ) -> PutResult:
     """Write the manifest of what was counted in this transaction, if the conditions still hold."""
     store, headers, when = target.store, target.headers, target.when
+    if target.once is not None:
+        do_once(tx, target.once)
     store.chunks.nodes.refuse_while_halted()
     moment = int(now * 1000)
     due = moment + int(store.garbage_grace_seconds * 1000)

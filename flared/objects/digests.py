@@ -53,6 +53,8 @@ class Digests:
     late: Callable[[], Mapping[str, bytes]] | None = None
     """Asked when the body has ended: what came behind it; of ``wanted``."""
     etag: Etag = Tag.CHUNKS
+    check: Callable[[bytes], None] | None = None
+    """Gets the SHA-256 of the body when it has ended, and raises if it is wrong."""
 
 
 NO_DIGESTS = Digests()
@@ -111,6 +113,8 @@ class BodyDigests:
         names = {*self._kept, *(name for name, _ in promised)}
         if asked.etag is Tag.MD5:
             names.add(MD5)
+        if asked.check is not None:
+            names.add(SHA256)
         self._running = {name: begin(name) for name in sorted(names)}
         self._whole: bytes | None = None
 
@@ -149,6 +153,8 @@ class BodyDigests:
         for name, promised in self._promised + late:
             if found.get(name) != promised:
                 raise _wrong(name, found.get(name, b""))
+        if asked.check is not None:
+            asked.check(found[SHA256])
         return BodySums(_etag(asked.etag, found), {name: to_text(found[name]) for name in self._kept})
 
 

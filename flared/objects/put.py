@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flared.catalog.buckets import find_bucket
 from flared.catalog.extents import seal
 from flared.catalog.objects import read_object
+from flared.catalog.once import check_once
 from flared.chunks.chunk import digest_of
 from flared.chunks.chunker import OWN_SIZE, BodySource
 from flared.data.pieces import LARGE_SIZE
@@ -37,6 +38,7 @@ from flared.objects.store_chunk import store_chunk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flared.catalog.once import Once
     from flared.meta.kv import Transaction
     from flared.names import ChunkId, ObjectName
     from flared.objects.store import Store
@@ -54,20 +56,24 @@ async def put_object(
     headers: ObjectHeaders,
     when: Conditions = UNCONDITIONAL,
     digests: Digests = NO_DIGESTS,
+    once: Once | None = None,
 ) -> PutResult:
     """Store ``body`` as the newest version of ``name``.
 
     Returns when every byte and the manifest are on stable storage. Raises NoSuchBucket, PreconditionFailed (also at
     the last moment), BadDigest, TooLarge, what the body raises, and Unavailable when a quorum is not there; then, and
-    when cancelled before the commit, nothing visible has changed.
+    when cancelled before the commit, nothing visible has changed. ``once`` of a signed put is recorded by the commit;
+    Replayed if it was before.
     """
     store.chunks.nodes.refuse_while_halted()
+    if once is not None:
+        await check_once(store.kv, once)  # refuse before taking a single byte; the commit decides
     bucket = await find_bucket(store.kv, name.bucket)
     if not when.empty:
         current = await store.kv.view(lambda snapshot: read_object(snapshot, name))
         check_write(when, current.etag if current else None)
     check_size(store, body.length or 0)
-    target = Target(store, bucket, name, headers, when)
+    target = Target(store, bucket, name, headers, when, once)
     passing = BodyDigests(digests)
     if body.length is not None and body.length <= min(SMALL_SIZE, bucket.chunk_size):
         return await _put_small(target, body, body.length, passing)

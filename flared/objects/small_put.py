@@ -112,7 +112,8 @@ class SmallPut:
                 done(None, error)
             return
         self._now = store.now()
-        store.kv.transact_nowait(self._decide, self._committed, reads=(keys.object_(*target.name),))
+        reads = (keys.object_(*target.name),) if target.once is None else (keys.object_(*target.name), target.once.key)
+        store.kv.transact_nowait(self._decide, self._committed, reads=reads)
 
     def _decide(self, tx: Transaction) -> PutResult:
         if self._done is None:

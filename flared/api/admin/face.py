@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flared.api.admin import routes
 from flared.api.errors import JSON_ERRORS
-from flared.api.face import Face, on_nothing
+from flared.api.face import Face, claiming, on_nothing
 
 if TYPE_CHECKING:
     from flared.api.admin.joining import Joining
@@ -51,5 +51,5 @@ def admin_face(calls: AdminCalls, callers: Callers) -> Face:
         routes.INVITE: calls.joining.invite,
         routes.JOIN: calls.joining.join,
     }
-    bound = {call: on_nothing(answer) for call, answer in handlers.items()}
+    bound = {call: claiming(callers.keys.kv, on_nothing(answer)) for call, answer in handlers.items()}
     return Face(routes.FACE, routes.ROUTES, bound, callers.find, JSON_ERRORS)

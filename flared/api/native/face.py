@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flared.api.errors import JSON_ERRORS
-from flared.api.face import Face, on_bucket, on_nothing, on_object
+from flared.api.face import Face, claiming, on_bucket, on_nothing, on_object
 from flared.api.native import routes
 from flared.api.native.buckets import BucketCalls
 from flared.api.native.objects import ObjectCalls
@@ -26,9 +26,9 @@ def native_face(store: Store, callers: Callers) -> Face:
         routes.DELETE_OBJECT: on_object(objects.delete),
         routes.POST_FORM: on_bucket(objects.post_form),
         routes.LIST_OBJECTS: on_bucket(buckets.list_objects),
-        routes.CREATE_BUCKET: on_bucket(buckets.create_bucket),
-        routes.CHANGE_BUCKET: on_bucket(buckets.change_bucket),
-        routes.REMOVE_BUCKET: on_bucket(buckets.remove_bucket),
+        routes.CREATE_BUCKET: claiming(store.kv, on_bucket(buckets.create_bucket)),
+        routes.CHANGE_BUCKET: claiming(store.kv, on_bucket(buckets.change_bucket)),
+        routes.REMOVE_BUCKET: claiming(store.kv, on_bucket(buckets.remove_bucket)),
         routes.LIST_BUCKETS: on_nothing(buckets.list_buckets),
     }
     in_turns = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+from flared.access.authorize import Action
+from flared.api.callers import authorize_also
 from flared.api.fields import range_request, read_conditions
 from flared.api.forms import FormFile, parse_boundary
 from flared.api.native.answers import parse_number, send_json
@@ -16,7 +18,10 @@ from flared.api.native.headers import (
     write_conditions,
 )
 from flared.api.native.routes import BUCKET, OBJECT
+from flared.api.signed import once_of
+from flared.api.signed_body import body_to_put
 from flared.catalog.manifest import Manifest
+from flared.catalog.once import claim
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
 from flared.http.messages import Reply, Request
@@ -81,13 +86,15 @@ class ObjectCalls:
             return await self._copy(request, reply, name)
         if "content-range" in fields:
             raise BadRequest("an object is put as a whole: Content-Range is not possible")
+        body, digests = body_to_put(request, promised_digests(fields))
         result = await put_object(
             self._store,
             name,
-            request.body,
+            body,
             headers=object_headers(fields),
             when=write_conditions(fields),
-            digests=promised_digests(fields),
+            digests=digests,
+            once=once_of(request),
         )
         return await _answer_put(reply, result)
 
@@ -101,7 +108,7 @@ class ObjectCalls:
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
         parse_query(request.query)
-        await delete_object(self._store, name, write_conditions(request.fields))
+        await delete_object(self._store, name, write_conditions(request.fields), once=once_of(request))
         await reply.send(204, b"")
 
     async def _put_form(self, request: Request, reply: Reply, bucket: BucketName, name: ObjectName | None) -> None:
@@ -118,6 +125,7 @@ class ObjectCalls:
             headers=ObjectHeaders(check_content_type(part.content_type), user),
             when=when,
             digests=digests,
+            once=once_of(request),
         )
         # The client may not know the key, which was a file's name.
         await _answer_put(reply, result, name)
@@ -126,10 +134,13 @@ class ObjectCalls:
         if request.body.length != 0:
             raise BadRequest(f"a PUT with {COPY_SOURCE} has no body")
         source = parse_copy_source(request.fields[COPY_SOURCE])
+        authorize_also(request, Action.READ, source)
         # What the request says of the copy replaces all that the source says.
         said = object_headers(request.fields)
         headers = said if said.user or said.details or "content-type" in request.fields else None
         when = write_conditions(request.fields)
+        if (once := once_of(request)) is not None:
+            await claim(self._store.kv, once)
         result = await copy_object(self._store, source, target, headers=headers, when=when)
         await _answer_put(reply, result)
 

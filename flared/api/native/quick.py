@@ -15,6 +15,7 @@ from flared.api.callers import remember
 from flared.api.errors import JSON_ERRORS
 from flared.api.native.headers import manifest_head, object_headers, promised_digests, write_conditions
 from flared.api.native.objects import COPY_SOURCE, put_reply
+from flared.api.signed import once_of
 from flared.catalog.buckets import find_bucket_nowait
 from flared.catalog.objects import find_current, find_object_nowait
 from flared.errors import FlareError
@@ -103,12 +104,12 @@ class Quick:
             current = find_current(store.kv, name)
             check_write(when, current.etag if current else None)
         check_size(store, len(plain))
-        digest = digest_of_small(plain)
+        digest = exchange.sha256 or digest_of_small(plain)
         if digests is not NO_DIGESTS:
             passing = BodyDigests(digests)
             passing.update(plain, sha256=digest)
             passing.finish()
-        target = Target(store, bucket, name, headers, when)
+        target = Target(store, bucket, name, headers, when, once_of(exchange))
 
         def done(result: PutResult | None, error: Exception | None) -> None:
             if result is None:
@@ -135,7 +136,7 @@ class Quick:
             else:
                 _fail(exchange, error)
 
-        begin_delete(self._store, name, write_conditions(exchange.fields), done)
+        begin_delete(self._store, name, write_conditions(exchange.fields), done, once=once_of(exchange))
         return True
 
 

@@ -30,6 +30,7 @@ from flared.catalog.garbage import (
     mark_deleted,
     postpone,
 )
+from flared.catalog.once import forget_expired
 from flared.catalog.parents import release_parent_page
 from flared.catalog.uploads import release_parts
 from flared.cluster.states import NodeState
@@ -102,7 +103,8 @@ class Sweep:
         condemned = [item for item in items if item.kind == CONDEMNED]
         progress += await self._delete_pieces(condemned, now_ms)
         self._due = len(items) - progress
-        return progress > 0 or abandoned
+        more = await forget_expired(self._store.kv, now_ms)
+        return progress > 0 or abandoned or more
 
     async def wait(self) -> None:
         await trio.sleep(min(INTERVAL_SECONDS, max(0.1, self._store.garbage_grace_seconds / 2)))

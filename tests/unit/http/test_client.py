@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from flared.errors import BodyTruncated, ConnectionLost, LocalProtocolError, RemoteProtocolError
-from flared.http.messages import Reply, Request
+from flared.http.messages import ChunkedBody, Reply, Request
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server, listening_address, open_listeners
 from tests.support.memory_net import MemoryNetwork
@@ -80,6 +80,28 @@ async def test_bodies_both_ways(parts: list[bytes], how: str, autojump_clock: Mo
             async with pool.request("GET", "/") as response:
                 assert response.status == 200
             assert pool.statistics().connects == 1
+
+
+async def test_fields_may_follow_a_body_of_unknown_length(autojump_clock: MockClock) -> None:
+    class Trailed(Parts):
+        def trailer(self) -> list[tuple[str, str]]:
+            return [("X-Sum", " a b "), ("x-other", "1")]
+
+    found: list[dict[str, str]] = []
+
+    async def handler(request: Request, reply: Reply) -> None:
+        assert isinstance(request.body, ChunkedBody)
+        assert await request.body.read_all(LIMIT) == b"abcdef"
+        found.append(request.body.trailer)
+        await reply.send(200, b"")
+
+    async with serve(handler) as bench:
+        with pool_of(bench) as pool:
+            for body in (Trailed([b"abc", b"def"]), Parts([b"abcdef"])):
+                async with pool.request("PUT", "/", body=body) as response:
+                    assert response.status == 200
+            assert pool.statistics().connects == 1
+    assert found == [{"x-sum": "a b", "x-other": "1"}, {}]
 
 
 async def test_head_and_204_have_no_body(autojump_clock: MockClock) -> None:
