@@ -615,6 +615,19 @@ async def test_old_metadata_is_accepted_by_the_operators_word_alone(autojump_clo
         assert (await call("PUT", "/object/late", b"x", fields)).status == 201
 
 
+async def test_what_is_copied_must_be_readable(autojump_clock: Clock) -> None:
+    cluster, secret = Cluster(), {"authorization": authorization(TOKEN)}
+    async with serving(cluster, host="10.0.0.9") as call:
+        for bucket, changes in (("photos", b'{"acl": "public-read-write"}'), ("private", b'{"owner": "laptop"}')):
+            await call("PUT", f"/bucket/{bucket}", fields=secret)
+            await call("PUT", f"/bucket/{bucket}/object/a", b"a", secret)
+            assert (await call("POST", f"/bucket/{bucket}", changes, secret)).status == 200
+        head = {"x-flare-copy-source": "/bucket/private/object/a"}
+        assert (await call("PUT", "/bucket/photos/object/b", fields=head)).status == 401
+        assert (await call("GET", "/bucket/photos/object/b", fields=secret)).status == 404
+        assert (await call("PUT", "/bucket/photos/object/b", fields=head | secret)).status == 201
+
+
 async def test_a_bucket_says_what_everybody_may(autojump_clock: Clock) -> None:
     cluster = Cluster()
     secret = {"authorization": authorization(TOKEN)}
