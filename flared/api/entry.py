@@ -66,6 +66,8 @@ class Entry:
             if isinstance(route, Refusal):
                 raise self._refuse(route, request, reply.prove, None)
             face = self._faces[route.call]
+            if face.extra_lines is not None:
+                reply.extra = face.extra_lines(request, route)
             resource = _admit(face, route, request, reply.prove, None)
             await self._handlers[route.call](request, reply, resource)
             if resource is not None:

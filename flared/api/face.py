@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flared.access.authorize import Resource
     from flared.api.callers import Caller
     from flared.api.errors import ErrorAnswers
-    from flared.api.router import Call, Routes
+    from flared.api.router import Call, Route, Routes
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
     from flared.meta.kv import KV
@@ -34,6 +34,10 @@ Identify = Callable[["Request | Exchange", "dict[str, object] | None"], "Caller"
 """Finds out who calls. The dict, if there is one, is the memo of the request's head."""
 
 
+ExtraLines = Callable[["Request", "Route"], bytes]
+"""Finds the field lines that the reply to a request gets, an error, too. Raises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """Raises ValueError if one of its routes has no handler."""
@@ -44,6 +48,7 @@ class Face:
     identify: Identify
     errors: ErrorAnswers
     in_turns: Mapping[Call, TurnHandler] = field(default_factory=dict)
+    extra_lines: ExtraLines | None = None
 
     def __post_init__(self) -> None:
         for path, methods in self.routes.exact.items():

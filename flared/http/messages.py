@@ -258,6 +258,8 @@ class Reply:
     """A field line for a connection that is kept open."""
     finished = False
     """True once the whole reply was sent."""
+    extra = b""
+    """Field lines that the reply gets whatever it is, an error, too."""
     _head = b""
     _left = 0
     _writing = False
@@ -350,6 +352,8 @@ class Reply:
     def _make_head(self, status: int, fields: ReplyFields, length: int) -> bytes:
         self.status = status
         lines = fields if isinstance(fields, bytes) else encode_fields(fields)
+        if self.extra:
+            lines += self.extra
         if self.body is not EMPTY_BODY:
             left = self.body.left
             if left is None or left > DRAIN_BYTES_MAX:

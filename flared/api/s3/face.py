@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flared.api.face import Face
 from flared.api.router import Routes
 from flared.api.s3.buckets import bucket_handlers
+from flared.api.s3.cors import CorsLines, cors_handlers
 from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.operations import CALLS, FACE
 
@@ -22,8 +23,9 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
     """Raises ValueError if an operation that is here has no handler, or the other way round."""
     handlers: dict[str, Handler] = {
         **bucket_handlers(store, settings),
+        **cors_handlers(store),
     }
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")
     bound: dict[Call, Handler] = {CALLS[name]: handler for name, handler in handlers.items()}
-    return Face(FACE, Routes(), bound, callers.find, S3_ERRORS)
+    return Face(FACE, Routes(), bound, callers.find, S3_ERRORS, extra_lines=CorsLines(store).find)

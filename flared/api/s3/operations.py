@@ -104,9 +104,9 @@ OPERATIONS: Sequence[Operation] = (
     Operation("GetBucketOwnershipControls", "GET", _B, ["ownershipControls"]),
     Operation("PutBucketOwnershipControls", "PUT", _B, ["ownershipControls"]),
     Operation("DeleteBucketOwnershipControls", "DELETE", _B, ["ownershipControls"]),
-    Operation("GetBucketCors", "GET", _B, ["cors"]),
-    Operation("PutBucketCors", "PUT", _B, ["cors"]),
-    Operation("DeleteBucketCors", "DELETE", _B, ["cors"]),
+    Operation("GetBucketCors", "GET", _B, ["cors"], action=Action.CONFIGURE_BUCKET),
+    Operation("PutBucketCors", "PUT", _B, ["cors"], action=Action.CONFIGURE_BUCKET),
+    Operation("DeleteBucketCors", "DELETE", _B, ["cors"], action=Action.CONFIGURE_BUCKET),
     Operation("GetBucketAbac", "GET", _B, ["abac"]),
     Operation("PutBucketAbac", "PUT", _B, ["abac"]),
     # Other settings of a bucket
@@ -170,9 +170,12 @@ ALIASES: Mapping[str, str] = {
 }
 """Older names of the same operations."""
 
+PREFLIGHT = Call(FACE, "Preflight", Action.PREFLIGHT)
+"""OPTIONS: the question of a browser, on any path."""
+
 CALLS: Mapping[str, Call] = {
     operation.name: Call(FACE, operation.name, operation.action)
     for operation in OPERATIONS
     if operation.action is not None
-}
+} | {PREFLIGHT.name: PREFLIGHT}
 """The operations that are here, by name."""

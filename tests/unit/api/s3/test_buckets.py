@@ -2,65 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
-
 import trio.testing
 
-from flared.access.keys import Keyring
 from flared.api.s3.settings import S3Settings
-from flared.api.s3.xml import Element, parse_xml
-from flared.chunks.budget import MemoryBudget
-from flared.http.messages import encode_fields
-from flared.http.pool import Pool, PoolSettings
-from flared.http.server import InTurns, Server
-from tests.support.cluster import Cluster
-from tests.support.memory_net import MemoryNetwork
-from tests.support.s3 import make_s3_entry
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+from tests.support.s3 import speaking_s3
 
 Clock = trio.testing.MockClock
-
-
-class Answer(NamedTuple):
-    status: int
-    fields: Mapping[str, str]
-    body: bytes
-
-    def xml(self, root: str) -> Element:
-        return parse_xml(self.body, root)
-
-    @property
-    def code(self) -> str:
-        return self.xml("Error").text_of("Code")
-
-
-class Asker:
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    async def __call__(
-        self, method: str, target: str, body: bytes = b"", fields: Mapping[str, str] | None = None
-    ) -> Answer:
-        lines = encode_fields(list((fields or {}).items()))
-        async with self._pool.request(method, target, lines, (body,)) as response:
-            content = await response.body.read_all(1 << 20)
-        assert response.fields["x-amz-request-id"]
-        return Answer(response.status, response.fields, content)
-
-
-@asynccontextmanager
-async def speaking_s3(settings: S3Settings | None = None, anonymous: str = "read-write") -> AsyncIterator[Asker]:
-    cluster = Cluster()
-    entry = make_s3_entry(cluster, Keyring([b"the cluster's secret"]), anonymous, settings)
-    network = MemoryNetwork()
-    server = Server(entry.answer, in_turns=InTurns(cluster.turns, entry, MemoryBudget(1 << 20)))
-    async with cluster.running(), trio.open_nursery() as nursery:
-        await nursery.start(server.serve, [network.listen("api:8333")])
-        yield Asker(Pool("api:8333", PoolSettings(), network.connect))
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_bucket_comes_and_goes(autojump_clock: Clock) -> None:
