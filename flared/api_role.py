@@ -54,6 +54,7 @@ from flared.config.settings import ApiConfig
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
+from flared.http.tls_context import TlsCaller
 from flared.http.turns import Turns, open_turns
 from flared.meta.open import open_kv
 from flared.meta.sqlite import SqliteKV
@@ -111,7 +112,8 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         upkeep = Upkeep(store)
         woken.append(upkeep.heal.wake)
         keyring = Keyring(config.secrets)
-        connector = Connector(keyring, turns)
+        caller = TlsCaller(config.tls)
+        connector = Connector(keyring, turns, caller)
         cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
         membership = Membership(
             kv,
@@ -141,6 +143,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
 
             def reload(config: Config) -> None:
                 assert isinstance(config, ApiConfig)
+                caller.load(config.tls)
                 keyring.change(config.secrets)
                 connector.renew()
                 nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
@@ -271,14 +274,18 @@ def build_s3(config: ApiConfig, store: Store, keyring: Keyring) -> Entry | None:
 class Connector:
     """Makes the api node's end of each data node, and has them all show the secret that signs now."""
 
-    def __init__(self, keyring: Keyring, turns: Turns) -> None:
+    def __init__(self, keyring: Keyring, turns: Turns, caller: TlsCaller) -> None:
         self._keyring = keyring
         self._turns = turns
+        self._caller = caller
         self._made: weakref.WeakSet[Remote] = weakref.WeakSet()
 
     def __call__(self, name: NodeName, address: str) -> Remote:
         token = self._keyring.token(data_audience(name))
-        remote = Remote(name, address, token, self._turns, RemoteSettings(connections_max=LARGE_CONNECTIONS))
+        settings = RemoteSettings(connections_max=LARGE_CONNECTIONS)
+        # With TLS the certificate must be that of the node, by its name: an address may be taken by another host.
+        connect = partial(self._caller.connect, name=name)
+        remote = Remote(name, address, token, self._turns, settings, connect=connect)
         self._made.add(remote)
         return remote
 

@@ -40,7 +40,7 @@ from flared.errors import Busy, ConfigError
 from flared.http.client import ClientConnection
 from flared.http.parsing import HeadLimits
 from flared.http.stream import TcpStream
-from flared.http.tls import Tls, TlsListener
+from flared.http.tls_context import Tls, TlsCaller, TlsListener
 from flared.http.turns import open_turns
 from flared.log import set_up_logging
 from flared.meta.kv import Health
@@ -119,7 +119,8 @@ class _Worker:
         self._config = config
         self._settings = settings
         self._through = through
-        self._tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
+        self._tls = Tls(config.tls)
+        self._caller = TlsCaller(config.tls)
         self._keyring = Keyring(config.secrets)
         self._flight = WorkerFlight()
         self._damage = _ToldDamage(lambda piece: self._send(Kind.FOUND, {"piece": piece}))
@@ -141,7 +142,7 @@ class _Worker:
             self._channel = Channel(connected, turns, self._hear, _owner_ended)
             await self._greeted.wait()
             kv = self._kv = FollowerKV(self._config.metadata, Subscriber(memory), turns, self._hello)
-            self._connector = Connector(self._keyring, turns)
+            self._connector = Connector(self._keyring, turns, self._caller)
             entry = self._build(kv, turns)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -150,7 +151,7 @@ class _Worker:
                 self._take_state(self._state)
                 await self._run_fresh()
                 listener = HandedListener(self._through)
-                await nursery.start(self._server.serve, [TlsListener(listener, self._tls) if self._tls else listener])
+                await nursery.start(self._server.serve, [TlsListener(listener, self._tls)])
                 gc.collect()
                 gc.freeze()
                 self._send(Kind.HELLO, {})
@@ -229,11 +230,11 @@ class _Worker:
         self._keyring.change(config.secrets)
         self._connector.renew()
         resize(self._store, self._server, share_of(config))
-        if self._tls is not None and config.tls is not None:
-            try:
-                self._tls.load(config.tls.certificate, config.tls.key, config.tls.plain)
-            except ConfigError as error:
-                log.error("event=reload_refused message=%r", error.mistakes[0])
+        try:
+            self._tls.load(config.tls)
+            self._caller.load(config.tls)
+        except ConfigError as error:
+            log.error("event=reload_refused message=%r", error.mistakes[0])
 
     async def _stop(self, seconds: float) -> None:
         await trio.sleep(DRAIN_SECONDS)

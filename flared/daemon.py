@@ -31,7 +31,7 @@ from flared.http.server import (
     listening_address,
     open_listeners,
 )
-from flared.http.tls import Tls, TlsListener
+from flared.http.tls_context import Tls, TlsCaller, TlsListener
 from flared.log import set_up_logging
 from flared.role import RELOADED, Role
 from flared.systemd import notify, take_descriptors, watchdog_seconds
@@ -110,7 +110,7 @@ async def _serve(config: Config, file: Path) -> None:
     listeners = take_listeners(config.listen)
     metrics_listeners = _listen(config.metrics_listen) if config.metrics_listen else []
     s3_listeners = _listen(config.s3_listen) if isinstance(config, ApiConfig) and config.s3_listen else []
-    tls = Tls(config.tls.certificate, config.tls.key, config.tls.plain) if config.tls else None
+    tls = Tls(config.tls)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with _open_role(config) as role, trio.open_nursery() as nursery:
             nursery.start_soon(_handle_signals, signals, role, config, file, tls, nursery.cancel_scope)
@@ -122,7 +122,7 @@ async def _serve(config: Config, file: Path) -> None:
                 metrics_server = Server(
                     metrics_handler(role.metrics), ServerSettings(connections_max=METRICS_CONNECTIONS_MAX)
                 )
-                await nursery.start(metrics_server.serve, _covered(metrics_listeners, tls))
+                await nursery.start(metrics_server.serve, _covered(metrics_listeners, tls, for_all=True))
                 log.info("event=metrics_told at=%s", listening_address(metrics_listeners[0]))
             gc.collect()
             gc.freeze()  # what is here now stays: later collections need not look at it
@@ -132,10 +132,14 @@ async def _serve(config: Config, file: Path) -> None:
 
 
 def _covered(
-    listeners: list[socket.socket], tls: Tls | None, listen: Callable[[socket.socket], Listener] = TcpListener
+    listeners: list[socket.socket],
+    tls: Tls,
+    listen: Callable[[socket.socket], Listener] = TcpListener,
+    *,
+    for_all: bool = False,
 ) -> list[Listener | socket.socket]:
-    """The same, speaking TLS if the node has a certificate."""
-    return [TlsListener(listen(listener), tls) if tls else listen(listener) for listener in listeners]
+    """The same, speaking TLS while the node has a certificate. ``for_all``: clients need none of their own."""
+    return [TlsListener(listen(listener), tls, for_all=for_all) for listener in listeners]
 
 
 def take_listeners(listen: Address) -> list[socket.socket]:
@@ -199,7 +203,7 @@ async def _ask_for_time(role: Role) -> None:
 
 
 async def _handle_signals(
-    signals: AsyncIterator[int], role: Role, config: Config, file: Path, tls: Tls | None, scope: trio.CancelScope
+    signals: AsyncIterator[int], role: Role, config: Config, file: Path, tls: Tls, scope: trio.CancelScope
 ) -> None:
     """SIGHUP reads the TOML file again. The first other signal stops the server in order, the second at once."""
     async with trio.open_nursery() as nursery:
@@ -217,7 +221,7 @@ async def _handle_signals(
             nursery.start_soon(_stop, role, scope)
 
 
-def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
+def _reload(role: Role, running: Config, file: Path, tls: Tls) -> Config:
     """Take over what may change; a file with mistakes changes nothing. What is in force now."""
     try:
         wanted = load_config(file)
@@ -233,17 +237,19 @@ def _reload(role: Role, running: Config, file: Path, tls: Tls | None) -> Config:
     if not wanted.secrets and not is_loopback(running.listen):
         # A file that moves the node to loopback needs no secret; until it is there, everybody would be let in.
         taken = [name for name in taken if name not in _SECRETS]
-    if (tls is None) != (wanted.tls is None):
-        taken = [name for name in taken if name != "tls"]  # the ports change what they speak at a restart
-    elif tls is not None and wanted.tls is not None:
-        try:  # also if no path has changed: certificates are renewed in place
-            tls.load(wanted.tls.certificate, wanted.tls.key, wanted.tls.plain)
-        except ConfigError as error:
-            log.error("event=reload_refused message=%r", error.mistakes[0])
-            return running
+    try:  # also if no path has changed: certificates are renewed in place
+        TlsCaller(wanted.tls)  # the role loads the same files below, and must not fail half-way
+        tls.load(wanted.tls)
+    except ConfigError as error:
+        log.error("event=reload_refused message=%r", error.mistakes[0])
+        return running
     in_force = replace(running, **{name: getattr(wanted, name) for name in taken})
     set_up_logging(level=in_force.log.level, format=in_force.log.format)
-    role.reload(in_force)
+    try:
+        role.reload(in_force)
+    except ConfigError as error:  # a file changed since it was read above
+        log.error("event=reload_refused message=%r", error.mistakes[0])
+        return running
     log.info("event=node_reloaded changed=%s", ",".join(taken))
     waiting = [name for name in changed if name not in taken]
     if waiting:

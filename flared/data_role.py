@@ -16,6 +16,7 @@ from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
+from flared.http.tls_context import TlsCaller
 from flared.http.turns import open_turns
 from flared.role import Rate, Role
 from flared.systemd import NOT_HEARD
@@ -60,6 +61,7 @@ async def open_data_role(config: DataConfig) -> AsyncIterator[Role]:
 @asynccontextmanager
 async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncIterator[Role]:
     keyring = Keyring(config.secrets)
+    caller = TlsCaller(config.tls)
     instance = secrets.token_hex(8)
     hosts = host_names(config.hosts, config.listen)
     service = DataService(config.name, volumes, keyring, hosts=hosts, instance=instance)
@@ -73,6 +75,7 @@ async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncI
         ),
         volumes,
         keyring,
+        connect=caller.connect,
     )
     in_turns = InTurns(turns, service, MemoryBudget(GATHERING))
     server = Server(service.handler, ServerSettings(connections_max=CONNECTIONS_MAX), in_turns=in_turns)
@@ -82,11 +85,18 @@ async def _running(config: DataConfig, volumes: Volumes, turns: Turns) -> AsyncI
         with trio.move_on_after(OPEN_SECONDS):
             await volumes.wait_ready()
         nursery.start_soon(heartbeat.run)
-        yield _role(volumes, heartbeat, service, server, keyring)
+        yield _role(volumes, heartbeat, service, server, keyring, caller)
         nursery.cancel_scope.cancel()
 
 
-def _role(volumes: Volumes, heartbeat: HeartbeatSender, service: DataService, server: Server, keyring: Keyring) -> Role:
+def _role(
+    volumes: Volumes,
+    heartbeat: HeartbeatSender,
+    service: DataService,
+    server: Server,
+    keyring: Keyring,
+    caller: TlsCaller,
+) -> Role:
     rate = Rate(lambda: server.statistics().requests)
 
     def describe() -> str:
@@ -99,6 +109,7 @@ def _role(volumes: Volumes, heartbeat: HeartbeatSender, service: DataService, se
 
     def reload(config: Config) -> None:
         assert isinstance(config, DataConfig)
+        caller.load(config.tls)
         volumes.keep_quarantined(config.quarantine)
         keyring.change(config.secrets)
 

@@ -39,7 +39,19 @@ class Role:
 
 
 RELOADED = frozenset(
-    {"log", "tls", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max", "quarantine"}
+    {
+        "log",
+        "tls",
+        "ca_key",
+        "secrets",
+        "secret_file",
+        "memory",
+        "spill",
+        "cache",
+        "connections",
+        "object_max",
+        "quarantine",
+    }
 )
 """Settings that may change while a node runs; all others need a restart."""
 

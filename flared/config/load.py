@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS
 from flared.config.reader import TableReader, show
-from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig, TlsConfig
+from flared.config.settings import ApiConfig, Config, DataConfig, LogConfig
 from flared.config.values import (
     GIB,
     KIB,
@@ -21,6 +21,7 @@ from flared.config.values import (
     node,
     number,
     one_of,
+    parse_advertised,
     parse_listen,
     region,
     scheme,
@@ -32,7 +33,8 @@ from flared.config.values import (
     zone,
 )
 from flared.errors import ConfigError
-from flared.http.address import Address
+from flared.http.address import Address, Endpoint
+from flared.http.tls_settings import TlsSettings
 from flared.names import NodeName
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def _read_api(reader: TableReader) -> ApiConfig:
         tls=_read_tls(reader),
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
+        ca_key=_read_file(reader, "tls.ca_key"),
         anonymous=reader.read("anonymous", "none", one_of(*GRANTS)),
         workers=reader.read("workers", 1, workers),
         metadata=reader.path(reader.read("metadata.path", "meta.db", text)),
@@ -140,10 +143,10 @@ def _read_data(reader: TableReader) -> DataConfig:
         secrets=secrets,
         secret_file=secret_file,
         log=_read_log(reader),
-        tls=_read_tls(reader),
+        tls=_read_tls(reader, asks_clients=True),
         metrics_listen=_read_metrics_listen(reader, listen),
         hosts=reader.read("hosts", (), host_names),
-        api=reader.read("api", (Address("127.0.0.1", API_PORT),), urls),
+        api=reader.read("api", (Endpoint("127.0.0.1", API_PORT),), urls),
         advertise=_read_advertise(reader, listen),
         zone=reader.read("zone", "default", zone),
         volumes=paths,
@@ -166,16 +169,33 @@ def _read_log(reader: TableReader) -> LogConfig:
     )
 
 
-def _read_tls(reader: TableReader) -> TlsConfig | None:
-    """Return the certificate of the node's ports; None if it has none. The files are read when the node starts."""
-    certificate, key = reader.read("tls.certificate", "-", text), reader.read("tls.key", "-", text)
+def _read_tls(reader: TableReader, *, asks_clients: bool = False) -> TlsSettings | None:
+    """Return the certificates of the node; None if it has none. The files are read when the node starts.
+
+    ``asks_clients``: a node of this role may ask its clients for a certificate.
+    """
+    required = {name: _read_file(reader, name) for name in ("tls.certificate", "tls.key")}
+    optional = {name: _read_file(reader, name) for name in ("tls.ca", "tls.node_certificate", "tls.node_key")}
+    client_ca = _read_file(reader, "tls.client_ca") if asks_clients else None
     plain = reader.read("tls.plain", "allow", one_of("allow", "local", "refuse"))
-    if not any(map(reader.given, ("tls.certificate", "tls.key", "tls.plain"))):
+    if not any(map(reader.given, ("tls.plain", "tls.client_ca", *required, *optional))):
         return None
-    missing = [name for name in ("tls.certificate", "tls.key") if not reader.given(name)]
-    for name in missing:
-        reader.note(name, "is missing; [tls] needs both certificate and key, each the path of a file in PEM")
-    return None if missing else TlsConfig(reader.path(certificate), reader.path(key), plain)
+    for name, path in required.items():
+        if path is None:
+            reader.note(name, "is missing; [tls] needs both certificate and key, each the path of a file in PEM")
+    if (optional["tls.node_certificate"] is None) != (optional["tls.node_key"] is None):
+        reader.note("tls.node_certificate", "needs tls.node_key beside it, and the other way round")
+    certificate, key = required.values()
+    if certificate is None or key is None:
+        return None
+    return TlsSettings(certificate, key, plain, client_ca=client_ca, **{
+        name.removeprefix("tls."): path for name, path in optional.items()
+    })  # fmt: skip
+
+
+def _read_file(reader: TableReader, name: str) -> Path | None:
+    path = reader.read(name, "-", text)
+    return reader.path(path) if reader.given(name) else None
 
 
 def _read_listen(reader: TableReader, port: int) -> tuple[Address, Path | None, tuple[bytes, ...]]:
@@ -223,10 +243,12 @@ def _read_secrets(reader: TableReader, name: str) -> tuple[bytes, ...]:
         return ()
 
 
-def _read_advertise(reader: TableReader, listen: Address) -> Address:
-    advertise = reader.read("advertise", listen, parse_listen)
+def _read_advertise(reader: TableReader, listen: Address) -> Endpoint:
+    advertise = reader.read("advertise", Endpoint(*listen), parse_advertised)
     if advertise.host in {"0.0.0.0", "::"}:
         reader.note(
             "advertise", f"{advertise} cannot be reached; name the address at which the api nodes reach this node"
         )
+    if advertise.tls and not reader.given("tls.certificate"):
+        reader.note("advertise", f"{advertise} needs [tls] with certificate and key")
     return advertise

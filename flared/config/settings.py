@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flared.http.address import Address
+    from flared.http.address import Address, Endpoint
+    from flared.http.tls_settings import TlsSettings
     from flared.names import NodeName
 
 
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 class LogConfig:
     level: str
     format: str
-
-
-@dataclass(frozen=True, slots=True)
-class TlsConfig:
-    certificate: Path
-    """In PEM, followed by the intermediate certificates, if any."""
-    key: Path
-    plain: str
-    """Whose connections may be without TLS: "allow" (everyone's), "local" (this machine's), "refuse" (no one's)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class NodeConfig:
     """The first one signs; each of them is accepted."""
     secret_file: Path | None
     log: LogConfig
-    tls: TlsConfig | None
+    tls: TlsSettings | None
     metrics_listen: Address | None
     hosts: tuple[str, ...]
     """Host names, beside this machine's own, that requests without the secret may use for this node."""
@@ -47,6 +39,8 @@ class NodeConfig:
 class ApiConfig(NodeConfig):
     """The settings of an api node."""
 
+    ca_key: Path | None
+    """The key of the cluster's own authority, sealed: this node makes the certificates of the others."""
     anonymous: str
     workers: int
     """Processes that serve clients, the one that owns the metadata among them."""
@@ -74,8 +68,8 @@ class ApiConfig(NodeConfig):
 class DataConfig(NodeConfig):
     """The settings of a data node."""
 
-    api: tuple[Address, ...]
-    advertise: Address
+    api: tuple[Endpoint, ...]
+    advertise: Endpoint
     zone: str
     volumes: tuple[Path, ...]
     segment_size: int

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flared.chunks.scheme import KINDS, parse_scheme
 from flared.errors import BadName, BadRequest
-from flared.http.address import Address, parse_address
+from flared.http.address import HTTPS, Address, Endpoint, parse_address
 from flared.names import NodeName, parse_node
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def parse_listen(value: object) -> Address:
         raise ValueError("use host:port, such as 127.0.0.1:8000 or [::1]:8000") from None
 
 
-def is_loopback(address: Address) -> bool:
+def is_loopback(address: Address | Endpoint) -> bool:
     """Return whether only this machine can reach the address."""
     try:
         return address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
@@ -172,17 +172,27 @@ def region(value: object) -> str:
     return value
 
 
-def urls(value: object) -> tuple[Address, ...]:
+def urls(value: object) -> tuple[Endpoint, ...]:
     rule = "a list of the api nodes, such as ['http://127.0.0.1:8000']"
-    addresses = []
-    for url in texts(rule)(value):
-        if not url.startswith("http://"):
-            raise ValueError(rule)
-        try:
-            addresses.append(parse_listen(url.removeprefix("http://").rstrip("/")))
-        except ValueError:
-            raise ValueError(rule) from None
-    return tuple(addresses)
+    try:
+        return tuple(parse_url(url) for url in texts(rule)(value))
+    except ValueError:
+        raise ValueError(rule) from None
+
+
+def parse_url(text: str) -> Endpoint:
+    """Parse ``http://host:port`` or ``https://host:port``. Raise ValueError."""
+    scheme, separator, place = text.partition("://")
+    if not separator or scheme not in ("http", "https"):
+        raise ValueError("write http://HOST:PORT or https://HOST:PORT")
+    return Endpoint(*parse_listen(place.rstrip("/")), scheme == "https")
+
+
+def parse_advertised(value: object) -> Endpoint:
+    """Parse ``host:port``, or ``https://host:port`` of a node that is called with TLS. Raise ValueError."""
+    if isinstance(value, str) and value.startswith(HTTPS):
+        return parse_url(value)
+    return Endpoint(*parse_listen(value))
 
 
 def boolean(value: object) -> bool:

@@ -15,6 +15,9 @@ BACKLOG = 1024
 LOOPBACK = ("127.", "[::1]:")
 """The beginnings of an address and port of this machine's loopback."""
 
+HTTPS = "https://"
+"""Begins the address of a node that is called with TLS."""
+
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})")
 
 
@@ -24,6 +27,17 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Endpoint(NamedTuple):
+    """Where another node is called, and whether with TLS."""
+
+    host: str
+    port: int
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"{HTTPS if self.tls else ''}{Address(self.host, self.port)}"
 
 
 def parse_address(text: str) -> Address:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import trio
 
 from flared.errors import ConnectionLost
+from flared.http.address import HTTPS
 from flared.http.client import BodyProducer as BodyProducer
 from flared.http.client import ClientConnection
 from flared.http.client import Response as Response
@@ -151,7 +152,9 @@ class Pool:
         self._connects += 1
         with trio.move_on_after(self._settings.connect_seconds):
             stream = await self._connect(self.address)
-            return ClientConnection(stream, self.address, self._settings.limits, self._settings.stall_seconds)
+            return ClientConnection(
+                stream, self.address.removeprefix(HTTPS), self._settings.limits, self._settings.stall_seconds
+            )
         raise ConnectionLost(f"{self.address} did not answer within {self._settings.connect_seconds:g} s")
 
 

@@ -1,4 +1,4 @@
-"""TLS on a listener: encrypts and decrypts the bytes of a connection; everything above sees a plain Stream.
+"""TLS on a connection: encrypts and decrypts the bytes of a connection; everything above sees a plain Stream.
 
 A port whose node has a certificate accepts both: a connection that begins with a TLS handshake is encrypted, any other
 is plain HTTP, if ``plain`` allows that for its peer. So a cluster can move to TLS one host and one client at a time.
@@ -12,13 +12,12 @@ RFC 8446 (TLS 1.3), RFC 5246 (1.2), RFC 7301 (ALPN).
 from __future__ import annotations
 
 import ssl
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from flared.errors import ConfigError, ConnectionLost
+from flared.errors import ConnectionLost
 from flared.http.address import parse_address
 from flared.http.error_body import JSON, pack_error
 from flared.http.eviction import is_local
@@ -27,9 +26,7 @@ from flared.http.stream import connect_tcp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
-    from pathlib import Path
 
-    from flared.http.server import Listener
     from flared.http.stream import Buffer, Stream
     from flared.http.turns import Ready, Turns
 
@@ -40,59 +37,6 @@ RECORD_BYTES = 16 * 1024 + 2048
 HANDSHAKE = 0x16
 """The first byte of a TLS connection: the content type of its first record. No HTTP method begins with it."""
 PLAIN_REFUSED = "this port speaks TLS only: use https:// in the URL"
-
-
-class Tls:
-    """The certificate of a node, for every connection accepted from now on; ``load`` may be called again."""
-
-    def __init__(self, certificate: Path, key: Path, plain: str) -> None:
-        """``plain``: whose connections may be without TLS: everyone's ("allow"), those of this machine ("local"),
-        no one's ("refuse"). Raise ConfigError if the files cannot be read, or do not belong together."""
-        self.plain = plain
-        self.context = _load(certificate, key)
-
-    def load(self, certificate: Path, key: Path, plain: str) -> None:
-        """Load new files. Raise ConfigError, and keep the old ones, if they are not valid."""
-        self.context, self.plain = _load(certificate, key), plain
-
-
-def _load(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    try:
-        if key.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise ConfigError([f"tls.key: {key} can be read by everyone on this machine: chmod o= {key}"])
-        context.load_cert_chain(certificate, key, password=_refuse_password)
-    except ssl.SSLError as error:
-        reason = (error.reason or str(error)).replace("_", " ").lower()
-        raise ConfigError(
-            [f"tls: {certificate} and {key} are not a certificate in PEM and its key: {reason}"]
-        ) from None
-    except OSError as error:
-        raise ConfigError([f"tls: {error.filename or certificate} cannot be read: {error.strerror}"]) from None
-    except ValueError:
-        raise ConfigError([f"tls.key: {key} is encrypted with a passphrase; Flare needs one without"]) from None
-    return context
-
-
-def _refuse_password() -> str:
-    raise ValueError("encrypted")
-
-
-class TlsListener:
-    """A Listener that detects which connections begin with a handshake."""
-
-    def __init__(self, below: Listener, tls: Tls) -> None:
-        self._below = below
-        self._tls = tls
-
-    async def accept(self) -> Stream:
-        return SniffedStream(await self._below.accept(), self._tls)
-
-    def close(self) -> None:
-        self._below.close()
 
 
 class _Covered:
@@ -185,7 +129,7 @@ class TlsStream(_Covered):
                 return b""  # without close_notify; HTTP itself marks the ends of its messages
             except ssl.SSLError as error:
                 self._push()  # send the alert
-                raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
+                raise ConnectionLost(_explain(self.peer, error)) from error
             data = self._below.receive_nowait(RECORD_BYTES)
             if data is None:
                 return None
@@ -201,7 +145,7 @@ class TlsStream(_Covered):
             except ssl.SSLWantReadError:
                 self._owed = 0  # the handshake is not over: a receive continues it
             except ssl.SSLError as error:
-                raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
+                raise ConnectionLost(_explain(self.peer, error)) from error
         if not self._push():
             return 0
         count = min(self._owed, len(data))
@@ -210,13 +154,17 @@ class TlsStream(_Covered):
         return count
 
     def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
-        total = 0
+        # Together: a batch of small pieces is a few records and one call, not one of each for every piece.
+        if len(parts) == 1 or len(parts[0]) >= ENCRYPT_BYTES:
+            return self.send_nowait(parts[0])
+        together: list[Buffer] = []
+        size = 0
         for part in parts:
-            count = self.send_nowait(part)
-            total += count
-            if count < len(part):
+            if size >= ENCRYPT_BYTES:
                 break
-        return total
+            together.append(part if len(part) <= ENCRYPT_BYTES else memoryview(part)[:ENCRYPT_BYTES])
+            size += len(together[-1])
+        return self.send_nowait(b"".join(together))
 
     def _push(self) -> bool:
         """Pass the ciphertext to the kernel; return False if it did not accept all."""
@@ -235,9 +183,11 @@ class TlsStream(_Covered):
             except ssl.SSLWantReadError:
                 self._push()
             except ssl.SSLCertVerificationError as error:
+                self._push()  # send the alert
                 raise ConnectionLost(f"{self.peer}: its certificate is not trusted: {error.verify_message}") from error
             except ssl.SSLError as error:
-                raise ConnectionLost(f"{self.peer}: TLS failed: {error.reason or error}") from error
+                self._push()  # send the alert
+                raise ConnectionLost(_explain(self.peer, error)) from error
             else:
                 self._push()
                 return
@@ -247,6 +197,12 @@ class TlsStream(_Covered):
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
+
+    def certificate_ends(self) -> float | None:
+        """Return when the peer's certificate expires, in seconds since 1970; None if it was not asked for one."""
+        certificate = self._tls.getpeercert()
+        ends = certificate.get("notAfter") if certificate else None
+        return float(ssl.cert_time_to_seconds(ends)) if isinstance(ends, str) else None
 
     async def wait_readable(self) -> None:
         if self._tls.pending() or self._incoming.pending:
@@ -265,10 +221,11 @@ class TlsStream(_Covered):
 class SniffedStream(_Covered):
     """A Stream that is encrypted if its first byte is that of a handshake, else plain if the peer may omit TLS."""
 
-    def __init__(self, below: Stream, tls: Tls) -> None:
+    def __init__(self, below: Stream, context: ssl.SSLContext, plain: str) -> None:
         super().__init__(below)
-        self._tls: Tls | None = tls
+        self._context: ssl.SSLContext | None = context
         """None once it is known."""
+        self._plain = plain
         self._stream = below
 
     @property
@@ -280,16 +237,16 @@ class SniffedStream(_Covered):
         return self._stream.sent
 
     def receive_nowait(self, size: int) -> bytes | None:
-        if self._tls is None:
+        if self._context is None:
             return self._stream.receive_nowait(size)
         data = self._below.receive_nowait(size)
         if not data:
             return data
-        tls, self._tls = self._tls, None
+        context, self._context = self._context, None
         if data[0] == HANDSHAKE:
-            self._stream = TlsStream(self._below, tls.context, data)
+            self._stream = TlsStream(self._below, context, data)
             return self._stream.receive_nowait(size)
-        if tls.plain == "refuse" or (tls.plain == "local" and not is_local(self.peer)):
+        if self._plain == "refuse" or (self._plain == "local" and not is_local(self.peer)):
             body = pack_error("TlsRequired", PLAIN_REFUSED, None)
             self._below.send_nowait(pack_head(400, JSON, b"connection: close\r\n", len(body)) + body)
             self._below.finish_sending()
@@ -297,7 +254,7 @@ class SniffedStream(_Covered):
         return data
 
     def receive_into_nowait(self, buffer: memoryview) -> int | None:
-        if self._tls is None:
+        if self._context is None:
             return self._stream.receive_into_nowait(buffer)
         data = self.receive_nowait(len(buffer))
         if data is None:
@@ -318,17 +275,31 @@ class SniffedStream(_Covered):
         self._stream.finish_sending()
 
 
-async def connect_tls(address: str, context: ssl.SSLContext) -> Stream:
-    """Connect to ``host:port`` and shake hands; the peer's certificate must be valid for that host.
+async def connect_tls(address: str, context: ssl.SSLContext, *, name: str = "") -> TlsStream:
+    """Connect to ``host:port`` and shake hands; the peer's certificate must be valid for ``name``, or for that host.
 
     Raise ConnectionLost if nothing answers there, or the certificate is not trusted; the message says why.
     """
     host, _ = parse_address(address)
     below = await connect_tcp(address)
-    stream = TlsStream(below, context, host=host)
+    try:
+        stream = TlsStream(below, context, host=name or host)
+    except ValueError:  # such as two dots in a row
+        below.close()
+        raise ConnectionLost(f"{address}: {name or host!r} cannot be the name in a certificate") from None
     try:
         await stream.shake_hands()
     except BaseException:
         stream.close()
         raise
     return stream
+
+
+_WANTS_CERTIFICATE = {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE"}
+
+
+def _explain(peer: str, error: ssl.SSLError) -> str:
+    reason = error.reason or str(error)
+    if reason in _WANTS_CERTIFICATE:
+        return f"{peer}: a certificate of its client_ca must be shown there, and was not"
+    return f"{peer}: TLS failed: {reason}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared.errors import ConnectionLost, ProtocolError
+from flared.http.address import HTTPS
 from flared.http.pool import PoolSettings, PoolStatistics
 from flared.http.stream import connect_tcp
 from flared.http.turn_client import Replied, TurnClient, TurnReply
@@ -143,7 +144,8 @@ class TurnPool:
 
     def _send(self, client: TurnClient, job: _Job) -> None:
         length = sum(map(len, job.parts))
-        head = f"POST {job.target} HTTP/1.1\r\nhost: {self._address}\r\n".encode()
+        host = self._address.removeprefix(HTTPS)
+        head = f"POST {job.target} HTTP/1.1\r\nhost: {host}\r\n".encode()
         job.client, job.received, job.moved = client, client.received, -1
         self._jobs.add(job)
         client.send(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.test_reload import reload
+from tests.process.test_reload import Askers, reload
 from tests.support.bodies import body
-from tests.support.certificates import OTHER_CERTIFICATE, OTHER_KEY, trusting, write_certificate
+from tests.support.certificates import OTHER_CERTIFICATE, OTHER_KEY, OwnAuthority, trusting, write_certificate
 from tests.support.client import Client
 from tests.support.daemons import API
 from tests.support.flarectl import flarectl
@@ -17,7 +17,7 @@ from tests.support.flarectl import flarectl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.daemons import Start
+    from tests.support.daemons import Cluster, Start
 
 SIZES = (0, 1, 4096, 70_000, 5_000_000)
 
@@ -90,3 +90,71 @@ def test_a_node_does_not_start_with_a_key_that_is_not_the_certificates(start: St
     assert process is not None
     assert process.wait(30) == 1
     assert "are not a certificate in PEM and its key: key values mismatch" in cluster.log_tail(API)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cluster_that_runs_moves_to_mutual_tls_node_by_node(start: Start, directory: Path, workers: int) -> None:
+    """As docs/operations.md describes: first the api node takes both, then one data node after the other changes over,
+    then nothing without TLS is taken. No request is refused in between."""
+    cluster = start(nodes=3, scheme="replica:2", api={"workers": workers})
+    own, port = OwnAuthority(directory), cluster.daemons[API].port
+    with Askers(cluster) as askers:
+        cluster.change(API, {"tls": own.write(API)})
+        assert "changed=tls" in reload(cluster, cluster.daemons[API])
+        for name in cluster.data_names():
+            tls = own.write(name, ("127.0.0.1",)) | {"client_ca": str(own.ca)}
+            urls = {
+                "api": [f"https://127.0.0.1:{port}"],
+                "advertise": f"https://127.0.0.1:{cluster.daemons[name].port}",
+            }
+            cluster.change(name, {**urls, "tls": tls})
+            assert cluster.terminate(name) == 0
+            cluster.launch(name)
+            cluster.wait_until(
+                lambda name=name: address_of(cluster, name).startswith("https://"), f"{name} is not back"
+            )  # type: ignore[misc]
+            cluster.wait_ready()
+        for name in cluster.data_names():
+            cluster.change(name, {"tls": {"plain": "refuse"}})
+            assert "event=node_reloaded" in reload(cluster, cluster.daemons[name])
+    assert askers.refused == []
+    assert askers.answered > 0
+    cluster.change(API, {"tls": {"plain": "refuse"}})
+    assert "event=node_reloaded" in reload(cluster, cluster.daemons[API])
+    client = Client(port, context=own.trusting())
+    assert client.put("after", b"all of it").status == 201
+    assert client.get("after").body == b"all of it"
+    assert Client(port).get("after").status == 400
+    data = cluster.daemons["data1"]
+    assert b"TlsRequired" in Client(data.port).call("GET", "/healthz").body
+    with pytest.raises(ssl.SSLError):  # it shows no certificate
+        Client(data.port, context=own.trusting()).call("GET", "/healthz")
+    cluster.kill("data2")
+    assert client.put("still", b"a node less").status == 201
+    cluster.launch("data2")
+    cluster.wait_until(lambda: state_of(client, "data2") == "online", "data2 does not come back over TLS")
+
+
+def test_a_data_node_with_a_certificate_of_another_name_is_not_called(start: Start, directory: Path) -> None:
+    own = OwnAuthority(directory)
+    cluster = start(api={"tls": own.write(API)})
+    cluster.change(
+        "data1", {"tls": own.write("data2"), "advertise": f"https://127.0.0.1:{cluster.daemons['data1'].port}"}
+    )
+    assert cluster.terminate("data1") == 0
+    cluster.launch("data1")
+    cluster.wait_until(lambda: "not valid for 'data1'" in cluster.log_tail(API), "the wrong name is not refused")
+
+
+def address_of(cluster: Cluster, name: str) -> str:
+    return str(node_of(cluster.client(), name).get("address"))
+
+
+def state_of(client: Client, name: str) -> str:
+    return str(node_of(client, name).get("state"))
+
+
+def node_of(client: Client, name: str) -> dict[str, object]:
+    nodes = client.call("GET", "/status").json()["nodes"]
+    assert isinstance(nodes, list)
+    return next(node for node in nodes if node["name"] == name)

@@ -1,12 +1,20 @@
-"""Two certificates for localhost and 127.0.0.1 that sign themselves, with their keys; good for a hundred years."""
+"""Two certificates for localhost and 127.0.0.1 that sign themselves, with their keys; good for a hundred years. And a
+cluster's own authority, which makes one for each node."""
 
 from __future__ import annotations
 
 import ssl
+import time
 from typing import TYPE_CHECKING
+
+from flared.access.certificates import Authority, make_authority, make_key, make_request, sign_request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SECRET = b"only-for-tests-0123456789abcdef-0123456789abcdef"
+"""The secret of ``tests.support.daemons`` clusters."""
+HERE = ("localhost", "127.0.0.1")
 
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
 MIIBmzCCAUGgAwIBAgIUHE08YgDpKgdr2UOx4DxLIDQl4AYwCgYIKoZIzj0EAwIw
@@ -61,3 +69,29 @@ def write_certificate(directory: Path, certificate: str = CERTIFICATE, key: str 
 def trusting(certificate: str = CERTIFICATE) -> ssl.SSLContext:
     """A client that believes this certificate, and no other."""
     return ssl.create_default_context(cadata=certificate)
+
+
+class OwnAuthority:
+    """The authority of a cluster, with files in ``directory``: ``ca.pem``, ``NODE.pem`` and ``NODE.key``."""
+
+    def __init__(self, directory: Path, title: str = "Flare of a test", now: float | None = None) -> None:
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+        self._now = time.time() if now is None else now
+        self.authority: Authority = make_authority(title, SECRET, self._now)
+        self.ca = directory / "ca.pem"
+        self.ca.write_bytes(self.authority.certificate)
+
+    def write(self, node: str, names: tuple[str, ...] = HERE) -> dict[str, str]:
+        """Make the files of a node; return what [tls] says of them."""
+        key = make_key()
+        request = make_request(node, names, key)
+        paths = self._directory / f"{node}.pem", self._directory / f"{node}.key"
+        paths[0].write_bytes(sign_request(self.authority, [SECRET], node, request, self._now))
+        paths[1].write_bytes(key)
+        paths[1].chmod(0o600)
+        return {"certificate": str(paths[0]), "key": str(paths[1]), "ca": str(self.ca)}
+
+    def trusting(self) -> ssl.SSLContext:
+        """A client that believes this authority, and shows nothing."""
+        return ssl.create_default_context(cafile=self.ca)

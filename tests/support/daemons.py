@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -134,6 +135,11 @@ class Cluster:
     def terminate(self, name: str, seconds: float = 40.0) -> int:
         """SIGTERM, as systemd stops a service; returns the exit code."""
         return self._end(self.daemons[name], signal.SIGTERM, seconds)
+
+    def change(self, name: str, toml: Toml) -> None:
+        """Merge settings into the TOML file of a node, table by table; the node reads it when it is told to."""
+        file = self.daemons[name].config
+        file.write_text(tomli_w.dumps(merged(tomllib.loads(file.read_text()), toml)))
 
     def stop(self) -> None:
         """End every process; those that do not go on SIGTERM are killed."""

@@ -9,11 +9,12 @@ import pytest
 
 from flared.config.load import load_config, parse_config
 from flared.config.secret_files import read_secrets
-from flared.config.settings import ApiConfig, DataConfig, TlsConfig
+from flared.config.settings import ApiConfig, DataConfig
 from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
 from flared.config.values import format_size, parse_duration, parse_listen, parse_size
 from flared.errors import ConfigError
-from flared.http.address import Address
+from flared.http.address import Address, Endpoint
+from flared.http.tls_settings import TlsSettings
 
 FILE = Path("/etc/flared/node.toml")
 API = 'role = "api"\n'
@@ -47,7 +48,8 @@ def test_an_api_node_needs_only_its_role() -> None:
 def test_a_data_node_needs_a_name_and_volumes() -> None:
     config = read(DATA)
     assert isinstance(config, DataConfig)
-    assert config.advertise == config.listen == Address("127.0.0.1", 9000)
+    assert config.listen == Address("127.0.0.1", 9000)
+    assert config.advertise == Endpoint("127.0.0.1", 9000)
     assert config.volumes == (Path("/srv/a"),)
     assert len(mistakes('role = "data"')) == 2
 
@@ -55,10 +57,29 @@ def test_a_data_node_needs_a_name_and_volumes() -> None:
 def test_tls_needs_both_files() -> None:
     assert read(API).tls is None
     config = read(API + '[tls]\ncertificate = "tls/cert.pem"\nkey = "/k.pem"\nplain = "local"\n')
-    assert config.tls == TlsConfig(FILE.parent / "tls/cert.pem", Path("/k.pem"), "local")
+    assert config.tls == TlsSettings(FILE.parent / "tls/cert.pem", Path("/k.pem"), "local")
     check_mistake(API + '[tls]\ncertificate = "cert.pem"\n', "tls.key", "is missing")
     assert len(mistakes(DATA + '[tls]\nplain = "refuse"\n')) == 2
     check_mistake(DATA + '[tls]\ncertificate = "c"\nkey = "k"\nplain = "no"\n', "tls.plain", "'refuse'")
+
+
+def test_tls_between_nodes() -> None:
+    files = '[tls]\ncertificate = "c"\nkey = "k"\nca = "ca.pem"\n'
+    nodes = (
+        f'api = ["https://10.0.0.1:8000", "http://10.0.0.2:8000"]\nadvertise = "https://10.0.0.3:9000"\n{DATA}{files}'
+    )
+    config = read(f'{nodes}client_ca = "clients.pem"\n')
+    assert isinstance(config, DataConfig)
+    assert config.api == (Endpoint("10.0.0.1", 8000, tls=True), Endpoint("10.0.0.2", 8000))
+    assert str(config.advertise) == "https://10.0.0.3:9000"
+    assert config.tls is not None
+    assert (config.tls.ca, config.tls.client_ca) == (FILE.parent / "ca.pem", FILE.parent / "clients.pem")
+    check_mistake(f'advertise = "https://10.0.0.3:9000"\n{DATA}', "advertise", "needs [tls]")
+    check_mistake(f"{DATA}{files}node_key = 'k'\n", "tls.node_certificate", "needs tls.node_key")
+    check_mistake(f'{API}{files}client_ca = "clients.pem"\n', "tls.client_ca", "is not a key of this role")
+    api = read(f'{API}{files}ca_key = "ca.key"\n')
+    assert isinstance(api, ApiConfig)
+    assert api.ca_key == FILE.parent / "ca.key"
 
 
 def test_every_mistake_is_named_at_once() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flared.cluster.states import HEARTBEAT_SECONDS
 from flared.errors import DuplicateNode
+from flared.http.address import HTTPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,7 @@ def refuse_second(holder: Holder, heartbeat: Heartbeat, at_holder: Answer, at_se
 
     ``at_holder`` and ``at_sender`` are what answers at the two addresses, which may be one.
     """
-    if holder.address == heartbeat.address:
+    if _place(holder.address) == _place(heartbeat.address):
         if at_sender:
             if at_sender != heartbeat.instance:
                 raise DuplicateNode(_explain_one_address(heartbeat))
@@ -95,4 +96,9 @@ def _explain_one_address(heartbeat: Heartbeat) -> str:
 
 
 def _host(address: str) -> str:
-    return address.rpartition(":")[0]
+    return _place(address).rpartition(":")[0]
+
+
+def _place(address: str) -> str:
+    """Return the host and port: a node that begins to speak TLS has not moved."""
+    return address.removeprefix(HTTPS)

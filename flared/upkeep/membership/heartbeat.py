@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VOLUMES_MAX = 256
 DAMAGE_MAX = 10_000
 
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+_ADDRESS = re.compile(r"(?:https://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def parse_heartbeat(data: object, now: float) -> Heartbeat:
     fields = _mapping(data)
     address = _text(fields, "address")
     if not _ADDRESS.fullmatch(address):
-        raise BadRequest(f"a heartbeat's address must be host:port, not {address[:60]!r}")
+        raise BadRequest(f"a heartbeat's address must be host:port or https://host:port, not {address[:60]!r}")
     volumes = _list(fields, "volumes", VOLUMES_MAX)
     damage = _list(fields, "damage", DAMAGE_MAX)
     sent = fields.get("time")

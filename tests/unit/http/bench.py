@@ -13,7 +13,8 @@ from flared.http.exchange import Exchange
 from flared.http.messages import Handler, Reply, Request
 from flared.http.server import InTurns, Listener, Server, ServerSettings
 from flared.http.stream import Stream
-from flared.http.tls import Tls, TlsListener, TlsStream
+from flared.http.tls import TlsStream
+from flared.http.tls_context import Tls, TlsListener
 from flared.http.turns import Turns
 from tests.support.certificates import trusting
 from tests.support.memory_net import MemoryNetwork

@@ -16,7 +16,8 @@ from flared.errors import BodyTruncated, ConnectionLost, LocalProtocolError
 from flared.http.eviction import Standing
 from flared.http.messages import Reply, Request
 from flared.http.server import SHED_CONNECTIONS_MAX, ServerSettings
-from flared.http.tls import Tls
+from flared.http.tls_context import Tls
+from flared.http.tls_settings import TlsSettings
 from tests.support.certificates import write_certificate
 from tests.unit.http.bench import ADDRESS, Bench, Raw, Way, echo
 from tests.unit.http.bench import serve as serve_one_way
@@ -39,7 +40,7 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
     """A server that answers in each of the ways: no client can tell them apart."""
     if request.param in WAYS:
         return partial(serve_one_way, way=request.param)
-    tls = Tls(*write_certificate(tmp_path), "refuse")
+    tls = Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))
     return partial(serve_one_way, way=request.param.removeprefix("TLS in "), tls=tls)
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import random
 import ssl
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,12 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flared.errors import ConfigError, ConnectionLost
-from flared.http.tls import HANDSHAKE, Tls, TlsStream
+from flared.http.tls import HANDSHAKE, TlsStream
+from flared.http.tls_context import Tls, TlsCaller, TlsListener
+from flared.http.tls_settings import TlsSettings
 from tests.support.certificates import (
     CERTIFICATE,
     KEY,
     OTHER_CERTIFICATE,
     OTHER_KEY,
+    OwnAuthority,
     trusting,
     write_certificate,
 )
@@ -29,8 +35,6 @@ from tests.support.memory_net import MemoryNetwork
 from tests.unit.http.bench import ADDRESS, Raw, Way, echo, serve
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trio.testing import MockClock
 
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -51,7 +55,7 @@ async def test_who_may_do_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flared.http.tls.is_local", lambda peer: peer_is_here)
-    async with serve(echo, way=way, tls=Tls(*write_certificate(tmp_path), plain)) as bench:
+    async with serve(echo, way=way, tls=Tls(TlsSettings(*write_certificate(tmp_path), plain))) as bench:
         raw = Raw(await bench.network.connect(ADDRESS))
         await raw.send(LAST)
         answer = await raw.receive_all()
@@ -65,7 +69,7 @@ async def test_who_may_do_without(
 async def test_a_handshake_that_is_none_costs_its_own_connection(
     way: Way, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    async with serve(echo, way=way, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+    async with serve(echo, way=way, tls=Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))) as bench:
         good = await bench.connect()
         for seed in range(50):
             raw = Raw(await bench.network.connect(ADDRESS))
@@ -79,7 +83,7 @@ async def test_a_handshake_that_is_none_costs_its_own_connection(
 
 
 async def test_a_client_believes_only_the_right_certificate(tmp_path: Path, autojump_clock: MockClock) -> None:
-    async with serve(echo, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+    async with serve(echo, tls=Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))) as bench:
         for context, host in ((trusting(OTHER_CERTIFICATE), "localhost"), (trusting(), "elsewhere.example")):
             stream = TlsStream(await bench.network.connect(ADDRESS), context, host=host)
             with pytest.raises(ConnectionLost, match="its certificate is not trusted"):
@@ -93,7 +97,7 @@ async def test_old_versions_are_refused(tmp_path: Path, autojump_clock: MockCloc
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
-    async with serve(echo, tls=Tls(*write_certificate(tmp_path), "refuse")) as bench:
+    async with serve(echo, tls=Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))) as bench:
         stream = TlsStream(await bench.network.connect(ADDRESS), context, host="localhost")
         with pytest.raises(ConnectionLost, match="TLS failed"):
             await stream.shake_hands()
@@ -102,10 +106,10 @@ async def test_old_versions_are_refused(tmp_path: Path, autojump_clock: MockCloc
 async def test_a_new_certificate_is_shown_from_the_next_connection_on(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    tls = Tls(*write_certificate(tmp_path), "refuse")
+    tls = Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))
     async with serve(echo, tls=tls) as bench:
         before = await bench.connect()
-        tls.load(*write_certificate(tmp_path, OTHER_CERTIFICATE, OTHER_KEY), "refuse")
+        tls.load(TlsSettings(*write_certificate(tmp_path, OTHER_CERTIFICATE, OTHER_KEY), "refuse"))
         stream = TlsStream(await bench.network.connect(ADDRESS), trusting(OTHER_CERTIFICATE), host="localhost")
         await stream.shake_hands()
         await before.send(LAST)
@@ -119,21 +123,21 @@ async def test_a_new_certificate_is_shown_from_the_next_connection_on(
 ])  # fmt: skip
 def test_files_that_do_not_belong_together_are_named(certificate: str, key: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
-        Tls(*write_certificate(tmp_path, certificate, key), "allow")
+        Tls(TlsSettings(*write_certificate(tmp_path, certificate, key)))
 
 
 def test_files_that_cannot_be_used_are_named_and_change_nothing(tmp_path: Path) -> None:
     paths = write_certificate(tmp_path)
-    tls = Tls(*paths, "allow")
+    tls = Tls(TlsSettings(*paths))
     context = tls.context
     paths[1].chmod(0o604)
     with pytest.raises(ConfigError, match="chmod o= "):
-        tls.load(*paths, "refuse")
+        tls.load(TlsSettings(*paths, "refuse"))
     paths[1].chmod(0o600)
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        tls.load(tmp_path / "nothing.pem", paths[1], "refuse")
+        tls.load(TlsSettings(tmp_path / "nothing.pem", paths[1], "refuse"))
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        tls.load(paths[0], tmp_path / "nothing.pem", "refuse")
+        tls.load(TlsSettings(paths[0], tmp_path / "nothing.pem", "refuse"))
     assert (tls.context, tls.plain) == (context, "allow")
 
 
@@ -199,3 +203,90 @@ def test_every_byte_arrives_once_and_in_order(
         assert server.receive_nowait(1) == b""
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def shake(server: Tls, client: ssl.SSLContext, name: str) -> str:
+    """Return the answer that a client gets over the contexts of two nodes, or why there is none."""
+    network = MemoryNetwork()
+    listener = network.listen(ADDRESS)
+    near = TlsStream(await network.connect(ADDRESS), client, host=name)
+    assert server.context is not None
+    far = TlsStream(await listener.accept(), server.context)
+
+    async def serve_one() -> None:
+        with suppress(ConnectionLost):
+            await far.shake_hands()
+            while far.receive_nowait(1) is None:
+                await far.wait_readable()
+            far.send_nowait(b"answer")
+
+    said = ""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_one)
+        try:
+            await near.shake_hands()
+            near.send_nowait(b"x")
+            while (got := near.receive_nowait(6)) is None:
+                await near.wait_readable()
+            said = got.decode()
+        except ConnectionLost as error:
+            said = str(error)
+        nursery.cancel_scope.cancel()
+    return said
+
+
+async def test_nodes_show_each_other_certificates(tmp_path: Path, autojump_clock: MockClock) -> None:
+    own, others = OwnAuthority(tmp_path), OwnAuthority(tmp_path / "others", "Flare of others")
+    port = Tls(TlsSettings(**paths_of(own.write("data1")), client_ca=own.ca))
+    caller = TlsCaller(TlsSettings(**paths_of(own.write("api"))))
+    assert await shake(port, caller.context(), "data1") == "answer"
+    assert "not valid for 'data2'" in await shake(port, caller.context(), "data2")
+    assert "must be shown there" in await shake(port, own.trusting(), "data1")
+    stranger = TlsCaller(TlsSettings(**{**paths_of(others.write("api")), "ca": own.ca}))
+    assert "TLS failed: TLSV1_ALERT_UNKNOWN_CA" in await shake(port, stranger.context(), "data1")
+    believer = TlsCaller(TlsSettings(**paths_of(others.write("api"))))
+    assert "certificate is not trusted" in await shake(port, believer.context(), "data1")
+
+
+async def test_a_port_for_all_asks_for_no_certificate(tmp_path: Path, autojump_clock: MockClock) -> None:
+    own = OwnAuthority(tmp_path)
+    tls = Tls(TlsSettings(**paths_of(own.write("data1")), client_ca=own.ca))
+    network = MemoryNetwork()
+    listener = TlsListener(network.listen(ADDRESS), tls, for_all=True)
+    client = TlsStream(await network.connect(ADDRESS), own.trusting(), host="localhost")
+    server = await listener.accept()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.shake_hands)
+        for _ in range(10):
+            assert server.receive_nowait(1) is None
+            await trio.lowlevel.checkpoint()
+    ends = client.certificate_ends()
+    assert ends is not None
+    assert ends > time.time() + 300 * 86400
+
+
+async def test_who_may_be_called_without_tls(tmp_path: Path) -> None:
+    own = OwnAuthority(tmp_path)
+    files = paths_of(own.write("api"))
+    for plain, address in (("refuse", "127.0.0.1:1"), ("local", "192.0.2.1:1")):
+        with pytest.raises(ConnectionLost, match=f"plain = '{plain}'"):
+            await TlsCaller(TlsSettings(**files, plain=plain)).connect(address)
+    with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:1"):
+        await TlsCaller(TlsSettings(**files, plain="local")).connect("127.0.0.1:1")
+
+
+def test_a_node_without_a_certificate_takes_one_over_and_gives_it_up(tmp_path: Path) -> None:
+    tls = Tls()
+    assert (tls.context, tls.plain) == (None, "allow")
+    tls.load(TlsSettings(*write_certificate(tmp_path), "refuse"))
+    assert tls.context is not None
+    tls.load(None)
+    assert (tls.context, tls.plain) == (None, "allow")
+    with pytest.raises(ConfigError, match=r"tls.client_ca: .* does not hold certificates"):
+        tls.load(TlsSettings(*write_certificate(tmp_path), client_ca=tmp_path / "key.pem"))
+    with pytest.raises(ConfigError, match=r"tls.ca: .* cannot be read"):
+        TlsCaller(TlsSettings(*write_certificate(tmp_path), ca=tmp_path / "none.pem"))
+
+
+def paths_of(files: dict[str, str]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in files.items()}

@@ -5,19 +5,24 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
 from flared.errors import ConnectionLost, ProtocolError, RemoteProtocolError
 from flared.http.pool import PoolSettings
 from flared.http.server import Server, ServerSettings
+from flared.http.tls import TlsStream
+from flared.http.tls_context import Tls, TlsListener
+from flared.http.tls_settings import TlsSettings
 from flared.http.turn_pool import TurnPool
 from flared.http.turns import Turns
+from tests.support.certificates import trusting, write_certificate
 from tests.support.memory_net import MemoryNetwork
 from tests.unit.http.bench import Raw
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from trio.testing import MockClock
 
@@ -27,6 +32,19 @@ if TYPE_CHECKING:
 
 PLACE = "node:1"
 SETTINGS = PoolSettings(connections_max=2, connect_seconds=3, stall_seconds=10)
+
+
+covered = Tls()
+"""What servers and the pool speak in the test that runs now."""
+
+
+@pytest.fixture(params=["plain", "tls"])
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The test runs without TLS and with it."""
+    if request.param == "tls":
+        covered.load(TlsSettings(*write_certificate(tmp_path_factory.mktemp("tls")), "refuse"))
+    yield
+    covered.load(None)
 
 
 async def echo(request: Request, reply: Reply) -> None:
@@ -48,7 +66,7 @@ class Asker:
 
     async def serve(self, handler: Handler, settings: ServerSettings | None = None, *, place: str = PLACE) -> Server:
         server = Server(handler, settings)
-        await self.nursery.start(server.serve, [self.net.listen(place)])
+        await self.nursery.start(server.serve, [TlsListener(self.net.listen(place), covered)])
         return server
 
     @property
@@ -59,7 +77,16 @@ class Asker:
 @asynccontextmanager
 async def asking() -> AsyncIterator[Asker]:
     net, turns = MemoryNetwork(), Turns()
-    pool = TurnPool(PLACE, turns, SETTINGS, body_bytes_max=1 << 20, connect=net.connect)
+
+    async def connect(address: str) -> Stream:
+        stream = await net.connect(address)
+        if covered.context is None:
+            return stream
+        secure = TlsStream(stream, trusting(), host="localhost")
+        await secure.shake_hands()
+        return secure
+
+    pool = TurnPool(PLACE, turns, SETTINGS, body_bytes_max=1 << 20, connect=connect)
     async with trio.open_nursery() as nursery:
         await nursery.start(turns.run)
         await nursery.start(pool.run)
@@ -69,6 +96,7 @@ async def asking() -> AsyncIterator[Asker]:
     turns.close()
 
 
+@pytest.mark.usefixtures("way")
 async def test_bodies_of_any_size_come_back(autojump_clock: MockClock) -> None:
     async with asking() as asker:
         await asker.serve(echo)
@@ -82,6 +110,7 @@ async def test_bodies_of_any_size_come_back(autojump_clock: MockClock) -> None:
         assert asker.pool.statistics().connects == 1
 
 
+@pytest.mark.usefixtures("way")
 async def test_no_more_than_its_connections_are_used_and_the_rest_waits(autojump_clock: MockClock) -> None:
     async def slow(request: Request, reply: Reply) -> None:
         await trio.sleep(1)
@@ -98,6 +127,7 @@ async def test_no_more_than_its_connections_are_used_and_the_rest_waits(autojump
         assert asker.pool.statistics().connects == 2
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_connection_that_died_idle_answers_its_next_request(autojump_clock: MockClock) -> None:
     async with asking() as asker:
         await asker.serve(echo)
@@ -133,6 +163,7 @@ async def test_a_request_that_meets_a_closing_connection_is_sent_again_once(auto
         assert asker.pool.statistics().repeats == 1
 
 
+@pytest.mark.usefixtures("way")
 async def test_one_that_is_lost_tells_what_was_under_way_and_carries_what_was_queued(
     autojump_clock: MockClock,
 ) -> None:
@@ -150,6 +181,7 @@ async def test_one_that_is_lost_tells_what_was_under_way_and_carries_what_was_qu
         assert asker.bodies[2:] == [b"c"]
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_missing_peer_fails_all_that_wait(autojump_clock: MockClock) -> None:
     async with asking() as asker:
         asker.post(b"a", b"b", b"c")
@@ -162,6 +194,7 @@ async def test_a_missing_peer_fails_all_that_wait(autojump_clock: MockClock) -> 
         assert asker.bodies[3:] == [b"d"]
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_peer_that_cannot_be_connected_to_costs_the_time_of_a_connect(autojump_clock: MockClock) -> None:
     async with asking() as asker:
         await asker.serve(echo)
@@ -173,6 +206,7 @@ async def test_a_peer_that_cannot_be_connected_to_costs_the_time_of_a_connect(au
         assert asker.bodies == [ConnectionLost]
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_peer_that_stalls_is_cut_and_not_asked_again(autojump_clock: MockClock) -> None:
     asked = 0
 
@@ -195,6 +229,7 @@ async def test_a_peer_that_stalls_is_cut_and_not_asked_again(autojump_clock: Moc
         assert asked == 2
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_slow_peer_that_moves_is_not_cut(autojump_clock: MockClock) -> None:
     async def trickle(request: Request, reply: Reply) -> None:
         await reply.start(200, [], 30)
@@ -209,6 +244,7 @@ async def test_a_slow_peer_that_moves_is_not_cut(autojump_clock: MockClock) -> N
         assert asker.bodies == [b"x" * 30]
 
 
+@pytest.mark.usefixtures("way")
 async def test_what_is_no_http_or_too_long_is_an_error(autojump_clock: MockClock) -> None:
     async def too_long(request: Request, reply: Reply) -> None:
         await reply.send(200, [], bytes((1 << 20) + 1))
@@ -221,6 +257,7 @@ async def test_what_is_no_http_or_too_long_is_an_error(autojump_clock: MockClock
         assert asker.pool.statistics().idle == 0
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_reply_that_ends_its_connection_is_heard(autojump_clock: MockClock) -> None:
     async def last_word(request: Request, reply: Reply) -> None:
         reply.close = True
@@ -235,6 +272,7 @@ async def test_a_reply_that_ends_its_connection_is_heard(autojump_clock: MockClo
         assert asker.pool.statistics().connects == 3
 
 
+@pytest.mark.usefixtures("way")
 async def test_what_waits_is_not_sent_on_a_connection_that_ends(autojump_clock: MockClock) -> None:
     async def last_word(request: Request, reply: Reply) -> None:
         reply.close = True
@@ -285,6 +323,7 @@ async def test_an_old_address_that_cannot_be_reached_costs_nothing_after_a_move(
         assert {*asker.bodies} == {b"a", b"b", b"c"}
 
 
+@pytest.mark.usefixtures("way")
 async def test_another_address_is_used_from_the_next_request_on(autojump_clock: MockClock) -> None:
     async def other(request: Request, reply: Reply) -> None:
         await reply.send(200, [], b"other")
@@ -309,6 +348,7 @@ async def test_another_address_is_used_from_the_next_request_on(autojump_clock: 
         assert asker.bodies[2:] == [b"other"]
 
 
+@pytest.mark.usefixtures("way")
 async def test_a_pool_that_ends_tells_everybody(autojump_clock: MockClock) -> None:
     async def never(request: Request, reply: Reply) -> None:
         await trio.sleep_forever()
