@@ -9,6 +9,7 @@ from flared.api.router import Routes
 from flared.api.s3.buckets import bucket_handlers
 from flared.api.s3.cors import CorsLines, cors_handlers
 from flared.api.s3.errors import S3_ERRORS
+from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.operations import CALLS, FACE
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
     handlers: dict[str, Handler] = {
         **bucket_handlers(store, settings),
         **cors_handlers(store),
+        **lifecycle_handlers(store),
     }
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")

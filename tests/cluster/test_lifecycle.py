@@ -1,0 +1,98 @@
+"""What the lifecycle rules of a bucket let go: objects and unfinished uploads, when their time has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from flared.catalog.bucket_documents import Kind
+from flared.catalog.objects import find_current
+from flared.catalog.uploads import Upload, UploadId, create_upload, list_uploads
+from flared.objects.bucket_documents import put_document
+from flared.objects.lifecycle import Rule, encode_rules
+from flared.objects.store import now_ms
+from tests.support.cluster import GRACE, Cluster, name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Clock = trio.testing.MockClock
+
+DAYS = 86_400.0
+
+
+async def set_rules(cluster: Cluster, rules: Sequence[Rule]) -> None:
+    await put_document(cluster.store, name("a").bucket, Kind.LIFECYCLE, encode_rules(rules))
+
+
+async def pass_ends() -> None:
+    """The first pass begins when the first grace is over."""
+    await trio.sleep(GRACE + 60)
+
+
+def keys(cluster: Cluster, *among: str) -> list[str]:
+    return [key for key in among if find_current(cluster.kv, name(key)) is not None]
+
+
+async def test_objects_go_when_their_days_are_over(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        cluster.clock_ahead = -10 * DAYS
+        await cluster.put("logs/old", b"1")
+        await cluster.put("keep/old", b"2")
+        cluster.clock_ahead = 0.0
+        await cluster.put("logs/new", b"3")
+        await set_rules(cluster, [Rule("logs", prefix="logs/", days=7), Rule("off", enabled=False, days=1)])
+        await pass_ends()
+        assert keys(cluster, "logs/old", "keep/old", "logs/new") == ["keep/old", "logs/new"]
+        await trio.sleep(10 * GRACE)
+        assert cluster.piece_count() == 6
+
+
+async def test_an_object_that_is_written_again_stays(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        cluster.clock_ahead = -10 * DAYS
+        await cluster.put("a", b"1")
+        cluster.clock_ahead = 0.0
+        await set_rules(cluster, [Rule("all", days=7)])
+        await cluster.put("a", b"1")
+        await pass_ends()
+        assert await cluster.get("a") == b"1"
+
+
+async def test_a_clock_that_jumps_makes_nothing_due(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await cluster.put("a", b"1")
+        await set_rules(cluster, [Rule("all", days=7)])
+        cluster.clock_ahead = 100 * DAYS
+        await pass_ends()
+        assert await cluster.get("a") == b"1"
+
+
+async def test_unfinished_uploads_go(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        for number, days in enumerate((10, 0)):
+            cluster.clock_ahead = -days * DAYS
+            moment = now_ms(cluster.store)
+            upload = Upload(name("big"), UploadId(f"{number:032x}"), moment, 0, "text/plain", {})
+            await cluster.kv.transact(lambda tx, upload=upload, moment=moment: create_upload(tx, upload, moment))
+        await set_rules(cluster, [Rule("uploads", upload_days=3)])
+        await pass_ends()
+        page = await list_uploads(cluster.kv, name("big").bucket)
+        assert [upload.id for upload in page.uploads] == [UploadId(f"{1:032x}")]
+
+
+async def test_more_than_a_page_goes(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        moment = now_ms(cluster.store) + 1000
+        for number in range(450):
+            await cluster.put(f"a/{number:03d}", b"")
+        await set_rules(cluster, [Rule("date", at_ms=moment)])
+        await pass_ends()
+        assert not keys(cluster, *(f"a/{number:03d}" for number in range(450)))
