@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import secrets
@@ -26,9 +27,11 @@ from flared.api.admin.metrics import api_metrics
 from flared.api.admin.nodes import NodeCalls
 from flared.api.admin.orphans import OrphanCalls
 from flared.api.admin.status import StatusCalls, describe_status
+from flared.api.audit import set_up_audit
 from flared.api.callers import Callers
 from flared.api.counts import RequestCounts
 from flared.api.entry import Entry
+from flared.api.gate import Gate, GateSettings
 from flared.api.native.face import native_face
 from flared.api.s3.callers import S3Callers
 from flared.api.s3.face import s3_face
@@ -52,6 +55,7 @@ from flared.chunks.units import REREAD_SIZE
 from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
 from flared.data.transport.remote import Remote, RemoteSettings
+from flared.errors import ConfigError
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.tls_context import TlsCaller
@@ -78,6 +82,8 @@ if TYPE_CHECKING:
     from flared.names import NodeName
 
     Tell = Callable[[], Iterator[Metric | Durations]]
+
+log = logging.getLogger(__name__)
 
 CODEC_THREADS = 4
 """Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
@@ -125,12 +131,16 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         )
         upkeep.follow(membership)
         await ensure_default_bucket(store)
+        set_up_audit(config.audit_file, config.log.format)
+        gate = Gate(gate_settings(config))
         workers: list[Workers] = []
         past = RequestCounts()
-        s3_entry = build_s3(config, store, keyring)
+        s3_entry = build_s3(config, store, keyring, gate)
         bodies = MemoryBudget(GATHERING)
         s3 = build_http(share_of(config), turns, s3_entry, bodies) if s3_entry is not None else None
-        server, metrics = _build_server(config, store, membership, upkeep, keyring, workers, past, s3_entry, bodies)
+        server, metrics = _build_server(
+            config, store, membership, upkeep, keyring, workers, past, s3_entry, bodies, gate
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
@@ -147,6 +157,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
                 keyring.change(config.secrets)
                 connector.renew()
                 nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
+                take_gate(gate, config)
                 resize(store, server, share_of(config))
                 if s3 is not None:
                     s3.limit_connections(share_of(config).connections)
@@ -255,20 +266,33 @@ def resize(store: Store, server: Server, config: ApiConfig) -> None:
     store.limits.object_size_max = config.object_max
 
 
+def gate_settings(config: ApiConfig) -> GateSettings:
+    return GateSettings(config.requests_per_key, config.requests_per_address, config.audit_objects)
+
+
+def take_gate(gate: Gate, config: ApiConfig) -> None:
+    """Have one process go by these limits, and open its audit file anew: it may have been moved away."""
+    gate.change(gate_settings(config))
+    try:
+        set_up_audit(config.audit_file, config.log.format)
+    except ConfigError as error:
+        log.error("event=reload_refused message=%r", error.mistakes[0])
+
+
 def build_http(config: ApiConfig, turns: Turns, entry: Entry, bodies: MemoryBudget | None = None) -> Server:
     """A server of one process, with these limits. It does not serve yet. Several share their ``bodies``."""
     in_turns = InTurns(turns, entry, bodies or MemoryBudget(GATHERING))
     return Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
 
 
-def build_s3(config: ApiConfig, store: Store, keyring: Keyring) -> Entry | None:
+def build_s3(config: ApiConfig, store: Store, keyring: Keyring, gate: Gate) -> Entry | None:
     """The entry of S3's port, if the node has one."""
     if config.s3_listen is None:
         return None
     settings = S3Settings(config.s3_domain, config.s3_region)
     hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
     callers = S3Callers(Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts), settings)
-    return Entry([s3_face(store, callers, settings)], S3Router(settings.domain))
+    return Entry([s3_face(store, callers, settings)], S3Router(settings.domain), gate)
 
 
 class Connector:
@@ -304,6 +328,7 @@ def _build_server(
     past: RequestCounts,
     s3_entry: Entry | None,
     bodies: MemoryBudget,
+    gate: Gate,
 ) -> tuple[Server, Tell]:
     """The server, and what its /metrics tells."""
     started = trio.current_time()
@@ -369,6 +394,6 @@ def _build_server(
     keys = KeyStore(store.kv, keyring, store.now)
     policy = Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts)
     callers = Callers(policy, keys)
-    entry = Entry([native_face(store, callers), admin_face(admin, callers)])
+    entry = Entry([native_face(store, callers), admin_face(admin, callers)], gate=gate)
     server = build_http(share_of(config), store.chunks.turns, entry, bodies)
     return server, metrics

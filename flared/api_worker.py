@@ -25,12 +25,14 @@ from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring
 from flared.api.admin import routes
 from flared.api.admin.nodes import HEARTBEAT_BYTES_MAX
+from flared.api.audit import set_up_audit
 from flared.api.callers import Callers
 from flared.api.entry import Entry
 from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
+from flared.api.gate import Gate
 from flared.api.native.face import native_face
-from flared.api_role import Connector, build_chunks, build_http, build_store, resize, share_of
+from flared.api_role import Connector, build_chunks, build_http, build_store, gate_settings, resize, share_of, take_gate
 from flared.catalog.buckets import find_access
 from flared.catalog.key_store import KeyStore
 from flared.catalog.totals import Totals
@@ -92,6 +94,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     config = read_settings(settings)
     set_up_logging(level=config.log.level, format=config.log.format)
+    set_up_audit(config.audit_file, config.log.format)
     tune_process()
     worker = _Worker(config, settings, socket.socket(fileno=through))
     trio.run(worker.run, socket.socket(fileno=channel), memory, strict_exception_groups=True)
@@ -122,6 +125,7 @@ class _Worker:
         self._tls = Tls(config.tls)
         self._caller = TlsCaller(config.tls)
         self._keyring = Keyring(config.secrets)
+        self._gate = Gate(gate_settings(config))
         self._flight = WorkerFlight()
         self._damage = _ToldDamage(lambda piece: self._send(Kind.FOUND, {"piece": piece}))
         self._remotes: dict[NodeName, Remote] = {}
@@ -170,8 +174,8 @@ class _Worker:
         relayed = {
             call: on_nothing(self._relay) for methods in routes.ROUTES.exact.values() for call in methods.values()
         }
-        admin = Face(routes.FACE, routes.ROUTES, relayed, callers.find, JSON_ERRORS)
-        entry = Entry([native_face(self._store, callers), admin])
+        admin = Face(routes.FACE, routes.ROUTES, relayed, callers.find, JSON_ERRORS, relayed=True)
+        entry = Entry([native_face(self._store, callers), admin], gate=self._gate)
         self._server = build_http(config, turns, entry)
         return entry
 
@@ -229,6 +233,7 @@ class _Worker:
         set_up_logging(level=config.log.level, format=config.log.format)
         self._keyring.change(config.secrets)
         self._connector.renew()
+        take_gate(self._gate, config)
         resize(self._store, self._server, share_of(config))
         try:
             self._tls.load(config.tls)

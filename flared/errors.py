@@ -228,7 +228,11 @@ class MetadataOlder(Unavailable):
 
 
 class SlowDown(Unavailable):
-    """The client goes over its limit."""
+    """The client goes over its limit. ``retry_after``: in how many seconds it is welcome again."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Busy(Unavailable):

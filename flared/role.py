@@ -40,19 +40,10 @@ class Role:
 
 RELOADED = frozenset(
     {
-        "log",
-        "tls",
-        "ca_key",
-        "secrets",
-        "secret_file",
-        "memory",
-        "spill",
-        "cache",
-        "connections",
-        "object_max",
-        "quarantine",
+        "log", "tls", "ca_key", "secrets", "secret_file", "memory", "spill", "cache", "connections", "object_max",
+        "quarantine", "requests_per_key", "requests_per_address", "audit_file", "audit_objects",
     }
-)
+)  # fmt: skip
 """Settings that may change while a node runs; all others need a restart."""
 
 

@@ -20,6 +20,7 @@ class RequestCounts:
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}
         self._in_buckets: dict[tuple[str, str], int] = {}
+        self._refused: dict[str, int] = {}
 
     def count(self, method: str, status: int, seconds: float, bucket: str) -> None:
         """Count an answer. ``bucket`` is the one that the request was about if it succeeded, else empty: no one makes
@@ -40,12 +41,17 @@ class RequestCounts:
                 count = self._in_buckets.get(in_bucket)
             self._in_buckets[in_bucket] = (count or 0) + 1
 
+    def count_refusal(self, reason: str) -> None:
+        """Count a caller that may not do what it asks for; ``reason`` is the code of the error."""
+        self._refused[reason] = self._refused.get(reason, 0) + 1
+
     def describe(self) -> dict[str, object]:
         """Return what was counted, as JSON has it; for ``add``."""
         return {
             "answers": [[method, status, count] for (method, status), count in self._counts.items()],
             "durations": {method: [held.seconds, held.counts] for method, held in self._durations.items()},
             "buckets": [[bucket, method, count] for (bucket, method), count in self._in_buckets.items()],
+            "refused": self._refused,
         }
 
     def add(self, described: dict[str, Any]) -> None:  # type: ignore[explicit-any]  # JSON of another process of ours
@@ -58,6 +64,8 @@ class RequestCounts:
             durations.counts = [ours + theirs for ours, theirs in zip(durations.counts, counts, strict=True)]
         for bucket, method, count in described["buckets"]:
             self._in_buckets[bucket, method] = self._in_buckets.get((bucket, method), 0) + count
+        for reason, count in described["refused"].items():
+            self._refused[reason] = self._refused.get(reason, 0) + count
 
     def metrics(self) -> list[Metric | Durations]:
         answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]
@@ -79,5 +87,11 @@ class RequestCounts:
                 "Requests about a bucket or its objects that succeeded.",
                 [Sample(count, key) for key, count in self._in_buckets.items()],
                 ("bucket", "method"),
+            ),
+            Metric(
+                "flare_requests_refused_total",
+                "Requests of callers that may not do what they asked for, by the code of the error.",
+                [Sample(count, (reason,)) for reason, count in self._refused.items()],
+                ("reason",),
             ),
         ]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flared.access.authorize import authorize
-from flared.api.callers import remember
+from flared.api.callers import Caller, remember
 from flared.api.counts import RequestCounts
+from flared.api.gate import Gate
 from flared.api.router import Refusal, Router
 from flared.chunks.chunk import INLINE_DIGEST_MAX
 from flared.errors import FlareError, Refused, leaves
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
 
+REFUSED = frozenset({401, 403})
+"""Statuses of callers that may not do what they ask for."""
+
 _PROVED = "proved"
 
 Prove = Callable[["Standing"], None]
@@ -45,8 +49,12 @@ class Entry:
 
     body_bytes_max = INLINE_DIGEST_MAX
 
-    def __init__(self, faces: Sequence[Face], finder: Finder | None = None) -> None:
-        """``finder`` finds the calls of faces that tell them apart by more than the path; else ``Router`` does."""
+    def __init__(self, faces: Sequence[Face], finder: Finder | None = None, gate: Gate | None = None) -> None:
+        """``finder`` finds the calls of faces that tell them apart by more than the path; else ``Router`` does.
+
+        ``gate`` is the one of the process; without it there are no limits.
+        """
+        self._gate = gate or Gate()
         self._finder = finder or Router(face.routes for face in faces)
         self._first = faces[0]
         self._faces: dict[Call, Face] = {call: face for face in faces for call in face.handlers}
@@ -61,19 +69,24 @@ class Entry:
         current_request.set(_request_id(request.fields))
         began = perf_counter()
         face, bucket = self._first, ""
+        call, resource, admitted = None, None, False
         try:
             route = self._finder.find_call(request)
             if isinstance(route, Refusal):
                 raise self._refuse(route, request, reply.prove, None)
-            face = self._faces[route.call]
+            call = route.call
+            face = self._faces[call]
             if face.extra_lines is not None:
                 reply.extra = face.extra_lines(request, route)
-            resource = _admit(face, route, request, reply.prove, None)
-            await self._handlers[route.call](request, reply, resource)
+            resource = self._admit(face, route, request, reply.prove, None)
+            admitted = not face.relayed
+            await self._handlers[call](request, reply, resource)
             if resource is not None:
                 bucket = resource.bucket if isinstance(resource, ObjectName) else resource
         except FlareError as error:
-            await face.errors.answer(request, reply, error)
+            refusal = self._note_refusal(face, request, call, resource, error)
+            admitted = admitted and refusal is None
+            await face.errors.answer(request, reply, refusal or error)
         except ExceptionGroup as group:
             # A nursery below: if it failed for reasons we know, the first of them is the answer.
             cause = _known_cause(group)
@@ -82,6 +95,8 @@ class Entry:
             await face.errors.answer(request, reply, cause)
         finally:
             self._counts.count(request.method, reply.status, perf_counter() - began, bucket)
+            if admitted and call is not None:
+                self._gate.done(request, call, resource, reply.status)
 
     def begin(self, exchange: Exchange) -> bool:
         """Begin a small call in turns; False if it is left to ``answer``."""
@@ -99,50 +114,84 @@ class Entry:
             face, begin = in_turn
             fields = exchange.fields
             exchange.request_id = _request_id(fields) if REQUEST_FIELD in fields else next_request()
-            resource = _admit(face, route, exchange, exchange.prove, exchange.memo)
+            resource = self._admit(face, route, exchange, exchange.prove, exchange.memo)
             assert isinstance(resource, ObjectName)
-            return begin(exchange, resource)
+            if self._gate.audits_objects:
+                exchange.change = route.call, resource
+            begun = begin(exchange, resource)
+            if not begun and self._gate.limits and isinstance(exchange.caller, Caller):
+                self._gate.give_back(exchange.caller)
+            return begun
         except FlareError as error:
-            face.errors.answer_in_turn(exchange, error)
+            token = current_request.set(exchange.request_id)
+            try:
+                call = None if isinstance(route, Refusal) else route.call
+                refusal = self._note_refusal(face, exchange, call, None, error)
+            finally:
+                current_request.reset(token)
+            face.errors.answer_in_turn(exchange, refusal or error)
             return True
 
     def answered(self, exchange: Exchange, status: int) -> None:
         """Count a reply that was given in turns."""
         self._counts.count(exchange.method, status, perf_counter() - exchange.began, exchange.bucket)
+        if exchange.change is not None and status not in REFUSED:
+            call, resource = cast("tuple[Call, ObjectName]", exchange.change)
+            token = current_request.set(exchange.request_id)
+            try:
+                self._gate.done(exchange, call, resource, status)
+            finally:
+                current_request.reset(token)
 
     def _refuse(
         self, refusal: Refusal, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
     ) -> FlareError:
         """Return the error for a caller that may know it. Raises the error for any other."""
-        caller = self._first.identify(request, memo)
+        caller = request.caller = self._first.identify(request, memo)
+        if self._gate.limits:
+            self._gate.admit(caller)
         prove(authorize(caller.identity, refusal.action, None, caller.context))
         return refusal.error
 
+    def _note_refusal(
+        self, face: Face, request: Request | Exchange, call: Call | None, resource: Resource, error: FlareError
+    ) -> FlareError | None:
+        """Return the error to answer a refused caller with; None if this error is about something else."""
+        status = face.errors.status_of(error)
+        if status not in REFUSED:
+            return None
+        self._counts.count_refusal(error.code)
+        return self._gate.refuse(request, call, resource, error, status)
 
-def _admit(
-    face: Face, route: Route, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
-) -> Resource:
-    """Return what the call is about, if the caller may make it. Raises what authorize does, BadName and BadRequest."""
-    call, raw_bucket, raw_key = route
-    caller = request.caller = face.identify(request, memo)
-    identity, context = caller.identity, caller.context
-    resource: Resource = None
-    try:
-        if raw_bucket is not None:
-            resource = bucket = parse_bucket(decode(raw_bucket)) if raw_bucket else DEFAULT_BUCKET
-            if raw_key:
-                resource = ObjectName(bucket, parse_key(decode(raw_key)))
-    except Refused:
-        # A caller that may not make the call learns nothing about names either.
-        prove(authorize(identity, call.action, None, context))
-        raise
-    standing = authorize(identity, call.action, resource, context, request.query)
-    if memo is None:
-        prove(standing)
-    elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it
-        prove(standing)
-        remember(memo, _PROVED, standing)
-    return resource
+    def _admit(
+        self, face: Face, route: Route, request: Request | Exchange, prove: Prove, memo: dict[str, object] | None
+    ) -> Resource:
+        """Return what the call is about, if the caller may make it.
+
+        Raises what authorize does, SlowDown, BadName and BadRequest.
+        """
+        call, raw_bucket, raw_key = route
+        caller = request.caller = face.identify(request, memo)
+        if self._gate.limits:
+            self._gate.admit(caller)
+        identity, context = caller.identity, caller.context
+        resource: Resource = None
+        try:
+            if raw_bucket is not None:
+                resource = bucket = parse_bucket(decode(raw_bucket)) if raw_bucket else DEFAULT_BUCKET
+                if raw_key:
+                    resource = ObjectName(bucket, parse_key(decode(raw_key)))
+        except Refused:
+            # A caller that may not make the call learns nothing about names either.
+            prove(authorize(identity, call.action, None, context))
+            raise
+        standing = authorize(identity, call.action, resource, context, request.query)
+        if memo is None:
+            prove(standing)
+        elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it
+            prove(standing)
+            remember(memo, _PROVED, standing)
+        return resource
 
 
 def _request_id(fields: Mapping[str, str]) -> int | str:

@@ -147,5 +147,5 @@ def _fields(error: FlareError, status: int) -> bytes:
     if isinstance(error, Unauthenticated):
         return CHALLENGE
     if status in (429, 503):
-        return b"retry-after: %d\r\n" % RETRY_AFTER_SECONDS
+        return b"retry-after: %d\r\n" % getattr(error, "retry_after", RETRY_AFTER_SECONDS)
     return b""

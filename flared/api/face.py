@@ -49,6 +49,8 @@ class Face:
     errors: ErrorAnswers
     in_turns: Mapping[Call, TurnHandler] = field(default_factory=dict)
     extra_lines: ExtraLines | None = None
+    relayed: bool = False
+    """Its calls are passed on to another process, which notes what they change."""
 
     def __post_init__(self) -> None:
         for path, methods in self.routes.exact.items():

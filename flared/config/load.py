@@ -124,6 +124,10 @@ def _read_api(reader: TableReader) -> ApiConfig:
         s3_listen=_read_s3_listen(reader, listen),
         s3_domain=reader.read("s3.domain", "", host_name),
         s3_region=reader.read("s3.region", "us-east-1", region),
+        requests_per_key=reader.read("limits.requests_per_key", 0, number(0, 1_000_000)),
+        requests_per_address=reader.read("limits.requests_per_address", 0, number(0, 1_000_000)),
+        audit_file=reader.path(reader.read("audit.file", "-", text)) if reader.given("audit.file") else None,
+        audit_objects=reader.read("audit.objects", False, boolean),
     )
     if config.workers > 1 and config.garbage_grace < WORKERS_GRACE_SECONDS:
         # What a worker reads is known to the others a little later, and one that hangs is waited for.

@@ -62,6 +62,12 @@ class ApiConfig(NodeConfig):
     """Where S3 is spoken; None: nowhere."""
     s3_domain: str
     s3_region: str
+    requests_per_key: int
+    """A second, in each process; 0: without limit."""
+    requests_per_address: int
+    audit_file: Path | None
+    """None: audit lines go where the log goes."""
+    audit_objects: bool
 
 
 @dataclass(frozen=True, slots=True)

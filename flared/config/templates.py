@@ -46,6 +46,13 @@ s3_listen = "127.0.0.1:8333"
 # cache = "16MiB"          # more memory, for small objects that are read repeatedly; "0B" for none
 # connections = 1024       # open at once; beyond it idle ones are closed, or new ones get a 503
 # object_max = "5TiB"
+# requests_per_key = 0     # a second, of one access key; beyond it callers are asked to slow down; 0: without limit
+# requests_per_address = 0    # the same, of one address of a caller without the secret
+
+[audit]
+# One line for each change of buckets, keys and nodes, and each refusal: who, what, from where, allowed or not.
+# file = "/var/log/flare/audit.log"    # opened anew at a reload; without it they go where the log goes
+# objects = false          # the same for each object that is written or deleted
 
 [defaults]
 # The settings of new buckets; existing buckets keep theirs.

@@ -54,10 +54,12 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_handler",
+        "about",
         "began",
         "body",
         "bucket",
         "caller",
+        "change",
         "fields",
         "left",
         "memo",
@@ -88,6 +90,9 @@ class Exchange:
         self.request_id: int | str = 0
         self.bucket = ""
         self.caller: object = None
+        self.about = ""
+        self.change: object = None
+        """What the handler wants to know of a change once it is answered."""
         self.once: object = None
         """As of a ``messages.Request``."""
         self.sha256 = b""

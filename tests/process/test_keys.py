@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cluster(start: Start, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    started = start(nodes=1, api={"workers": 2})
+    started = start(nodes=1, api={"workers": 2, "audit": {"file": "audit.log"}})
     monkeypatch.setenv("FLARE_SECRET_FILE", str(started.directory / "secret"))
     return started
 
@@ -56,6 +56,13 @@ def test_a_key_lives_as_its_operator_says(cluster: Cluster, tmp_path: Path) -> N
     assert "laptop" not in flarectl(port, "key", "ls")
 
     cluster.stop()
+    audited = (cluster.directory / "audit.log").read_text()
+    for line in (
+        "call=admin.create_key on='name=laptop' allowed=yes status=201",
+        "call=admin.replace_key on='name=laptop' allowed=yes status=200",
+        "call=admin.remove_key on='name=laptop' allowed=yes status=204",
+    ):
+        assert audited.count(line) == 1, "once, also where another process passed it on"
     for place in cluster.directory.rglob("*"):
         if place.is_file() and place.name != "secret":
             content = place.read_bytes()
@@ -65,4 +72,8 @@ def test_a_key_lives_as_its_operator_says(cluster: Cluster, tmp_path: Path) -> N
 
 def test_keys_take_the_secret(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLARE_SECRET_FILE")
-    flarectl(cluster.daemons[API].port, "key", "create", "laptop", code=6)
+    for _ in range(3):  # to each process
+        flarectl(cluster.daemons[API].port, "key", "create", "laptop", code=6)
+    audited = (cluster.directory / "audit.log").read_text()
+    assert audited.count("call=admin.create_key on='-' allowed=no status=401 reason=Unauthenticated") == 3, audited
+    assert "lacking='cluster:keys'" in audited

@@ -220,7 +220,7 @@ def test_the_starting_file_shows_the_defaults(template: str, minimal: str, tmp_p
     uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", template, flags=re.MULTILINE)
     uncommented = re.sub(r"^(?:secret_file|metrics_listen).*\n", "", uncommented, flags=re.MULTILINE)
     # What it speaks beside the native face is a choice of whoever writes the file.
-    chosen = re.compile(r"^(?:s3_listen|domain).*\n", re.MULTILINE)
+    chosen = re.compile(r"^(?:s3_listen|domain|file).*\n", re.MULTILINE)
     template, uncommented = chosen.sub("", template), chosen.sub("", uncommented)
     plain = read(minimal.replace("/srv/a", "/srv/flare"))
     assert read(template) == plain

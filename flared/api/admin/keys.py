@@ -75,6 +75,7 @@ class KeyCalls:
         parse_query(request.query)
         fields = await _read(request, "name", "grants", "expires")
         name, moment = _parse_name(fields.get("name")), now_ms(self._store)
+        request.about = f"name={name}"
         expires = _parse_expires(fields.get("expires"), moment)
         grants = parse_grants(_parse_texts(fields.get("grants")))
         key, secret = await self._make(name)

@@ -191,7 +191,7 @@ def _fields(error: FlareError, status: int) -> bytes:
     if isinstance(error, BadMethod):
         return f"allow: {', '.join(error.allowed)}\r\n".encode()
     if status == 503:
-        return b"retry-after: %d\r\n" % RETRY_AFTER_SECONDS
+        return b"retry-after: %d\r\n" % getattr(error, "retry_after", RETRY_AFTER_SECONDS)
     return b""
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import count, product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +18,7 @@ from flared.access.origin import foreign_reason
 from flared.api.callers import REMEMBERED_MAX
 from flared.api.entry import Entry
 from flared.api.face import Face
+from flared.api.gate import Gate
 from flared.api.native import routes
 from flared.chunks.budget import MemoryBudget
 from flared.http.eviction import Standing
@@ -238,7 +239,7 @@ async def test_the_same_callers_are_let_in_as_by_the_old_rule(autojump_clock: Cl
         )
         for face in make_faces(Cluster(), Keyring([SECRET]), anonymous)
     ]
-    entry = Entry(faces)
+    entry = Entry(faces, gate=Gate(now=count(step=60.0).__next__))  # slowly, so that no one is asked to slow down
     paths = [
         "/object/a", "/object/", "/bucket", "/bucket/b", "/bucket/b/object/a", "/bucket/b/x", "/nowhere", "/status",
         "/healthz", "/readyz", "/metrics", "/cluster/failure", "/cluster/node", "/cluster/heartbeat",
