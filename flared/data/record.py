@@ -34,12 +34,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import xxhash
 
 from flared.data.pieces import BLOCK_SIZE, Piece
 from flared.errors import SegmentCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FORMAT = 1
 BLOCK = 4096
@@ -140,6 +144,14 @@ def record_length(kind: int, name_length: int, size: int) -> int:
     return header_length(name_length, size) + ((size + 7) & ~7)
 
 
+def small_lengths(pieces: Iterable[Piece]) -> list[int]:
+    """Return the ``record_length`` of each in a small segment."""
+    return [
+        ((_FIXED + len(name) + 8 * ((size + BLOCK_SIZE - 1) // BLOCK_SIZE) + 7) & ~7) + ((size + 7) & ~7)
+        for name, _, _, _, size, _, _ in pieces
+    ]
+
+
 def padding(size: int) -> bytes:
     """Return the zeros after a payload of this size in a small segment."""
     return _ZEROS[-size & 7]
@@ -193,7 +205,7 @@ def parse_record(view: memoryview, salt: int, segment: int, offset: int) -> Reco
         payload = offset + length
         whole = length + ((size + 7) & ~7)
     return Record(
-        kind, codec, segment, offset, sequence, plain_size, size, checksum, scheme.rstrip(b"\0").decode("ascii"),
+        kind, codec, segment, offset, sequence, plain_size, size, checksum, _scheme_text(scheme),
         str(view[_FIXED:name_end], "ascii"), bytes(view[name_end : name_end + 8 * blocks]), payload, whole,
     )  # fmt: skip
 
@@ -205,13 +217,16 @@ def parse_piece(view: memoryview, salt: int, segment: int, offset: int, name: st
         return None
     _, length, _, _, kind, flags, codec, name_length, blocks, _, _, _, plain_size, size, checksum, scheme = proven
     name_end = _FIXED + name_length
-    if kind != PIECE or str(view[_FIXED:name_end], "ascii") != name:
+    if kind != PIECE or view[_FIXED:name_end].tobytes() != name.encode():
         return None
-    piece = Piece(
-        name, codec, scheme.rstrip(b"\0").decode("ascii"), plain_size, size, checksum,
-        bytes(view[name_end : name_end + 8 * blocks]),
-    )  # fmt: skip
-    return piece, BLOCK if flags & ALIGNED else length
+    block_sums = view[name_end : name_end + 8 * blocks].tobytes()
+    fields = (name, codec, _scheme_text(scheme), plain_size, size, checksum, block_sums)
+    return tuple.__new__(Piece, fields), BLOCK if flags & ALIGNED else length
+
+
+@lru_cache(64)
+def _scheme_text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode("ascii")
 
 
 _Fields = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes, bytes]

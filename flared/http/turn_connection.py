@@ -145,10 +145,11 @@ class TurnConnection(Connection):
 
     def _gather(self) -> None:
         """Receive the rest of a body that did not come in one piece."""
-        body = self._body
+        body, link = self._body, self._link
         assert body is not None
         with memoryview(body) as view:
-            while self._filled < len(view):
+            length = len(view) - 1
+            while self._filled < length:
                 # Until the kernel has no more: only then does the next byte raise an edge.
                 count = self.stream.receive_into_nowait(view[self._filled :])
                 if count is None:
@@ -157,6 +158,11 @@ class TurnConnection(Connection):
                 if not count:
                     return self._give_back_body()
                 self._filled += count
+        # A receive that left the last byte free emptied the socket, as a short one does in ``_receive``.
+        self._readable = self._filled > length or self._peer_ended
+        if self._filled > length:
+            link.data, link.at = bytes(body[length:]), 0
+        del body[length:]
         self._body = None
         assert isinstance(self._head, tuple)
         self._offer(self._head, body)
@@ -212,9 +218,9 @@ class TurnConnection(Connection):
             return self._give_to_task(head)
         link = self._link
         self._reserved = length
-        self._body = bytearray(length)
+        self._body = bytearray(length + 1)  # with room to see that nothing comes behind it
         self._filled = len(link.data) - link.at
-        self._body[: self._filled] = memoryview(link.data)[link.at :]
+        memoryview(self._body)[: self._filled] = memoryview(link.data)[link.at :]
         link.data, link.at = b"", 0
         self._gather()
         return None

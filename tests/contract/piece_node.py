@@ -484,6 +484,7 @@ class PieceNodeContract:
         self, subject: Subject, autojump_clock: object
     ) -> None:
         await put(subject.node, "a", b"1")
+        subject.link.delay(0.5)  # so that it is under way
         under_way: list[FlareError | None] = []
         subject.node.put_nowait(piece_of("b", b"2"), b"2", under_way.append)
         subject.stop()

@@ -34,6 +34,8 @@ MEMTABLE_MAX = 100_000
 """With more entries puts are refused: the index has no room."""
 _CHECKPOINT_ENTRIES = 16 * 1024
 _RETRY_SECONDS = 2.0
+_BEHIND_ALL = "\x7f"
+"""Comes behind every name of a piece."""
 
 
 class Unknown:
@@ -63,6 +65,8 @@ class PieceMap:
         """Drop all entries, because a replay begins."""
         self.complete = False
         """True if a piece that is not found does not exist; False during a replay."""
+        self.last_name = _BEHIND_ALL
+        """No name in the index comes behind this one; but most new ones do, as ids of chunks begin with a time."""
         self.lost = trio.Event()
         """Set when the index was found to be damaged."""
         self._memtable: dict[str, Location | None] = {}
@@ -84,6 +88,11 @@ class PieceMap:
             index.close()
         self._waiting.unpark_all()
 
+    async def mark_complete(self) -> None:
+        """The replay is over: what is not found from now on does not exist."""
+        self.last_name = await self.ask(Index.last_name)
+        self.complete = True
+
     # Looking up, on the event loop
 
     def find(self, name: str) -> Location | None:
@@ -98,13 +107,10 @@ class PieceMap:
     def find_many(self, names: Sequence[str]) -> dict[str, Location]:
         """Return the locations that are found; the others do not exist only if ``complete``."""
         found: dict[str, Location] = {}
-        ask = []
-        for name in names:
-            location = self.recent(name)
-            if isinstance(location, Unknown):
-                ask.append(name)
-            elif location is not None:
-                found[name] = location
+        ask = names
+        if recent := self.recent_many(names):
+            found = {name: location for name, location in recent.items() if location is not None}
+            ask = [name for name in names if name not in recent]
         if len(ask) == 1:
             location = self._ask(Index.find, ask[0])
             if location is not None:
@@ -276,6 +282,7 @@ class PieceMap:
         # Swap the memtable: changes made while the thread writes go into a new one, and look-ups consult both.
         self._marks = {}
         entries, self._memtable = self._memtable, {}
+        self.last_name = max(self.last_name, max(entries, default=""))
         deletions, self._deletions = self._deletions, []
         quarantined, self._quarantined = self._quarantined, {}
         self._flushing_quarantined = quarantined

@@ -268,7 +268,7 @@ class DataService:
     async def _put_batch(self, request: Request, reply: Reply) -> None:
         async with _turn(self._putting):
             began = perf_counter()
-            items = _parse_batch(await request.body.read_all(wire.PUT_BODY_BYTES_MAX))
+            items = wire.parse_pieces(memoryview(await request.body.read_all(wire.PUT_BODY_BYTES_MAX)))
             results = await self._volumes.put_many(items)
             statuses = self._note_put(items, results, began)
         _log_failures("put_batch", results)
@@ -277,7 +277,7 @@ class DataService:
     def _begin_put_batch(self, exchange: Exchange) -> bool:
         """As ``_put_batch``, in turns, if the volume need not be waited for."""
         try:
-            items = _parse_batch(exchange.body)
+            items = wire.parse_pieces(memoryview(exchange.body))
             self._putting.acquire_nowait()
         except (BadRequest, TooLarge, trio.WouldBlock):
             return False
@@ -331,8 +331,7 @@ class DataService:
         if results is None:
             return False
         _log_failures_of(exchange, "get_batch", results)
-        answers: list[tuple[Piece, bytes] | int] = []
-        _fill(answers, results, TURN_BYTES_MAX)
+        answers = [wire.status_of(result) if isinstance(result, FlareError) else result for result in results]
         exchange.send(200, _BINARY, self._note_get(names, answers, exchange.began))
         return True
 
@@ -485,14 +484,6 @@ async def _send_error(reply: Reply, error: FlareError) -> None:
     status = wire.status_of(error)
     lines = JSON + (_RETRY if status == 503 else CHALLENGE if isinstance(error, Unauthenticated) else b"")
     await reply.send(status, lines + _error_line(error.code), pack_error(error.code, str(error)))
-
-
-def _parse_batch(body: bytes | bytearray) -> list[tuple[Piece, memoryview]]:
-    """The pieces of a put batch. Raises BadRequest, TooLarge."""
-    items = wire.parse_pieces(memoryview(body))
-    if any(piece.size >= LARGE_SIZE for piece, _ in items):
-        raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
-    return items
 
 
 def _fill(

@@ -94,6 +94,9 @@ VERIFIES_FIELD = "x-flare-reader-verifies"
 PIECE_FIELD = "x-flare-piece"
 SIZE_FIELD = "x-flare-size"
 
+_make = tuple.__new__
+"""Makes a Piece at half the price of its class; a batch has hundreds."""
+
 _COUNTS = Struct("<II")
 _HEAD = Struct("<HBxII16s8s16s")
 _ALL_NAMES = re.compile(rb"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,199}\n)*")
@@ -125,22 +128,23 @@ def pack_answers(names: Sequence[str], answers: Sequence[tuple[Piece, Buffer] | 
         if isinstance(answer, int):
             heads.append(pack(answer, 0, 0, 0, b"", b"", b""))
             continue
-        piece, payload = answer
+        (_, codec, scheme, plain_size, size, checksum, blocks), payload = answer
         payloads.append(payload)
-        scheme = _scheme_bytes(piece.scheme)
-        heads.append(pack(GOT, piece.codec, piece.plain_size, piece.size, piece.checksum, piece.blocks, scheme))
+        heads.append(pack(GOT, codec, plain_size, size, checksum, blocks, _scheme_bytes(scheme)))
     return _join(heads, names, payloads)
 
 
 def parse_pieces(body: B) -> list[tuple[Piece, B]]:
-    """Parse the batch of ``pack_pieces``; payloads are slices of ``body``. Raise BadRequest if it is not one."""
+    """Parse the batch of ``pack_pieces``; payloads are slices of ``body``. Raise BadRequest if it is not one, TooLarge
+    if a piece of it is not small."""
     heads, names, at = _open(body)
     items: list[tuple[Piece, B]] = []
     for (_, codec, plain_size, size, checksum, block, scheme), name in zip(heads, names, strict=True):
+        if size >= LARGE_SIZE:
+            raise TooLarge(f"a piece in a batch is smaller than {LARGE_SIZE} bytes")
         end = at + size
-        text = _scheme_text(scheme)
-        piece = Piece(name, codec, text, plain_size, size, checksum, block if size else b"")
-        items.append((piece, body[at:end]))
+        fields = (name, codec, _scheme_text(scheme), plain_size, size, checksum, block if size else b"")
+        items.append((_make(Piece, fields), body[at:end]))
         at = end
     if at != len(body):
         raise BadRequest("the batch's sizes do not add up to its length")
@@ -159,9 +163,8 @@ def parse_answers(body: bytes, asked: Sequence[str]) -> list[tuple[Piece, bytes]
                 answers.append(status)
                 continue
             end = at + size
-            text = _scheme_text(scheme)
-            piece = Piece(name, codec, text, plain_size, size, checksum, block if size else b"")
-            answers.append((piece, body[at:end]))
+            fields = (name, codec, _scheme_text(scheme), plain_size, size, checksum, block if size else b"")
+            answers.append((_make(Piece, fields), body[at:end]))
             at = end
     except BadRequest as error:
         raise RemoteProtocolError(str(error)) from error

@@ -50,7 +50,8 @@ class AppenderOwner(Protocol):
 
     segment_size: int
 
-    def next_sequence(self) -> int: ...
+    def draw_sequences(self, count: int) -> int:
+        """Return the first of so many sequence numbers, which belong to the caller."""
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Return those of the names that the index has already; called in the lane."""
@@ -297,7 +298,7 @@ class Appender:
         """As much of what waits as fits into one group; one change at least."""
         room = GROUP_BYTES_MAX[self._kind]
         for count, change in enumerate(self._waiting[:_GROUP_RECORDS_MAX]):
-            room -= _length(change)
+            room -= change.length
             if room < 0 and count:
                 break
         else:
@@ -308,7 +309,7 @@ class Appender:
     def _form(self, changes: list[Change], *, check: bool) -> _Group:
         """Pack the changes for the active segment, or for a fresh one if they do not fit."""
         names = [change.name for change in changes if isinstance(change, Put) and not change.absent] if check else []
-        total = sum(map(_length, changes))
+        total = sum([change.length for change in changes])
         active = self._active
         if active and active.end > BLOCK and active.end + total > self._owner.segment_size:
             self._roll()
@@ -323,9 +324,8 @@ class Appender:
         head = group.active.head
         segment, salt = head.id, head.salt
         offset = group.active.end
-        buffers, locations, next_sequence = group.buffers, group.locations, self._owner.next_sequence
-        for change in group.changes:
-            sequence = next_sequence()
+        buffers, locations, make = group.buffers, group.locations, tuple.__new__
+        for sequence, change in enumerate(group.changes, self._owner.draw_sequences(len(group.changes))):
             if isinstance(change, Put):
                 piece = change.piece
                 size, length = piece.size, change.length
@@ -335,7 +335,7 @@ class Appender:
                     buffers.append(change.payload)  # type: ignore[arg-type]  # never a PieceBuffer in a small segment
                     if size & 7:
                         buffers.append(padding(size))
-                locations.append(Location(segment, offset, size, length, sequence))
+                locations.append(make(Location, (segment, offset, size, length, sequence)))
             else:
                 if isinstance(change, Hide):
                     record = pack_quarantine(change.name, segment, offset, sequence, salt, change.since_ms)
@@ -350,10 +350,9 @@ class Appender:
     def _pack_large(self, group: _Group) -> None:
         head = group.active.head
         offset = group.active.end
-        for change in group.changes:
+        for sequence, change in enumerate(group.changes, self._owner.draw_sequences(len(group.changes))):
             assert isinstance(change, Put)
             assert isinstance(change.payload, PieceBuffer)
-            sequence = self._owner.next_sequence()
             size = change.piece.size
             length = change.length
             header = pack_piece(change.piece, head.id, offset, sequence, head.salt, ALIGNED)
@@ -432,11 +431,6 @@ class Appender:
             else:
                 rest.append(change)
         return rest
-
-
-def _length(change: Change) -> int:
-    """Return the most bytes that the record can have."""
-    return change.length if isinstance(change, Put) else BLOCK
 
 
 def _mark(active: _Active, *, sealed: bool) -> Watermark:

@@ -11,6 +11,7 @@ from flared.data.disk.buffers import PieceBuffer
 from flared.data.disk.disk import Buffer
 from flared.data.index.index import Location
 from flared.data.pieces import Piece
+from flared.data.record import BLOCK
 from flared.errors import Busy, FlareError
 
 Answer = bool | FlareError
@@ -115,6 +116,8 @@ class Delete(NamedTuple):
     number: int
     name: str
     victim: Location
+    length: int = BLOCK
+    """The most bytes that the record can have."""
 
 
 class Hide(NamedTuple):
@@ -125,6 +128,7 @@ class Hide(NamedTuple):
     name: str
     location: Location
     since_ms: int
+    length: int = BLOCK
 
 
 Change = Put | Delete | Hide

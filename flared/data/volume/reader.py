@@ -72,17 +72,12 @@ class PieceReader:
 
     def read_nowait(self, wanted: Sequence[Wanted]) -> list[Found] | None:
         """Whole pieces, verified, if the page cache has them all; None if one has to be waited for or looked into."""
-        answers: list[Found] = []
-        for name, location in wanted:
-            answer = self._read_now(name, location)
-            if answer is None:
-                return None
-            answers.append(answer)
-        return answers
+        answers = self._read_cached(wanted, all_or_none=True)
+        return answers if None not in answers else None  # type: ignore[return-value]
 
     async def read_many(self, wanted: Sequence[Wanted]) -> list[Found | FlareError]:
         """Return whole pieces, verified, or the error for each."""
-        answers: list[Found | FlareError | None] = [self._read_now(name, location) for name, location in wanted]
+        answers: list[Found | FlareError | None] = [*self._read_cached(wanted, all_or_none=False)]
         cold = [number for number, answer in enumerate(answers) if answer is None]
         if cold:
             found = await self._read_cold([wanted[number] for number in cold])
@@ -90,24 +85,33 @@ class PieceReader:
                 answers[number] = answer
         return answers  # type: ignore[return-value]  # no None is left
 
-    def _read_now(self, name: str, location: Location) -> Found | None:
-        """Return the piece if that needs no waiting; None if it does, or if verification fails."""
-        length = location.length
-        if length > _SCRATCH_BYTES:
-            return None
+    def _read_cached(self, wanted: Sequence[Wanted], *, all_or_none: bool) -> list[Found | None]:
+        """Return the pieces that need no waiting; None for one that does, or that fails verification. Stop at the first
+        None if only all of them are of use."""
+        answers: list[Found | None] = []
+        scratch, leased = self._scratch, {}
         try:
-            opened = self._segments.lease(location.segment)
-            if opened is None:
-                return None
-            try:
-                view = self._scratch[:length]
-                if opened.file.read_nowait(location.offset, view) < length:
-                    return None
-                return _parse(view, opened, name, location)
-            finally:
-                self._segments.release(opened)
-        except VolumeFailed:
-            return None
+            for name, location in wanted:
+                segment, offset, _, length, _ = location
+                answer = None
+                try:
+                    if segment not in leased:
+                        leased[segment] = self._segments.lease(segment)
+                    opened = leased[segment]
+                    if opened is not None and length <= _SCRATCH_BYTES:
+                        view = scratch[:length]
+                        if opened.file.read_nowait(offset, view) == length:
+                            answer = _parse(view, opened, name, location)
+                except VolumeFailed:
+                    pass  # a thread tries again, and says so
+                answers.append(answer)
+                if answer is None and all_or_none:
+                    break
+        finally:
+            for opened in leased.values():
+                if opened is not None:
+                    self._segments.release(opened)
+        return answers
 
     async def _read_cold(self, wanted: list[Wanted]) -> list[Found | FlareError]:
         answers: list[Found | FlareError] = []
@@ -311,7 +315,7 @@ def _parse(view: memoryview, opened: OpenSegment, name: str, location: Location)
     if found is None:
         return None
     piece, start = found
-    payload = bytes(view[start : start + piece.size])
+    payload = view[start : start + piece.size].tobytes()
     return (piece, payload) if xxhash.xxh3_128_digest(payload) == piece.checksum else None
 
 

@@ -17,10 +17,10 @@ from flared.data.index.index import IndexCorrupt, Location, Watermark
 from flared.data.index.piece_map import UNKNOWN, PieceMap
 from flared.data.index.quarantine import count_hidden
 from flared.data.pieces import Piece
-from flared.data.record import LARGE, SMALL, record_length
+from flared.data.record import LARGE, SMALL, record_length, small_lengths
 from flared.data.volume.appender import Appender
 from flared.data.volume.changes import Answer, Answered, Answers, Batch, Change, Delete, Hide, Put
-from flared.data.volume.check import check_piece
+from flared.data.volume.check import check_piece, check_pieces
 from flared.data.volume.identity import FORMAT, VolumeIdentity, join_cluster, load_identity, raise_format
 from flared.data.volume.punch import Puncher
 from flared.data.volume.reader import PieceReader
@@ -146,7 +146,7 @@ class Volume:
         replay = await self._bring_up()
         self._sequence = max(self._sequence, replay.sequence)
         self.pieces = replay.pieces
-        self.piece_map.complete = True
+        await self.piece_map.mark_complete()
         self.hidden_pieces, self.hidden_bytes = await self.piece_map.ask(count_hidden)
         await self.measure()
         log.info(
@@ -260,24 +260,27 @@ class Volume:
             return done([refusal] * len(items))
         # Nothing below waits, so no other change can come between these checks and the claim of the names.
         batch = Batch(len(items), self._pending, done)
-        answers, puts, free = batch.answers, [], -1 if self.piece_map.backlog_hard else self.free
-        recent = self.piece_map.recent_many([piece.name for piece, _ in items])
-        for number, (piece, payload) in enumerate(items):
-            name = piece.name
-            length = record_length(SMALL, len(name), piece.size)
+        piece_map, answers, make = self.piece_map, batch.answers, tuple.__new__
+        free = -1 if piece_map.backlog_hard else self.free
+        names = [piece.name for piece, _ in items]
+        refused, recent, last_name = check_pieces(items), piece_map.recent_many(names), piece_map.last_name
+        puts: list[Change] = []
+        lengths = small_lengths([piece for piece, _ in items])
+        for number, ((piece, payload), name, length) in enumerate(zip(items, names, lengths, strict=True)):
             location = recent.get(name, UNKNOWN) if recent else UNKNOWN
-            if bad := check_piece(piece, payload):
-                answers[number] = bad
+            if number in refused:
+                answers[number] = refused[number]
             elif isinstance(location, Location):
                 answers[number] = False
             elif free < length:
                 answers[number] = VolumeFull(f"{self.path} is full")
             else:
                 free -= length
-                puts.append(Put(batch, number, name, piece, payload, length, location is None))
+                absent = location is None or name > last_name
+                puts.append(make(Put, (batch, number, name, piece, payload, length, absent)))
         if puts:
             self.free = free
-            batch.claim([put.name for put in puts])
+            batch.claim(names if len(puts) == len(names) else [put.name for put in puts])
             self._small.extend(puts, batch)
         self._begin(batch, self._small)
         return None
@@ -467,9 +470,10 @@ class Volume:
 
     # What an Appender and a DiskWatch ask
 
-    def next_sequence(self) -> int:
-        self._sequence += 1
-        return self._sequence
+    def draw_sequences(self, count: int) -> int:
+        first = self._sequence + 1
+        self._sequence += count
+        return first
 
     def present(self, names: Sequence[str]) -> list[str]:
         return self.piece_map.present(names)
@@ -585,7 +589,7 @@ def _advance(steps: Iterator[None]) -> bool:
 
 def _small_bytes(items: Sequence[tuple[Piece, Buffer]]) -> int:
     """Return what these pieces take in a small segment."""
-    return sum(record_length(SMALL, len(piece.name), piece.size) for piece, _ in items)
+    return sum(small_lengths([piece for piece, _ in items]))
 
 
 def _all_answered(answers: Sequence[Answer | None]) -> Answers:

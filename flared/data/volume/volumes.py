@@ -301,7 +301,7 @@ class Volumes:
         try:
             volume, wanted = next(steps)
             while True:
-                bytes_max -= sum(location.size for _, location in wanted)
+                bytes_max -= sum([location.size for _, location in wanted])
                 read = volume.reader.read_nowait(wanted) if bytes_max >= 0 else None
                 if read is None or (volume.hidden_pieces and volume.piece_map.hidden([name for name, _ in wanted])):
                     return None
@@ -333,6 +333,7 @@ class Volumes:
         """Yield a volume and what to read from it; wants the answers sent, or the VolumeFailed that came of it thrown.
         Return the answers for all names."""
         answers: dict[str, Found | FlareError] = {}
+        make = tuple.__new__
         unsure: FlareError | None = self._left_out()
         left: Sequence[str] = names
         for volume in self._working():
@@ -346,7 +347,7 @@ class Volumes:
             wanted = []
             for name, location in locations.items():
                 if location.size < LARGE_SIZE:
-                    wanted.append(Wanted(name, location))
+                    wanted.append(make(Wanted, (name, location)))
                 else:
                     answers[name] = TooLarge(f"{name} has {location.size} bytes: open it instead")
             if wanted:
@@ -355,11 +356,11 @@ class Volumes:
                 except VolumeFailed as error:
                     unsure = error
                     continue
-                for want, answer in zip(wanted, read, strict=True):
-                    if not isinstance(answer, NoSuchPiece):
-                        answers[want.name] = answer
+                for (name, _), answer in zip(wanted, read, strict=True):
+                    if type(answer) is tuple or not isinstance(answer, NoSuchPiece):
+                        answers[name] = answer
             # If a piece is damaged here, another volume may have a good copy.
-            left = [name for name in left if isinstance(answers.get(name), PieceCorrupt | None)]
+            left = [name for name in left if name not in answers or isinstance(answers[name], PieceCorrupt)]
             if not left:
                 break
         return [answers[name] if name in answers else _missing(name, unsure) for name in names]

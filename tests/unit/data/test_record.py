@@ -27,6 +27,7 @@ from flared.data.record import (
     parse_piece,
     parse_record,
     record_length,
+    small_lengths,
 )
 from flared.errors import SegmentCorrupt
 
@@ -48,6 +49,11 @@ def pieces(draw: st.DrawFn) -> Piece:
         draw(st.binary(min_size=16, max_size=16)),
         draw(st.binary(min_size=8, max_size=8)) * count,
     )
+
+
+@given(st.lists(pieces(), max_size=5))
+def test_lengths_of_many_are_those_of_each(some: list[Piece]) -> None:
+    assert small_lengths(some) == [record_length(SMALL, len(piece.name), piece.size) for piece in some]
 
 
 @given(pieces(), u64, u64, u64, u64, st.booleans())

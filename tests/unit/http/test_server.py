@@ -75,13 +75,17 @@ CLOSING = answer(b"GET /last  ", fields=b"connection: close\r\n")
         (chunked(b"0\r\n\r\n"), answer(b"PUT /c  ")),
         (put(b"x" * 100_000) + GET, answer(b"PUT /p  " + b"x" * 100_000) + answer(b"GET /  ")),
         (
+            put(b"x" * 50_000) + put(b"y" * 50_000),
+            answer(b"PUT /p  " + b"x" * 50_000) + answer(b"PUT /p  " + b"y" * 50_000),
+        ),
+        (
             b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + GET,
             answer(b"GET /  ", fields=b"connection: keep-alive\r\n") + answer(b"GET /  "),
         ),
         (b"GET / HTTP/1.0\r\n\r\n", answer(b"GET /  ", fields=b"connection: close\r\n")),
         (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", answer(b"GET /  ")),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 async def test_conversations(sent: bytes, answered: bytes, autojump_clock: MockClock, serve: Serve) -> None:
     async with serve(echo) as bench:

@@ -172,7 +172,7 @@ def test_a_range_beyond_the_piece(field: str) -> None:
 
 
 def test_errors_keep_their_meaning_over_the_wire() -> None:
-    errors = [NoSuchPiece(), VolumeFull(), VolumeFailed(), PieceCorrupt(), Busy(), BadDigest()]
+    errors = [NoSuchPiece(), VolumeFull(), VolumeFailed(), PieceCorrupt(), Busy(), BadDigest("wrong")]
     assert [wire.status_of(error) for error in errors] == [404, 507, 503, 500, 503, 400]
     assert wire.put_error("n", "a", 201) is None
     assert wire.put_error("n", "a", 200) is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
+from flared.data.index.index import Index
 from flared.data.volume.volumes import Volumes, open_volumes
 from flared.errors import Busy, FlareError
 from flared.http.turns import open_turns
@@ -16,7 +17,9 @@ from tests.support.memory_disk import MemoryDisk
 from tests.support.threads import InlineThreads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    import pytest
 
     from flared.data.volume.changes import Answers
     from flared.http.lane import Done, Work
@@ -146,6 +149,34 @@ async def test_what_is_there_by_the_index_is_not_written_twice(autojump_clock: o
         await settle()
         assert heard == [[False, True, False]]
         assert store.status().volumes[0].records == 3
+
+
+async def test_the_index_is_asked_only_for_names_that_it_may_have(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    asked: list[str] = []
+    present = Index.present
+
+    def note(index: Index, names: Sequence[str]) -> list[str]:
+        asked.extend(names)
+        return present(index, names)
+
+    monkeypatch.setattr(Index, "present", note)
+    disk = MemoryDisk(1)
+    async with gated(disk) as (store, _):
+        put(store, "b", "d")
+        await settle()
+        put(store, "e", "c")
+        await trio.sleep(60)  # the memtable has gone into the index, up to "e"
+        heard = put(store, "f", "a", "e")
+        await settle()
+        assert heard == [[True, True, False]]
+        assert asked == ["a", "e"]
+    async with gated(disk) as (store, _):
+        heard = put(store, "f", "g", "b")
+        await settle()
+        assert heard == [[False, True, False]], "after a start, too"
+        assert asked == ["a", "e", "f", "b"]
 
 
 async def test_a_bug_in_a_group_fails_the_volume_and_all_hear(autojump_clock: object) -> None:
