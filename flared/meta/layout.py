@@ -31,11 +31,13 @@ def open_database(path: Path) -> Opening:
     if layout and layout < LAYOUT:
         conversion.convert(path, layout)
     with closing(connect(path)) as connection:
+        last = openings.read_commits(connection) if layout else (b"", 0)
         connection.execute("BEGIN IMMEDIATE")
         if not layout:
             create_tables(connection)
-        opening = openings.begin_opening(connection)
+        opening = openings.begin_opening(connection, last)
         connection.execute("COMMIT")
+        opening = openings.put_row(connection, opening)
     sync_directory(path.parent)
     return opening
 

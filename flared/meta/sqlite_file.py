@@ -31,9 +31,9 @@ PAGE_BYTES = 4096
 PRIVATE_MODE = 0o600
 
 CACHE_KIB = 8 * 1024
-ROWS_PER_STATEMENT_MAX = 64
-"""There is a statement for each number up to it, so that most groups are written in one step. All of them together
-take some MiB when they are prepared."""
+ROWS_PER_STATEMENT_MAX = 65
+"""There is a statement for each number up to it, so that most groups are written in one step: 64 small puts, and the
+number of commits. All of them together take some MiB when they are prepared."""
 
 # Keys of objects may be random, so that each put dirties a page of their tree. Values beside the keys (WITHOUT ROWID)
 # would make that tree four times as large and log a quarter more pages; like this, rows are appended and only the index
@@ -149,25 +149,36 @@ class Writer:
         """Groups on stable storage since the opening."""
 
     def apply(self, writes: Mapping[bytes, Entry | None]) -> None:
-        """Put the entries and delete the Nones in one transaction, on stable storage at return; all or nothing."""
+        """Put the entries and delete the Nones in one transaction, on stable storage at return; all or nothing.
+
+        The number of commits belongs to it: data nodes compare it with what they have seen.
+        """
         columns = [
             column
             for key, entry in writes.items()
             if entry is not None
             for column in (key, *entry, checksum(key, *entry))
         ]
+        opening, commits = self._opening, self.commits + 1
+        if opening.has_row:
+            columns += opening.row(commits)
         gone = [key for key, entry in writes.items() if entry is None]
+        rows = len(columns) // 4
         connection = self.connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for start, count in _batches(len(columns) // 4):
-                connection.execute(PUT[count], columns[4 * start : 4 * (start + count)])
-            for start, count in _batches(len(gone)):
-                connection.execute(_DELETE[count], gone[start : start + count])
-            # The commit's number belongs to the same transaction: data nodes compare it with what they have seen.
-            openings.count_commit(connection, self._opening, self.commits + 1)
-            connection.execute("COMMIT")
-            self.commits += 1
+            if rows <= ROWS_PER_STATEMENT_MAX and not gone and opening.has_row:
+                # By itself a statement is a transaction: the interpreter's lock is given up and won back once.
+                connection.execute(PUT[rows], columns)
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                for start, count in _batches(rows):
+                    connection.execute(PUT[count], columns[4 * start : 4 * (start + count)])
+                for start, count in _batches(len(gone)):
+                    connection.execute(_DELETE[count], gone[start : start + count])
+                if not opening.has_row:
+                    openings.count_commit(connection, opening, commits)
+                connection.execute("COMMIT")
+            self.commits = commits
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -245,14 +256,14 @@ class Reader:
             raise RowCorrupt(key)  # the index is damaged, and the row that was asked for may be a later one
         return key, entry
 
-    def commits_of(self, opening: int) -> int:
-        """Return how many groups of this opening are in the file, at this moment; -1 if its row is lost."""
-        self._begin()
+    def commits_of(self, opening: str) -> int:
+        """Return how many groups of this opening, the newest one, are in the file at this moment; -1 if that is not
+        known."""
         try:
-            row = self._cursor.execute("SELECT commits FROM openings WHERE number = ?", (opening,)).fetchone()
-        except sqlite3.Error as error:
-            raise unreadable(error) from error
-        return -1 if row is None else int(row[0])
+            entry = self.get(openings.COMMITS)
+        except RowCorrupt:
+            return -1
+        return -1 if entry is None or entry.value != opening.encode() else entry.version
 
     def _begin(self) -> None:
         if not self._reading:

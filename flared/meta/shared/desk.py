@@ -28,7 +28,6 @@ def pack_hello(opening: Opening) -> bytes:
     hello = {
         "version": __version__,
         "protocol": PROTOCOL,
-        "number": opening.number,
         "opening": opening.id,
         "past": opening.past,
     }

@@ -75,14 +75,14 @@ class FollowerKV:
         # Of one protocol and two versions of Flare, what the rows hold might differ: an upgrade restarts both.
         if (hello.get("version"), hello.get("protocol")) != (__version__, PROTOCOL):
             raise BadFrame(f"the owner is of version {hello.get('version')}, this process of {__version__}")
-        number, opening, past = hello["number"], hello["opening"], hello["past"]
-        if not (isinstance(number, int) and isinstance(opening, str) and isinstance(past, dict)):
+        opening, past = hello["opening"], hello["past"]
+        if not (isinstance(opening, str) and isinstance(past, dict)):
             raise BadFrame("the owner does not name its opening of the file")
         self._opening = opening
         self._past: dict[str, int] = past
         self._subscriber = subscriber
         self._turns = turns
-        self._reads = SharedReads(path, subscriber, number, CACHE_BYTES, self._report)
+        self._reads = SharedReads(path, subscriber, opening, CACHE_BYTES, self._report)
         self._scanners = [Scanner(path, self._report_from_thread, writes=False) for _ in range(SCANS_MAX)]
         self._scans = trio.Semaphore(SCANS_MAX)
         self._threads = WorkerThreads(SCANS_MAX)

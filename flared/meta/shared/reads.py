@@ -65,9 +65,9 @@ class SharedReads:
     """Point look-ups of a follower. ``begin`` first; until the next ``begin`` all look-ups are of one moment."""
 
     def __init__(
-        self, path: Path, subscriber: Subscriber, opening: int, cache_bytes: int, report: Callable[[bytes], None]
+        self, path: Path, subscriber: Subscriber, opening: str, cache_bytes: int, report: Callable[[bytes], None]
     ) -> None:
-        """``opening`` is the number of the owner's; ``report`` hears the key of each damaged row."""
+        """``opening`` is the id of the owner's; ``report`` hears the key of each damaged row."""
         self._reader = Reader(path, writes=False)
         self._subscriber = subscriber
         self._opening = opening

@@ -115,3 +115,55 @@ async def test_an_opening_that_became_text_of_no_encoding_keeps_no_file_closed(t
     sound = await committed(path, b"b")
     change(path, f"UPDATE openings SET {column} = CAST(x'e630' AS TEXT) WHERE number = 1")
     assert await includes(path, damaged, sound) == [False, True]
+
+
+@pytest.mark.parametrize("column", ["value", "version", "checksum"])
+async def test_a_damaged_number_of_commits_is_not_believed_and_keeps_no_file_closed(
+    tmp_path: Path, column: str
+) -> None:
+    """The highest bit of one of its hex digits is enough."""
+    path = tmp_path / "meta.db"
+    sound = await committed(path, b"a")
+    damaged = await committed(path, b"b")
+    change(path, f"UPDATE kv SET {column} = CAST(x'e630' AS TEXT) WHERE key = x'{openings.COMMITS.hex()}'")
+    assert await includes(path, damaged, sound) == [False, True]
+    assert damaged.number == 1
+    assert await includes(path, sound) == [True], "and the next openings are counted again"
+
+
+async def test_the_number_of_commits_is_in_no_range_of_keys(tmp_path: Path) -> None:
+    async with running(tmp_path / "meta.db") as kv:
+        await kv.commit({}, {b"a": b"1"})
+        assert await kv.scan(b"", b"\xff", 10) == [(b"a", b"1")]
+        pages: list[list[tuple[bytes, bytes]]] = []
+        await kv.walk(b"", b"\xff", 10, lambda page: pages.append(page))
+        assert pages == [[(b"a", b"1")]]
+
+
+async def test_a_group_of_puts_is_one_statement_and_one_transaction(tmp_path: Path) -> None:
+    statements: list[str] = []
+    async with running(tmp_path / "meta.db") as kv:
+        kv._writer.connection.set_trace_callback(statements.append)
+        await kv.commit({}, {b"%d" % number: b"1" for number in range(64)})
+        assert [statement.split()[0] for statement in statements] == ["INSERT"]
+        statements.clear()
+        await kv.commit({}, {b"%d" % number: b"2" for number in range(65)})
+        await kv.commit({}, {b"1": None, b"new": b"1"})
+        assert [statement.split()[0] for statement in statements] == [
+            *("BEGIN", "INSERT", "INSERT", "COMMIT"),
+            *("BEGIN", "INSERT", "DELETE", "COMMIT"),
+        ]
+        assert kv.mark().number == 3
+
+
+async def test_commits_are_counted_where_their_row_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "meta.db"
+    before = await committed(path, b"a")
+    with monkeypatch.context() as patched:
+        patched.setattr(openings, "put_row", lambda _, opening: opening._replace(has_row=False))
+        without = await committed(path, b"b", b"c")
+    after = await committed(path, b"d")
+    assert await includes(path, before, without, after) == [True] * 3
+    assert await includes(path, Mark(without.opening, 3), Mark(before.opening, 2)) == [False] * 2

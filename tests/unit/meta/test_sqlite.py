@@ -346,7 +346,7 @@ async def test_a_backup_that_holds_the_log_does_not_stop_commits(tmp_path: Path)
         await kv.transact(putter(b"a", b"1"))
         backup = sqlite3.connect(path, isolation_level=None)
         backup.execute("BEGIN")
-        assert backup.execute("SELECT count(*) FROM kv").fetchone() == (1,)
+        assert backup.execute("SELECT count(*) FROM kv WHERE key < x'ff'").fetchone() == (1,)
         for number in range(100):
             await kv.transact(putter(b"k%d" % number, bytes(3000)))
         assert kv.statistics().checkpoints < 40
