@@ -86,7 +86,27 @@ class NoSuchBucket(Refused):
 
 
 class NoSuchObject(Refused):
-    """The object does not exist."""
+    """The object does not exist. ``delete_marker`` is the number of the version that says so, if one does."""
+
+    def __init__(self, message: str, *, delete_marker: int = 0) -> None:
+        super().__init__(message)
+        self.delete_marker = delete_marker
+
+
+class NoSuchVersion(NoSuchObject):
+    """The object has no version of this number."""
+
+
+class IsDeleteMarker(Refused):
+    """The version asked for is a delete marker: it has nothing to read. ``version`` is its number."""
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class ObjectLocked(Refused):
+    """The version is retained, or under legal hold, and must stay."""
 
 
 class NoSuchKey(Refused):

@@ -2,7 +2,8 @@
 
     record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
                   ["o": owner, the name of an access key, "p": 1 if all objects are public, "a": canned ACL]
-                  ["r": being removed until ms] ["d": [kinds of its documents]]}
+                  ["r": being removed until ms] ["d": [kinds of its documents]]
+                  ["w": 1 if versioning is enabled, 2 if it is suspended]}
 
 Every put reads its bucket's record in its transaction. A removal marks the record, checks that the bucket is
 empty, and deletes the record only if its own mark is still there; a marked bucket takes no puts. A removal that died
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,14 @@ REMOVAL_MS = 30_000
 """A removal takes one scan of one key; a slower one is taken for dead."""
 
 
+class Versioning(IntEnum):
+    """Never OFF again once it was enabled."""
+
+    OFF = 0
+    ENABLED = 1
+    SUSPENDED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     name: BucketName
@@ -43,6 +53,7 @@ class Bucket:
     removing_until_ms: int = 0
     documents: tuple[str, ...] = ()
     """The kinds of its documents (``bucket_documents``), in order; readers seek only those."""
+    versioning: Versioning = Versioning.OFF
 
     @property
     def removing(self) -> bool:
@@ -137,13 +148,21 @@ async def remove_bucket(kv: KV, name: BucketName, now_ms: int) -> bool:
     marked = await kv.transact(mark)
     if marked is None:
         return False
-    empty = not await kv.scan(*keys.under(keys.object_(name, "")), 1)
+    tables = (keys.object_(name, ""), keys.versions(name))
+    empty = not any([await kv.scan(*keys.under(table), 1) for table in tables])
     finished = await kv.transact(finish)
     if not empty:
         raise BucketNotEmpty(f"the bucket {name} still holds objects")
     if not finished:
         raise Busy(f"the bucket {name} is in use")
     return True
+
+
+def set_versioning(tx: Transaction, name: BucketName, versioning: Versioning, now_ms: int) -> Bucket:
+    """Raises NoSuchBucket, and Busy while it is removed."""
+    bucket = replace(writable_bucket(tx, name, now_ms), versioning=versioning)
+    tx.put(keys.bucket(name), encode(bucket))
+    return bucket
 
 
 def read_bucket(snapshot: Snapshot, name: BucketName) -> Bucket | None:
@@ -170,6 +189,8 @@ def encode(bucket: Bucket) -> bytes:
         text += f',"r":{bucket.removing_until_ms}'
     if bucket.documents:
         text += f',"d":{json.dumps(bucket.documents)}'
+    if bucket.versioning:
+        text += f',"w":{int(bucket.versioning)}'
     return (text + "}").encode()
 
 
@@ -188,6 +209,7 @@ def decode(name: BucketName, value: bytes) -> Bucket:
             CLOSED if access == CLOSED else access,
             fields.get("r", 0),
             tuple(fields.get("d", ())),
+            Versioning(fields.get("w", 0)),
         )
     except UNDECODABLE as error:
         raise corrupt(f"the bucket {name}", error) from error

@@ -7,7 +7,8 @@
               ["i": 1]                     the version has an id of its own; else its id is "null"
               ["q": compliance, 1 or 0]    object lock ...
               ["b": until ms]              ... and how long the version is kept
-              ["o": 1]}                    it is under legal hold
+              ["o": 1]                     it is under legal hold
+              ["z": 1]}                    it is a delete marker (``versions``), which has nothing else
 
 It stands in a packed row as a field, in a row of JSON under ``d`` (``manifest``).
 """
@@ -40,6 +41,7 @@ class Record(TypedDict, total=False):
     q: int
     b: int
     o: int
+    z: int
 
 
 class Details(NamedTuple):
@@ -56,6 +58,8 @@ class Details(NamedTuple):
     retained_until_ms: int = 0
     """0: the version is not retained."""
     legal_hold: bool = False
+    deletes: bool = False
+    """The version is a delete marker."""
 
 
 EMPTY = Details()
@@ -77,6 +81,7 @@ def encode(details: Details) -> str:
         "q": int(details.compliance),
         "b": details.retained_until_ms,
         "o": int(details.legal_hold),
+        "z": int(details.deletes),
     }
     return json.dumps({key: value for key, value in record.items() if value}, separators=(",", ":"))
 
@@ -98,4 +103,5 @@ def decode(record: Record) -> Details:
         bool(record.get("q")),
         record.get("b", 0),
         bool(record.get("o")),
+        bool(record.get("z")),
     )

@@ -63,7 +63,17 @@ class Manifest(NamedTuple):
 
     @property
     def is_readable(self) -> bool:
-        return bool(self.etag)
+        return bool(self.etag) or self.deletes
+
+    @property
+    def deletes(self) -> bool:
+        """Whether this version is a delete marker."""
+        return self.details is not None and self.details.deletes
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the version has no id of its own: it was put while its bucket had versioning off or suspended."""
+        return self.details is None or not self.details.versioned
 
     def with_version(self, version: int) -> Manifest:
         """``_replace`` takes five times as long, and every put does this."""

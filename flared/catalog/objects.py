@@ -1,21 +1,23 @@
-"""Objects: the newest version of each, put and deleted in one transaction with what it replaces; listings."""
+"""Objects: versions put and deleted, each in one transaction with what it replaces; the newest ones read and listed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from flared.catalog import chunks, extents
-from flared.catalog.buckets import read_bucket, writable_bucket
+from flared.catalog import chunks, extents, versions
+from flared.catalog.buckets import Bucket, Versioning, read_bucket, writable_bucket
 from flared.catalog.chunks import ChunkRecord, read_chunk
+from flared.catalog.details import EMPTY, some
 from flared.catalog.lister import Lister
 from flared.catalog.manifest import Manifest, decode, encode, unreadable
 from flared.catalog.totals import NOTHING, Counted
-from flared.errors import NoSuchBucket, NoSuchObject, RowCorrupt
+from flared.catalog.versions import Next
+from flared.errors import IsDeleteMarker, NoSuchBucket, NoSuchObject, NoSuchVersion, RowCorrupt
 from flared.meta import keys
 from flared.meta.kv import DAMAGED
 from flared.names import BucketName, ObjectKey, ObjectName
@@ -39,39 +41,123 @@ def put_version(
     """Make ``manifest`` the newest version of its object: (as written, what it replaced).
 
     Its chunk or extents were counted by the caller in this transaction; those of the replaced version are released
-    into garbage due at ``due_ms``. Raises NoSuchBucket, Busy (the bucket is being removed), and what ``conditions``
-    raises; then nothing is written.
+    into garbage due at ``due_ms``, unless the bucket keeps versions. Raises NoSuchBucket, Busy (the bucket is being
+    removed), and what ``conditions`` raises; then nothing is written.
     """
     name = manifest.name
-    writable_bucket(tx, name.bucket, now_ms)
+    bucket = writable_bucket(tx, name.bucket, now_ms)
     key = keys.object_(*name)
     replaced = _read_replaced(tx, key, name)
     conditions(replaced)
-    version = now_ms if replaced is None else max(now_ms, replaced.version + 1)
+    size_before = NOTHING if replaced is None else replaced.size
+    if bucket.versioning:
+        newest = _set_aside(tx, bucket, manifest.name, replaced, due_ms)
+        enabled = bucket.versioning is Versioning.ENABLED
+        manifest = manifest._replace(details=some((manifest.details or EMPTY)._replace(versioned=enabled)))
+        version = now_ms if newest is None else max(now_ms, newest.version + 1)
+    else:
+        version = now_ms if replaced is None else max(now_ms, replaced.version + 1)
+        if replaced is not None:
+            release(tx, replaced, due_ms)
     tx.put(key, encode(manifest, version))
-    if replaced is not None:
-        release(tx, replaced, due_ms)
-    tx.note(Counted(key, NOTHING if replaced is None else replaced.size, manifest.size))
+    tx.note(Counted(key, size_before, manifest.size))
     return manifest.with_version(version), replaced
 
 
-def delete_version(tx: Transaction, name: ObjectName, conditions: Conditions, due_ms: int) -> Manifest | None:
-    """Delete the object and release what it names. Return the deleted version, or None if there was none.
+class Deletion(NamedTuple):
+    """What a delete has done."""
 
-    Raises NoSuchBucket, and what ``conditions`` raises.
+    deleted: Manifest | None
+    """The version that can be read no more; None: there was none."""
+    marker: Manifest | None = None
+    """The delete marker that was put in its place."""
+
+
+def delete_object(tx: Transaction, name: ObjectName, conditions: Conditions, now_ms: int, due_ms: int) -> Deletion:
+    """Delete the object and release what it names; where the bucket has versioning, put a delete marker instead.
+
+    Raises NoSuchBucket, Busy (a marker is needed and the bucket is being removed), and what ``conditions`` raises.
     """
     key = keys.object_(*name)
     manifest = _read_replaced(tx, key, name)
-    if manifest is None and read_bucket(tx, name.bucket) is None:
+    bucket = read_bucket(tx, name.bucket)
+    if bucket is None:
         raise NoSuchBucket(f"there is no bucket {name.bucket}")
     conditions(manifest)
+    if bucket.versioning:
+        return _mark_deleted(tx, writable_bucket(tx, name.bucket, now_ms), name, manifest, now_ms, due_ms)
     if manifest is None:
-        return None
+        return Deletion(None)
     tx.reclaim()
     tx.delete(key)
     release(tx, manifest, due_ms)
     tx.note(Counted(key, manifest.size, NOTHING))
-    return manifest
+    return Deletion(manifest)
+
+
+def _mark_deleted(
+    tx: Transaction, bucket: Bucket, name: ObjectName, manifest: Manifest | None, now_ms: int, due_ms: int
+) -> Deletion:
+    newest = _set_aside(tx, bucket, name, manifest, due_ms)
+    if manifest is not None:
+        versions.remove_newest(tx, manifest)
+    version = now_ms if newest is None else max(now_ms, newest.version + 1)
+    enabled = bucket.versioning is Versioning.ENABLED
+    return Deletion(manifest, versions.put_delete_marker(tx, name, version, now_ms / 1000, versioned=enabled))
+
+
+def _set_aside(
+    tx: Transaction, bucket: Bucket, name: ObjectName, current: Manifest | None, due_ms: int
+) -> Manifest | None:
+    """Make room for a newer version, and return the newest one so far. With versioning enabled it is kept; suspended,
+    what is put next has no id, and replaces the one version that has none, wherever it is. The caller overwrites or
+    deletes the row in ``object/``."""
+    newest = current if current is not None else versions.read_delete_marker(tx, name)
+    if newest is None:
+        return None
+    suspended = bucket.versioning is Versioning.SUSPENDED
+    if not newest.is_readable:
+        return newest
+    if not (suspended and newest.is_null):
+        versions.demote(tx, newest)
+    elif newest.deletes:
+        versions.remove_newest(tx, newest)
+    else:
+        release(tx, newest, due_ms)
+        return newest
+    if suspended:
+        replaced = versions.take_null(tx, name)
+        if replaced is not None:
+            release(tx, replaced, due_ms)
+    return newest
+
+
+def delete_version(
+    tx: Transaction, name: ObjectName, number: int, found: Next, permit: Callable[[Manifest], None], due_ms: int
+) -> Deletion:
+    """Delete one version for good, or the delete marker that it is, and release what it names.
+
+    If it is the newest one, the next becomes the newest, as ``versions.find_next`` has found it. Raises NoSuchBucket,
+    ``versions.Changed`` (find it again), and what ``permit`` raises; then nothing is written.
+    """
+    if read_bucket(tx, name.bucket) is None:
+        raise NoSuchBucket(f"there is no bucket {name.bucket}")
+    known = versions.read_version(tx, name, number)
+    if known is None:
+        return Deletion(None)
+    key, manifest = known
+    permit(manifest)
+    tx.reclaim()
+    newest = versions.read_newest(tx, name)
+    if newest is not None and newest.version == manifest.version:
+        if newest.version != found.newest:
+            raise versions.Changed
+        versions.remove_newest(tx, newest)
+        versions.promote(tx, name, found)
+    else:
+        versions.remove(tx, key, manifest)
+    release(tx, manifest, due_ms)
+    return Deletion(None, manifest) if manifest.deletes else Deletion(manifest)
 
 
 def add_references(tx: Transaction, manifest: Manifest) -> bool:
@@ -108,9 +194,15 @@ def _read_replaced(tx: Transaction, key: bytes, name: ObjectName) -> Manifest | 
 # Readers
 
 
-async def find_object(kv: KV, name: ObjectName) -> Manifest:
-    """Raises NoSuchBucket or NoSuchObject."""
-    return find_object_nowait(kv, name)
+async def find_object(kv: KV, name: ObjectName, version: int | None = None) -> Manifest:
+    """The newest version, or that of a number (``versions.NULL``: the one without an id).
+
+    Raises NoSuchBucket, NoSuchObject, NoSuchVersion, and IsDeleteMarker for a number that is one's.
+    """
+    if version is None:
+        return find_object_nowait(kv, name)
+    found = await kv.view(lambda snapshot: versions.read_version(snapshot, name, version))
+    return _readable(kv, name, version, found and found[1])
 
 
 def find_object_nowait(kv: KV, name: ObjectName) -> Manifest:
@@ -127,11 +219,16 @@ def find_current(kv: KV, name: ObjectName) -> Manifest | None:
     return None if entry is None else decode(name, entry.value)
 
 
-async def find_object_and_chunk(kv: KV, name: ObjectName) -> tuple[Manifest, ChunkRecord | None]:
-    """The manifest and the record of its only chunk, both of one moment. Raises NoSuchBucket or NoSuchObject.
+async def find_object_and_chunk(
+    kv: KV, name: ObjectName, version: int | None = None
+) -> tuple[Manifest, ChunkRecord | None]:
+    """The manifest and the record of its only chunk, both of one moment. Raises as ``find_object``.
 
     None for an empty object, for one with extents, and for a chunk whose record is lost.
     """
+    if version is not None:
+        known = await kv.view(lambda snapshot: _read_version_and_chunk(snapshot, name, version))
+        return _readable(kv, name, version, known and known[0]), known[1] if known else None
     found = await kv.view(lambda snapshot: _read_object_and_chunk(snapshot, name))
     if found is None:
         raise missing_error(kv, name)
@@ -147,17 +244,45 @@ def _read_object_and_chunk(snapshot: Snapshot, name: ObjectName) -> tuple[Manife
     value = snapshot.get(keys.object_(*name))
     if value is None:
         return None
-    manifest = decode(name, value)
+    return _with_chunk(snapshot, decode(name, value))
+
+
+def _read_version_and_chunk(
+    snapshot: Snapshot, name: ObjectName, version: int
+) -> tuple[Manifest, ChunkRecord | None] | None:
+    found = versions.read_version(snapshot, name, version)
+    return None if found is None else _with_chunk(snapshot, found[1])
+
+
+def _with_chunk(snapshot: Snapshot, manifest: Manifest) -> tuple[Manifest, ChunkRecord | None]:
     if manifest.packed is not None or manifest.chunk is None:
         return manifest, manifest.packed
     return manifest, read_chunk(snapshot, manifest.chunk)
 
 
+def _readable(kv: KV, name: ObjectName, version: int, found: Manifest | None) -> Manifest:
+    """Return a version that was asked for by its number. Raises as ``find_object``."""
+    if found is None:
+        missing = missing_error(kv, name)
+        if isinstance(missing, NoSuchBucket):
+            raise missing
+        raise NoSuchVersion(f"the object {name.key!r} has no version {_show(version)} in the bucket {name.bucket}")
+    if found.deletes:
+        raise IsDeleteMarker(f"version {_show(version)} of {name.key!r} is a delete marker", version=found.version)
+    return found
+
+
+def _show(version: int) -> str:
+    return "null" if version == versions.NULL else str(version)
+
+
 def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
     """Return the error for an object that does not exist: NoSuchBucket if its bucket does not exist either."""
-    if kv.get_nowait(keys.bucket(name.bucket)) is None:
+    bucket, marker = kv.get_many_nowait([keys.bucket(name.bucket), keys.delete_marker(*name)])
+    if bucket is None:
         return NoSuchBucket(f"there is no bucket {name.bucket}")
-    return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}")
+    deleted = 0 if marker is None else decode(name, marker.value).version
+    return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}", delete_marker=deleted)
 
 
 # Listing

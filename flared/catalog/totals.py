@@ -52,6 +52,9 @@ class TotalsNow:
     """Of all chunks after their codec, each counted once, whatever its scheme."""
     exact: bool
     """The first scan is done; until then the numbers only grow towards the truth."""
+    versions: int = 0
+    """Noncurrent versions and delete markers, which are not among ``objects``."""
+    version_bytes: int = 0
 
 
 class BucketTotals(NamedTuple):
@@ -67,18 +70,21 @@ class Totals:
         self._kv = kv
         self._buckets = _Groups()
         self._objects = _Table(keys.under(b"object/"), _read_sizes, self._buckets)
+        self._versions = _Table(keys.under(b"version/"), _read_sizes)
         self._chunks = _Table(keys.under(b"chunk/"), _read_sizes)
         self._packed = _Table(keys.Range(b"", packed.CHUNK_ALIASES_END), _read_packed_sizes)
         kv.listen(self._hear)
 
     def now(self) -> TotalsNow:
-        objects, chunks, packed = self._objects, self._chunks, self._packed
+        objects, chunks, packed, versions = self._objects, self._chunks, self._packed, self._versions
         return TotalsNow(
             objects.count,
             objects.size,
             chunks.count + packed.count,
             chunks.size + packed.size,
-            objects.full and chunks.full and packed.full,
+            objects.full and chunks.full and packed.full and versions.full,
+            versions.count,
+            versions.size,
         )
 
     def buckets(self) -> tuple[list[BucketTotals], BucketTotals]:
@@ -88,7 +94,7 @@ class Totals:
 
     async def fill(self, rest: Callable[[], float] = lambda: 0.0) -> None:
         """Count everything once, a page at a time, with ``rest()`` seconds between two pages."""
-        for table in (self._objects, self._chunks, self._packed):
+        for table in (self._objects, self._versions, self._chunks, self._packed):
             while not table.full:
                 await table.count_page(self._kv)
                 await trio.sleep(rest())
@@ -100,7 +106,9 @@ class Totals:
         objects = [note for note in counted if note.key.startswith(b"object/")]
         self._objects.hear(objects)
         if len(objects) < len(counted):
-            self._chunks.hear([note for note in counted if not note.key.startswith(b"object/")])
+            versions = [note for note in counted if note.key.startswith(b"version/")]
+            self._versions.hear(versions)
+            self._chunks.hear([note for note in counted if not note.key.startswith((b"object/", b"version/"))])
 
 
 class _Table:

@@ -15,6 +15,7 @@ RESTORED = b"restored"
 _PAGE_DIGITS = 6
 _PART_DIGITS = 5
 _TIME_DIGITS = 15
+_NEWEST = 10**_TIME_DIGITS - 1
 
 
 class Range(NamedTuple):
@@ -34,6 +35,24 @@ def bucket_document(bucket: str, kind: str) -> bytes:
 
 def object_(bucket: str, key: str) -> bytes:
     return f"object/{bucket}/{key}".encode()
+
+
+def versions(bucket: str) -> bytes:
+    """What the versions of a bucket's objects begin with, but for those in ``object/``."""
+    return f"version/{bucket}/".encode()
+
+
+def delete_marker(bucket: str, key: str) -> bytes:
+    """Of the newest version, if it is a delete marker. The other versions follow it, the newest first."""
+    return f"version/{bucket}/{key}\0".encode()
+
+
+def version(bucket: str, key: str, number: int) -> bytes:
+    return f"version/{bucket}/{key}\0{_NEWEST - number:0{_TIME_DIGITS}}".encode()
+
+
+def null_version(bucket: str, key: str) -> bytes:
+    return f"null/{bucket}/{key}".encode()
 
 
 def chunk(chunk: str) -> bytes:

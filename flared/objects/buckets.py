@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, Acl, BucketAccess
 from flared.catalog import buckets as catalog
-from flared.catalog.buckets import Bucket
+from flared.catalog.buckets import Bucket, Versioning
 from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
 from flared.chunks.scheme import parse_scheme
 from flared.errors import BadRequest, RowCorrupt
@@ -57,6 +57,19 @@ async def create_bucket(
         return catalog.create_bucket(tx, bucket)
 
     return await store.kv.transact(decide)
+
+
+async def set_versioning(store: Store, name: BucketName, versioning: Versioning) -> None:
+    """Enable or suspend the versioning of a bucket. Raises NoSuchBucket, and BadRequest for OFF: there is no way back,
+    because what was kept is kept."""
+    if versioning is Versioning.OFF:
+        raise BadRequest("versioning cannot be switched off; suspend it")
+
+    def decide(tx: Transaction) -> None:
+        store.chunks.nodes.refuse_while_halted()
+        catalog.set_versioning(tx, name, versioning, now_ms(store))
+
+    await store.kv.transact(decide)
 
 
 async def ensure_default_bucket(store: Store) -> None:

@@ -4,7 +4,7 @@ objects differently."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -14,6 +14,7 @@ from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
 from flared.chunks.budget import MemoryBudget
 from flared.errors import Busy
+from flared.names import ObjectName
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
 from flared.objects.digests import Digests
@@ -23,7 +24,6 @@ from flared.objects.store import Store, due_ms, now_ms
 
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
-    from flared.names import ObjectName
 
 READ_MEMORY = 16 * 1024 * 1024
 """For the reading half of a copy; a chunk that needs more has it alone."""
@@ -38,54 +38,63 @@ async def copy_object(
     target: ObjectName,
     *,
     headers: ObjectHeaders | None = None,
+    tags: dict[str, str] | None = None,
     when: Conditions = UNCONDITIONAL,
+    source_version: int | None = None,
 ) -> PutResult:
-    """Make ``target`` the same as the newest version of ``source``, with new ``headers`` if given: of the details these
-    replace the response fields; tags and checksums stay those of the source.
+    """Make ``target`` the same as the newest version of ``source``, or that of a number, with new ``headers`` and
+    ``tags`` if given; of the details ``headers`` replaces the response fields. ETag and checksums stay.
 
     ``when`` is about the target. Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
     """
     theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
+    asked = _Asked(target, headers, tags, when)
     if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
-        return await _rewrite(store, source, target, headers, when)
+        return await _rewrite(store, source, source_version, asked)
     for _ in range(ATTEMPTS_MAX):
-        result = await _reference(store, await find_object(store.kv, source), target, headers, when)
+        result = await _reference(store, await find_object(store.kv, source, source_version), asked)
         if result is not None:
             return result
     raise Busy(f"{source.key!r} changes faster than it can be copied")
 
 
-async def _rewrite(
-    store: Store, source: ObjectName, target: ObjectName, headers: ObjectHeaders | None, when: Conditions
-) -> PutResult:
+class _Asked(NamedTuple):
+    """Where a copy goes, and what of it is not as in the source."""
+
+    target: ObjectName
+    headers: ObjectHeaders | None
+    tags: dict[str, str] | None
+    when: Conditions
+
+
+async def _rewrite(store: Store, source: ObjectName, version: int | None, asked: _Asked) -> PutResult:
     """Read and write at once. The reader holds memory while the put waits for its own, so it has a purse of its own,
     and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
     chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
-    async with store.copying, open_object(replace(store, chunks=chunks), source) as reading:
-        said = _headers_of(reading.manifest, headers)
+    async with store.copying, open_object(replace(store, chunks=chunks), source, version=version) as reading:
+        said = _headers_of(reading.manifest, asked)
         kept = Digests(etag=reading.manifest.etag)
-        return await put_object(store, target, _ReadingSource(reading), headers=said, when=when, digests=kept)
+        body = _ReadingSource(reading)
+        return await put_object(store, asked.target, body, headers=said, when=asked.when, digests=kept)
 
 
 class _Gone(Exception):  # a signal inside this file, never an error
     """The chunks of the manifest were released in the meantime."""
 
 
-async def _reference(
-    store: Store, manifest: Manifest, target: ObjectName, headers: ObjectHeaders | None, when: Conditions
-) -> PutResult | None:
+async def _reference(store: Store, manifest: Manifest, asked: _Asked) -> PutResult | None:
     now, moment, due = store.now(), now_ms(store), due_ms(store)
-    said = _headers_of(manifest, headers)
+    said = _headers_of(manifest, asked)
 
     def check(current: Manifest | None) -> None:
-        check_write(when, current.etag if current else None)
+        check_write(asked.when, current.etag if current else None)
 
     def decide(tx: Transaction) -> PutResult:
         store.chunks.nodes.refuse_while_halted()
         if not add_references(tx, manifest):
             raise _Gone
         draft = Manifest(
-            target,
+            asked.target,
             0,
             manifest.size,
             manifest.etag,
@@ -105,15 +114,15 @@ async def _reference(
         return None
 
 
-def _headers_of(source: Manifest, given: ObjectHeaders | None) -> ObjectHeaders:
+def _headers_of(source: Manifest, asked: _Asked) -> ObjectHeaders:
     """Return what the copy carries beside the bytes."""
     kept = source.details or EMPTY
     # What keeps one version (its id, retention, legal hold) is not of the copy.
-    kept = Details(kept.fields, kept.checksums, kept.composite, kept.tags)
-    if given is None:
+    kept = Details(kept.fields, kept.checksums, kept.composite, kept.tags if asked.tags is None else asked.tags)
+    if asked.headers is None:
         return ObjectHeaders(source.content_type, source.user, some(kept))
-    chosen = given.details or EMPTY
-    return replace(given, details=some(kept._replace(fields=chosen.fields)))
+    chosen = asked.headers.details or EMPTY
+    return replace(asked.headers, details=some(kept._replace(fields=chosen.fields)))
 
 
 class _ReadingSource:

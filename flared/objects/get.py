@@ -68,30 +68,35 @@ def open_object(
     *,
     when: ReadConditions = ALWAYS,
     range: RangeRequest | None = None,  # noqa: A002  # the field's word
+    version: int | None = None,
 ) -> AbstractAsyncContextManager[Reading]:
-    """Open the newest version of ``name`` for reading; it stays readable inside the block, even if it is replaced.
+    """Open the newest version of ``name``, or that of a number, for reading; it stays readable inside the block, even
+    if it is replaced or deleted.
 
-    Entering raises NoSuchBucket, NoSuchObject, PreconditionFailed, NotModified, BadRange.
+    Entering raises PreconditionFailed, NotModified, BadRange, and what ``catalog.objects.find_object`` raises.
     """
-    return _Opening(store, name, when, range)
+    return _Opening(store, name, when, range, version)
 
 
 class _Opening(AbstractAsyncContextManager[Reading]):
     """The context of ``open_object``. A class, because a generator would take half the time of a small get."""
 
-    __slots__ = ("_large", "_name", "_names", "_range", "_store", "_when")
+    __slots__ = ("_large", "_name", "_names", "_range", "_store", "_version", "_when")
 
-    def __init__(self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None) -> None:
+    def __init__(
+        self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None, version: int | None
+    ) -> None:
         self._store = store
         self._name = name
         self._when = when
         self._range = wanted
+        self._version = version
         self._names: list[str] = []
         self._large: _Large | None = None
 
     async def __aenter__(self) -> Reading:
         store = self._store
-        manifest, record = await catalog.find_object_and_chunk(store.kv, self._name)
+        manifest, record = await catalog.find_object_and_chunk(store.kv, self._name, self._version)
         check_read(self._when, manifest.etag, manifest.modified)
         if manifest.chunk is not None and record is None:
             raise ManifestCorrupt(f"the record of chunk {manifest.chunk} is lost")
@@ -288,8 +293,10 @@ class _Plan:
         self._position = min(position, self._end)
 
 
-async def find_object(store: Store, name: ObjectName, when: ReadConditions = ALWAYS) -> Manifest:
-    """The manifest of the newest version, if ``when`` holds."""
-    manifest = await catalog.find_object(store.kv, name)
+async def find_object(
+    store: Store, name: ObjectName, when: ReadConditions = ALWAYS, *, version: int | None = None
+) -> Manifest:
+    """The manifest of the newest version, or that of a number, if ``when`` holds."""
+    manifest = await catalog.find_object(store.kv, name, version)
     check_read(when, manifest.etag, manifest.modified)
     return manifest

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
 from flared.catalog.objects import Listing, find_object, list_page
+from flared.catalog.version_listing import VersionListing, list_version_page
 from flared.errors import ManifestCorrupt
 from flared.objects.extent_walk import CHUNKS, ExtentWalk
 
@@ -28,6 +29,25 @@ async def list_objects(
     )
 
 
+async def list_versions(
+    store: Store,
+    bucket: BucketName,
+    *,
+    prefix: str = "",
+    delimiter: str = "",
+    after: str = "",
+    after_version: int | None = None,
+    limit: int = 1000,
+) -> VersionListing:
+    """Return one page of all versions and delete markers, of one moment: by keys, of each the newest first.
+
+    It goes on behind all versions of the key ``after``, or behind the one of that number. Raises NoSuchBucket.
+    """
+    return await list_version_page(
+        store.kv, bucket, prefix, delimiter, after, after_version, min(max(limit, 0), LIMIT_MAX)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkPage:
     manifest: Manifest
@@ -38,12 +58,15 @@ class ChunkPage:
     """Number of the first chunk that is not on this page any more; None if there is none."""
 
 
-async def list_chunks(store: Store, name: ObjectName, *, first: int = 0, limit: int = 1000) -> ChunkPage:
-    """The chunks of the newest version from number ``first`` on, where their pieces are and which are missing.
+async def list_chunks(
+    store: Store, name: ObjectName, *, first: int = 0, limit: int = 1000, version: int | None = None
+) -> ChunkPage:
+    """The chunks of the newest version, or that of a number, from number ``first`` on, where their pieces are and
+    which are missing.
 
-    Raises NoSuchBucket, NoSuchObject.
+    Raises what ``catalog.objects.find_object`` raises.
     """
-    manifest = await find_object(store.kv, name)
+    manifest = await find_object(store.kv, name, version)
     total = 1 if manifest.chunk else sum(extent.chunks for extent in manifest.extents)
     end = min(total, first + max(1, min(limit, LIMIT_MAX)))
     ids = await _chunk_ids(store, manifest, first, end)

@@ -362,7 +362,7 @@ def read_settings(descriptor: int) -> ApiConfig:
 
 def _make_counted(key: bytes, before: int, after: int) -> Counted | CountedPacked:
     """Make a note of what a worker noted: of a row's key, or of a packed chunk's alias."""
-    return (Counted if key.startswith((b"object/", b"chunk/")) else CountedPacked)(key, before, after)
+    return (Counted if key.startswith((b"object/", b"version/", b"chunk/")) else CountedPacked)(key, before, after)
 
 
 def _add(sums: dict[str, int], counts: dict[str, int]) -> None:

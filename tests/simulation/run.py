@@ -10,11 +10,14 @@ from __future__ import annotations
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
+from flared.catalog.buckets import Versioning
 from flared.errors import Damaged, NoSuchObject
 from flared.names import DEFAULT_BUCKET
+from flared.objects.buckets import set_versioning
 from flared.objects.listing import list_objects
 from tests.simulation.faults import FAKE_FAULTS, NETWORK_FAULTS, REAL_FAULTS, Counts, break_fakes, break_real, disturb
 from tests.simulation.workload import ABSENT, CLIENTS, KEYS, Ledger, client
@@ -40,6 +43,8 @@ class Variant:
     network: bool = False
     coded: bool = False
     """True for a scheme whose pieces differ, two of three sufficing, over four nodes."""
+    versioned: bool = False
+    """True for a bucket that keeps versions."""
     pause_seconds: float = 1.0
     """At most so long between two things that a client does: the longer, the more faults fall into a life."""
 
@@ -54,6 +59,7 @@ VARIANTS = {
     "crashing": Variant(lives=3),
     "network": Variant(lives=2, network=True),
     "coded": Variant(lives=2, network=True, coded=True),
+    "versions": Variant(lives=2, network=True, versioned=True),
     "real": Variant(lives=2, real=True, pause_seconds=4.0),
     "real-network": Variant(lives=2, real=True, network=True, pause_seconds=4.0),
 }
@@ -91,6 +97,8 @@ def make_cluster(variant: Variant, seed: int) -> Cluster:
 
 async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, life: int, counts: Counts) -> None:
     """Clients at work under faults, until the clients have done all."""
+    if variant.versioned:
+        await set_versioning(cluster.store, DEFAULT_BUCKET, Versioning.ENABLED)
     async with trio.open_nursery() as nursery:
         if isinstance(cluster, RealCluster):
             for member in cluster.real.values():
@@ -103,7 +111,8 @@ async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, li
             nursery.start_soon(disturb, links, seed * 13 + life, counts)
         async with trio.open_nursery() as clients:
             for number in range(CLIENTS):
-                clients.start_soon(client, cluster, ledger, seed * 1000 + life * 100 + number, variant.pause_seconds)
+                mine, pause, versioned = seed * 1000 + life * 100 + number, variant.pause_seconds, variant.versioned
+                clients.start_soon(partial(client, cluster, ledger, mine, pause, versioned=versioned))
         nursery.cancel_scope.cancel()
 
 
@@ -133,6 +142,9 @@ async def check_everything(cluster: Cluster, ledger: Ledger) -> None:
         except Damaged as error:
             raise AssertionError(f"{key} is lost: {error}") from error
         assert got in ledger.possible(key), f"{key} holds {len(got or b'')} bytes that no client put there last"
+    for key, kept in ledger.kept.items():
+        for version, value in kept.items():
+            assert await cluster.get(key, version) == value, f"version {version} of {key} is not what was put"
     listed = {manifest.name.key for manifest in (await list_objects(cluster.store, DEFAULT_BUCKET)).objects}
     assert all((key in listed) or ABSENT in ledger.possible(key) for key in KEYS)
     status = cluster.status()

@@ -6,9 +6,9 @@ import random
 
 import trio
 
-from flared.errors import NoSuchObject, Unavailable
+from flared.errors import NoSuchObject, NoSuchVersion, Unavailable
 from flared.objects.copy import copy_object
-from flared.objects.delete import delete_object
+from flared.objects.delete import delete_object, delete_version
 from tests.support.cluster import CHUNK, Cluster, name
 
 KEYS = [f"key{number}" for number in range(12)]
@@ -24,6 +24,8 @@ class Ledger:
     def __init__(self) -> None:
         self._possible: dict[str, set[bytes | None]] = {key: {ABSENT} for key in KEYS}
         self._busy: set[str] = set()
+        self.kept: dict[str, dict[int, bytes]] = {key: {} for key in KEYS}
+        """Versions, by their numbers, that were acknowledged while they had ids of their own, and not removed since."""
 
     def claim(self, rng: random.Random) -> str | None:
         """A key that no other client works on, so that the order of its writes is known."""
@@ -46,21 +48,27 @@ class Ledger:
     def possible(self, key: str) -> set[bytes | None]:
         return self._possible[key]
 
+    def restore(self, key: str, values: set[bytes | None]) -> None:
+        self._possible[key] = set(values)
+
     def certain(self, key: str) -> bytes | None:
         """The value to copy, if there is only one that it can be."""
         values = self._possible[key]
         return next(iter(values)) if len(values) == 1 else None
 
 
-async def client(cluster: Cluster, ledger: Ledger, seed: int, pause_seconds: float) -> None:
+async def client(cluster: Cluster, ledger: Ledger, seed: int, pause_seconds: float, *, versioned: bool = False) -> None:
     rng = random.Random(seed)
+    operations = [write, write, read, read, erase, duplicate]
+    if versioned:
+        operations += [read_old, remove_old, undelete]
     for _ in range(STEPS):
         await trio.sleep(rng.random() * pause_seconds)
         key = ledger.claim(rng)
         if key is None:
             continue
         try:
-            await rng.choice([write, write, read, read, erase, duplicate])(cluster, ledger, key, rng)
+            await rng.choice(operations)(cluster, ledger, key, rng)
         except* Unavailable:  # of a large object it comes out of a nursery
             pass
         finally:
@@ -72,9 +80,11 @@ async def write(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) 
     value = random.Random(rng.randrange(6)).randbytes(rng.choice(SIZES))
     ledger.attempt(key, value)
     with trio.move_on_after(rng.choice([0.005, 60, 60, 60])) as scope:
-        await cluster.put(key, value, known=rng.random() < 0.8)
+        written = (await cluster.put(key, value, known=rng.random() < 0.8)).manifest
     if not scope.cancelled_caught:
         ledger.acknowledge(key, value)
+        if not written.is_null:
+            ledger.kept[key][written.version] = value
 
 
 async def read(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
@@ -103,3 +113,34 @@ async def duplicate(cluster: Cluster, ledger: Ledger, key: str, rng: random.Rand
             ledger.acknowledge(key, value)
     finally:
         ledger.release(source)
+
+
+async def read_old(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    """No write takes a version away from under its number."""
+    if ledger.kept[key]:
+        version = rng.choice(sorted(ledger.kept[key]))
+        assert await cluster.get(key, version) == ledger.kept[key][version]
+
+
+async def remove_old(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    """Remove a version that is not the newest."""
+    older = sorted(ledger.kept[key])[:-1]
+    if older:
+        version = rng.choice(older)
+        del ledger.kept[key][version]
+        await delete_version(cluster.store, name(key), version)
+        try:
+            await cluster.get(key, version)
+        except NoSuchVersion:
+            return
+        raise AssertionError(f"version {version} of {key} is still there")
+
+
+async def undelete(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    """Delete, and remove the delete marker: what was there before comes back."""
+    before = set(ledger.possible(key))
+    ledger.attempt(key, ABSENT)
+    marker = (await delete_object(cluster.store, name(key))).marker
+    assert marker is not None
+    await delete_version(cluster.store, name(key), marker.version)
+    ledger.restore(key, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ async def recount(kv: KV, totals: Totals | None = None) -> list[str]:
     metadata = _Metadata(await kv.scan(b"", b"\xff", 10**9))
     problems = [
         *metadata.check_objects(),
+        *metadata.check_versions(),
         *metadata.check_extents(),
         *metadata.check_parents(),
         *metadata.check_uploads(),
@@ -43,6 +45,9 @@ class _Metadata:
     def __init__(self, rows: Rows) -> None:
         self.buckets: set[str] = set()
         self.objects: dict[ObjectName, Manifest] = {}
+        self.versions: dict[ObjectName, dict[str, Manifest]] = {}
+        """Those that are not in ``object/``, by what ends their keys: nothing for the newest."""
+        self.nulls: dict[ObjectName, int] = {}
         self.extents: dict[ExtentId, Extent] = {}
         self.pages: dict[ExtentId, dict[int, list[extents.PageEntry]]] = {}
         self.children: dict[ExtentId, dict[int, list[parents.Child]]] = {}
@@ -75,7 +80,8 @@ class _Metadata:
 
     def check_objects(self) -> list[str]:
         problems = [f"{name} is in no bucket" for name in self.objects if name.bucket not in self.buckets]
-        for name, version in self.objects.items():
+        for version in self._every_version():
+            name = version.name
             for ref in version.extents:
                 extent = self.extents.get(ref.id)
                 if extent is None or extent.expires_ms or extent.released:
@@ -88,8 +94,31 @@ class _Metadata:
                 problems.append(f"{name} has {version.size} bytes, its extents have others")
         return problems
 
+    def check_versions(self) -> list[str]:
+        problems = []
+        for name, others in self.versions.items():
+            newest = self.objects.get(name) or others.get("")
+            if newest is None or ("" in others and name in self.objects):
+                problems.append(f"{name} has {sorted(others)} and the newest version {newest}")
+                continue
+            if "" in others and not others[""].deletes:
+                problems.append(f"{name} has a newest version {others['']} in the place of a delete marker")
+            below = [version for end, version in others.items() if end]
+            for end, version in others.items():
+                if end and (end != f"{10**15 - 1 - version.version:015}" or version.version >= newest.version):
+                    problems.append(f"{version} stands at {end}, and {newest} is the newest")
+            nulls = [version.version for version in below if version.is_null]
+            noted = [self.nulls[name]] if name in self.nulls else []
+            if nulls != noted or (nulls and newest.is_null):
+                problems.append(f"{name} has versions without an id: {nulls}, noted {noted}, {newest}")
+        problems += [f"{name} has a null version and no others" for name in self.nulls.keys() - self.versions.keys()]
+        return problems + [f"{name} is a delete marker" for name, found in self.objects.items() if found.deletes]
+
+    def _every_version(self) -> list[Manifest]:
+        return [*self.objects.values(), *(version for found in self.versions.values() for version in found.values())]
+
     def check_extents(self) -> list[str]:
-        named = Counter(ref.id for version in self.objects.values() for ref in version.extents)
+        named = Counter(ref.id for version in self._every_version() for ref in version.extents)
         named.update(ref.id for ref in self._owned_by_parents() + self._held_by_parts())
         paged = self.pages.keys() | self.children.keys()
         problems = [f"there are pages of {extent}, which is gone" for extent in paged - self.extents.keys()]
@@ -167,7 +196,7 @@ class _Metadata:
         ]
 
     def check_chunks(self) -> list[str]:
-        named = Counter(version.chunk for version in self.objects.values() if version.chunk is not None)
+        named = Counter(version.chunk for version in self._every_version() if version.chunk is not None)
         for extent, chunk in self._listed():
             if chunk not in self.chunks:
                 return [f"the extent {extent} names the chunk {chunk}, which is gone"]
@@ -204,6 +233,8 @@ class _Metadata:
             len(self.chunks),
             sum(record.stored for record in self.chunks.values()),
             True,
+            sum(map(len, self.versions.values())),
+            sum(version.size for others in self.versions.values() for version in others.values()),
         )
 
     def _check_items(self, kind: str, identity: str, due_ms: int, *, wanted: bool) -> list[str]:
@@ -251,6 +282,16 @@ class _Metadata:
         found = self.objects[name] = manifest.decode(name, value)
         if found.packed is not None:
             self._take_packed(found.packed)
+
+    def _take_version(self, _key: bytes, value: bytes, bucket: str, *key: str) -> None:
+        path, _, end = "/".join(key).partition("\0")
+        name = ObjectName(BucketName(bucket), ObjectKey(path))
+        found = self.versions.setdefault(name, {})[end] = manifest.decode(name, value)
+        if found.packed is not None:
+            self._take_packed(found.packed)
+
+    def _take_null(self, _key: bytes, value: bytes, bucket: str, *key: str) -> None:
+        self.nulls[ObjectName(BucketName(bucket), ObjectKey("/".join(key)))] = json.loads(value[1:])["v"]
 
     def _take_extent(self, _key: bytes, value: bytes, name: str, page: str = "") -> None:
         extent = ExtentId(name)

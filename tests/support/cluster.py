@@ -246,8 +246,8 @@ class Cluster:
     async def put(self, key: str, data: bytes, *, known: bool = True) -> PutResult:
         return await put_object(self.store, name(key), MemorySource(data, known=known), headers=ObjectHeaders())
 
-    async def get(self, key: str) -> bytes:
-        async with open_object(self.store, name(key)) as reading:
+    async def get(self, key: str, version: int | None = None) -> bytes:
+        async with open_object(self.store, name(key), version=version) as reading:
             parts = []
             while (view := await reading.next()) is not None:
                 parts.append(bytes(view))

@@ -28,6 +28,7 @@ from flared.objects.small_put import begin_put, digest_of_small
 
 if TYPE_CHECKING:
     from flared.catalog.manifest import Manifest
+    from flared.catalog.objects import Deletion
     from flared.http.exchange import Exchange
     from flared.names import ObjectName
     from flared.objects.commit import ObjectHeaders, PutResult
@@ -129,7 +130,7 @@ class Quick:
         if exchange.body:
             return False
 
-        def done(_: bool | None, error: Exception | None) -> None:
+        def done(_: Deletion | None, error: Exception | None) -> None:
             if error is None:
                 exchange.bucket = name.bucket
                 exchange.send(204, b"")

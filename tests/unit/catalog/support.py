@@ -131,7 +131,8 @@ class LittleStore:
         await self.kv.transact(decide)
 
     async def delete(self, name: ObjectName) -> bool:
-        return await self.kv.transact(lambda tx: objects.delete_version(tx, name, always, self.due_ms)) is not None
+        decide = lambda tx: objects.delete_object(tx, name, always, self.now_ms, self.due_ms)  # noqa: E731
+        return (await self.kv.transact(decide)).deleted is not None
 
     async def begin_upload(self, name: ObjectName) -> UploadId:
         upload = UploadId(f"{self.now_ms:012x}{self.draw():020x}")

@@ -73,7 +73,7 @@ async def test_conditions_see_the_newest_version_and_stop_everything(store: Litt
     with pytest.raises(PreconditionFailed):
         await store.kv.transact(lambda tx: objects.put_version(tx, draft(name), refuse, 1, 1))
     with pytest.raises(PreconditionFailed):
-        await store.kv.transact(lambda tx: objects.delete_version(tx, name, refuse, 1))
+        await store.kv.transact(lambda tx: objects.delete_object(tx, name, refuse, 1, 1))
     await store.kv.transact(lambda tx: objects.put_version(tx, draft(name), seen.append, 1, 1))
     assert seen[-1] == written
 
