@@ -18,11 +18,11 @@ import trio
 
 from flared.catalog.bucket_documents import Kind, find_document_nowait
 from flared.catalog.buckets import list_buckets
-from flared.catalog.objects import delete_version, list_page, read_object
+from flared.catalog.objects import delete_object, list_page, read_object
 from flared.catalog.uploads import list_uploads, read_upload, retire
 from flared.errors import Damaged, NoSuchBucket, NoSuchUpload, RowCorrupt
 from flared.objects.lifecycle import decode_rules, find_expiry, find_upload_expiry
-from flared.objects.store import due_ms
+from flared.objects.store import due_ms, now_ms
 from flared.upkeep.batches import transact_each
 from flared.upkeep.deletion.steady_clock import SteadyClock
 
@@ -79,18 +79,18 @@ class Expire:
         """Objects and uploads since the start."""
 
     async def step(self) -> bool:
-        now_ms = self._clock.steady_ms()
-        self._rests = bool(now_ms)
-        if not now_ms:
+        steady_ms = self._clock.steady_ms()
+        self._rests = bool(steady_ms)
+        if not steady_ms:
             return False
         if self._place is None:
             return await self._next_bucket()
         place = self._place
         try:
             if not place.uploads_done:
-                await self._expire_uploads(place, now_ms)
+                await self._expire_uploads(place, steady_ms)
             else:
-                await self._expire_objects(place, now_ms)
+                await self._expire_objects(place, steady_ms)
         except NoSuchBucket:
             place.done = True
         if place.done:
@@ -121,14 +121,14 @@ class Expire:
             return False
         return True
 
-    async def _expire_uploads(self, place: _Place, now_ms: int) -> None:
+    async def _expire_uploads(self, place: _Place, steady_ms: int) -> None:
         page = await list_uploads(
             self._store.kv, place.bucket, prefix=place.prefix, after=place.upload_after, limit=PAGE
         )
         due: list[Upload] = []
         for upload in page.uploads:
             expiry = find_upload_expiry(place.rules, upload.name.key, upload.created_ms)
-            if expiry is not None and expiry.due_ms <= now_ms:
+            if expiry is not None and expiry.due_ms <= steady_ms:
                 due.append(upload)
                 place.expired[expiry.rule] = place.expired.get(expiry.rule, 0) + 1
         garbage_due_ms = due_ms(self._store)
@@ -144,7 +144,7 @@ class Expire:
         place.uploads_done = page.next is None
         place.upload_after = page.next or ("", "")
 
-    async def _expire_objects(self, place: _Place, now_ms: int) -> None:
+    async def _expire_objects(self, place: _Place, steady_ms: int) -> None:
         page = await list_page(self._store.kv, place.bucket, prefix=place.prefix, after=place.after, limit=PAGE)
         due: list[Manifest] = []
         for manifest in page.objects:
@@ -152,7 +152,7 @@ class Expire:
             written_ms = int(manifest.modified * 1000)
             expiry = find_expiry(place.rules, manifest.name.key, manifest.size, tags, written_ms)
             # Of a row that is damaged nothing is known, and so not that it is due.
-            if manifest.is_readable and expiry is not None and expiry.due_ms <= now_ms:
+            if manifest.is_readable and expiry is not None and expiry.due_ms <= steady_ms:
                 due.append(manifest)
                 place.expired[expiry.rule] = place.expired.get(expiry.rule, 0) + 1
         self.expired += await self._delete(due)
@@ -160,7 +160,7 @@ class Expire:
         place.done = page.next is None
 
     async def _delete(self, due: Sequence[Manifest]) -> int:
-        garbage_due_ms = due_ms(self._store)
+        moment, garbage_due_ms = now_ms(self._store), due_ms(self._store)
 
         def delete(tx: Transaction, manifest: Manifest) -> bool:
             try:
@@ -169,6 +169,6 @@ class Expire:
                 return False
             if now is None or now.version != manifest.version:
                 return False
-            return delete_version(tx, manifest.name, lambda _: None, garbage_due_ms) is not None
+            return delete_object(tx, manifest.name, lambda _: None, moment, garbage_due_ms).deleted is not None
 
         return sum(await transact_each(self._store.kv, due, delete))
