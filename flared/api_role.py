@@ -135,7 +135,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         gate = Gate(gate_settings(config))
         workers: list[Workers] = []
         past = RequestCounts()
-        s3_entry = build_s3(config, store, keyring, gate)
+        s3_entry = build_s3(config, store, keyring, KeyStore(kv, keyring, store.now), gate)
         bodies = MemoryBudget(GATHERING)
         s3 = build_http(share_of(config), turns, s3_entry, bodies) if s3_entry is not None else None
         server, metrics = _build_server(
@@ -285,13 +285,15 @@ def build_http(config: ApiConfig, turns: Turns, entry: Entry, bodies: MemoryBudg
     return Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
 
 
-def build_s3(config: ApiConfig, store: Store, keyring: Keyring, gate: Gate) -> Entry | None:
+def build_s3(config: ApiConfig, store: Store, keyring: Keyring, keys: KeyStore, gate: Gate) -> Entry | None:
     """The entry of S3's port, if the node has one."""
     if config.s3_listen is None:
         return None
     settings = S3Settings(config.s3_domain, config.s3_region)
     hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
-    callers = S3Callers(Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts), settings)
+    callers = S3Callers(
+        Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts), settings, keys
+    )
     return Entry([s3_face(store, callers, settings)], S3Router(settings.domain), gate)
 
 

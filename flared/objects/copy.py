@@ -13,10 +13,10 @@ from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
 from flared.chunks.budget import MemoryBudget
-from flared.errors import Busy
+from flared.errors import Busy, NotModified, PreconditionFailed
 from flared.names import ObjectName
 from flared.objects.commit import ObjectHeaders, PutResult
-from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
+from flared.objects.conditions import ALWAYS, UNCONDITIONAL, Conditions, ReadConditions, check_read, check_write
 from flared.objects.digests import Digests
 from flared.objects.get import Reading, open_object
 from flared.objects.put import put_object
@@ -41,18 +41,23 @@ async def copy_object(
     tags: dict[str, str] | None = None,
     when: Conditions = UNCONDITIONAL,
     source_version: int | None = None,
+    only: ReadConditions = ALWAYS,
 ) -> PutResult:
     """Make ``target`` the same as the newest version of ``source``, or that of a number, with new ``headers`` and
     ``tags`` if given; of the details ``headers`` replaces the response fields. ETag and checksums stay.
 
-    ``when`` is about the target. Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
+    ``when`` is about the target, ``only`` about the source.
+
+    Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
     """
     theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
-    asked = _Asked(target, headers, tags, when)
+    asked = _Asked(target, headers, tags, when, only)
     if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
         return await _rewrite(store, source, source_version, asked)
     for _ in range(ATTEMPTS_MAX):
-        result = await _reference(store, await find_object(store.kv, source, source_version), asked)
+        manifest = await find_object(store.kv, source, source_version)
+        _check_source(manifest, only)
+        result = await _reference(store, manifest, asked)
         if result is not None:
             return result
     raise Busy(f"{source.key!r} changes faster than it can be copied")
@@ -65,6 +70,14 @@ class _Asked(NamedTuple):
     headers: ObjectHeaders | None
     tags: dict[str, str] | None
     when: Conditions
+    only: ReadConditions
+
+
+def _check_source(manifest: Manifest, only: ReadConditions) -> None:
+    try:
+        check_read(only, manifest.etag, manifest.modified)
+    except NotModified as error:
+        raise PreconditionFailed(f"the source: {error}") from None
 
 
 async def _rewrite(store: Store, source: ObjectName, version: int | None, asked: _Asked) -> PutResult:
@@ -72,6 +85,7 @@ async def _rewrite(store: Store, source: ObjectName, version: int | None, asked:
     and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
     chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
     async with store.copying, open_object(replace(store, chunks=chunks), source, version=version) as reading:
+        _check_source(reading.manifest, asked.only)
         said = _headers_of(reading.manifest, asked)
         kept = Digests(etag=reading.manifest.etag)
         body = _ReadingSource(reading)

@@ -1,15 +1,20 @@
-"""The S3 entry of an api node over a cluster in memory, as ``api_role`` makes it, and a client of it."""
+"""The S3 entry of an api node over a cluster in memory, as ``api_role`` makes it; and who asks it."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from flared.access.access_key import AccessKey
 from flared.access.authorize import GRANTS, Policy
+from flared.access.grants import parse_grants
 from flared.access.keys import Keyring
+from flared.access.sigv4 import EMPTY_SHA256, canonical_request, sign, signing_key, string_to_sign
 from flared.api.entry import Entry
 from flared.api.s3.callers import S3Callers
 from flared.api.s3.face import s3_face
@@ -25,14 +30,33 @@ from tests.support.cluster import Cluster
 from tests.support.memory_net import MemoryNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from flared.access.aws_chunks import ChunkSeal
+    from flared.api.s3.callers import KeySource
+
+MAIN = AccessKey("FLMAIN00000000000000", "main", "the secret of the main key, 40 characters", parse_grants(["admin"]))
+GRANTED = parse_grants(["create:alt*", "read:main/shared/"])
+ALT = AccessKey("FLALT000000000000000", "alt", "the secret of the other key, 40 characters", GRANTED)
 
 
-def make_s3_entry(cluster: Cluster, keyring: Keyring, anonymous: str, settings: S3Settings | None = None) -> Entry:
+class FixedKeys:
+    """A KeySource of two keys."""
+
+    def find(self, access_key_id: str) -> AccessKey | None:
+        return {key.id: key for key in (MAIN, ALT)}.get(access_key_id)
+
+
+def make_s3_entry(
+    cluster: Cluster,
+    keyring: Keyring,
+    anonymous: str,
+    settings: S3Settings | None = None,
+    keys: KeySource | None = None,
+) -> Entry:
     chosen = settings or S3Settings()
-    callers = S3Callers(
-        Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), frozenset({"api"})), chosen
-    )
+    policy = Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), frozenset({"api"}))
+    callers = S3Callers(policy, chosen, keys or FixedKeys(), cluster.store.now)
     return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain))
 
 
@@ -50,6 +74,8 @@ class Answer(NamedTuple):
 
 
 class Asker:
+    """Asks an S3 face over a network in memory."""
+
     def __init__(self, pool: Pool, cluster: Cluster) -> None:
         self._pool = pool
         self.cluster = cluster
@@ -77,3 +103,49 @@ async def speaking_s3(
         await nursery.start(server.serve, [network.listen("api:8333")])
         yield Asker(Pool("api:8333", PoolSettings(), network.connect), cluster)
         nursery.cancel_scope.cancel()
+
+
+def sign_request(
+    key: AccessKey,
+    now: float,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    fields: Mapping[str, str] | None = None,
+    *,
+    payload: str = "",
+    host: str = "api:8333",
+) -> dict[str, str]:
+    """Return the fields of a request signed by this key. ``payload``: what it says of its body, if not the SHA-256."""
+    time = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    said = payload or sha256(body).hexdigest()
+    head = {name.lower(): value for name, value in (fields or {}).items()}
+    head |= {"host": host, "x-amz-date": time, "x-amz-content-sha256": said}
+    signed = sorted(head)
+    path, _, query = target.partition("?")
+    canonical = canonical_request(method, path, query, head, signed, said)
+    scope = f"{time[:8]}/us-east-1/s3/aws4_request"
+    value = sign(signing_key(key.secret, time[:8], "us-east-1"), string_to_sign(time, scope, canonical))
+    del head["host"]
+    head["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={key.id}/{scope}, SignedHeaders={';'.join(signed)}, Signature={value}"
+    )
+    return head
+
+
+def pack_chunks(parts: Sequence[bytes], trailers: Mapping[str, str], seal: ChunkSeal | None) -> bytes:
+    """Return a body in chunks, signed with ``seal`` if there is one."""
+    body, previous = b"", seal.seed if seal else ""
+    for part in (*parts, b""):
+        line = b"%x" % len(part)
+        if seal is not None:
+            text = f"AWS4-HMAC-SHA256-PAYLOAD\n{seal.time}\n{seal.scope}\n{previous}\n{EMPTY_SHA256}\n"
+            previous = sign(seal.key, text + sha256(part).hexdigest())
+            line += b";chunk-signature=" + previous.encode()
+        body += line + b"\r\n" + (part + b"\r\n" if part else b"")
+    if trailers and seal is not None:
+        text = "".join(f"{name}:{value}\n" for name, value in trailers.items())
+        kind = f"AWS4-HMAC-SHA256-TRAILER\n{seal.time}\n{seal.scope}\n{previous}\n"
+        trailers = {**trailers, "x-amz-trailer-signature": sign(seal.key, kind + sha256(text.encode()).hexdigest())}
+    lines = "".join(f"{name}:{value}\r\n" for name, value in trailers.items())
+    return body + lines.encode() + b"\r\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 from flared.access.authorize import Action
 from flared.api.callers import authorize_also
@@ -18,6 +17,7 @@ from flared.api.native.headers import (
     write_conditions,
 )
 from flared.api.native.routes import BUCKET, OBJECT
+from flared.api.sending import send_reading
 from flared.api.signed import once_of
 from flared.api.signed_body import body_to_put
 from flared.catalog.manifest import Manifest
@@ -32,7 +32,7 @@ from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
-from flared.objects.get import Reading, find_object, open_object
+from flared.objects.get import find_object, open_object
 from flared.objects.listing import list_chunks
 from flared.objects.put import put_object
 from flared.objects.store import Store
@@ -62,11 +62,7 @@ class ObjectCalls:
                 end = reading.start + reading.length - 1
                 head += b"content-range: bytes %d-%d/%d\r\n" % (reading.start, end, reading.manifest.size)
                 await reply.start(206, head, reading.length)
-            while (view := await reading.next()) is not None:
-                if reading.patience_seconds == math.inf:
-                    await reply.write(view)
-                else:
-                    await _write_patiently(reply, reading, view)
+            await send_reading(reply, reading)
         return None
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
@@ -181,13 +177,6 @@ class ObjectCalls:
             await reply.send(304, manifest_head(manifest))
             return True
         return False
-
-
-async def _write_patiently(reply: Reply, reading: Reading, view: bytes | memoryview) -> None:
-    """Write ``view``, unless the client is too slow for the memory it takes: then the rest of it comes again."""
-    taken = await reply.write_some(view, reading.patience_seconds)
-    while taken < len(view) and not await reading.put_back(len(view) - taken):
-        taken += await reply.write_some(view[taken:], reading.patience_seconds)
 
 
 def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:

@@ -8,6 +8,7 @@ from flared.api.callers import identity_of, sees_bucket
 from flared.api.face import on_bucket, on_nothing
 from flared.api.s3.answers import send, send_xml
 from flared.api.s3.errors import S3Error
+from flared.api.s3.headers import refuse_unknown
 from flared.api.s3.owner import owner_element
 from flared.api.s3.query import parse_count, parse_query
 from flared.api.s3.settings import REGION_DEFAULT
@@ -79,15 +80,10 @@ class BucketCalls:
 
     async def create(self, request: Request, reply: Reply, bucket: BucketName) -> None:
         self._check_location(await request.body.read_all(CONFIGURATION_BYTES_MAX))
-        if (
-            not await create_bucket(self._store, bucket, owner=identity_of(request).name)
-            and self._settings.region != REGION_DEFAULT
-        ):
-            raise S3Error(
-                "BucketAlreadyOwnedByYou",
-                "Your previous request to create the named bucket succeeded and you already own it.",
-            )
-        # In us-east-1 alone, AWS answers 200 to an owner who creates the bucket again.
+        refuse_unknown(request.fields)
+        owner = identity_of(request).name
+        if not await create_bucket(self._store, bucket, owner=owner):
+            await self._check_own(bucket, owner)
         await send(reply, 200, f"location: /{bucket}\r\n".encode())
 
     async def head(self, request: Request, reply: Reply, bucket: BucketName) -> None:
@@ -104,6 +100,21 @@ class BucketCalls:
         region = self._settings.region
         # The one region that AWS gives no name here.
         await send_xml(reply, document("LocationConstraint", [] if region == REGION_DEFAULT else [escape(region)]))
+
+    async def _check_own(self, bucket: BucketName, owner: str) -> None:
+        """Raise unless whoever creates a bucket that exists may hear that all is well."""
+        if (await find_bucket(self._store.kv, bucket)).access.owner != owner:
+            raise S3Error(
+                "BucketAlreadyExists",
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the "
+                "system. Please select a different name and try again.",
+            )
+        # In us-east-1 alone, AWS answers 200 to an owner who creates the bucket again.
+        if self._settings.region != REGION_DEFAULT:
+            raise S3Error(
+                "BucketAlreadyOwnedByYou",
+                "Your previous request to create the named bucket succeeded and you already own it.",
+            )
 
     def _check_location(self, body: bytes) -> None:
         """Raise unless the configuration of a new bucket, if there is one, names our region."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flared.access.sigv4 import SignatureRefused
 from flared.api.errors import RETRY_AFTER_SECONDS, ErrorAnswers
 from flared.api.s3.answers import HOST_ID, XML, reply_lines
 from flared.api.s3.xml import document, element
@@ -86,8 +87,10 @@ STATUSES: Mapping[str, int] = {
     "InvalidPartOrder": 400,
     "InvalidRange": 416,
     "InvalidRequest": 400,
+    "InvalidStorageClass": 400,
     "InvalidURI": 400,
     "KeyTooLongError": 400,
+    "MalformedTrailerError": 400,
     "MalformedXML": 400,
     "MetadataTooLarge": 400,
     "MethodNotAllowed": 405,
@@ -99,10 +102,12 @@ STATUSES: Mapping[str, int] = {
     "NoSuchLifecycleConfiguration": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
+    "NoSuchWebsiteConfiguration": 404,
     "NotImplemented": 501,
     "NotModified": 304,
     "OperationAborted": 409,
     "PreconditionFailed": 412,
+    "ReplicationConfigurationNotFoundError": 404,
     "RequestTimeTooSkewed": 403,
     "ServerSideEncryptionConfigurationNotFoundError": 404,
     "ServiceUnavailable": 503,
@@ -170,6 +175,7 @@ def pack_error(error: FlareError, status: int, request: Request | Exchange) -> t
     content = [
         element("Code", code_of(error)),
         element("Message", message_of(error)),
+        *(element(name, value) for name, value in _details(error).items()),
         element("Resource", request.path),
         element("RequestId", request_id()),
         element("HostId", HOST_ID),
@@ -183,6 +189,15 @@ def _words_of(error: FlareError) -> tuple[str, str]:
     if isinstance(error, BadName) and error.of == "long key":
         return "KeyTooLongError", "Your key is too long"
     return next(WORDS[kind] for kind in type(error).__mro__ if kind in WORDS)
+
+
+def _details(error: FlareError) -> Mapping[str, str]:
+    """Return what else S3 says of an error."""
+    if isinstance(error, SignatureRefused):
+        return error.details
+    if isinstance(error, BadRange):
+        return {"ActualObjectSize": str(error.size)}
+    return {}
 
 
 def _fields(error: FlareError, status: int) -> bytes:

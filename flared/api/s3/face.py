@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from flared.api.face import Face
 from flared.api.router import Routes
 from flared.api.s3.buckets import bucket_handlers
+from flared.api.s3.copying import copy_handlers
 from flared.api.s3.cors import CorsLines, cors_handlers
+from flared.api.s3.deleting import deleting_handlers
 from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.lifecycle import lifecycle_handlers
+from flared.api.s3.listing import listing_handlers
+from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
+from flared.api.s3.states import state_handlers
 
 if TYPE_CHECKING:
     from flared.api.face import Handler
@@ -26,6 +31,11 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **bucket_handlers(store, settings),
         **cors_handlers(store),
         **lifecycle_handlers(store),
+        **state_handlers(store),
+        **listing_handlers(store),
+        **object_handlers(store),
+        **copy_handlers(store),
+        **deleting_handlers(store),
     }
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")

@@ -65,7 +65,7 @@ class S3Router:
 
     def find_call(self, request: Request | Exchange) -> Route | Refusal:
         method, path, fields = request.method, request.path, request.fields
-        bucket = self._bucket_of_host(fields.get("host", ""))
+        bucket = bucket_of_host(fields.get("host", "").lower(), self._ending) if self._ending else ""
         if bucket:
             key = path[1:]
         else:
@@ -89,13 +89,11 @@ class S3Router:
             and not fields.get("x-amz-content-sha256", "").startswith(STREAMING)
         )
 
-    def _bucket_of_host(self, host: str) -> str:
-        """Return the bucket that stands in the Host field; empty if none does."""
-        if not self._ending:
-            return ""
-        name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-        name = name.lower()
-        return name.removesuffix(self._ending) if name.endswith(self._ending) else ""
+
+def bucket_of_host(host: str, ending: str) -> str:
+    """Return the bucket that stands before ``ending`` in a Host field; empty if none does. Both in lower case."""
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    return name.removesuffix(ending) if name.endswith(ending) else ""
 
 
 def find_operation(method: str, place: On, raw_query: str, fields: Mapping[str, str]) -> Operation:

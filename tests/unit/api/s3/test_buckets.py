@@ -55,7 +55,7 @@ async def test_a_region_of_ones_own(autojump_clock: Clock) -> None:
 async def test_errors_are_s3s(autojump_clock: Clock) -> None:
     async with speaking_s3() as ask:
         assert (await ask("PUT", "/NO")).code == "InvalidBucketName"
-        assert (await ask("GET", "/one?replication")).code == "NotImplemented"
+        assert (await ask("GET", "/one?abac")).code == "NotImplemented"
         assert (await ask("DELETE", "/one?acl")).code == "MethodNotAllowed"
         error = (await ask("GET", "/none/?location")).xml("Error")
         assert error.text_of("Resource") == "/none/"
@@ -70,7 +70,7 @@ async def test_a_stranger_hears_only_access_denied(autojump_clock: Clock) -> Non
             ("GET", "/"),
             ("PUT", "/one"),
             ("GET", "/NO"),
-            ("GET", "/one?replication"),
+            ("GET", "/one?abac"),
             ("GET", "/"),
         ):
             answer = await ask(method, target)

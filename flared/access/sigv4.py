@@ -1,0 +1,385 @@
+"""AWS Signature Version 4 for S3: what a request says of its signature, and whether it is right. Pure.
+
+    string to sign = "AWS4-HMAC-SHA256" \\n time \\n scope \\n SHA-256(canonical request)
+    scope          = date / region / "s3/aws4_request"
+    key            = HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), "s3"), "aws4_request")
+
+A signature stands in the Authorization field, or in the query of a pre-signed URL. Source: the S3 API reference,
+"Authenticating Requests (AWS Signature Version 4)". Errors carry the words that AWS has for them (``code``), because
+clients branch on them: a wrong clock or region is found and corrected by many.
+"""
+
+from __future__ import annotations
+
+import calendar
+import hmac
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from flared.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SERVICE = "s3"
+TERMINAL = "aws4_request"
+SKEW_SECONDS = 15 * 60
+EXPIRES_SECONDS_MAX = 7 * 86400
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+EMPTY_SHA256 = sha256(b"").hexdigest()
+KEYS_KEPT = 256
+"""Derived keys, one for each access key, day and region. Deriving one takes four HMACs, about as long as the rest."""
+SHOWN_CHARS_MAX = 8192
+
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
+_SPACES = re.compile(" {2,}")
+_AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(.*)", re.DOTALL)
+_PARTS = re.compile(r"\s*([A-Za-z]+)=([^,]*?)\s*(?:,|$)")
+_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
+_HEX = re.compile(r"[0-9a-fA-F]{64}")
+
+QUERY_NAMES = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders")
+QUERY_SIGNATURE = "X-Amz-Signature"
+
+_MISSING = (
+    "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
+    "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters."
+)
+
+
+class SignatureRefused(Unauthenticated):
+    """A signature, or what stands around it, is not one that we accept. ``details`` are names and values for its
+    sender, of nothing but what was sent and of our clock."""
+
+    def __init__(self, code: str, message: str, details: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, lacking=f"signature ({code})")
+        self._code = code
+        self.details = details or {}
+
+    @property
+    def code(self) -> str:
+        return self._code
+
+
+class Credential(NamedTuple):
+    """``FL…/20260131/us-east-1/s3/aws4_request``"""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+    terminal: str
+
+    @property
+    def scope(self) -> str:
+        return f"{self.date}/{self.region}/{self.service}/{self.terminal}"
+
+
+class Signature(NamedTuple):
+    """What a request says of its signature."""
+
+    credential: Credential
+    time: str
+    """``20260131T235959Z``"""
+    signed: tuple[str, ...]
+    """Names of fields, in lower case."""
+    value: str
+    payload: str
+    """What the signature says of the body: UNSIGNED_PAYLOAD, a SHA-256 in hex, or one of ``streaming``'s words."""
+    expires: int = -1
+    """Of a pre-signed URL, in seconds from ``time``; -1: it stands in the Authorization field."""
+
+    @property
+    def is_presigned(self) -> bool:
+        return self.expires >= 0
+
+
+def find_signature(query: str, fields: Mapping[str, str]) -> Signature | None:
+    """Return what the request says of its signature; None if it has none. Raises SignatureRefused."""
+    authorization = fields.get("authorization")
+    in_query = "X-Amz-" in query and any(
+        part.partition("=")[0] in ("X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential")
+        for part in query.split("&")
+    )
+    if authorization:
+        if in_query:
+            raise SignatureRefused(
+                "InvalidArgument",
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string "
+                "parameter or the Authorization header should be specified",
+            )
+        return parse_authorization(authorization, fields)
+    if in_query:
+        return parse_presigned(query, fields)
+    if "AWSAccessKeyId=" in query:
+        raise _old_version()
+    return None
+
+
+def parse_authorization(text: str, fields: Mapping[str, str]) -> Signature:
+    """Return the signature in an Authorization field. Raises SignatureRefused."""
+    match = _AUTHORIZATION.fullmatch(text)
+    if match is None:
+        if text.startswith("AWS ") and ":" in text:
+            raise _old_version()
+        raise SignatureRefused("InvalidArgument", "Unsupported Authorization Type")
+    parts = dict(_PARTS.findall(match[1]))
+    for name in ("Credential", "SignedHeaders", "Signature"):
+        if not parts.get(name):
+            raise _malformed(f"{name} is missing" if name not in parts else f"{name} is empty")
+    credential = _parse_credential(parts["Credential"], _malformed)
+    time = _find_time(fields)
+    payload = fields.get("x-amz-content-sha256")
+    if payload is None:
+        raise SignatureRefused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+    return Signature(credential, time, tuple(parts["SignedHeaders"].split(";")), parts["Signature"], payload)
+
+
+def parse_presigned(query: str, fields: Mapping[str, str]) -> Signature:
+    """Return the signature in the query of a pre-signed URL. Raises SignatureRefused."""
+    values = {name: value for name, value in map(_decode_pair, query.split("&")) if name.startswith("X-Amz-")}
+    if any(not values.get(name) for name in (*QUERY_NAMES, QUERY_SIGNATURE)):
+        raise _bad_query(_MISSING)
+    if values["X-Amz-Algorithm"] != ALGORITHM:
+        raise _bad_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
+    credential = _parse_credential(values["X-Amz-Credential"], _bad_query)
+    time = values["X-Amz-Date"]
+    if _TIME.fullmatch(time) is None:
+        raise _bad_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+    expires = _parse_expires(values["X-Amz-Expires"])
+    payload = fields.get("x-amz-content-sha256") or values.get("X-Amz-Content-Sha256") or UNSIGNED_PAYLOAD
+    signed = tuple(values["X-Amz-SignedHeaders"].split(";"))
+    return Signature(credential, time, signed, values[QUERY_SIGNATURE], payload, expires)
+
+
+def check_scope(signature: Signature, region: str) -> None:
+    """Raise SignatureRefused unless the signature is for its own day, and for S3 in our region."""
+    credential, day = signature.credential, signature.time[:8]
+    refuse = _bad_query if signature.is_presigned else _malformed
+    if credential.date != day:
+        raise refuse(f'Invalid credential date "{credential.date}". This date is not the same as X-Amz-Date: "{day}".')
+    if credential.region != region:
+        raise refuse(f"the region '{credential.region[:40]}' is wrong; expecting '{region}'", {"Region": region})
+    if credential.service != SERVICE:
+        raise refuse(f'incorrect service "{credential.service[:40]}". This endpoint belongs to "{SERVICE}".')
+    if credential.terminal != TERMINAL:
+        raise refuse(f'incorrect terminal "{credential.terminal[:40]}". This endpoint uses "{TERMINAL}".')
+
+
+def check_time(signature: Signature, now: float) -> None:
+    """Raise SignatureRefused unless the signature is of this time. ``now``: seconds since 1970."""
+    made = parse_time(signature.time)
+    if made is None:
+        raise _no_date()
+    server_time = format_time(now)
+    if not signature.is_presigned:
+        if abs(now - made) > SKEW_SECONDS:
+            raise SignatureRefused(
+                "RequestTimeTooSkewed",
+                "The difference between the request time and the current time is too large.",
+                {
+                    "RequestTime": signature.time,
+                    "ServerTime": server_time,
+                    "MaxAllowedSkewMilliseconds": str(SKEW_SECONDS * 1000),
+                },
+            )
+        return
+    if made - now > SKEW_SECONDS:
+        raise SignatureRefused("AccessDenied", "Request is not yet valid", {"ServerTime": server_time})
+    if now > made + signature.expires:
+        raise SignatureRefused(
+            "AccessDenied",
+            "Request has expired",
+            {
+                "X-Amz-Expires": str(signature.expires),
+                "Expires": format_time(made + signature.expires),
+                "ServerTime": server_time,
+            },
+        )
+
+
+def check_signature(
+    signature: Signature, secret: str, method: str, path: str, query: str, fields: Mapping[str, str]
+) -> None:
+    """Raise SignatureRefused unless the secret's holder has signed this request. Path and query are as they were sent;
+    ``fields`` have lower-case names and latin-1 values."""
+    check_signed_fields(signature, fields)
+    canonical = canonical_request(
+        method, path, query, fields, signature.signed, signature.payload, presigned=signature.is_presigned
+    )
+    to_sign = string_to_sign(signature.time, signature.credential.scope, canonical)
+    credential = signature.credential
+    key = signing_key(secret, credential.date, credential.region)
+    wanted = sign(key, to_sign)
+    if not (signature.value.isascii() and hmac.compare_digest(wanted, signature.value)):
+        raise SignatureRefused(
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided. Check your key and "
+            "signing method.",
+            {
+                "AWSAccessKeyId": credential.access_key_id,
+                "StringToSign": to_sign[:SHOWN_CHARS_MAX],
+                "SignatureProvided": signature.value[:128],
+                "CanonicalRequest": canonical.decode("utf-8", "replace")[:SHOWN_CHARS_MAX],
+            },
+        )
+
+
+def check_signed_fields(signature: Signature, fields: Mapping[str, str]) -> None:
+    """Raise SignatureRefused unless the signature covers the host and every field that says what is to be done."""
+    signed = signature.signed
+    missing = [name for name in fields if name.startswith("x-amz-") and name not in signed]
+    if "host" not in signed:
+        missing.append("host")
+    if signature.is_presigned and "x-amz-content-sha256" in missing:
+        missing.remove("x-amz-content-sha256")  # it stands in the canonical request itself
+    if missing:
+        raise SignatureRefused(
+            "AccessDenied",
+            "There were headers present in the request which were not signed",
+            {"HeadersNotSigned": ", ".join(sorted(missing))[:1000]},
+        )
+
+
+def canonical_request(
+    method: str,
+    path: str,
+    query: str,
+    fields: Mapping[str, str],
+    signed: Sequence[str],
+    payload: str,
+    *,
+    presigned: bool = False,
+) -> bytes:
+    """Return what is hashed into the string to sign."""
+    lines = "".join([f"{name}:{canonical_value(fields.get(name, ''))}\n" for name in signed])
+    head = f"{method}\n{canonical_path(path)}\n{canonical_query(query, presigned=presigned) if query else ''}\n"
+    return f"{head}{lines}\n{';'.join(signed)}\n{payload}".encode("latin-1", "replace")
+
+
+def canonical_path(path: str) -> str:
+    """Return a path encoded as AWS does it, however its sender did."""
+    if _PLAIN_PATH.fullmatch(path):
+        return path
+    return quote(unquote_to_bytes(path.encode("latin-1", "replace")), safe="/-._~")
+
+
+def canonical_query(query: str, *, presigned: bool) -> str:
+    """Return the names and values in their order, without the signature itself."""
+    pairs = []
+    for part in query.split("&"):
+        if not part:
+            continue
+        name, _, value = part.replace("+", "%20").partition("=")
+        pair = _encode(name), _encode(value)
+        if not (presigned and pair[0] == QUERY_SIGNATURE):
+            pairs.append(pair)
+    pairs.sort()
+    return "&".join([f"{name}={value}" for name, value in pairs])
+
+
+def canonical_value(value: str) -> str:
+    if "  " in value:
+        value = _SPACES.sub(" ", value)
+    return value.strip()
+
+
+def string_to_sign(time: str, scope: str, canonical: bytes) -> str:
+    return f"{ALGORITHM}\n{time}\n{scope}\n{sha256(canonical).hexdigest()}"
+
+
+@lru_cache(KEYS_KEPT)
+def signing_key(secret: str, date: str, region: str) -> bytes:
+    """Return the key of a day, a region and S3."""
+    key = f"AWS4{secret}".encode()
+    for part in (date, region, SERVICE, TERMINAL):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def sign(key: bytes, text: str) -> str:
+    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()
+
+
+def parse_time(text: str) -> int | None:
+    """Return seconds since 1970; None if it is not such a time."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.groups())
+    if not (year >= 1970 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        return None
+    return calendar.timegm((year, month, day, hour, minute, second))
+
+
+def format_time(seconds: float) -> str:
+    """Return ``2026-01-31T23:59:59Z``."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def is_sha256(text: str) -> bool:
+    return _HEX.fullmatch(text) is not None
+
+
+def _find_time(fields: Mapping[str, str]) -> str:
+    time = fields.get("x-amz-date", "")
+    if parse_time(time) is None:
+        raise _no_date()
+    return time
+
+
+def _parse_credential(text: str, refuse: Callable[[str], SignatureRefused]) -> Credential:
+    parts = text.split("/")
+    if len(parts) < 5 or len(parts[-4]) != 8 or not parts[-4].isdigit():
+        raise refuse('the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".')
+    return Credential("/".join(parts[:-4]), *parts[-4:])
+
+
+def _parse_expires(text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,12}", text):
+        raise _bad_query("X-Amz-Expires should be a number")
+    if int(text) < 0:
+        raise _bad_query("X-Amz-Expires must be non-negative")
+    if int(text) > EXPIRES_SECONDS_MAX:
+        raise _bad_query(
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than "
+            f"{EXPIRES_SECONDS_MAX} seconds"
+        )
+    return int(text)
+
+
+def _decode_pair(part: str) -> tuple[str, str]:
+    name, _, value = part.replace("+", "%20").partition("=")
+    return _decode(name), _decode(value)
+
+
+def _decode(text: str) -> str:
+    return unquote_to_bytes(text.encode("latin-1", "replace")).decode("utf-8", "replace")
+
+
+def _encode(text: str) -> str:
+    return quote(unquote_to_bytes(text.encode("latin-1", "replace")), safe="-._~")
+
+
+def _malformed(reason: str, details: Mapping[str, str] | None = None) -> SignatureRefused:
+    return SignatureRefused("AuthorizationHeaderMalformed", f"The authorization header is malformed; {reason}", details)
+
+
+def _bad_query(reason: str, details: Mapping[str, str] | None = None) -> SignatureRefused:
+    return SignatureRefused("AuthorizationQueryParametersError", reason, details)
+
+
+def _no_date() -> SignatureRefused:
+    return SignatureRefused("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
+
+
+def _old_version() -> SignatureRefused:
+    return SignatureRefused(
+        "InvalidRequest",
+        "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+    )

@@ -1,0 +1,144 @@
+"""Objects: put, get, head and delete, each with all its cases. Each parses, calls one verb, answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.access.identity import BY_ANONYMOUS
+from flared.api.callers import Caller
+from flared.api.face import on_object
+from flared.api.fields import range_request, read_conditions
+from flared.api.s3.answers import reply_lines, send
+from flared.api.s3.checksums import checksum_lines, explain_digest, take_digests
+from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
+from flared.api.s3.headers import (
+    check_version,
+    object_headers,
+    object_lines,
+    refuse_unknown,
+    response_overrides,
+    write_conditions,
+)
+from flared.api.s3.query import parse_query
+from flared.api.sending import send_reading
+from flared.errors import BadDigest, NotModified
+from flared.objects.conditions import ALWAYS, ReadConditions, check_read
+from flared.objects.delete import delete_object
+from flared.objects.get import find_object, open_object
+from flared.objects.put import put_object
+from flared.objects.ranges import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flared.api.face import Handler
+    from flared.catalog.manifest import Manifest
+    from flared.http.messages import Reply, Request
+    from flared.names import ObjectName
+    from flared.objects.store import Store
+
+
+def object_handlers(store: Store) -> dict[str, Handler]:
+    calls = ObjectCalls(store)
+    return {
+        "PutObject": on_object(calls.put),
+        "GetObject": on_object(calls.get),
+        "HeadObject": on_object(calls.head),
+        "DeleteObject": on_object(calls.delete),
+    }
+
+
+class ObjectCalls:
+    """The calls, over one Store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def put(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        fields = request.fields
+        require_length(fields)
+        refuse_unknown(fields)
+        body, digests = take_digests(fields, request.body)
+        headers, when = object_headers(fields), write_conditions(fields)
+        try:
+            result = await put_object(self._store, name, body, headers=headers, when=when, digests=digests)
+        except BadDigest as error:
+            raise explain_digest(error, digests) from error
+        await send(reply, 200, put_lines(result.manifest))
+
+    async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        query, fields = parse_query(request.query), request.fields
+        overrides = _read_query(query, request)
+        when, wanted = read_conditions(fields), range_request(fields)
+        if when is not ALWAYS:
+            manifest = await find_object(self._store, name)
+            if await _answer_known(reply, manifest, when):
+                return
+        async with open_object(self._store, name, when=when, range=wanted) as reading:
+            manifest = reading.manifest
+            lines = reply_lines() + object_lines(manifest, overrides)
+            if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
+                lines += _checksums_if_asked(fields, manifest)
+                await reply.start(200, lines, reading.length)
+            else:
+                end = reading.start + reading.length - 1
+                lines += b"content-range: bytes %d-%d/%d\r\n" % (reading.start, end, manifest.size)
+                await reply.start(206, lines, reading.length)
+            await send_reading(reply, reading)
+
+    async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        query, fields = parse_query(request.query), request.fields
+        overrides = _read_query(query, request)
+        manifest = await find_object(self._store, name)
+        if await _answer_known(reply, manifest, read_conditions(fields)):
+            return
+        wanted = range_request(fields)
+        lines = reply_lines() + object_lines(manifest, overrides)
+        if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
+            await reply.start(200, lines + _checksums_if_asked(fields, manifest), manifest.size)
+            return
+        start, length = resolve(wanted, manifest.size)
+        lines += b"content-range: bytes %d-%d/%d\r\n" % (start, start + length - 1, manifest.size)
+        await reply.start(206, lines, length)
+
+    async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
+        check_version(parse_query(request.query).get("versionId", ""))
+        await delete_object(self._store, name, write_conditions(request.fields))
+        await send(reply, 204)
+
+
+def require_length(fields: Mapping[str, str]) -> None:
+    """Raise S3Error for an upload that does not say how long it is."""
+    if "content-length" not in fields and "transfer-encoding" not in fields:
+        raise S3Error("MissingContentLength", "You must provide the Content-Length HTTP header.")
+
+
+def put_lines(manifest: Manifest) -> bytes:
+    """Return the field lines of the answer to a put."""
+    return f'etag: "{manifest.etag}"\r\n'.encode() + checksum_lines(manifest)
+
+
+def _read_query(query: Mapping[str, str], request: Request) -> dict[str, str]:
+    """Return the fields that the query of a read replaces."""
+    check_version(query.get("versionId", ""))
+    if "partNumber" in query:
+        raise S3Error(NOT_IMPLEMENTED, "partNumber is not implemented")
+    caller = request.caller
+    return response_overrides(query, signed=isinstance(caller, Caller) and caller.identity.who is not BY_ANONYMOUS)
+
+
+def _checksums_if_asked(fields: Mapping[str, str], manifest: Manifest) -> bytes:
+    return checksum_lines(manifest) if fields.get("x-amz-checksum-mode", "").upper() == "ENABLED" else b""
+
+
+async def _answer_known(reply: Reply, manifest: Manifest, when: ReadConditions) -> bool:
+    """Answer 304 if the client has the object already. Raises PreconditionFailed.
+
+    Asked of the manifest that the answer's ETag comes from.
+    """
+    try:
+        check_read(when, manifest.etag, manifest.modified)
+    except NotModified:
+        await send(reply, 304, object_lines(manifest))
+        return True
+    return False
