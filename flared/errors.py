@@ -105,6 +105,10 @@ class IsDeleteMarker(Refused):
         self.version = version
 
 
+class BadTag(Refused):
+    """A tag, or a set of tags, breaks a rule."""
+
+
 class ObjectLocked(Refused):
     """The version is retained, or under legal hold, and must stay."""
 

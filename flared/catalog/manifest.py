@@ -120,6 +120,13 @@ def encode(manifest: Manifest, version: int) -> bytes:
     return (text + "}").encode()
 
 
+def redescribed(value: bytes, manifest: Manifest, details: Details | None) -> bytes:
+    """Return the row ``value``, which is that of ``manifest``, with other details."""
+    if value[:1] in packed.MARKS:
+        return packed.described(value, b"" if details is None else detail.encode(details).encode())
+    return encode(manifest._replace(details=details), manifest.version)
+
+
 @lru_cache(DECODED_MAX)
 def decode(name: ObjectName, value: bytes) -> Manifest:
     """Raises ManifestCorrupt."""

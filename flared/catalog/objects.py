@@ -12,9 +12,9 @@ import trio
 from flared.catalog import chunks, extents, versions
 from flared.catalog.buckets import Bucket, Versioning, read_bucket, writable_bucket
 from flared.catalog.chunks import ChunkRecord, read_chunk
-from flared.catalog.details import EMPTY, some
+from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.lister import Lister
-from flared.catalog.manifest import Manifest, decode, encode, unreadable
+from flared.catalog.manifest import Manifest, decode, encode, redescribed, unreadable
 from flared.catalog.totals import NOTHING, Counted
 from flared.catalog.versions import Next
 from flared.errors import IsDeleteMarker, NoSuchBucket, NoSuchObject, NoSuchVersion, RowCorrupt
@@ -158,6 +158,28 @@ def delete_version(
         versions.remove(tx, key, manifest)
     release(tx, manifest, due_ms)
     return Deletion(None, manifest) if manifest.deletes else Deletion(manifest)
+
+
+def change_details(
+    tx: Transaction, name: ObjectName, number: int | None, change: Callable[[Manifest], Details]
+) -> Manifest | None:
+    """Rewrite the details of the newest version, or of that of a number; its number and its bytes stay.
+
+    Return it as written; None if there is none, or if it is a delete marker. Raises what ``change`` raises.
+    """
+    if number is None:
+        current = read_object(tx, name)
+        found = None if current is None else (keys.object_(*name), current)
+    else:
+        found = versions.read_version(tx, name, number)
+    if found is None or found[1].deletes:
+        return None
+    key, manifest = found
+    details = some(change(manifest))
+    value = tx.get(key)
+    assert value is not None, "it was read in this transaction"
+    tx.put(key, redescribed(value, manifest, details))
+    return manifest._replace(details=details)
 
 
 def add_references(tx: Transaction, manifest: Manifest) -> bool:

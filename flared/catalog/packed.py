@@ -164,6 +164,14 @@ def alone(value: bytes) -> bytes:
     return head + value[_HEAD.size : placement_at] + kept
 
 
+def described(value: bytes, details: bytes) -> bytes:
+    """Return the row with other details, or none; all else stays, and so does what is not known of it."""
+    _, _, _, _, _, _, _, tag, kind, placement = _unpack(value)
+    end = _HEAD.size + tag + kind + placement
+    kept = b"".join(_field(number, content) for number, content in _fields(value, end) if number != _DETAILS)
+    return value[:end] + kept + (_field(_DETAILS, details) if details else b"")
+
+
 def find(snapshot: Snapshot, chunk: ChunkId) -> tuple[bytes, bytes] | None:
     """The key and the value of the row that holds the record of the chunk, if it is packed."""
     if chunk[0] != _TIMED:  # no chunk with an id of format 1 was ever packed

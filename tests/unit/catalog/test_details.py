@@ -63,6 +63,18 @@ def test_what_is_not_details_is_an_error(broken: bytes) -> None:
         manifests.decode(manifest.name, manifests.encode(manifest, 0)[:-1] + b',"d":' + broken + b"}")
 
 
+@given(RECORDS, USER, DETAILS.map(some), DETAILS.map(some))
+def test_other_details_change_nothing_else(
+    record: ChunkRecord, user: dict[str, str], before: Details | None, after: Details | None
+) -> None:
+    for manifest in (manifest_of(record, user), draft(object_name("a"), 5)._replace(version=7)):
+        value = manifests.encode(manifest._replace(details=before), 7)
+        later = LATER if manifest.packed else b""
+        changed = manifests.redescribed(value + later, manifest._replace(details=before), after)
+        assert later in changed
+        assert manifests.decode(manifest.name, changed) == manifest._replace(details=after)
+
+
 async def test_garbage_keeps_nothing_of_them() -> None:
     store = LittleStore(MemoryKV())
     await store.open()
