@@ -25,7 +25,10 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?")
 def open_client(endpoint: str) -> Client:
     """Return a client that proves to know the secret: the configured one, else that of the api node on this host."""
     client = Client(endpoint)
-    if not find_secret_file()[0] and os.access(invites.OUR_SECRET, os.R_OK):
+    path, origin = find_secret_file()
+    if path:
+        client.prove(read_secret(path, origin))
+    elif os.access(invites.OUR_SECRET, os.R_OK):
         client.prove(read_secret(invites.OUR_SECRET, "this host"))
     return client
 

@@ -25,12 +25,14 @@ from flarectl.commands import (
     node,
     put,
     rm,
+    share,
     stat,
     status,
 )
 from flarectl.errors import MEANINGS, ExitCode, Failure, Interrupted, OutputClosed, from_os
 from flarectl.lean import LeanCommand, LeanGroup
-from flarectl.options import ENDPOINT, Globals
+from flarectl.options import ENDPOINT, PROFILE, Globals
+from flarectl.settings import use_profile
 from flared import __version__
 
 # \b keeps the lines that follow as they are.
@@ -97,15 +99,16 @@ VERSION = typer.Option(False, "--version", is_eager=True, callback=_print_versio
 
 
 @app.callback()
-def flarectl(ctx: typer.Context, endpoint: str = ENDPOINT, version: bool = VERSION) -> None:
+def flarectl(ctx: typer.Context, endpoint: str = ENDPOINT, profile: str = PROFILE, version: bool = VERSION) -> None:
     """Put, get and look after objects in a Flare cluster.
 
     An object is named [BUCKET:]KEY; without a bucket it lies in the bucket called default.
     """
+    use_profile(profile)
     ctx.obj = Globals(endpoint)
 
 
-for function in (put.put, get.get, cat.cat, ls.ls, rm.rm, stat.stat, cp.cp, mv.mv):
+for function in (put.put, get.get, cat.cat, ls.ls, rm.rm, stat.stat, cp.cp, mv.mv, share.share):
     app.command(cls=LeanCommand)(function)
 app.add_typer(bucket.app, name="bucket")
 app.command(cls=LeanCommand)(status.status)

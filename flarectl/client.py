@@ -9,6 +9,7 @@ import json
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -37,7 +38,8 @@ from flarectl.answers import (
 )
 from flarectl.calls import CHUNK_PAGE, KEYS_PAGE, Read, with_query
 from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
-from flarectl.profile import secret_fields, secret_fields_of, tls_context, unreachable, untrusted, uses_tls
+from flarectl.profile import secret_fields_of, tls_context, unreachable, untrusted, uses_tls
+from flarectl.proof import SecretProof, find_proof
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -83,7 +85,7 @@ class Client:
         self.endpoint = endpoint
         self._retries = retries or Retries()
         self._host = urlsplit(endpoint)
-        self._secret_fields = secret_fields()
+        self._proof = find_proof()
         self._local = threading.local()
         self._connections: list[HTTPConnection] = []
 
@@ -243,7 +245,7 @@ class Client:
 
     def prove(self, secret: bytes) -> None:
         """Show from now on that we know this secret of the cluster."""
-        self._secret_fields = secret_fields_of(secret)
+        self._proof = SecretProof(secret)
 
     def access_keys(self) -> list[Key]:
         """Return the access keys, by name."""
@@ -344,9 +346,7 @@ class Client:
         path = with_query(path, params or {})
         request = new_request_id()
         try:
-            return self._exchange(
-                method, path, {**self._secret_fields, REQUEST_FIELD: request, **(fields or {})}, content
-            )
+            return self._exchange(method, path, self._complete(method, path, request, fields or {}, content), content)
         except TimeoutError:
             late = f"{self.endpoint} did not answer within {TIMEOUT_SECONDS:.0f} seconds"
             raise Unreachable(late, request_id=request) from None
@@ -354,6 +354,16 @@ class Client:
             reason = str(error) or type(error).__name__
             broke = f"{self.endpoint}: the connection broke: {reason}"
             raise Temporary(broke, code="ConnectionLost", request_id=request) from None
+
+    def _complete(
+        self, method: str, path: str, request: str, fields: Mapping[str, str], content: bytes
+    ) -> dict[str, str]:
+        """Return the fields of one attempt of a call, with those that say who makes it."""
+        host = self._host.netloc
+        complete = {"host": host, REQUEST_FIELD: request, **fields}
+        if "authorization" not in fields:
+            complete |= self._proof.fields(method, path, host, complete, sha256(content).hexdigest())
+        return complete
 
     def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> ApiReply:
         connection = self._connection()

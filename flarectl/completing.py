@@ -152,13 +152,25 @@ def access_keys(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def settings(ctx: typer.Context, incomplete: str) -> list[str]:
-    from flarectl.profile import SETTINGS
+    from flarectl.settings import SETTINGS
 
     return list(SETTINGS)
 
 
 def setting_values(ctx: typer.Context, incomplete: str) -> list[str]:
-    return local_paths(ctx, incomplete) if ctx.params.get("name") == "secret_file" else []
+    from flarectl.settings import PATHS
+
+    return local_paths(ctx, incomplete) if ctx.params.get("name") in PATHS else []
+
+
+def profiles(ctx: typer.Context, incomplete: str) -> list[str]:
+    from flarectl.errors import Failure
+    from flarectl.settings import list_profiles
+
+    try:
+        return list_profiles()
+    except Failure:
+        return []
 
 
 def commands(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -189,9 +201,11 @@ def _ask(ctx: typer.Context, question: Callable[[Client], list[str]]) -> list[st
     from flarectl.errors import Failure
     from flarectl.profile import find_endpoint
     from flarectl.retry import Retries
+    from flarectl.settings import use_profile
 
     flag = ctx.params.get("endpoint") or ctx.find_root().params.get("endpoint") or ""
     try:
+        use_profile(str(ctx.find_root().params.get("profile") or ""))
         with Client(find_endpoint(str(flag))[0], Retries(0)) as client:
             return question(client)
     except Failure:

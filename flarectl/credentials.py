@@ -1,19 +1,53 @@
-"""Files with an access key and its secret, in the form that AWS tools read (``AWS_SHARED_CREDENTIALS_FILE``)."""
+"""Files with an access key and its secret, in the form that AWS tools read (``AWS_SHARED_CREDENTIALS_FILE``): written
+by ``key create``, read by ``config set``."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from flarectl.errors import Refusal, from_os
+from flarectl.errors import Refusal, Usage, from_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+_NAMES = {"aws_access_key_id": "access_key", "aws_secret_access_key": "secret_key"}
+FILE_CHARS_MAX = 64 * 1024
+
+
 def format_credentials(access_key_id: str, secret: str) -> str:
     return f"[default]\naws_access_key_id = {access_key_id}\naws_secret_access_key = {secret}\n"
+
+
+def read_credentials(path: str, setting: str) -> dict[str, str]:
+    """Return the settings in a file: an access key with its secret in the form above, or nothing but ``setting``.
+
+    ``-`` is standard input. Raise Failure if it cannot be read, or holds neither.
+    """
+    try:
+        if path == "-":
+            content = sys.stdin.read(FILE_CHARS_MAX)
+        else:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                content = file.read(FILE_CHARS_MAX)
+    except OSError as error:
+        raise from_os(error, path) from None
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    found: dict[str, str] = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and name.strip() in _NAMES:
+            found.setdefault(_NAMES[name.strip()], value.strip())
+    if len(found) == len(_NAMES):
+        return found
+    if len(lines) == 1 and not found:
+        return {setting: lines[0]}
+    raise Usage(
+        f"{path}: it should hold the {setting} alone, or an access key as flarectl key create --output writes it"
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""ChunkDigests: the SHA-256 of each chunk of a body that passes by."""
+"""ChunkDigests: the SHA-256 of each chunk of a body that passes by, and of the whole if that is wanted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ SURELY_ONE_CHUNK = 64 * 1024
 class ChunkDigests:
     """Digests a body that is fed in order, in parts of any size; large parts release the interpreter lock."""
 
-    def __init__(self, chunk_size: int) -> None:
+    def __init__(self, chunk_size: int, *, whole: bool = False) -> None:
         self.chunk_size = chunk_size
         self._room = chunk_size
         self._current = hashlib.sha256()
         self._finished: list[bytes] = []
+        self._whole = hashlib.sha256() if whole else None
 
     def update(self, data: memoryview) -> None:
+        if self._whole is not None:
+            self._whole.update(data)
         while len(data) > 0:
             part = data[: self._room]
             self._current.update(part)
@@ -32,6 +35,11 @@ class ChunkDigests:
         if self._room < self.chunk_size:
             self._close()
         return self._finished
+
+    def sha256(self) -> str:
+        """Return the digest of the whole, in hex, which was asked for at the start."""
+        assert self._whole is not None
+        return self._whole.hexdigest()
 
     def _close(self) -> None:
         self._finished.append(self._current.digest())

@@ -149,6 +149,8 @@ _MISSING = (NoBucket, NotFound)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MISSING_BUCKET = re.compile(r"there is no bucket ([a-z0-9.-]+)")
 _HINTS = {
+    "ClockSkewed": ("timedatectl says whether this machine keeps its time; perhaps it is the api host that does not",),
+    "BadSignature": ("flarectl config show says which key is used; has it ended? An admin sees that: flarectl key ls",),
     "NoSuchBucket": ("flarectl bucket ls lists the buckets; flarectl bucket create NAME creates one",),
     "VolumeFull": ("flarectl node ls shows how full the nodes are; add a disk or a node, or remove objects",),
     "MetadataFull": ("the disk of the api node's metadata is full: make room there, or remove objects",),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from flarectl import completing
 from flarectl.errors import Usage
 from flarectl.profile import DEFAULT_ENDPOINT, VARIABLE
+from flarectl.settings import PROFILE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,14 @@ ENDPOINT = typer.Option(
     metavar="URL",
     show_default=False,
     help=f"The api node; else {VARIABLE}, else the configuration file, else {DEFAULT_ENDPOINT}.",
+)
+PROFILE = typer.Option(
+    "",
+    "--profile",
+    metavar="NAME",
+    show_default=False,
+    help=f"The settings to go by; else {PROFILE_VARIABLE}, else those at the top of the file.",
+    autocompletion=completing.profiles,
 )
 JSON = typer.Option(False, "--json", help="JSON, one line for each thing.")
 QUIET = typer.Option(False, "--quiet", "-q", help="Only errors.")

@@ -51,8 +51,8 @@ class ChunkSizes:
 class PutOptions:
     if_not_exists: bool = False
 
-    def fields(self) -> list[tuple[str, str]]:
-        return [("if-none-match", "*")] if self.if_not_exists else []
+    def fields(self) -> dict[str, str]:
+        return {"if-none-match": "*"} if self.if_not_exists else {}
 
 
 async def put_file(
@@ -91,7 +91,9 @@ async def put_stream(
 ) -> PutResult:
     """Store the content of a pipe. It can be read only once, so a failure is final."""
     chunk_size = await sizes.of(target.bucket)
-    source = ReadAhead(lambda view: os.readv(descriptor, [view]), None, ChunkDigests(chunk_size), moved)
+    source = ReadAhead(
+        lambda view: os.readv(descriptor, [view]), None, ChunkDigests(chunk_size, whole=bodies.signs), moved
+    )
     source.stray = True
     async with open_tasks() as tasks:
         tasks.start_soon(source.run)
@@ -126,11 +128,11 @@ class FileUpload:
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def fields(self) -> list[tuple[str, str]]:
+    def fields(self) -> dict[str, str]:
         kind, encoding = mimetypes.guess_type(self.path)
         fields = mtime_fields(self._status.st_mtime_ns)
         if kind and not encoding:
-            fields.append(("content-type", kind))
+            fields["content-type"] = kind
         return fields
 
     def read_all(self) -> bytes:
@@ -165,7 +167,7 @@ class FileUpload:
 
 
 class ReadAhead:
-    """A BodyProducer that reads and digests the next units in a thread while one is sent. ``run`` must be running."""
+    """A DigestedProducer: a thread reads and digests the next units while one is sent. ``run`` must be running."""
 
     def __init__(
         self, read: Callable[[memoryview], int], length: int | None, digests: ChunkDigests, moved: Moved
@@ -208,6 +210,9 @@ class ReadAhead:
         buffer, size = self._sent
         return buffer[:size]
 
+    def sha256(self) -> str:
+        return self.digests.sha256()
+
     def _fill(self, buffer: memoryview) -> int:
         try:
             size = self._read(buffer)
@@ -228,7 +233,7 @@ async def _send_file(
         upload.sent += number
         moved(number)
 
-    fields = upload.fields() + options.fields()
+    fields = upload.fields() | options.fields()
     if upload.size <= SMALL_BYTES:
         return await _send_small(bodies, upload, target, fields, sent)
     if options.if_not_exists:
@@ -237,7 +242,7 @@ async def _send_file(
 
 
 async def _send_small(
-    bodies: Bodies, upload: FileUpload, target: Target, fields: list[tuple[str, str]], moved: Moved
+    bodies: Bodies, upload: FileUpload, target: Target, fields: dict[str, str], moved: Moved
 ) -> PutResult:
     data = await in_thread(upload.read_all)
     if len(data) != upload.size:
@@ -245,14 +250,13 @@ async def _send_small(
     digests = ChunkDigests(upload.chunk_size)
     digests.update(memoryview(data))
     upload.digests = digests.finish()
-    fields.append(("x-flare-content-sha256", hashlib.sha256(data).hexdigest()))
-    result = await bodies.put(target, fields, [data] if data else [])
+    result = await bodies.put(target, fields, [data] if data else [], hashlib.sha256(data).hexdigest())
     moved(len(data))
     return result
 
 
 async def _send_large(
-    bodies: Bodies, upload: FileUpload, target: Target, fields: list[tuple[str, str]], moved: Moved
+    bodies: Bodies, upload: FileUpload, target: Target, fields: dict[str, str], moved: Moved
 ) -> PutResult:
     offset = 0
 
@@ -262,7 +266,7 @@ async def _send_large(
         offset += size
         return size
 
-    source = ReadAhead(read, upload.size, ChunkDigests(upload.chunk_size), moved)
+    source = ReadAhead(read, upload.size, ChunkDigests(upload.chunk_size, whole=bodies.signs), moved)
     try:
         async with open_tasks() as tasks:
             tasks.start_soon(source.run)

@@ -123,7 +123,7 @@ def check_clock(timestamp: int, now: float) -> None:
     if abs(ahead) > WINDOW_SECONDS:
         than = "ahead of" if ahead > 0 else "behind"
         raise ClockSkewed(
-            f"the clock that signed this call is {_span(abs(ahead))} {than} the clock of this node; "
+            f"the clock that signed this call is {_span(abs(ahead))} {than} the clock of the api node; "
             f"at most {WINDOW_SECONDS} seconds are allowed",
             ahead_seconds=ahead,
         )

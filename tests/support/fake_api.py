@@ -75,6 +75,8 @@ class FakeApi:
         """The only access key; empty: none."""
         self.bodies: list[object] = []
         """Of the calls that made one."""
+        self.trailers: list[dict[str, str]] = []
+        """The fields behind each body that came in chunks."""
         self.allowed: list[str] = []
         """The queries of those asked for."""
         self.lock = threading.RLock()
@@ -272,7 +274,11 @@ class Handler(BaseHTTPRequestHandler):
         while size := int(self.rfile.readline(), 16):
             parts.append(self.rfile.read(size))
             self.rfile.readline()
-        self.rfile.readline()
+        trailer = {}
+        while line := self.rfile.readline().strip():
+            name, _, value = line.decode().partition(": ")
+            trailer[name] = value
+        self.api.trailers.append(trailer)
         return b"".join(parts)
 
     def refuse(self, status: int, code: str, message: str) -> None:

@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flarectl import profile
+from flarectl import profile, settings
 from flarectl.errors import Failure, Usage
+from flarectl.proof import find_proof
 from flared.access.keys import API_AUDIENCE, authorization, node_token
 from tests.support.certificates import CERTIFICATE
 from tests.unit.flarectl.conftest import KIB, Run
 
 if TYPE_CHECKING:
     from tests.support.fake_api import FakeApi
+
+
+def proof_now() -> dict[str, str]:
+    return find_proof().fields("GET", "/", "host", {})
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_flag_comes_before_the_environment_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert profile.find_endpoint("") == (profile.DEFAULT_ENDPOINT, "default")
-    profile.write_setting("endpoint", "http://file:1")
+    settings.write_settings({"endpoint": "http://file:1"})
     assert profile.find_endpoint("")[0] == "http://file:1"
     monkeypatch.setenv("FLARE_ENDPOINT", "http://environment:2")
     assert profile.find_endpoint("")[0] == "http://environment:2"
@@ -101,20 +106,20 @@ def test_the_flag_may_stand_before_the_command(run: Run) -> None:
 def test_the_proof_is_that_of_the_secret_and_open_secrets_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    assert profile.secret_fields() == {}
+    assert proof_now() == {}
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef\n")
     secret.chmod(0o600)
     expected = authorization(node_token(b"0123456789abcdef", API_AUDIENCE))
     assert run("config", "set", "secret_file", str(secret)).code == 0
-    assert profile.secret_fields() == {"authorization": expected}
+    assert proof_now() == {"authorization": expected}
     assert f'secret_file = "{secret}"' in run("config", "show").out
     monkeypatch.setenv("FLARE_SECRET_FILE", str(tmp_path / "none"))
     assert "secret_file, from FLARE_SECRET_FILE" in run("ls").err
     monkeypatch.delenv("FLARE_SECRET_FILE")
     secret.chmod(0o644)
     with pytest.raises(Usage, match="everybody"):
-        profile.secret_fields()
+        proof_now()
 
 
 def test_every_call_carries_the_proof(
@@ -133,5 +138,5 @@ def test_every_call_carries_the_proof(
     ):  # fmt: skip
         run(*words)
     assert len(api.requests) > 15
-    expected = profile.secret_fields()["authorization"]
+    expected = proof_now()["authorization"]
     assert {fields.get("authorization") for _, _, fields in api.requests} == {expected}
