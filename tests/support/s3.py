@@ -76,9 +76,10 @@ class Answer(NamedTuple):
 class Asker:
     """Asks an S3 face over a network in memory."""
 
-    def __init__(self, pool: Pool, cluster: Cluster) -> None:
+    def __init__(self, pool: Pool, cluster: Cluster, server: Server) -> None:
         self._pool = pool
         self.cluster = cluster
+        self.server = server
 
     async def __call__(
         self, method: str, target: str, body: bytes = b"", fields: Mapping[str, str] | None = None
@@ -92,16 +93,21 @@ class Asker:
 
 @asynccontextmanager
 async def speaking_s3(
-    settings: S3Settings | None = None, anonymous: str = "read-write", secret: bytes = b"the cluster's secret"
+    settings: S3Settings | None = None,
+    anonymous: str = "read-write",
+    secret: bytes = b"the cluster's secret",
+    *,
+    in_turns: bool = True,
 ) -> AsyncIterator[Asker]:
     """A client of the S3 face; without a ``secret`` everything is granted."""
     cluster = Cluster()
     entry = make_s3_entry(cluster, Keyring([secret] if secret else []), anonymous, settings)
     network = MemoryNetwork()
-    server = Server(entry.answer, in_turns=InTurns(cluster.turns, entry, MemoryBudget(1 << 20)))
+    turns = InTurns(cluster.turns, entry, MemoryBudget(1 << 20)) if in_turns else None
+    server = Server(entry.answer, in_turns=turns)
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(server.serve, [network.listen("api:8333")])
-        yield Asker(Pool("api:8333", PoolSettings(), network.connect), cluster)
+        yield Asker(Pool("api:8333", PoolSettings(), network.connect), cluster, server)
         nursery.cancel_scope.cancel()
 
 

@@ -9,7 +9,8 @@ from flared.api.face import Face, claiming, on_bucket, on_nothing, on_object
 from flared.api.native import routes
 from flared.api.native.buckets import BucketCalls
 from flared.api.native.objects import ObjectCalls
-from flared.api.native.quick import Quick
+from flared.api.native.quick import NativeWords
+from flared.api.quick import Quick
 
 if TYPE_CHECKING:
     from flared.api.callers import Callers
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def native_face(store: Store, callers: Callers) -> Face:
-    objects, buckets, quick = ObjectCalls(store), BucketCalls(store), Quick(store)
+    objects, buckets, quick = ObjectCalls(store), BucketCalls(store), Quick(store, NativeWords())
     handlers = {
         routes.GET_OBJECT: on_object(objects.get),
         routes.HEAD_OBJECT: on_object(objects.head),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flared.api.s3.bodies import ChunkedPayload, HashedBody, wrong_payload
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PREFIX = "x-amz-checksum-"
 NAMES = {PREFIX + algorithm: algorithm for algorithm in CHECKSUMS}
+ONLY_ETAG = Digests(etag=Tag.MD5)
 FULL, COMPOSITE = "FULL_OBJECT", "COMPOSITE"
 
 
@@ -33,25 +35,26 @@ def take_digests(fields: Mapping[str, str], body: Body) -> tuple[BodySource, Dig
 
     The SHA-256 that a signature promises is compared by the put itself: it computes the digests of a body in threads.
     """
-    promised = promised_checksums(fields)
     late = _late(fields, body) if isinstance(body, ChunkedPayload) else ()
-    if len(promised) + len(late) > 1:
-        raise S3Error(
-            "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-        )
-    sha256 = None
-    source: BodySource = body
+    digests = promised_digests(fields)
+    if len(digests.checksums or ()) + len(late) > 1:
+        raise _several()
     if isinstance(body, HashedBody):
-        sha256, source = body.digest, body.source
-    digests = Digests(
-        md5=promised_md5(fields),
-        sha256=sha256,
-        checksums=promised or None,
-        wanted=late,
-        late=(lambda: _trailing(body, late)) if isinstance(body, ChunkedPayload) and late else None,
-        etag=Tag.MD5,
-    )
-    return source, digests
+        return body.source, replace(digests, sha256=body.digest)
+    if isinstance(body, ChunkedPayload) and late:
+        return body, replace(digests, wanted=late, late=lambda: _trailing(body, late))
+    return body, digests
+
+
+def promised_digests(fields: Mapping[str, str]) -> Digests:
+    """Return what the head promises of a body whose ETag is its MD5. Raises S3Error."""
+    promised = promised_checksums(fields)
+    if len(promised) > 1:
+        raise _several()
+    md5 = promised_md5(fields)
+    if not promised and md5 is None:
+        return ONLY_ETAG
+    return Digests(md5=md5, checksums=promised or None, etag=Tag.MD5)
 
 
 def promised_md5(fields: Mapping[str, str]) -> bytes | None:
@@ -105,6 +108,12 @@ def checksum_elements(manifest: Manifest) -> list[str]:
         return []
     found = [element(f"Checksum{algorithm.upper()}", value) for algorithm, value in details.checksums.items()]
     return [*found, element("ChecksumType", COMPOSITE if details.composite else FULL)]
+
+
+def _several() -> S3Error:
+    return S3Error(
+        "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+    )
 
 
 def _late(fields: Mapping[str, str], body: ChunkedPayload) -> tuple[str, ...]:

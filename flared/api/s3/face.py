@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flared.api.face import Face
+from flared.api.quick import Quick
 from flared.api.router import Routes
 from flared.api.s3.buckets import bucket_handlers
 from flared.api.s3.copying import copy_handlers
@@ -15,6 +16,7 @@ from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.listing import listing_handlers
 from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
+from flared.api.s3.quick import S3Words
 from flared.api.s3.states import state_handlers
 
 if TYPE_CHECKING:
@@ -40,4 +42,11 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")
     bound: dict[Call, Handler] = {CALLS[name]: handler for name, handler in handlers.items()}
-    return Face(FACE, Routes(), bound, callers.find, S3_ERRORS, extra_lines=CorsLines(store).find)
+    quick = Quick(store, S3Words())
+    in_turns = {
+        CALLS["GetObject"]: quick.get,
+        CALLS["HeadObject"]: quick.head,
+        CALLS["PutObject"]: quick.put,
+        CALLS["DeleteObject"]: quick.delete,
+    }
+    return Face(FACE, Routes(), bound, callers.find, S3_ERRORS, in_turns, extra_lines=CorsLines(store).find)

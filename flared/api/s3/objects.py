@@ -78,7 +78,7 @@ class ObjectCalls:
             manifest = reading.manifest
             lines = reply_lines() + object_lines(manifest, overrides)
             if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
-                lines += _checksums_if_asked(fields, manifest)
+                lines += checksums_if_asked(fields, manifest)
                 await reply.start(200, lines, reading.length)
             else:
                 end = reading.start + reading.length - 1
@@ -95,7 +95,7 @@ class ObjectCalls:
         wanted = range_request(fields)
         lines = reply_lines() + object_lines(manifest, overrides)
         if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
-            await reply.start(200, lines + _checksums_if_asked(fields, manifest), manifest.size)
+            await reply.start(200, lines + checksums_if_asked(fields, manifest), manifest.size)
             return
         start, length = resolve(wanted, manifest.size)
         lines += b"content-range: bytes %d-%d/%d\r\n" % (start, start + length - 1, manifest.size)
@@ -127,7 +127,8 @@ def _read_query(query: Mapping[str, str], request: Request) -> dict[str, str]:
     return response_overrides(query, signed=isinstance(caller, Caller) and caller.identity.who is not BY_ANONYMOUS)
 
 
-def _checksums_if_asked(fields: Mapping[str, str], manifest: Manifest) -> bytes:
+def checksums_if_asked(fields: Mapping[str, str], manifest: Manifest) -> bytes:
+    """Return the lines with the checksums of an object, if the head of a read asks for them."""
     return checksum_lines(manifest) if fields.get("x-amz-checksum-mode", "").upper() == "ENABLED" else b""
 
 

@@ -1,0 +1,55 @@
+"""S3's words for the small calls that are answered in turns: signed in the head or not at all, without a query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.access.sigv4 import is_sha256
+from flared.api.quick import GENERAL_READS, PutHead
+from flared.api.s3.answers import reply_lines
+from flared.api.s3.bodies import wrong_payload
+from flared.api.s3.checksums import promised_digests
+from flared.api.s3.errors import S3_ERRORS
+from flared.api.s3.headers import object_headers, object_lines, refuse_unknown, write_conditions
+from flared.api.s3.objects import checksums_if_asked, put_lines
+from flared.objects.small_put import digest_of_small
+
+if TYPE_CHECKING:
+    from flared.catalog.manifest import Manifest
+    from flared.catalog.objects import Deletion
+    from flared.http.exchange import Exchange
+    from flared.objects.commit import PutResult
+    from flared.objects.conditions import Conditions
+
+
+class S3Words:
+    """An ``api.quick.Words``."""
+
+    errors = S3_ERRORS
+
+    def is_plain_read(self, exchange: Exchange) -> bool:
+        return GENERAL_READS.isdisjoint(exchange.fields)
+
+    def read_put(self, exchange: Exchange) -> PutHead | None:
+        fields = exchange.fields
+        # What the signature promises of the body was left for here (``callers.check_body``).
+        promised = fields.get("x-amz-content-sha256", "")
+        if is_sha256(promised):
+            digest = exchange.sha256 = digest_of_small(exchange.body)
+            if digest.hex() != promised.lower():
+                raise wrong_payload()
+        refuse_unknown(fields)
+        return PutHead(object_headers(fields), write_conditions(fields), promised_digests(fields))
+
+    def read_delete(self, exchange: Exchange) -> Conditions | None:
+        return write_conditions(exchange.fields)
+
+    def object_lines(self, exchange: Exchange, manifest: Manifest) -> bytes:
+        lines = reply_lines(exchange.request_id) + object_lines(manifest)
+        return lines + checksums_if_asked(exchange.fields, manifest)
+
+    def put_answer(self, exchange: Exchange, result: PutResult) -> tuple[int, bytes, bytes]:
+        return 200, reply_lines(exchange.request_id) + put_lines(result.manifest), b""
+
+    def delete_lines(self, exchange: Exchange, deletion: Deletion) -> bytes:
+        return reply_lines(exchange.request_id)
