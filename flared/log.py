@@ -12,9 +12,9 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextvars import ContextVar
-from itertools import count, islice
+from itertools import count
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 SYSLOG_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -40,9 +40,9 @@ def name_request(request: int | str) -> str:
     return request if isinstance(request, str) else f"{_process}-{request:06x}"
 
 
-def name_requests(requests: Iterable[int | str]) -> str:
+def name_requests(requests: Sequence[int | str]) -> str:
     """The ids of what travels together, comma-separated: the first ones, and nothing of what no request asked for."""
-    return ",".join(map(name_request, islice((request for request in requests if request), REQUESTS_MAX)))
+    return ",".join(map(name_request, [request for request in requests if request][:REQUESTS_MAX]))
 
 
 def set_up_logging(*, level: str, format: str) -> None:  # noqa: A002  # the word of the TOML key

@@ -25,21 +25,21 @@ class RequestCounts:
     def count(self, method: str, status: int, seconds: float, bucket: str) -> None:
         """Count an answer. ``bucket`` is the one that the request was about if it succeeded, else empty: no one makes
         labels of names that are not there."""
-        if method not in METHOD_NAMES:
-            method = OTHER_METHODS
-        key = (method, status)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        durations = self._durations.get(method)
-        if durations is None:
-            durations = self._durations[method] = Histogram()
-        durations.observe(seconds)
+        counts = self._counts
+        if (method, status) not in counts:
+            if method not in METHOD_NAMES:
+                method = OTHER_METHODS
+            counts.setdefault((method, status), 0)
+            self._durations.setdefault(method, Histogram())
+        counts[method, status] += 1
+        self._durations[method].observe(seconds)
         if bucket:
-            in_bucket = (bucket, method)
-            count = self._in_buckets.get(in_bucket)
-            if count is None and len(self._in_buckets) >= BUCKET_SERIES_MAX:
-                in_bucket = (OTHER_BUCKETS, method)
-                count = self._in_buckets.get(in_bucket)
-            self._in_buckets[in_bucket] = (count or 0) + 1
+            in_buckets = self._in_buckets
+            if (bucket, method) not in in_buckets:
+                if len(in_buckets) >= BUCKET_SERIES_MAX:
+                    bucket = OTHER_BUCKETS
+                in_buckets.setdefault((bucket, method), 0)
+            in_buckets[bucket, method] += 1
 
     def count_refusal(self, reason: str) -> None:
         """Count a caller that may not do what it asks for; ``reason`` is the code of the error."""

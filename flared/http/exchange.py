@@ -66,6 +66,7 @@ class Exchange:
         "method",
         "once",
         "path",
+        "peer",
         "query",
         "request_id",
         "sent",
@@ -81,6 +82,7 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._handler = handler
+        self.peer = connection.peer
         self.method, self.path, self.query, _, shared, _ = head
         self.fields: Mapping[str, str] = shared.values
         self.body = body
@@ -100,10 +102,6 @@ class Exchange:
         self.sent = False
         self.left: Callable[[], None] | None = None
         """Called when the client leaves before it was answered."""
-
-    @property
-    def peer(self) -> str:
-        return self._connection.peer
 
     def prove(self, standing: Standing) -> None:
         """The handler found that the client has proved so much, for this connection and as long as it lasts."""

@@ -263,7 +263,9 @@ class TurnConnection(Connection):
         if sent != len(reply):
             self._unsent = memoryview(reply)[sent:]
             return None
-        self._reply_left()
+        self._free = True
+        if self._server.stopping:
+            self._reply_left()
         if not self._link.data:
             self.phase = "idle"
         # Not at once: what the next request does wrong is none of this exchange's business.

@@ -6,6 +6,7 @@ objects order by the UTF-8 bytes of their keys.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 CLUSTER = b"cluster"
@@ -25,6 +26,7 @@ class Range(NamedTuple):
     end: bytes
 
 
+@lru_cache(1024)  # there are few, and every put asks for one twice
 def bucket(name: str) -> bytes:
     return b"bucket/" + name.encode()
 

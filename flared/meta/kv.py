@@ -71,12 +71,12 @@ class Transaction(Snapshot, Protocol):
     Reads see the transaction's own writes.
     """
 
-    def put(self, key: bytes, value: bytes) -> None: ...
+    def put(self, key: bytes, value: bytes, /) -> None: ...
 
     def delete(self, key: bytes) -> None:
         """Remove the key; not an error if it is not there."""
 
-    def note(self, what: object) -> None:
+    def note(self, what: object, /) -> None:
         """Tell the listeners ``what`` once the transaction is committed: in commit order, before its answer.
 
         Those of a group that commits together are told together.

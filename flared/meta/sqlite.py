@@ -292,7 +292,7 @@ class SqliteKV:
         *,
         reads: Sequence[bytes] = (),
     ) -> None:
-        job = Job(decide, cast("Callable[[object, Exception | None], None]", done))
+        job = Job(decide, done)  # type: ignore[arg-type]  # it gets what ``decide`` returned
         if self._stopped:
             done(None, Busy("the metadata engine is not running"))
         elif self._turns is None:

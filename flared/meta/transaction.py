@@ -20,7 +20,7 @@ ATTEMPTS_MAX = 200
 class Draft:
     """A Transaction over a look-up: collects what a decision wants, touches nothing."""
 
-    __slots__ = ("_find", "_look", "notes", "reclaims", "writes")
+    __slots__ = ("_find", "_look", "note", "notes", "put", "reclaims", "writes")
 
     def __init__(
         self, look: Callable[[bytes], bytes | None], find: Callable[[bytes], tuple[bytes, bytes] | None]
@@ -30,6 +30,8 @@ class Draft:
         self.writes: dict[bytes, bytes | None] = {}
         self.notes: list[object] = []
         self.reclaims = False
+        self.put: Callable[[bytes, bytes], None] = self.writes.__setitem__
+        self.note: Callable[[object], None] = self.notes.append
 
     def get(self, key: bytes) -> bytes | None:
         if key in self.writes:
@@ -43,14 +45,8 @@ class Draft:
         found = self._find(alias)
         return None if found is None or found[0] in self.writes else found
 
-    def put(self, key: bytes, value: bytes) -> None:
-        self.writes[key] = value
-
     def delete(self, key: bytes) -> None:
         self.writes[key] = None
-
-    def note(self, what: object) -> None:
-        self.notes.append(what)
 
     def reclaim(self) -> None:
         self.reclaims = True

@@ -19,7 +19,7 @@ import trio
 from flared.access.keys import authorization
 from flared.data.pieces import LARGE_SIZE, PieceStream
 from flared.data.transport import wire
-from flared.data.transport.links import LINKS, Done, GetLinks, Heard, Interest, LinkStatistics, PutLinks, RequestId
+from flared.data.transport.links import LINKS, GetLinks, LinkStatistics, PutLinks
 from flared.errors import BadRequest, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError, TooLarge
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
@@ -123,6 +123,9 @@ class Remote:
         ]
         self._puts = PutLinks(name, partial(self._post_batch, self._put_pool), turns)
         self._gets = GetLinks(name, partial(self._post_batch, self._get_pool), turns)
+        # The forms for turns, which every small request calls, are those of the links.
+        self.put_nowait = self._puts.put_nowait
+        self.read_nowait = self._gets.read_nowait
         self._make_pools(address)
 
     @property
@@ -171,27 +174,12 @@ class Remote:
             ) as response:
                 await self._check(response, (wire.STORED, wire.THERE))
 
-    def put_nowait(
-        self, piece: Piece, payload: bytes | memoryview, done: Done, request: RequestId | None = None
-    ) -> None:
-        """Queue a small piece for the next batch. ``payload`` must not change until ``done``.
-
-        ``done`` is called once: with None when the piece is durable at the node, else with the error. It is called
-        in a turn; or at once if the links are not open or far too much waits.
-        """
-        self._puts.put_nowait(piece, payload, done, request)
-
     def read(self, name: PieceName, span: Span) -> AbstractAsyncContextManager[PieceStream]:
         """Part of a piece, to be received inside the block. Of a small one all comes in the next batch, verified. The
         reader verifies a large one, and compares what it is given with what it asked for."""
         if span.size < LARGE_SIZE:
             return _SmallReading(self, name, span)
         return _LargeReading(self, name, span)
-
-    def read_nowait(self, name: PieceName, heard: Heard, request: RequestId | None = None) -> Interest:
-        """Ask for a small piece out of the next batch. ``heard`` gets it, verified, or the error, once, in a turn, or
-        at once if the links are not open; unless the interest is dropped before. TooLarge if it is not small."""
-        return self._gets.read_nowait(name, heard, request)
 
     async def head(self, name: PieceName) -> Piece:
         with self._reachable():
