@@ -50,6 +50,11 @@ class DamageList:
     def holds(self, chunk: ChunkId, number: int) -> bool:
         return (chunk, number) in self._entries
 
+    @property
+    def waiting(self) -> int:
+        """How many entries there are."""
+        return len(self._entries)
+
     def is_corrupt(self, chunk: ChunkId, number: int) -> bool:
         """Return whether the piece is there and fails its checksum, as on a disk that decays."""
         return (chunk, number) in self._corrupt

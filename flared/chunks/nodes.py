@@ -93,6 +93,8 @@ class Nodes:
         self._halted = ""
         self._takers: frozenset[NodeName] = frozenset()
         """Those that take new pieces now: worked out when something changes, because every put asks."""
+        self._online: frozenset[NodeName | None] = frozenset()
+        """Those that answer, likewise: every read asks."""
         self._ring: tuple[RingNode, ...] = ()
         self._policy: Policy = Ring(())
 
@@ -215,7 +217,11 @@ class Nodes:
 
     def is_online(self, name: NodeName | None) -> bool:
         """Return whether the node answers: online, or full."""
-        return name is not None and self._states.get(name) in _ANSWERS
+        return name in self._online
+
+    def all_online(self, names: Iterable[NodeName | None]) -> bool:
+        """Return whether all of these nodes answer."""
+        return self._online.issuperset(names)
 
     def has_all_recorded(self, name: NodeName | None) -> bool:
         """Return whether the node answers and, as far as is known, has every piece that the records place on it."""
@@ -243,6 +249,7 @@ class Nodes:
         return choose(order, pieces, self.takes_pieces, taken=taken)
 
     def _find_takers(self) -> None:
+        self._online = frozenset(name for name, state in self._states.items() if state in _ANSWERS)
         online = (name for name, state in self._states.items() if state is NodeState.ONLINE)
         self._takers = frozenset(() if self._halted else (name for name in online if name not in self._uncompared))
 

@@ -23,7 +23,7 @@ from flared.errors import (
     PieceCorrupt,
     PiecesUnreachable,
 )
-from flared.names import NodeName, PieceName, chunk_digest, piece_name
+from flared.names import NodeName, PieceName, chunk_digest_hex, piece_name
 
 if TYPE_CHECKING:
     from flared.chunks.chunk import Chunks, PlacedChunk
@@ -62,30 +62,33 @@ class Search:
         ``only``: the number of the one piece that is wanted; others would do in its place, by another search."""
         self._chunks = chunks
         self._chunk = chunk
-        self._sources = _sources(chunks, chunk)
+        self._left, self._unreachable = _find_pieces(chunks, chunk)
         if only is not None:
-            self._sources = [source for source in self._sources if source.number == only]
+            self._left = [piece for piece in self._left if piece[0] == only]
         self._replaceable = only is not None
         self._reasons: list[str] = []
         self.failures: dict[int, FlareError] = {}
         """Why pieces did not serve, by number."""
-        self._unreachable = any(node is not None and chunks.nodes.store(node) is None for node in chunk.nodes)
-        for source in [one for one in self._sources if one.number in denied]:
-            self._sources.remove(source)
-            self.fail(source, denied[source.number])
+        if denied:
+            pieces, self._left = self._left, []
+            for piece in pieces:
+                if piece[0] in denied:
+                    self.fail(self._source(*piece), denied[piece[0]])
+                else:
+                    self._left.append(piece)
 
     @property
     def has_spare(self) -> bool:
         """Return whether another piece could be asked for instead of one that was taken."""
-        return self._replaceable or bool(self._sources)
+        return self._replaceable or bool(self._left)
 
     def take(self) -> Source:
         """Return the next piece to ask for; no other call returns it.
 
         Raises ChunkLost if none is left, or PiecesUnreachable while a silent node may still have one.
         """
-        if self._sources:
-            return self._sources.pop(0)
+        if self._left:
+            return self._source(*self._left.pop(0))
         if self._unreachable:
             reasons = "; ".join(self._reasons) or "its nodes are not known yet"
             raise PiecesUnreachable(f"chunk {self._chunk.id} cannot be read now: {reasons}")
@@ -105,6 +108,9 @@ class Search:
             self._unreachable = True
         self._reasons.append(str(error))
 
+    def _source(self, number: int, node: NodeName, store: PieceNode) -> Source:
+        return Source(piece_name(self._chunk.id, number), number, node, store)
+
 
 def decode_whole(chunk: PlacedChunk, stored: bytes | memoryview) -> bytes | memoryview:
     """Return the plain bytes of a small chunk: their digest says more than any checksum that came along.
@@ -112,30 +118,37 @@ def decode_whole(chunk: PlacedChunk, stored: bytes | memoryview) -> bytes | memo
     Raises PieceCorrupt if they do not have the chunk's.
     """
     plain = decode(chunk.codec, stored, chunk.size)
-    if hashlib.sha256(plain).digest() != chunk_digest(chunk.id):
+    if hashlib.sha256(plain).hexdigest() != chunk_digest_hex(chunk.id):
         raise PieceCorrupt(f"what was read of chunk {chunk.id} does not have its digest")
     return plain
 
 
-def _sources(chunks: Chunks, chunk: PlacedChunk) -> list[Source]:
-    """Every piece that may be had, best first. One that is recorded as missing comes last: the record is a suspicion
-    (a node that was silent for long, a read that failed once), and what is read is verified anyway."""
-    nodes = chunks.nodes
-    found = [
-        Source(piece_name(chunk.id, number), number, node, store)
-        for number, node in enumerate(chunk.nodes)
-        if node is not None and (store := nodes.store(node)) is not None
-    ]
-    if len(found) > 1:
-        damage = chunks.damage
+def _find_pieces(chunks: Chunks, chunk: PlacedChunk) -> tuple[list[tuple[int, NodeName, PieceNode]], bool]:
+    """Return every piece that may be had, best first, by number and node; and whether one is at a node not known yet.
+
+    One that is recorded as missing comes last: the record is a suspicion (a node that was silent for long, a read that
+    failed once), and what is read is verified anyway.
+    """
+    nodes, damage = chunks.nodes, chunks.damage
+    found: list[tuple[int, NodeName, PieceNode]] = []
+    unreachable = False
+    for number, node in enumerate(chunk.nodes):
+        if node is not None:
+            store = nodes.store(node)
+            if store is None:
+                unreachable = True
+            else:
+                found.append((number, node, store))
+    # Nearly always nothing speaks against any of them.
+    if len(found) > 1 and (chunk.missing or damage.waiting or not nodes.all_online(chunk.nodes)):
         found.sort(
-            key=lambda source: (
-                source.number in chunk.missing,
-                damage.holds(chunk.id, source.number),
-                _TRUST[nodes.state(source.node)],
+            key=lambda piece: (
+                piece[0] in chunk.missing,
+                damage.holds(chunk.id, piece[0]),
+                _TRUST[nodes.state(piece[1])],
             )
         )
-    return found
+    return found, unreachable
 
 
 def compare(chunk: PlacedChunk, asked: PieceName, piece: Piece) -> None:

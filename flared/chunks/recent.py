@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flared.names import chunk_digest
+from flared.names import chunk_digest_hex
 
 if TYPE_CHECKING:
     from flared.names import ChunkId
@@ -51,7 +51,7 @@ class RecentChunks:
         if plain is None:
             self._misses += 1
             return None
-        if hashlib.sha256(plain).digest() != chunk_digest(chunk):
+        if hashlib.sha256(plain).hexdigest() != chunk_digest_hex(chunk):
             log.error("event=memory_corrupt chunk=%s", chunk)
             self._drop(chunk)
             return None

@@ -120,7 +120,10 @@ class SmallRead:
             self._used, self._payloads = [], {}
             return self.start()
         self._chunks.recent.add(self._chunk.id, plain)
-        return self._end(plain, None)
+        done, self._done = self._done, None
+        if done is not None:
+            done(plain, None)
+        return None
 
     def _pass_over(self, source: Source) -> None:
         """The hedge's time has come."""

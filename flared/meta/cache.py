@@ -37,7 +37,8 @@ class Cache:
         """Remember what was read just now."""
         if len(entry.value) > VALUE_BYTES_MAX:
             return
-        self.drop(key)
+        if key in self._entries:
+            self.drop(key)
         self._entries[key] = entry
         self._bytes += len(key) + len(entry.value) + ENTRY_OVERHEAD_BYTES
         while self._bytes > self._limit:

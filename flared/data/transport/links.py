@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -144,7 +144,8 @@ class PutLinks(_Links):
         else:
             self._waiting.append((piece, payload, done, current_request.get() if request is None else request))
             self._waiting_bytes += piece.size
-            self._plan_flush()
+            if not self._flush_planned:
+                self._plan_flush()
 
     async def put(self, piece: Piece, payload: bytes) -> None:
         """The same for a task: returns or raises. Cancelled, the piece may be sent all the same."""
@@ -172,7 +173,7 @@ class PutLinks(_Links):
         def answered(answer: bytes | FlareError) -> None:
             self._answered(batch, answer)
 
-        self._post(wire.PATH_PUT, body, name_requests(put[3] for put in batch), answered)
+        self._post(wire.PATH_PUT, body, name_requests([put[3] for put in batch]), answered)
 
     def _take(self) -> list[Put]:
         """Remove and return as many waiting calls as fit into one batch."""
@@ -255,7 +256,8 @@ class GetLinks(_Links):
         waiting = self._waiting.get(name)
         if waiting is None:
             self._waiting[name] = [interest]
-            self._plan_flush()
+            if not self._flush_planned:
+                self._plan_flush()
         else:
             waiting.append(interest)
         return interest
@@ -291,7 +293,7 @@ class GetLinks(_Links):
             return
         self._records += len(batch)
         names = list(batch)
-        requests = name_requests(interest.request for interests in batch.values() for interest in interests)
+        requests = name_requests([interest.request for interests in batch.values() for interest in interests])
 
         def answered(answer: bytes | FlareError) -> None:
             self._answered(batch, names, answer)
@@ -336,22 +338,23 @@ class GetLinks(_Links):
         if isinstance(answer, int):
             self._refuse(interests, lambda: wire.get_error(self._node, name, answer))
         elif piece_is_good(*answer):
-            self._tell((interest, answer) for interest in interests)
+            for interest in interests:
+                self._tell(interest, answer)
         else:
             self._refuse(interests, lambda: PieceCorrupt(f"node {self._node} sent {name} with a wrong checksum"))
 
-    def _refuse(self, interests: Iterable[Interest], make_error: Callable[[], FlareError]) -> None:
+    def _refuse(self, interests: Sequence[Interest], make_error: Callable[[], FlareError]) -> None:
         # Each gets an error of its own: raising one in several tasks would mix up their tracebacks.
-        self._tell((interest, make_error()) for interest in interests)
+        for interest in interests:
+            self._tell(interest, make_error())
 
-    def _tell(self, answers: Iterable[tuple[Interest, tuple[Piece, bytes] | FlareError]]) -> None:
-        for interest, answer in answers:
-            heard, interest.heard = interest.heard, None
-            if heard is not None:
-                try:
-                    heard(answer)
-                except Exception:  # a bug of one caller's is not the others'
-                    log.exception("event=callback_failed node=%s", self._node)
+    def _tell(self, interest: Interest, answer: tuple[Piece, bytes] | FlareError) -> None:
+        heard, interest.heard = interest.heard, None
+        if heard is not None:
+            try:
+                heard(answer)
+            except Exception:  # a bug of one caller's is not the others'
+                log.exception("event=callback_failed node=%s", self._node)
 
     def _refuse_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
