@@ -245,6 +245,7 @@ def build_store(config: ApiConfig, kv: KV, chunks: Chunks, totals: Totals, degra
         limits=Limits(config.object_max),
         garbage_grace_seconds=config.garbage_grace,
         upload_ttl_seconds=config.upload_ttl,
+        multipart_ttl_seconds=config.multipart_ttl,
         degraded=degraded,
     )
 

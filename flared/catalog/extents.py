@@ -121,13 +121,15 @@ def open_record(tx: Transaction, extent: Extent) -> None:
     tx.put(keys.open_extent(extent.expires_ms, extent.id), b"1{}")
 
 
-def create_extent(tx: Transaction, extent: ExtentId, chunk_size: int, entry: PageEntry) -> ExtentRef:
-    """A sealed list of one chunk, whose reference was counted in this transaction, with one reference of its own: of
-    what names it in this transaction."""
-    chunk, size = entry
-    assert size <= chunk_size, "a chunk is no longer than its extent says"
-    tx.put(keys.extent_page(extent, 0), b'1[["%s",%d]]' % (chunk.encode(), size))
-    now = Extent(extent, 1, size, chunk_size, 1)
+def create_extent(tx: Transaction, extent: ExtentId, chunk_size: int, entries: Sequence[PageEntry]) -> ExtentRef:
+    """A sealed list of one chunk, whose reference was counted in this transaction, or of none.
+
+    It has one reference: of what names it in this transaction.
+    """
+    assert len(entries) <= 1, "what has more is written open"
+    for chunk, size in entries:
+        tx.put(keys.extent_page(extent, 0), b'1[["%s",%d]]' % (chunk.encode(), size))
+    now = Extent(extent, len(entries), sum(size for _, size in entries), chunk_size, 1)
     write(tx, now)
     return now.ref
 

@@ -184,7 +184,15 @@ def retire(tx: Transaction, upload: Upload, owned: Sequence[int], due_ms: int) -
     tx.put(keys.garbage(due_ms, UPLOAD, upload.id), encode_owned(owned))
 
 
-# Changes by the sweep
+# Changes by upkeep
+
+
+def retire_as_read(tx: Transaction, key: bytes, upload: Upload, due_ms: int) -> bool:
+    """Abort an upload whose record is still as it was read; False if it is not. Its bucket may be gone."""
+    if tx.get(key) != encode(upload):
+        return False
+    retire(tx, upload, (), due_ms)
+    return True
 
 
 async def release_parts(kv: KV, item: Garbage, due_ms: int, limit: int, after: bytes = b"") -> bytes | None:

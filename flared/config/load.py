@@ -121,6 +121,7 @@ def _read_api(reader: TableReader) -> ApiConfig:
         repair_after=reader.read("cluster.repair_after", 600.0, duration(1, 30 * 86400)),
         garbage_grace=reader.read("cluster.garbage_grace", 900.0, duration(0, 30 * 86400)),
         upload_ttl=reader.read("cluster.upload_ttl", 86400.0, duration(1, 365 * 86400)),
+        multipart_ttl=reader.read("cluster.multipart_ttl", 7 * 86400.0, duration(1, 10 * 365 * 86400)),
         s3_listen=_read_s3_listen(reader, listen),
         s3_domain=reader.read("s3.domain", "", host_name),
         s3_region=reader.read("s3.region", "us-east-1", region),

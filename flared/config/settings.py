@@ -58,6 +58,7 @@ class ApiConfig(NodeConfig):
     repair_after: float
     garbage_grace: float
     upload_ttl: float
+    multipart_ttl: float
     s3_listen: Address | None
     """Where S3 is spoken; None: nowhere."""
     s3_domain: str

@@ -65,6 +65,7 @@ s3_listen = "127.0.0.1:8333"
 # repair_after = "10min"   # after this time the pieces of a silent node or failed volume are rebuilt elsewhere
 # garbage_grace = "15min"  # how long deleted data stays before its space is freed
 # upload_ttl = "1d"        # how long an upload may take
+# multipart_ttl = "7d"     # how long an upload in parts may rest before it is aborted
 
 [log]
 # level = "info"           # "debug", "info", "warning", "error"

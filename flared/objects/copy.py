@@ -6,27 +6,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import trio
-
 from flared.catalog.buckets import find_bucket
 from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.manifest import Manifest
 from flared.catalog.objects import add_references, find_object, put_version
-from flared.chunks.budget import MemoryBudget
 from flared.errors import Busy, NotModified, PreconditionFailed
 from flared.names import ObjectName
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, UNCONDITIONAL, Conditions, ReadConditions, check_read, check_write
 from flared.objects.digests import Digests
-from flared.objects.get import Reading, open_object
 from flared.objects.put import put_object
+from flared.objects.reading_source import open_source
 from flared.objects.store import Store, due_ms, now_ms
 
 if TYPE_CHECKING:
     from flared.meta.kv import Transaction
-
-READ_MEMORY = 16 * 1024 * 1024
-"""For the reading half of a copy; a chunk that needs more has it alone."""
 
 ATTEMPTS_MAX = 5
 """Each one that fails means that the source was replaced meanwhile and its garbage collected."""
@@ -81,14 +75,11 @@ def _check_source(manifest: Manifest, only: ReadConditions) -> None:
 
 
 async def _rewrite(store: Store, source: ObjectName, version: int | None, asked: _Asked) -> PutResult:
-    """Read and write at once. The reader holds memory while the put waits for its own, so it has a purse of its own,
-    and one copy at a time has it: from one purse, or by two, they could wait for each other for ever."""
-    chunks = replace(store.chunks, units=MemoryBudget(READ_MEMORY), prefetches=trio.Semaphore(0))
-    async with store.copying, open_object(replace(store, chunks=chunks), source, version=version) as reading:
-        _check_source(reading.manifest, asked.only)
-        said = _headers_of(reading.manifest, asked)
-        kept = Digests(etag=reading.manifest.etag)
-        body = _ReadingSource(reading)
+    """Read and write at once."""
+    async with open_source(store, source, version=version) as body:
+        manifest = body.reading.manifest
+        _check_source(manifest, asked.only)
+        said, kept = _headers_of(manifest, asked), Digests(etag=manifest.etag)
         return await put_object(store, asked.target, body, headers=said, when=asked.when, digests=kept)
 
 
@@ -137,30 +128,3 @@ def _headers_of(source: Manifest, asked: _Asked) -> ObjectHeaders:
         return ObjectHeaders(source.content_type, source.user, some(kept))
     chosen = asked.headers.details or EMPTY
     return replace(asked.headers, details=some(kept._replace(fields=chosen.fields)))
-
-
-class _ReadingSource:
-    """An open object as the body of a put."""
-
-    def __init__(self, reading: Reading) -> None:
-        self.length: int | None = reading.length
-        self._reading = reading
-        self._rest = memoryview(b"")
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        if not len(self._rest):
-            with trio.CancelScope(shield=True):  # half a read would be lost; the nodes' patience bounds the wait
-                view = await self._reading.next()
-            if view is None:
-                return 0
-            self._rest = memoryview(view)
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    async def read_all(self, limit: int) -> bytes:
-        data = bytearray()
-        while (view := await self._reading.next()) is not None:
-            data += view
-        return bytes(data)

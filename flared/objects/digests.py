@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
-from flared.chunks.chunk import INLINE_DIGEST_MAX
+from flared.chunks.chunk import INLINE_DIGEST_MAX, digest_of
 from flared.errors import BadDigest
 from flared.objects.crc import CRC32, CRC32C, CRC64NVME, Crc, Data, combine, updating
 
@@ -156,6 +156,14 @@ class BodyDigests:
         if asked.check is not None:
             asked.check(found[SHA256])
         return BodySums(_etag(asked.etag, found), {name: to_text(found[name]) for name in self._kept})
+
+
+async def sum_up(threads: Threads, plain: memoryview, passing: BodyDigests) -> tuple[bytes, BodySums]:
+    """Return the SHA-256 of a body of a single chunk, and what else is asked about it. Raises BadDigest."""
+    digest = await digest_of(threads, plain)
+    if passing.wanted:
+        await passing.update_in(threads, plain, sha256=digest)
+    return digest, passing.finish()
 
 
 def to_text(digest: bytes) -> str:

@@ -23,7 +23,8 @@ from flared.chunks.units import UNIT_SIZE
 from flared.errors import FlareError, ManifestCorrupt
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.extent_walk import BYTES, ExtentWalk
-from flared.objects.ranges import RangeRequest, resolve
+from flared.objects.parts import locate_part
+from flared.objects.ranges import PartRequest, RangeRequest, resolve
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,13 +68,13 @@ def open_object(
     name: ObjectName,
     *,
     when: ReadConditions = ALWAYS,
-    range: RangeRequest | None = None,  # noqa: A002  # the field's word
+    range: RangeRequest | PartRequest | None = None,  # noqa: A002  # the field's word
     version: int | None = None,
 ) -> AbstractAsyncContextManager[Reading]:
     """Open the newest version of ``name``, or that of a number, for reading; it stays readable inside the block, even
     if it is replaced or deleted.
 
-    Entering raises PreconditionFailed, NotModified, BadRange, and what ``catalog.objects.find_object`` raises.
+    Entering raises PreconditionFailed, NotModified, BadRange, BadPart, and what ``catalog.objects.find_object`` raises.
     """
     return _Opening(store, name, when, range, version)
 
@@ -84,7 +85,12 @@ class _Opening(AbstractAsyncContextManager[Reading]):
     __slots__ = ("_large", "_name", "_names", "_range", "_store", "_version", "_when")
 
     def __init__(
-        self, store: Store, name: ObjectName, when: ReadConditions, wanted: RangeRequest | None, version: int | None
+        self,
+        store: Store,
+        name: ObjectName,
+        when: ReadConditions,
+        wanted: RangeRequest | PartRequest | None,
+        version: int | None,
     ) -> None:
         self._store = store
         self._name = name
@@ -100,13 +106,15 @@ class _Opening(AbstractAsyncContextManager[Reading]):
         check_read(self._when, manifest.etag, manifest.modified)
         if manifest.chunk is not None and record is None:
             raise ManifestCorrupt(f"the record of chunk {manifest.chunk} is lost")
-        start, length = 0, manifest.size
-        if self._range is not None and self._range.applies(manifest.etag, manifest.modified):
-            start, length = resolve(self._range, manifest.size)
+        start, length, wanted = 0, manifest.size, self._range
+        if isinstance(wanted, RangeRequest) and wanted.applies(manifest.etag, manifest.modified):
+            start, length = resolve(wanted, manifest.size)
         # From the look-up to here nothing was awaited that could have let the sweep in between.
         self._names = [extent.id for extent in manifest.extents] or ([manifest.chunk] if manifest.chunk else [])
         store.chunks.in_flight.pin(self._names)
         try:
+            if isinstance(wanted, PartRequest):
+                start, length = await locate_part(store.kv, manifest, wanted.number)
             if record is not None and record.size <= OWN_SIZE:
                 return _Small(manifest, start, length, await read_small(store.chunks, record))
             self._large = _Large(store, manifest, record, start, length)

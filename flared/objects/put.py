@@ -16,7 +16,6 @@ from flared.catalog.buckets import find_bucket
 from flared.catalog.extents import seal
 from flared.catalog.objects import read_object
 from flared.catalog.once import check_once
-from flared.chunks.chunk import digest_of
 from flared.chunks.chunker import OWN_SIZE, BodySource
 from flared.data.pieces import LARGE_SIZE
 from flared.objects.commit import (
@@ -30,7 +29,7 @@ from flared.objects.commit import (
     with_sums,
 )
 from flared.objects.conditions import UNCONDITIONAL, Conditions, check_write
-from flared.objects.digests import NO_DIGESTS, BodyDigests, BodySums, Digests
+from flared.objects.digests import NO_DIGESTS, BodyDigests, Digests, sum_up
 from flared.objects.extent_writer import ExtentWriter, Written
 from flared.objects.small_put import put_small
 from flared.objects.store_chunk import store_chunk
@@ -92,22 +91,13 @@ async def _put_empty(target: Target, passing: BodyDigests) -> PutResult:
 
 
 async def _put_packed(target: Target, plain: bytes, passing: BodyDigests) -> PutResult:
-    digest, sums = await _sum_up(target, plain, passing)
+    digest, sums = await sum_up(target.store.chunks.threads, memoryview(plain), passing)
     return await put_small(with_sums(target, sums), plain, digest, sums.etag)
-
-
-async def _sum_up(target: Target, plain: bytes | memoryview, passing: BodyDigests) -> tuple[bytes, BodySums]:
-    """Return the digest of a body of a single chunk, and what else is asked about it. Raises BadDigest."""
-    threads = target.store.chunks.threads
-    digest = await digest_of(threads, plain)
-    if passing.wanted:
-        await passing.update_in(threads, memoryview(plain), sha256=digest)
-    return digest, passing.finish()
 
 
 async def _put_one_chunk(target: Target, plain: memoryview, passing: BodyDigests) -> PutResult:
     """A body of a single chunk: its record and the manifest change in one transaction."""
-    digest, sums = await _sum_up(target, plain, passing)
+    digest, sums = await sum_up(target.store.chunks.threads, plain, passing)
     etag = sums.etag or make_etag(hashlib.sha256(digest), 1)
     target = with_sums(target, sums)
 

@@ -26,6 +26,13 @@ class RangeRequest:
         return self.if_range == etag
 
 
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """The bytes that one part of the upload brought."""
+
+    number: int
+
+
 def resolve(wanted: RangeRequest, size: int) -> tuple[int, int]:
     """Start and length in bytes of ``wanted`` in an object of ``size`` bytes; raises BadRange if it touches none."""
     if wanted.first is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flared.meta.kv import KV
 
 OBJECT_SIZE_MAX = 5 * 1024**4
+PART_SIZE_MIN = 5 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Limits:
     """The settings that may change while the node runs."""
 
     object_size_max: int = OBJECT_SIZE_MAX
+    part_size_min: int = PART_SIZE_MIN
+    """Of every part of an upload but the last."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class Store:
     missing_marks: MissingMarks = field(default_factory=MissingMarks)
     garbage_grace_seconds: float = 15 * 60.0
     upload_ttl_seconds: float = 24 * 3600.0
+    multipart_ttl_seconds: float = 7 * 24 * 3600.0
     copying: trio.Lock = field(default_factory=trio.Lock)
     """Held by the one copy that reads and writes at once."""
     degraded: Callable[[], None] = lambda: None

@@ -9,6 +9,7 @@ import trio
 from flared.background import Worker, WorkerRun, WorkerStatistics
 from flared.cluster.states import NodeState
 from flared.upkeep.deletion.expire import Expire
+from flared.upkeep.deletion.old_uploads import OldUploads
 from flared.upkeep.deletion.reconcile import Reconcile
 from flared.upkeep.deletion.sweep import Sweep
 from flared.upkeep.removal.removal import Removal
@@ -62,6 +63,7 @@ class Upkeep:
         self.heal = Heal(store)
         self.sweep = Sweep(store)
         self.expire = Expire(store)
+        self.old_uploads = OldUploads(store)
         self.reconcile = Reconcile(store, self.heal)
         self.lost_nodes = LostNodes(store, self.heal)
         self.lost_volumes = LostVolumes(store, self.heal)
@@ -70,6 +72,7 @@ class Upkeep:
             self._run(self.heal, rest=HEAL_REST),
             self._run(self.sweep, waits=True),
             self._run(self.expire, rest=1.0, waits=True),
+            self._run(self.old_uploads, rest=1.0, waits=True),
             self._run(self.reconcile),
             self._run(self.lost_nodes, rest=1.0),
             self._run(self.lost_volumes, rest=1.0),

@@ -1,4 +1,4 @@
-"""Random clients: they put, get, delete and copy a few objects, and note what each of these may hold."""
+"""Random clients: they put (whole or in parts), get, delete and copy a few objects, and note what each may hold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import random
 import trio
 
 from flared.errors import NoSuchObject, NoSuchVersion, Unavailable
+from flared.objects.commit import ObjectHeaders
+from flared.objects.complete_upload import NamedPart, complete_upload
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object, delete_version
-from tests.support.cluster import CHUNK, Cluster, name
+from flared.objects.upload_part import upload_part
+from flared.objects.uploads import abort_upload, create_upload
+from tests.support.cluster import CHUNK, PART_SIZE_MIN, Cluster, name
+from tests.support.piece_nodes import MemorySource
 
 KEYS = [f"key{number}" for number in range(12)]
 SIZES = [0, 1, 4096, 100_000, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]
+PART_SIZES = [PART_SIZE_MIN, CHUNK, 2 * CHUNK + 5]
 CLIENTS = 4
 STEPS = 40
 ABSENT = None
@@ -59,7 +65,7 @@ class Ledger:
 
 async def client(cluster: Cluster, ledger: Ledger, seed: int, pause_seconds: float, *, versioned: bool = False) -> None:
     rng = random.Random(seed)
-    operations = [write, write, read, read, erase, duplicate]
+    operations = [write, write, read, read, erase, duplicate, write_in_parts]
     if versioned:
         operations += [read_old, remove_old, undelete]
     for _ in range(STEPS):
@@ -85,6 +91,30 @@ async def write(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) 
         ledger.acknowledge(key, value)
         if not written.is_null:
             ledger.kept[key][written.version] = value
+
+
+async def write_in_parts(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:
+    """Some parts are put again, some left out; some uploads are aborted, or left for the clean-up."""
+    with trio.move_on_after(rng.choice([0.05, 60, 60, 60])):
+        upload = (await create_upload(cluster.store, name(key), headers=ObjectHeaders())).id
+        parts: dict[int, tuple[NamedPart, bytes]] = {}
+        for _ in range(rng.randrange(1, 5)):
+            number = rng.randrange(1, 4)
+            value = random.Random(rng.randrange(6)).randbytes(rng.choice(PART_SIZES))
+            source = MemorySource(value, known=rng.random() < 0.8)
+            part = (await upload_part(cluster.store, name(key), upload, number, source)).part
+            parts[number] = NamedPart(number, part.etag), value
+        ending = rng.random()
+        if ending < 0.2:
+            await abort_upload(cluster.store, name(key), upload)
+        elif ending < 0.8:
+            named = [parts[number] for number in sorted(rng.sample(sorted(parts), rng.randrange(1, len(parts) + 1)))]
+            value = b"".join(value for _, value in named)
+            ledger.attempt(key, value)
+            written = (await complete_upload(cluster.store, name(key), upload, [part for part, _ in named])).manifest
+            ledger.acknowledge(key, value)
+            if not written.is_null:
+                ledger.kept[key][written.version] = value
 
 
 async def read(cluster: Cluster, ledger: Ledger, key: str, rng: random.Random) -> None:

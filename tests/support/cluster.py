@@ -31,7 +31,7 @@ from flared.objects.buckets import ensure_default_bucket
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.get import open_object
 from flared.objects.put import put_object
-from flared.objects.store import Defaults, Store
+from flared.objects.store import Defaults, Limits, Store
 from flared.upkeep.failure import reason_node_must_stay
 from flared.upkeep.membership.heartbeat import Heartbeat
 from flared.upkeep.membership.membership import Membership
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from flared.data.pieces import Piece
 
 CHUNK = 256 * 1024
+PART_SIZE_MIN = 64 * 1024
 GRACE = 60.0
+MULTIPART_TTL = 1200.0
 REPAIR_AFTER = 600.0
 
 
@@ -196,7 +198,9 @@ class Cluster:
             now=self._now,
             random_bits=self.random.getrandbits,
             defaults=Defaults(self._scheme, CHUNK, compress=False),
+            limits=Limits(part_size_min=PART_SIZE_MIN),
             garbage_grace_seconds=GRACE,
+            multipart_ttl_seconds=MULTIPART_TTL,
         )
         self.membership = Membership(
             self.kv,

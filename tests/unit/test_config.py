@@ -43,6 +43,7 @@ def test_an_api_node_needs_only_its_role() -> None:
     assert config.listen == Address("127.0.0.1", 8000)
     assert config.metadata == Path("/etc/flared/meta.db")
     assert (config.memory, config.scheme, config.upload_ttl) == (96 << 20, "replica:3", 86400.0)
+    assert config.multipart_ttl == 7 * 86400.0
 
 
 def test_a_data_node_needs_a_name_and_volumes() -> None:
