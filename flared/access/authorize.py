@@ -68,6 +68,8 @@ class Action(StrEnum):
     HEALTH = "node:health"
     PREFLIGHT = "cors:preflight"
     """Ask which web pages may call a bucket."""
+    POST_FORM = "form:post"
+    """Send a form that brings its own proof: the face asks again, for ``WRITE``, when it has read it."""
     # Calls that do not exist. Only callers that may make similar calls learn so: a stranger cannot explore the paths.
     UNKNOWN_OPEN = "unknown:open"
     UNKNOWN_READ = "unknown:read"
@@ -105,12 +107,15 @@ NEVER_GRANTED = frozenset({Action.OPERATE, Action.KEYS, Action.CONFIGURE_BUCKET}
 GRANTS: Mapping[str, frozenset[Action]] = {"none": frozenset(), "read": READS, "read-write": READS | WRITES}
 """The actions granted to everybody, by the word of the setting ``anonymous``."""
 
-OPEN = frozenset({Action.HEALTH, Action.PREFLIGHT, Action.HEARTBEAT, Action.JOIN, Action.UNKNOWN_OPEN})
-"""Needs no grant: health and a preflight tell nothing that is secret; a heartbeat needs a proof below; who joins proves
-to have a token of ours."""
+OPEN = frozenset(
+    {Action.HEALTH, Action.PREFLIGHT, Action.POST_FORM, Action.HEARTBEAT, Action.JOIN, Action.UNKNOWN_OPEN}
+)
+"""Needs no grant: health and a preflight tell nothing that is secret; forms and heartbeats need a proof below; who
+joins proves to have a token of ours."""
 
-ANY_ORIGIN = frozenset({Action.HEALTH, Action.PREFLIGHT, Action.JOIN})
-"""Calls that a foreign page may make: it learns nothing, and changes nothing without a join token."""
+ANY_ORIGIN = frozenset({Action.HEALTH, Action.PREFLIGHT, Action.POST_FORM, Action.JOIN})
+"""Calls that a foreign page may make: it learns nothing, and changes nothing without a signed policy or a join token.
+"""
 
 PROVED: Mapping[Action, str] = {
     Action.HEARTBEAT: "the heartbeat does not carry the secret of this cluster, as it is on the api host",

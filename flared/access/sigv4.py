@@ -132,7 +132,7 @@ def parse_authorization(text: str, fields: Mapping[str, str]) -> Signature:
     for name in ("Credential", "SignedHeaders", "Signature"):
         if not parts.get(name):
             raise _malformed(f"{name} is missing" if name not in parts else f"{name} is empty")
-    credential = _parse_credential(parts["Credential"], _malformed)
+    credential = parse_credential(parts["Credential"], _malformed)
     time = _find_time(fields)
     payload = fields.get("x-amz-content-sha256")
     if payload is None:
@@ -147,7 +147,7 @@ def parse_presigned(query: str, fields: Mapping[str, str]) -> Signature:
         raise _bad_query(_MISSING)
     if values["X-Amz-Algorithm"] != ALGORITHM:
         raise _bad_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
-    credential = _parse_credential(values["X-Amz-Credential"], _bad_query)
+    credential = parse_credential(values["X-Amz-Credential"], _bad_query)
     time = values["X-Amz-Date"]
     if _TIME.fullmatch(time) is None:
         raise _bad_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
@@ -333,7 +333,7 @@ def _find_time(fields: Mapping[str, str]) -> str:
     return time
 
 
-def _parse_credential(text: str, refuse: Callable[[str], SignatureRefused]) -> Credential:
+def parse_credential(text: str, refuse: Callable[[str], SignatureRefused]) -> Credential:
     parts = text.split("/")
     if len(parts) < 5 or len(parts[-4]) != 8 or not parts[-4].isdigit():
         raise refuse('the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".')

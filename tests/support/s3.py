@@ -90,6 +90,13 @@ class Asker:
         assert response.fields["x-amz-request-id"]
         return Answer(response.status, response.fields, content)
 
+    async def signed(
+        self, key: AccessKey, method: str, target: str, body: bytes = b"", fields: Mapping[str, str] | None = None
+    ) -> Answer:
+        """The same, signed by this key now."""
+        head = sign_request(key, self.cluster.store.now(), method, target, body, fields)
+        return await self(method, target, body, head)
+
 
 @asynccontextmanager
 async def speaking_s3(

@@ -64,10 +64,10 @@ class S3Callers:
     ) -> None:
         """``now`` is the wall clock."""
         self._policy = policy
-        self._settings = settings
+        self.settings = settings
         self._ending = f".{settings.domain}" if settings.domain else ""
-        self._keys = keys
-        self._now = now
+        self.keys = keys
+        self.now = now
 
     def find(self, request: Request | Exchange, _memo: dict[str, object] | None) -> Caller:
         """Return who makes this request; from here on its body raises if it is not the one that was signed.
@@ -90,15 +90,15 @@ class S3Callers:
         """Return the fields; a host name that a bucket has here counts as that of the node."""
         host = fields.get("host", "").lower()
         if self._ending and bucket_of_host(host, self._ending):
-            return {**fields, "host": self._settings.domain}
+            return {**fields, "host": self.settings.domain}
         return fields
 
     def _verify(self, signature: Signature, request: Request | Exchange) -> tuple[Identity, ChunkSeal]:
         """Return who has signed the request, and what the chunks of its body are signed with."""
-        check_time(signature, self._now())
-        check_scope(signature, self._settings.region)
+        check_time(signature, self.now())
+        check_scope(signature, self.settings.region)
         credential = signature.credential
-        key = self._keys.find(credential.access_key_id)
+        key = self.keys.find(credential.access_key_id)
         if key is None:
             raise SignatureRefused(
                 "InvalidAccessKeyId",

@@ -16,6 +16,7 @@ from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.listing import listing_handlers
 from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
+from flared.api.s3.post import post_handlers
 from flared.api.s3.quick import S3Words
 from flared.api.s3.states import state_handlers
 
@@ -38,6 +39,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **object_handlers(store),
         **copy_handlers(store),
         **deleting_handlers(store),
+        **post_handlers(store, callers),
     }
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")

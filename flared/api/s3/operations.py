@@ -63,7 +63,7 @@ OPERATIONS: Sequence[Operation] = (
     Operation("DeleteObjects", "POST", _B, ["delete"], action=Action.SHOW_BUCKET),
     Operation("CopyObject", "PUT", _O, header=COPY_SOURCE, action=Action.WRITE),
     Operation("GetObjectAttributes", "GET", _O, ["attributes"]),
-    Operation("PostObject", "POST", _B),
+    Operation("PostObject", "POST", _B, action=Action.POST_FORM),
     Operation("RenameObject", "PUT", _O, ["renameObject"]),
     Operation("RestoreObject", "POST", _O, ["restore"]),
     Operation("SelectObjectContent", "POST", _O, ["select"]),

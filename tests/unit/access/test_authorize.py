@@ -39,8 +39,16 @@ OBJECT_READS = {Action.READ, Action.LIST, Action.LIST_BUCKETS, Action.SHOW_BUCKE
 OBJECT_WRITES = {Action.WRITE, Action.DELETE, Action.CREATE_BUCKET, Action.REMOVE_BUCKET}
 # What a stranger of another machine gets, by setting: written out, not derived from the tables under test.
 ALLOWED: dict[str, set[Action]] = {
-    "none": {Action.HEALTH, Action.PREFLIGHT, Action.JOIN, Action.UNKNOWN_OPEN},
-    "read": {Action.HEALTH, Action.PREFLIGHT, Action.JOIN, Action.UNKNOWN_OPEN, Action.STATUS, Action.UNKNOWN_READ}
+    "none": {Action.HEALTH, Action.PREFLIGHT, Action.POST_FORM, Action.JOIN, Action.UNKNOWN_OPEN},
+    "read": {
+        Action.HEALTH,
+        Action.PREFLIGHT,
+        Action.POST_FORM,
+        Action.JOIN,
+        Action.UNKNOWN_OPEN,
+        Action.STATUS,
+        Action.UNKNOWN_READ,
+    }
     | OBJECT_READS,
 }
 ALLOWED["read-write"] = ALLOWED["read"] | OBJECT_WRITES | {Action.UNKNOWN_WRITE}
@@ -105,7 +113,14 @@ def test_a_foreign_page_may_do_nothing_that_needs_no_secret(word: str, action: A
 
 @pytest.mark.parametrize("action", list(Action))
 def test_without_a_secret_everything_is_granted_but_not_to_pages(action: Action) -> None:
-    open_call = action in {Action.HEALTH, Action.PREFLIGHT, Action.JOIN, Action.HEARTBEAT, Action.UNKNOWN_OPEN}
+    open_call = action in {
+        Action.HEALTH,
+        Action.PREFLIGHT,
+        Action.POST_FORM,
+        Action.JOIN,
+        Action.HEARTBEAT,
+        Action.UNKNOWN_OPEN,
+    }
     found = verdict(ANONYMOUS, action, context("none", guarded=False))
     if action is Action.METRICS:
         assert found == f"Unauthenticated: {METRICS_ELSEWHERE}"
@@ -142,7 +157,7 @@ def test_a_refusal_names_the_grant_that_was_lacking() -> None:
 
 
 # Access keys: what a grant allows, each action once. The resource is the object photos/a, or what stands with it.
-ANY = {Action.LIST_BUCKETS, Action.HEALTH, Action.PREFLIGHT, Action.JOIN} | {
+ANY = {Action.LIST_BUCKETS, Action.HEALTH, Action.PREFLIGHT, Action.POST_FORM, Action.JOIN} | {
     Action.UNKNOWN_OPEN, Action.UNKNOWN_READ, Action.UNKNOWN_WRITE, Action.UNKNOWN,
 }  # fmt: skip
 BY_GRANT: dict[str, set[Action]] = {
