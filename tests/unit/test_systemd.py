@@ -17,6 +17,7 @@ from flared.errors import Busy, ConfigError
 from flared.http.address import Address
 from flared.http.messages import Reply, Request
 from flared.http.server import Server
+from flared.http.tls import Tls
 from flared.role import Rate, Role
 from flared.systemd import take_descriptors, watchdog_seconds
 
@@ -123,7 +124,7 @@ def test_a_reload_takes_what_may_change_and_tells_of_the_rest(
     role = make_role(trio.Event(), reloaded)
 
     file.write_text('role = "api"\nlisten = "127.0.0.1:1"\n[limits]\nconnections = 7\n[log]\nlevel = "debug"')
-    changed = daemon._reload(role, running, file, None)
+    changed = daemon._reload(role, running, file, Tls(None))
     assert isinstance(changed, ApiConfig)
     assert (changed.connections, reloaded, levels) == (7, [changed], ["debug"])
     assert "event=node_reloaded changed=log,connections" in caplog.text
@@ -132,7 +133,7 @@ def test_a_reload_takes_what_may_change_and_tells_of_the_rest(
     for text in ('role = "apy"', 'role = "data"\nname = "d"\nvolumes = ["/x"]'):
         caplog.clear()
         file.write_text(text)
-        assert daemon._reload(role, changed, file, None) is changed
+        assert daemon._reload(role, changed, file, Tls(None)) is changed
         assert "event=reload_refused" in caplog.text
     assert reloaded == [changed]
 
