@@ -62,6 +62,8 @@ class Invite(NamedTuple):
     cluster: str
     listen: str
     """Where the api node listens, as its TOML file says."""
+    tls: bool = False
+    """Its cluster has an authority: new nodes get a certificate, and call it with TLS."""
 
 
 class Key(NamedTuple):
@@ -156,6 +158,8 @@ class Node(NamedTuple):
     pieces_mended: int = 0
     damaged_last: float | None = None
     """When the last one was found, in seconds since 1970."""
+    certificate_ends: float | None = None
+    """When the certificate ends that it showed the api node, in seconds since 1970."""
 
 
 class MetadataAge(NamedTuple):
@@ -351,8 +355,8 @@ def parse_invite(answer: object) -> Invite:
     identity, expires = str(fields.get("invite")), fields.get("expires")
     if not re.fullmatch("[0-9a-f]{32}", identity) or not isinstance(expires, int | float):
         raise Refusal("the endpoint answered, but not with an invite; is it an api node of Flare?")
-    texts = [str(fields.get(name, "")) for name in ("node", "cluster", "listen")]
-    return Invite(identity, float(expires), *texts)
+    node, cluster, listen = (str(fields.get(name, "")) for name in ("node", "cluster", "listen"))
+    return Invite(identity, float(expires), node, cluster, listen, fields.get("tls") is True)
 
 
 def parse_keys(answer: object) -> list[Key]:
@@ -465,6 +469,7 @@ def _parse_node(fields: dict[str, object]) -> Node:
         checksum_errors=_count(fields, "checksum_errors"),
         pieces_mended=_count(fields, "pieces_mended"),
         damaged_last=_seconds(fields, "damaged_last"),
+        certificate_ends=_seconds(fields, "certificate_ends"),
     )
 
 

@@ -23,6 +23,7 @@ USED_SHARE_MAX = 0.85
 USED_SHARE_RISKY = 0.95
 DAMAGE_SECONDS = 30 * 86400.0
 """How long damage that was found and repaired remains a warning."""
+CERTIFICATE_SECONDS_MIN = 30 * 86400.0
 AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
 SOUND_VOLUMES = {"ok", "full", "replaying"}
 
@@ -40,6 +41,9 @@ class ClusterFacts(NamedTuple):
     """Of the buckets."""
     time: float = 0.0
     """The api node's time, in seconds since 1970; 0 if it did not report it."""
+
+    endpoint_ends: float | None = None
+    """When the certificate of the endpoint ends, in seconds since 1970; None without TLS."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -259,6 +263,27 @@ def check_metadata(cluster: ClusterFacts) -> list[Trouble] | None:
     return [Trouble(Severity.CRITICAL, reason, command) for reason in status.metadata_reasons]
 
 
+def check_certificates(cluster: ClusterFacts) -> list[Trouble] | None:
+    """Report certificates that end soon, as the api node and we were shown them."""
+    renew = "flared renew-certificates"
+    shown = [
+        (f"the certificate of node {node.name}", node.certificate_ends, f"on {_host(node)}: {renew}")
+        for node in cluster.nodes
+    ]
+    shown.append(("the certificate of the api node", cluster.endpoint_ends, f"on the api host: {renew}; flared doctor"))
+    ends = [(what, moment, command) for what, moment, command in shown if moment is not None]
+    now = cluster.time
+    if not ends or not now:
+        return None
+    return [
+        Trouble(Severity.CRITICAL, f"{what} has ended", command)
+        if moment <= now
+        else Trouble(Severity.WARNING, f"{what} ends in {span_text(moment - now)}", command)
+        for what, moment, command in ends
+        if moment - now < CERTIFICATE_SECONDS_MIN
+    ]
+
+
 CHECKS: Sequence[Check[ClusterFacts]] = (
     Check("F501", "all data nodes are online and accept writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
@@ -273,6 +298,7 @@ CHECKS: Sequence[Check[ClusterFacts]] = (
     Check("F511", "no node is refused", check_refused),
     Check("F512", "the metadata is sound, new enough, and can be written", check_metadata),
     Check("F513", "no data node had damaged pieces within 30 days", check_damage),
+    Check("F514", "the certificates are good for a month", check_certificates),
 )
 
 
@@ -281,7 +307,7 @@ def _since(node: Node) -> str:
 
 
 def _host(node: Node) -> str:
-    return node.address.rpartition(":")[0] or node.name
+    return node.address.removeprefix("https://").rpartition(":")[0] or node.name
 
 
 def _scheme(text: str) -> Scheme | None:

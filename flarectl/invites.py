@@ -61,7 +61,7 @@ def parse_apis(urls: Sequence[str]) -> tuple[str, ...]:
 
 def make_token(invite: Invite, secret: bytes, endpoint: str, named: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Return the token and the URLs in it. Raise Failure if no other host could reach any of them."""
-    apis = tuple(named) or (_find_api(invite.listen, endpoint),)
+    apis = tuple(named) or (_find_api(invite.listen, endpoint, "https" if invite.tls else "http"),)
     identity = bytes.fromhex(invite.id)
     return format_token(JoinToken(identity, invite_key(secret, identity), apis, invite.node)), apis
 
@@ -71,7 +71,7 @@ def is_local(url: str) -> bool:
     return _is_loopback(urlsplit(url).hostname or "")
 
 
-def _find_api(listen: str, endpoint: str) -> str:
+def _find_api(listen: str, endpoint: str, scheme: str) -> str:
     """Return the URL at which other hosts reach an api node that listens there.
 
     The one of its TOML file, else the one that we use, else, if it is on this host, this host's own address.
@@ -84,16 +84,16 @@ def _find_api(listen: str, endpoint: str) -> str:
             "or name the URL at which the new host reaches it with --api"
         )
     if not _is_wildcard(host):
-        return f"http://{listen}"
+        return f"{scheme}://{listen}"
     if not is_local(endpoint):
-        return endpoint
+        return endpoint if scheme == "http" else f"https://{urlsplit(endpoint).netloc}"
     address = _own_address(socket.AF_INET6 if ":" in host else socket.AF_INET)
     if not address:
         raise Refusal(
             f"the api node listens on {listen}, and this host's own address is unknown: "
             "name the URL at which the new host reaches it with --api"
         )
-    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    return f"{scheme}://{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _own_address(family: socket.AddressFamily) -> str:

@@ -112,7 +112,9 @@ def check_endpoint(text: str, origin: str) -> str:
         port_is_good = url.port is None or url.port > 0
     except ValueError:
         port_is_good = False
-    is_place = _HOST.fullmatch(url.netloc) and port_is_good and not url.path.strip("/") and not url.query
+    is_place = (
+        _HOST.fullmatch(url.netloc) and port_is_good and not url.path.strip("/") and not (url.query or url.fragment)
+    )
     if url.scheme not in ("http", "https") or not is_place:
         raise Usage(f"{origin}: {text!r} is not a valid endpoint; {allowed}")
     return f"{url.scheme}://{url.netloc}"

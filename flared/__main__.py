@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return init(options)
         if options.command == "prepare":
             return prepare(options.file, options.new)
+        if options.command == "renew-certificates":
+            return renew_certificates(options.files, force=options.force)
         if options.command in ("backup", "restore"):
             return copy_metadata(options)
         if options.command == "doctor":
@@ -95,6 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     ready.add_argument(
         "--new", metavar="DIR", type=Path, action="append", default=[], help="a new disk is mounted here"
     )
+    renew = commands.add_parser("renew-certificates", help="make or renew what the cluster's own authority makes")
+    renew.add_argument("files", metavar="FILE", type=Path, nargs="*", help="default: /etc/flare/*.toml")
+    renew.add_argument("--force", action="store_true", help="also a certificate that is good for long")
     _add_backup(commands.add_parser("backup", help="copy the metadata of an api node, which may be running"))
     back = commands.add_parser("restore", help="replace the metadata of a stopped api node by a backup")
     back.add_argument("--config", metavar="FILE", type=Path, required=True, dest="file", help="the node's TOML file")
@@ -130,6 +135,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         role.add_argument("--listen", metavar="HOST:PORT", help="0.0.0.0:PORT: on every interface")
         role.add_argument("--secret-file", metavar="FILE", type=Path, help="the secret of an existing cluster")
     api.add_argument("--s3-listen", metavar="HOST:PORT", help="where S3 is spoken; default port 8333")
+    api.add_argument("--tls", action="store_true", help="make an authority for the cluster, and a certificate")
     api.add_argument("--scheme", metavar="S", help="scheme of new buckets; default replica:3")
     api.add_argument("--anonymous", metavar="WHAT", help="access without the secret: none, read or read-write")
     data.add_argument(
@@ -181,9 +187,11 @@ def check_config(file: Path, directory: Path | None = None) -> int:
         if stale:
             return _show_mistakes(ConfigError([*stale, f"make it agree with the file: flared prepare {file}"]))
     if directory is not None:
+        from flared.commands.certificates import seal_authority
         from flared.commands.prepare import hand_over
 
         try:
+            seal_authority(config, print)
             hand_over(config, file, directory)
         except OSError as error:
             return _fail(f"{directory}: {error.strerror}")
@@ -241,6 +249,7 @@ def _init_options(options: argparse.Namespace) -> InitOptions:
             s3_listen=options.s3_listen or "",
             scheme=options.scheme or "",
             anonymous=options.anonymous or "",
+            tls=options.tls,
         )
     word = sys.stdin.readline(LINE_CHARS_MAX) if options.join == "-" else options.join or ""
     if options.join and not word.strip():
@@ -271,6 +280,28 @@ def prepare(file: Path, new: Sequence[Path]) -> int:
         return _fail(f"{error.filename or file}: {error.strerror}")
     print(f"{file}: the host is prepared")
     return 0
+
+
+def renew_certificates(files: Sequence[Path], *, force: bool) -> int:
+    """Renew the certificates that these TOML files name, and have the nodes that run take them over."""
+    from flared.commands import units
+    from flared.commands.certificates import reload_node, renew
+    from flared.commands.prepare import NotPrepared
+    from flared.config.load import load_config
+    from flared.errors import ConfigError
+
+    failed = 0
+    for file in files or sorted(units.CONFIGURATION.glob("*.toml")):
+        try:
+            if renew(load_config(file, handed=False), file, print, force=force):
+                reload_node(file, print)
+        except ConfigError as error:
+            failed = max(failed, _show_mistakes(error))
+        except NotPrepared as error:
+            failed = max(failed, _fail(str(error)))
+        except OSError as error:
+            failed = max(failed, _fail(f"{error.filename or file}: {error.strerror}"))
+    return failed
 
 
 def copy_metadata(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ import trio
 from flared import __version__
 from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring, data_audience
+from flared.api.admin.certificates import AuthorityFiles, CertificateCalls
 from flared.api.admin.face import AdminCalls, admin_face
 from flared.api.admin.joining import Joining
 from flared.api.admin.keys import KeyCalls
@@ -74,7 +75,7 @@ from flared.workers.dealing import DealingListener
 from flared.workers.owner import Reach, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from flared.config.settings import Config
     from flared.meta.kv import KV
@@ -138,8 +139,14 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         s3_entry = build_s3(config, store, keyring, KeyStore(kv, keyring, store.now), gate)
         bodies = MemoryBudget(GATHERING)
         s3 = build_http(share_of(config), turns, s3_entry, bodies) if s3_entry is not None else None
+        in_force = [config]
+
+        def authority() -> AuthorityFiles | None:
+            files, ca_key = in_force[0].tls, in_force[0].ca_key
+            return AuthorityFiles(files.ca, ca_key) if files is not None and files.ca and ca_key else None
+
         server, metrics = _build_server(
-            config, store, membership, upkeep, keyring, workers, past, s3_entry, bodies, gate
+            config, store, membership, upkeep, keyring, workers, past, s3_entry, bodies, gate, authority, caller.expiry
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(membership.run)
@@ -154,6 +161,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
             def reload(config: Config) -> None:
                 assert isinstance(config, ApiConfig)
                 caller.load(config.tls)
+                in_force[0] = config
                 keyring.change(config.secrets)
                 connector.renew()
                 nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
@@ -332,6 +340,8 @@ def _build_server(
     s3_entry: Entry | None,
     bodies: MemoryBudget,
     gate: Gate,
+    authority: Callable[[], AuthorityFiles | None],
+    certificates: Mapping[str, float],
 ) -> tuple[Server, Tell]:
     """The server, and what its /metrics tells."""
     started = trio.current_time()
@@ -351,7 +361,7 @@ def _build_server(
             "last_seen_seconds": 0.0,
             "pieces": 0,
         }
-        described = describe_status(find_status(store, membership, upkeep), ours)
+        described = describe_status(find_status(store, membership, upkeep), ours, certificates)
         if workers:
             described["workers"] = [worker._asdict() for worker in workers[0].list_workers()]
         return described
@@ -380,6 +390,9 @@ def _build_server(
         now = find_status(store, membership, upkeep)
         yield from api_metrics(store, now, upkeep.statistics(), statistics, config.metadata.parent)
 
+    def describe_api() -> dict[str, object]:
+        return {"cluster": membership.cluster, "listen": str(config.listen), "tls": authority() is not None}
+
     admin = AdminCalls(
         StatusCalls(
             status=status,
@@ -388,7 +401,8 @@ def _build_server(
             metrics=metrics,
         ),
         NodeCalls(membership, failure=lambda node: find_failure_cost(store, node), removal=upkeep.removal),
-        Joining(store, keyring, describe=lambda: {"cluster": membership.cluster, "listen": str(config.listen)}),
+        Joining(store, keyring, describe=describe_api),
+        CertificateCalls(store, keyring, authority),
         OrphanCalls(membership, upkeep.reconcile),
         MetadataCalls(store, membership),
         KeyCalls(store, keyring),

@@ -35,7 +35,9 @@ FILE = typer.Option(
 def set_setting(name: str = NAME, value: str = VALUE, file: str = FILE) -> None:
     """Keep a setting.
 
-    Such as: flarectl config set endpoint http://10.0.0.1:8000. The secret_key is asked for, or comes from --file.
+    Such as: flarectl config set endpoint http://10.0.0.1:8000, or https://10.0.0.1:8000#SHA256 as flared init api
+    printed it: then the authority of the cluster is kept as well, as ca_file. The secret_key is asked for, or comes
+    from --file.
     """
     from flarectl import render
     from flarectl.errors import Failure, Usage
@@ -50,6 +52,11 @@ def set_setting(name: str = NAME, value: str = VALUE, file: str = FILE) -> None:
             else "give a VALUE or --file, not both"
         )
     found = _read(name, file) if file else {name: _ask(name) if value is None else value}
+    if "#" in found.get("endpoint", ""):
+        from flarectl.authority import learn_authority
+
+        endpoint, authority = learn_authority(found["endpoint"])
+        found |= {"endpoint": endpoint, "ca_file": str(authority)}
     kept = {one: _check(one, given) for one, given in found.items()}
     path = write_settings(kept)
     render.say(f"{' and '.join(kept)} {'are' if len(kept) > 1 else 'is'} kept in {path}")

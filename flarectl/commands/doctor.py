@@ -48,7 +48,31 @@ def _gather(client: Client) -> ClusterFacts:
     fields = answer if isinstance(answer, dict) else {}
     theirs, lost = _number(fields.get("time")), _number(fields.get("lost_chunks"))
     ahead = None if theirs is None or after - before > ANSWER_SECONDS_MAX else theirs - (before + after) / 2
-    return ClusterFacts(status, int(lost or 0), ahead, _clocks(fields.get("nodes")), _schemes(client), theirs or 0.0)
+    clocks, schemes, ends = _clocks(fields.get("nodes")), _schemes(client), _endpoint_ends(client.endpoint)
+    return ClusterFacts(status, int(lost or 0), ahead, clocks, schemes, theirs or 0.0, ends)
+
+
+def _endpoint_ends(endpoint: str) -> float | None:
+    """Return when the certificate of the endpoint ends; None if it has none, or does not answer again."""
+    import socket
+    import ssl
+    from urllib.parse import urlsplit
+
+    from flarectl.profile import tls_context, uses_tls
+
+    if not uses_tls(endpoint):
+        return None
+    place = urlsplit(endpoint)
+    host = place.hostname or ""
+    try:
+        with (
+            socket.create_connection((host, place.port or 443), ANSWER_SECONDS_MAX) as plain,
+            tls_context().wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            shown = (connection.getpeercert() or {}).get("notAfter")
+    except OSError:
+        return None
+    return float(ssl.cert_time_to_seconds(shown)) if isinstance(shown, str) else None
 
 
 def _clocks(nodes: object) -> dict[str, float]:

@@ -31,6 +31,7 @@ CLOCK_SKEW = timedelta(hours=1)
 """A new certificate is valid at hosts whose clocks are late by so much."""
 NAMES_MAX = 32
 REQUEST_BYTES_MAX = 8192
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _UTC = timezone.utc  # noqa: UP017  # what Debian 12's Python calls it, too
 
 
@@ -120,6 +121,8 @@ def sign_request(authority: Authority, secrets: Sequence[bytes], node: str, requ
     if node not in names or len(names) > NAMES_MAX:
         raise ValueError(f"a request for a certificate names its node and at most {NAMES_MAX - 1} others")
     key, issuer = _open_key(authority.key, secrets), x509.load_pem_x509_certificate(authority.certificate)
+    if issuer.public_key() != key.public_key():
+        raise ValueError("the key of the cluster's authority is not that of its certificate")
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(node))
@@ -181,11 +184,17 @@ def is_of_key(certificate: bytes, key: bytes) -> bool:
     return x509.load_pem_x509_certificate(certificate).public_key() == public
 
 
-def fingerprint(certificate: bytes) -> str:
-    """Return the SHA-256 of the certificate in PEM, as 64 hex digits. Raise ValueError."""
+def first_certificate(content: bytes) -> bytes:
+    """Return the first of several certificates in PEM, with nothing before or after it."""
+    begin, end = content.find(_BEGIN), content.find(_END)
+    return content[max(begin, 0) : end + len(_END)] + b"\n" if end >= 0 else content
+
+
+def fingerprint(content: bytes) -> str:
+    """Return the SHA-256 of the first certificate in PEM, as 64 hex digits. Raise ValueError."""
     import ssl
 
-    return sha256(ssl.PEM_cert_to_DER_cert(certificate.decode("ascii").strip())).hexdigest()
+    return sha256(ssl.PEM_cert_to_DER_cert(first_certificate(content).decode("ascii").strip())).hexdigest()
 
 
 def _validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:

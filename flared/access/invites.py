@@ -34,7 +34,7 @@ PREFIX = "flare1-"
 TOKEN_CHARS_MAX = 4096
 SEALED_BYTES_MAX = SECRETS_BYTES_MAX + 64
 _CHECK_BYTES = 4
-_URL = re.compile(r"http://[!-~]{1,300}")
+_URL = re.compile(r"https?://[!-~]{1,300}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ def parse_token(text: str) -> JoinToken:
 
 def invite_key(secret: bytes, invite: bytes) -> bytes:
     """Return the key of an invite."""
-    return _mac(secret, b"invite", invite)[:KEY_BYTES]
+    return mac(secret, b"invite", invite)[:KEY_BYTES]
 
 
 def prove(key: bytes, invite: bytes, node: str, nonce: bytes) -> bytes:
     """Return the proof, 32 bytes, that the new host has the token."""
-    return _mac(key, b"proof", invite, node.encode(), nonce)
+    return mac(key, b"proof", invite, node.encode(), nonce)
 
 
 def find_key(secrets: Sequence[bytes], invite: bytes, node: str, nonce: bytes, proof: bytes) -> bytes | None:
@@ -101,8 +101,8 @@ def seal(secrets: Sequence[bytes], key: bytes, invite: bytes, node: str, nonce: 
     """Return the secrets, sealed for the host that sent this nonce; ``iv`` is fresh and random. Loads OpenSSL once."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    sealing = AESGCM(_mac(key, b"seal", nonce))
-    return iv + sealing.encrypt(iv, b"\n".join(secrets), _mac(key, b"bound", invite, node.encode(), nonce))
+    sealing = AESGCM(mac(key, b"seal", nonce))
+    return iv + sealing.encrypt(iv, b"\n".join(secrets), mac(key, b"bound", invite, node.encode(), nonce))
 
 
 def unseal(sealed: bytes, key: bytes, invite: bytes, node: str, nonce: bytes) -> tuple[bytes, ...]:
@@ -110,16 +110,16 @@ def unseal(sealed: bytes, key: bytes, invite: bytes, node: str, nonce: bytes) ->
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    opening, iv = AESGCM(_mac(key, b"seal", nonce)), sealed[:IV_BYTES]
+    opening, iv = AESGCM(mac(key, b"seal", nonce)), sealed[:IV_BYTES]
     try:
-        content = opening.decrypt(iv, sealed[IV_BYTES:], _mac(key, b"bound", invite, node.encode(), nonce))
+        content = opening.decrypt(iv, sealed[IV_BYTES:], mac(key, b"bound", invite, node.encode(), nonce))
     except (InvalidTag, ValueError):
         raise ValueError("what came was not sealed for us by the cluster of this join token") from None
     return parse_secrets(content)
 
 
-def _mac(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
-    """Of the parts, none of which can pass for another: the length of each goes with it."""
+def mac(key: bytes, purpose: bytes, *parts: bytes) -> bytes:
+    """Return the HMAC of the parts, none of which can pass for another: the length of each goes with it."""
     return hmac.digest(key, purpose + b"".join(b"\0%d:%b" % (len(part), part) for part in parts), sha256)
 
 

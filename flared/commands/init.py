@@ -13,17 +13,17 @@ import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flared.access.invites import JoinToken, is_of_cluster, parse_token
-from flared.commands import join, units
+from flared.commands import certificates, join, units
 from flared.commands.prepare import NotPrepared, give, prepare
-from flared.config.load import DATA_PORT, S3_PORT, load_config
+from flared.config.load import API_PORT, DATA_PORT, S3_PORT, load_config
 from flared.config.secret_files import read_secrets
 from flared.config.templates import API_TEMPLATE, DATA_TEMPLATE
-from flared.config.values import is_loopback, parse_listen
+from flared.config.values import is_loopback, parse_listen, parse_url
 from flared.errors import BadName
-from flared.http.address import Address
+from flared.http.address import HTTPS, Address, Endpoint
 from flared.names import NodeName, parse_node
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class InitOptions:
     zone: str = ""
     volumes: Sequence[Path] = ()
     join: str = ""
+    tls: bool = False
+    """Of an api node: make an authority for the cluster, and a certificate for this host."""
 
 
 def default_file(role: str) -> Path:
@@ -65,7 +67,14 @@ def init_api(file: Path, options: InitOptions, say: Callable[[str], None]) -> No
     values["s3_listen"] = options.s3_listen or _beside(options.listen)
     if units.is_service(file):
         values["path"] = str(STATE / file.stem / "meta.db")
-    _write(file, API_TEMPLATE, values, _Secret(options.secret_file, make=True), say)
+    tls = None
+    if options.tls:
+        try:
+            listen = parse_listen(options.listen) if options.listen else Address("127.0.0.1", API_PORT)
+        except ValueError as error:
+            raise NotPrepared(f"--listen {options.listen}: {error}") from None
+        tls = _OwnTls(file, NodeName(options.name or "api"), listen)
+    _write(file, API_TEMPLATE, values, _Secret(options.secret_file, make=True), say, tls)
 
 
 def init_data(file: Path, options: InitOptions, say: Callable[[str], None]) -> None:
@@ -75,12 +84,13 @@ def init_data(file: Path, options: InitOptions, say: Callable[[str], None]) -> N
     apis = [_url(url) for url in options.api or (token.apis if token else ())]
     alone = all(is_loopback(api) for api in apis)
     listen = options.listen or ("" if alone else f"0.0.0.0:{DATA_PORT}")
+    advertise = (options.advertise or _advertised(listen, apis)).removeprefix(HTTPS)
     values: dict[str, object] = {
         "name": name,
         "listen": listen,
-        "advertise": options.advertise or _advertised(listen, apis),
+        "advertise": advertise,
         "zone": options.zone,
-        "api": [URL + str(api) for api in apis],
+        "api": list(map(certificates.url_of, apis)),
         "volumes": [str(path.absolute()) for path in options.volumes],
     }
     if units.is_service(file):
@@ -88,7 +98,8 @@ def init_data(file: Path, options: InitOptions, say: Callable[[str], None]) -> N
     secret = _Secret(options.secret_file, make=alone)
     if token is not None:
         secret = _Secret(token=token, fetch=lambda: join.fetch_secrets(token, name, apis))
-    _write(file, DATA_TEMPLATE, values, secret, say)
+    tls = _JoinedTls(file, name, advertise or listen, apis) if any(api.tls for api in apis) else None
+    _write(file, DATA_TEMPLATE, values, secret, say, tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +112,77 @@ class _Secret:
     """Fetches the secret; can be called only once for each token."""
 
 
-def _write(file: Path, template: str, values: dict[str, object], secret: _Secret, say: Callable[[str], None]) -> None:
-    """Write the secret, then the TOML file, then prepare the host: a node that can be started has everything."""
+class _Tls(Protocol):
+    """The certificates of a node to be."""
+
+    def make(self, secrets_: Sequence[bytes], say: Callable[[str], None]) -> dict[str, str]:
+        """Make them, with the cluster's secret; return the content of [tls], empty if there can be none."""
+
+    def values(self) -> dict[str, object]:
+        """Return what else the TOML file says if there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnTls:
+    """The authority of a new cluster, and a certificate of it for this api node."""
+
+    file: Path
+    name: NodeName
+    listen: Address
+
+    def make(self, secrets_: Sequence[bytes], say: Callable[[str], None]) -> dict[str, str]:
+        files = certificates.NodeFiles.below(self.file)
+        ca_key = files.ca.with_suffix(".key")
+        certificates.make_own_authority(files.ca, ca_key, secrets_, say)
+        names = certificates.host_names_of([self.listen.host])
+        ask = certificates.sign_here(files.ca, ca_key, self.name, secrets_)
+        certificates.make_certificate(files, self.name, names, ask, say)
+        say("on another machine: flarectl config set endpoint " + certificates.describe_endpoint(self.listen, files.ca))
+        return {**_paths(files), "ca_key": f"tls/{ca_key.name}", "plain": "local"}
+
+    def values(self) -> dict[str, object]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _JoinedTls:
+    """A certificate for this data node, from a cluster that has an authority."""
+
+    file: Path
+    name: NodeName
+    address: str
+    """Where the api nodes reach it, ``host:port``."""
+    apis: Sequence[Endpoint]
+
+    def make(self, secrets_: Sequence[bytes], say: Callable[[str], None]) -> dict[str, str]:
+        files = certificates.NodeFiles.below(self.file)
+        names = certificates.host_names_of([parse_listen(self.address).host] if self.address else [])
+        ask = certificates.ask_apis(self.apis, self.name, secrets_)
+        try:
+            certificates.make_certificate(files, self.name, names, ask, say)
+        except certificates.NoAuthority as error:
+            say(f"this node gets no certificate: {error}")
+            return {}
+        return {**_paths(files), "client_ca": f"tls/{files.ca.name}", "plain": "local"}
+
+    def values(self) -> dict[str, object]:
+        return {"advertise": HTTPS + (self.address or f"127.0.0.1:{DATA_PORT}")}
+
+
+def _paths(files: certificates.NodeFiles) -> dict[str, str]:
+    return {name: f"tls/{getattr(files, name).name}" for name in ("certificate", "key", "ca")}
+
+
+def _write(
+    file: Path,
+    template: str,
+    values: dict[str, object],
+    secret: _Secret,
+    say: Callable[[str], None],
+    tls: _Tls | None = None,
+) -> None:
+    """Write the secret, then the certificates, then the TOML file, then prepare the host: a node that can be started
+    has everything."""
     values["secret_file"] = SECRET
     content = fill(template, values)
     try:
@@ -111,6 +191,11 @@ def _write(file: Path, template: str, values: dict[str, object], secret: _Secret
         if file.exists():
             raise NotPrepared(f"{file} exists already and was not changed")
         made = _place_secret(secret, file.parent / SECRET, say)
+        # Certificates that were made stay, like a secret that was fetched: the next attempt takes them as they are.
+        if tls is not None and (section := tls.make(read_secrets(file.parent / SECRET), say)):
+            made = []
+            lines = "".join(f"{key} = {_toml(value)}\n" for key, value in section.items())
+            content = f"{fill(template, values | tls.values())}\n[tls]\n{lines}"
         with open(file, "x", encoding="utf-8") as output:
             output.write(content)
     except ValueError as error:
@@ -217,9 +302,9 @@ def _name(options: InitOptions, token: JoinToken | None) -> NodeName:
         raise NotPrepared(f"--name: {error}") from None
 
 
-def _url(url: str) -> Address:
+def _url(url: str) -> Endpoint:
     try:
-        return parse_listen(url.removeprefix(URL).rstrip("/"))
+        return parse_url(url if "://" in url else URL + url)
     except ValueError:
         raise NotPrepared(f"--api {url}: write http://HOST:PORT, such as http://10.0.0.1:8000") from None
 
@@ -232,7 +317,7 @@ def _host_name() -> str:
         raise NotPrepared(f"this host's name, {name!r}, is not a valid name of a node: give one with --name") from None
 
 
-def _advertised(listen: str, apis: Sequence[Address]) -> str:
+def _advertised(listen: str, apis: Sequence[Endpoint]) -> str:
     """Return the address at which the api node reaches us; empty if the address we listen on serves."""
     if not listen:
         return ""

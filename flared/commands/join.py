@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64decode
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from flared.access.invites import NONCE_BYTES, SEALED_BYTES_MAX, prove, unseal
+from flared.commands.certificates import connect, url_of
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
 
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flared.access.invites import JoinToken
-    from flared.http.address import Address
+    from flared.http.address import Endpoint
 
 PATH = "/cluster/join"
-TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 2
 """The first answer may be lost after the token was used; a second call with the same nonce returns it again."""
 ANSWER_BYTES_MAX = 2 * SEALED_BYTES_MAX
@@ -29,7 +29,7 @@ class NotJoined(Exception):  # the message is one sentence for the operator
     """The cluster did not accept this host."""
 
 
-def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple[bytes, ...]:
+def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Endpoint]) -> tuple[bytes, ...]:
     """Return the cluster's secrets for the node of this name, from the first api node that answers.
 
     Raise NotJoined.
@@ -43,7 +43,7 @@ def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple
             try:
                 status, answer = _post(api, body)
             except (OSError, HTTPException) as error:
-                failures.append(f"http://{api}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
+                failures.append(f"{url_of(api)}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
                 continue
             return _open(token, node, nonce, api, status, answer)
     raise NotJoined(
@@ -52,8 +52,8 @@ def fetch_secrets(token: JoinToken, node: str, apis: Sequence[Address]) -> tuple
     )
 
 
-def _post(api: Address, body: bytes) -> tuple[int, bytes]:
-    connection = HTTPConnection(api.host, api.port, timeout=TIMEOUT_SECONDS)
+def _post(api: Endpoint, body: bytes) -> tuple[int, bytes]:
+    connection = connect(api)
     try:
         connection.request("POST", PATH, body, {"content-type": "application/json"})
         reply = connection.getresponse()
@@ -62,7 +62,7 @@ def _post(api: Address, body: bytes) -> tuple[int, bytes]:
         connection.close()
 
 
-def _open(token: JoinToken, node: str, nonce: bytes, api: Address, status: int, answer: bytes) -> tuple[bytes, ...]:
+def _open(token: JoinToken, node: str, nonce: bytes, api: Endpoint, status: int, answer: bytes) -> tuple[bytes, ...]:
     try:
         fields: object = parse_json(answer)
     except ValueError:
@@ -72,9 +72,9 @@ def _open(token: JoinToken, node: str, nonce: bytes, api: Address, status: int, 
     if status != 200 or not isinstance(sealed, str):
         message = parse_error(answer).message
         if not message:
-            raise NotJoined(f"http://{api} answered with HTTP status {status}, not as an api node of Flare would")
-        raise NotJoined(f"http://{api}: {message[:500]}")
+            raise NotJoined(f"{url_of(api)} answered with HTTP status {status}, not as an api node of Flare would")
+        raise NotJoined(f"{url_of(api)}: {message[:500]}")
     try:
         return unseal(b64decode(sealed), token.key, token.invite, node, nonce)
     except ValueError as reason:
-        raise NotJoined(f"http://{api}: {reason}") from None
+        raise NotJoined(f"{url_of(api)}: {reason}") from None

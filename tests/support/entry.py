@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flared.access.authorize import GRANTS, Policy
+from flared.api.admin.certificates import AuthorityFiles, CertificateCalls
 from flared.api.admin.face import AdminCalls, admin_face
 from flared.api.admin.joining import Joining
 from flared.api.admin.keys import KeyCalls
@@ -34,13 +35,20 @@ HOSTS = frozenset({"api"})
 """The names that the node may be called by."""
 
 
-def make_entry(cluster: Cluster, keyring: Keyring, anonymous: str = "none") -> Entry:
-    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.counts.metrics()))
+def make_entry(
+    cluster: Cluster, keyring: Keyring, anonymous: str = "none", *, authority: AuthorityFiles | None = None
+) -> Entry:
+    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.counts.metrics(), authority=authority))
     return entry
 
 
 def make_faces(
-    cluster: Cluster, keyring: Keyring, anonymous: str, metrics: Callable[[], Iterable[Metric | Durations]] = tuple
+    cluster: Cluster,
+    keyring: Keyring,
+    anonymous: str,
+    metrics: Callable[[], Iterable[Metric | Durations]] = tuple,
+    *,
+    authority: AuthorityFiles | None = None,
 ) -> list[Face]:
 
     admin = AdminCalls(
@@ -56,6 +64,7 @@ def make_faces(
             removal=cluster.upkeep.removal,
         ),
         Joining(cluster.store, keyring, describe=lambda: {"cluster": "c", "listen": "0.0.0.0:8000"}),
+        CertificateCalls(cluster.store, keyring, lambda: authority),
         OrphanCalls(cluster.membership, cluster.upkeep.reconcile),
         MetadataCalls(cluster.store, cluster.membership),
         KeyCalls(cluster.store, keyring),

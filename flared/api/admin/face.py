@@ -10,6 +10,7 @@ from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, claiming, on_nothing
 
 if TYPE_CHECKING:
+    from flared.api.admin.certificates import CertificateCalls
     from flared.api.admin.joining import Joining
     from flared.api.admin.keys import KeyCalls
     from flared.api.admin.metadata import MetadataCalls
@@ -24,6 +25,7 @@ class AdminCalls:
     status: StatusCalls
     nodes: NodeCalls
     joining: Joining
+    certificates: CertificateCalls
     orphans: OrphanCalls
     metadata: MetadataCalls
     keys: KeyCalls
@@ -50,6 +52,8 @@ def admin_face(calls: AdminCalls, callers: Callers) -> Face:
         routes.REMOVE_KEY: calls.keys.remove,
         routes.INVITE: calls.joining.invite,
         routes.JOIN: calls.joining.join,
+        routes.ISSUE_CERTIFICATE: calls.certificates.issue,
+        routes.SHOW_AUTHORITY: calls.certificates.show_authority,
     }
     bound = {call: claiming(callers.keys.kv, on_nothing(answer)) for call, answer in handlers.items()}
     return Face(routes.FACE, routes.ROUTES, bound, callers.find, JSON_ERRORS)

@@ -64,7 +64,7 @@ class Joining:
             raise Conflict(
                 "this cluster has no secret to hand out: give its nodes a secret_file first (flared.toml(5))"
             )
-        fields = await _read(request, {"valid_seconds", "node"})
+        fields = await read_fields(request, {"valid_seconds", "node"})
         valid, node = fields.get("valid_seconds"), fields.get("node", "")
         if not isinstance(valid, int) or isinstance(valid, bool) or not 1 <= valid <= VALID_SECONDS_MAX:
             raise BadRequest(f"valid_seconds is a whole number from 1 to {VALID_SECONDS_MAX}")
@@ -80,9 +80,9 @@ class Joining:
 
     async def join(self, request: Request, reply: Reply) -> None:
         """Hand out the secret, once. A caller without a token of ours learns nothing, not even which invites exist."""
-        fields = await _read(request, {"invite", "node", "nonce", "proof"})
-        invite, nonce = _bytes(fields, "invite", INVITE_BYTES), _bytes(fields, "nonce", NONCE_BYTES)
-        proof, given = _bytes(fields, "proof", PROOF_BYTES), fields.get("node")
+        fields = await read_fields(request, {"invite", "node", "nonce", "proof"})
+        invite, nonce = parse_hex(fields, "invite", INVITE_BYTES), parse_hex(fields, "nonce", NONCE_BYTES)
+        proof, given = parse_hex(fields, "proof", PROOF_BYTES), fields.get("node")
         try:
             node = parse_node(given if isinstance(given, str) else "")
         except BadName as error:
@@ -99,16 +99,17 @@ class Joining:
         await reply.send(200, JSON, json.dumps({"sealed": b64encode(sealed).decode()}).encode() + b"\n")
 
 
-async def _read(request: Request, known: set[str]) -> dict[str, object]:
-    """Return the fields of the request's JSON object."""
+async def read_fields(request: Request, known: set[str], bytes_max: int = BODY_BYTES_MAX) -> dict[str, object]:
+    """Return the fields of the request's JSON object. Raise BadRequest for one that is not known."""
     parse_query(request.query)
-    fields = parse_json_object(await request.body.read_all(BODY_BYTES_MAX), "the body")
+    fields = parse_json_object(await request.body.read_all(bytes_max), "the body")
     if set(fields) - known:
         raise BadRequest(f"the body is a JSON object with {', '.join(sorted(known))}")
     return fields
 
 
-def _bytes(fields: dict[str, object], name: str, size: int) -> bytes:
+def parse_hex(fields: dict[str, object], name: str, size: int) -> bytes:
+    """Return the bytes that a field has in hex digits. Raise BadRequest."""
     value = fields.get(name)
     try:
         content = bytes.fromhex(value if isinstance(value, str) else "")

@@ -26,6 +26,8 @@ REPLACE_KEY = Call(FACE, "replace_key", Action.KEYS)
 REMOVE_KEY = Call(FACE, "remove_key", Action.KEYS)
 INVITE = Call(FACE, "invite", Action.INVITE)
 JOIN = Call(FACE, "join", Action.JOIN)
+ISSUE_CERTIFICATE = Call(FACE, "issue_certificate", Action.JOIN)
+SHOW_AUTHORITY = Call(FACE, "show_authority", Action.JOIN)
 
 ROUTES = Routes(
     {
@@ -41,5 +43,7 @@ ROUTES = Routes(
         "/cluster/key": Methods({"GET": SHOW_KEYS, "POST": CREATE_KEY, "PUT": REPLACE_KEY, "DELETE": REMOVE_KEY}),
         "/cluster/invite": Methods({"POST": INVITE}),
         "/cluster/join": Methods({"POST": JOIN}),
+        "/cluster/certificate": Methods({"POST": ISSUE_CERTIFICATE}),
+        "/cluster/ca": Methods({"GET": SHOW_AUTHORITY, "HEAD": SHOW_AUTHORITY}),
     }
 )

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from flared import __version__
@@ -71,9 +72,16 @@ class StatusCalls:
         await send_metrics(reply, self._metrics())
 
 
-def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[str, object]:
-    """Return the answer of /status; ``ours`` is the api node's own entry among the nodes."""
+def describe_status(
+    status: ClusterStatus, ours: Mapping[str, object], certificates: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, object]:
+    """Return the answer of /status; ``ours`` is the api node's own entry among the nodes, and ``certificates`` says
+    when that of a data node ends, in seconds since 1970, by its name."""
     totals = status.totals
+    members = [
+        {**describe_member(member, status), "certificate_ends": certificates.get(member.record.name)}
+        for member in status.members
+    ]
     return {
         "health": status.health,
         "reasons": [explain(problem) for problem in status.problems],
@@ -89,7 +97,7 @@ def describe_status(status: ClusterStatus, ours: Mapping[str, object]) -> dict[s
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
         "unavailable_pieces": status.unavailable,
-        "nodes": [ours, *(describe_member(member, status) for member in status.members)],
+        "nodes": [ours, *members],
         "metadata": describe_metadata(status.metadata, status.metadata_older),
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),

@@ -29,6 +29,7 @@ FREE_SHARE_MIN = 0.1
 INODES_SHARE_MIN = 0.05
 INODES_MIN = 100
 BACKUP_SECONDS_MAX = 2 * 86400
+CERTIFICATE_DAYS_MIN = 30
 RESTARTS_MAX = 3
 OTHERS_READ, OTHERS_WRITE, GROUP_READ, GROUP_WRITE = 0o004, 0o002, 0o040, 0o020
 
@@ -101,6 +102,41 @@ def check_access(host: HostFacts) -> list[Trouble] | None:
             cause = f"{access.path} ({access.owner}:{access.group}, mode {access.mode:04o}) cannot be read by the nodes"
             troubles.append(Trouble(Severity.CRITICAL, cause, f"chgrp {USER} {path} && chmod g+rX {path}"))
     return troubles if found or host.directory else None
+
+
+def check_certificates(host: HostFacts) -> list[Trouble] | None:
+    """Report certificates that end soon or are for another host, and keys that others may read."""
+    found = [certificate for node in host.nodes for certificate in node.certificates]
+    troubles = []
+    for one in found:
+        renew = f"flared renew-certificates {_quoted(one.file)}"
+        if not one.is_own:
+            renew = f"put a newer one there; systemctl reload flared@{_quoted(one.file.stem)}"
+        if one.mistake:
+            troubles.append(Trouble(Severity.CRITICAL, one.mistake, f"{renew}; sudo flared doctor"))
+            continue
+        if one.days_left < CERTIFICATE_DAYS_MIN:
+            when = f"ends in {one.days_left:.0f} days" if one.days_left > 0 else "has ended"
+            severity = Severity.WARNING if one.days_left > 0 else Severity.CRITICAL
+            troubles.append(Trouble(severity, f"{one.path} {when}", renew))
+        if one.node_name and one.node_name not in one.names:
+            cause = f"{one.path} does not name node {one.node_name}: api nodes refuse to call it"
+            troubles.append(Trouble(Severity.CRITICAL, cause, f"{renew} --force" if one.is_own else renew))
+        elif not one.node_name and not _names_one(one.names, one.host_names):
+            cause = f"{one.path} is for {', '.join(one.names) or 'no host'}, none of which is a name of this host"
+            troubles.append(Trouble(Severity.WARNING, cause, f"{renew} --force" if one.is_own else renew))
+    keys = {key.path: key for one in found for key in one.keys}
+    for key in keys.values():
+        if key.mode & (OTHERS_READ | OTHERS_WRITE):
+            cause = f"{key.path} (mode {key.mode:04o}) can be read by everybody on this machine"
+            troubles.append(Trouble(Severity.CRITICAL, cause, f"chmod o= {_quoted(key.path)}"))
+    return troubles if found else None
+
+
+def _names_one(names: Sequence[str], host_names: Sequence[str]) -> bool:
+    """Return whether one of the host's names is among these, or below one that begins with ``*.``."""
+    lower = {name.lower() for name in names}
+    return any(name.lower() in lower or f"*.{name.lower().partition('.')[2]}" in lower for name in host_names)
 
 
 def check_presence(host: HostFacts) -> list[Trouble] | None:
@@ -309,6 +345,7 @@ CHECKS: Sequence[Check[HostFacts]] = (
     Check("F103", "systemd's drop-ins agree with the TOML files", check_drop_ins),
     Check("F104", "others cannot read or change the secret", check_secrets),
     Check("F105", "the nodes can read the configuration, and only root can change it", check_access),
+    Check("F106", "certificates are good for a month, name this host, and their keys are closed", check_certificates),
     Check("F201", "volumes and metadata are where they should be", check_presence),
     Check("F202", "every volume has a disk of its own", check_devices),
     Check("F203", "the file systems are on disks of this host", check_kind),

@@ -61,6 +61,27 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that the node's [tls] names, and its key."""
+
+    path: Path
+    file: Path
+    """The node's TOML file."""
+    mistake: str = ""
+    """Why it cannot be examined."""
+    days_left: float = 0.0
+    names: tuple[str, ...] = ()
+    host_names: tuple[str, ...] = ()
+    """What this host is called by others; one of them must be among the names."""
+    node_name: str = ""
+    """What must be among the names because api nodes check it; empty if none does."""
+    is_own: bool = False
+    """The cluster's own authority made it."""
+    keys: tuple[Access, ...] = ()
+    """Its key, and that of the authority if it is on this host."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     name: str
     active: str
@@ -94,6 +115,7 @@ class NodeFacts:
     has_metadata: bool = False
     access: Access | None = None
     secret: Access | None = None
+    certificates: Sequence[Certificate] = ()
     unit: Unit | None = None
 
 

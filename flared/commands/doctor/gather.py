@@ -19,8 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flared.access.certificates import is_signed_by, read_certificate
 from flared.commands import units
-from flared.commands.doctor.facts import Access, HostFacts, Mount, NodeFacts, Package, Place, Unit
+from flared.commands.certificates import LOOPBACK_NAMES, names_of
+from flared.commands.doctor.facts import Access, Certificate, HostFacts, Mount, NodeFacts, Package, Place, Unit
 from flared.commands.init import STATE
 from flared.commands.prepare import MOUNTS, find_unmounted, unescape
 from flared.config.load import load_config
@@ -83,8 +85,36 @@ def _node(file: Path) -> NodeFacts:
         has_metadata=isinstance(config, ApiConfig),
         access=access,
         secret=secret,
+        certificates=_certificates(config, file),
         unit=unit,
     )
+
+
+def _certificates(config: Config, file: Path) -> list[Certificate]:
+    tls = config.tls
+    if tls is None:
+        return []
+    pairs = [(tls.certificate, tls.key)]
+    if tls.node_certificate is not None and tls.node_key is not None:
+        pairs.append((tls.node_certificate, tls.node_key))
+    called = isinstance(config, DataConfig) and config.advertise.tls
+    authority = (config.ca_key,) if isinstance(config, ApiConfig) and config.ca_key is not None else ()
+    ours = tuple(name for name in names_of(config) if name not in LOOPBACK_NAMES)
+    found = []
+    for certificate, key in pairs:
+        keys = tuple(filter(None, map(_access, (key, *authority))))
+        one = Certificate(certificate, file, host_names=ours, node_name=config.name if called else "", keys=keys)
+        try:
+            content = certificate.read_bytes()
+            facts = read_certificate(content)
+            own = tls.ca is not None and is_signed_by(content, tls.ca.read_bytes())
+        except OSError as error:
+            found.append(replace(one, mistake=f"{error.filename} cannot be read: {error.strerror}"))
+        except ValueError:
+            found.append(replace(one, mistake=f"{certificate} is not a certificate in PEM"))
+        else:
+            found.append(replace(one, days_left=facts.days_left(time.time()), names=facts.names, is_own=own))
+    return found
 
 
 def _stale(config: Config, file: Path) -> list[str]:

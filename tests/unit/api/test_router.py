@@ -25,6 +25,8 @@ PLAIN = {
     "/cluster/heartbeat": ("POST",),
     "/cluster/invite": ("POST",),
     "/cluster/join": ("POST",),
+    "/cluster/certificate": ("POST",),
+    "/cluster/ca": ("GET", "HEAD"),
     "/cluster/key": ("GET", "POST", "PUT", "DELETE"),
     "/cluster/orphans": ("GET", "DELETE"),
     "/cluster/metadata": ("GET", "PUT"),
@@ -130,6 +132,8 @@ def test_a_corpus_of_paths(method: str, path: str) -> None:
         ("PUT", "/cluster/metadata", "accept_metadata", Action.OPERATE),
         ("POST", "/cluster/invite", "invite", Action.INVITE),
         ("POST", "/cluster/join", "join", Action.JOIN),
+        ("POST", "/cluster/certificate", "issue_certificate", Action.JOIN),
+        ("GET", "/cluster/ca", "show_authority", Action.JOIN),
         ("POST", "/cluster/heartbeat", "heartbeat", Action.HEARTBEAT),
     ],
 )

@@ -35,7 +35,9 @@ NODES = tuple(
 )  # fmt: skip
 API = NODES[0]._replace(name="api", role="api", zone="", address="10.0.0.9:8000", volumes=())
 STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES), ())
-WELL = ClusterFacts(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])
+WELL = ClusterFacts(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])._replace(
+    time=1.7e9, endpoint_ends=1.7e9 + 90 * 86400
+)
 
 
 def nodes(*wanted: Node, schemes: tuple[str, ...] = ()) -> ClusterFacts:
@@ -142,6 +144,8 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             "2 pieces on node data1 failed their checksum, 1 were repaired",
             first(checksum_errors=2, pieces_mended=1, damaged_last=1.7e9)._replace(time=1.7e9 + 29 * 86400),
         ),
+        ("F514", WARNING, "node data1 ends in 20 d", first(certificate_ends=1.7e9 + 20 * 86400)),
+        ("F514", CRITICAL, "the api node has ended", WELL._replace(endpoint_ends=1.7e9 - 1)),
         ("F510", CRITICAL, "data1 holds 4,000 pieces", first(orphans_held=4000)),
         ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
         ("F508", CRITICAL, "data1 is 90.0 s behind", WELL._replace(ahead_seconds={"data1": -90.0})),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flared.commands.doctor.checks import CHECKS
-from flared.commands.doctor.facts import Access, HostFacts, Mount, NodeFacts, Package, Place, Unit
+from flared.commands.doctor.facts import Access, Certificate, HostFacts, Mount, NodeFacts, Package, Place, Unit
 from flared.findings import Finding, Severity, diagnose, summary, worst
 
 GIB = 1024**3
@@ -24,6 +24,12 @@ SECRET = Access(ETC / "secret", 0o600, "root", "root")
 TOML = Access(ETC / "data.toml", 0o640, "root", "flare")
 UNIT = Unit("flared@data.service", "active", "success", "enabled", 0)
 DATA = NodeFacts(ETC / "data.toml", is_service=True, places=(VOLUME, OTHER), access=TOML, secret=SECRET, unit=UNIT)
+CERTIFICATE = Certificate(
+    ETC / "tls/data.pem", ETC / "data.toml", days_left=300.0, names=("data1", "h1.example"),
+    host_names=("h1.example",), node_name="data1", is_own=True,
+    keys=(Access(ETC / "tls/data.key", 0o640, "root", "flare"),),
+)  # fmt: skip
+DATA = replace(DATA, certificates=(CERTIFICATE,))
 API = replace(DATA, file=ETC / "api.toml", places=(METADATA,), has_metadata=True)
 PACKAGES = (Package("flared", "0.2-1", "ii"), Package("python3-flare", "0.2-1", "ii"))
 WELL = HostFacts(
@@ -52,6 +58,10 @@ def unit(**change: object) -> HostFacts:
     return data(unit=replace(UNIT, **change))  # type: ignore[arg-type]
 
 
+def certificate(**change: object) -> HostFacts:
+    return data(certificates=(replace(CERTIFICATE, **change),))  # type: ignore[arg-type]
+
+
 def troubles(host: HostFacts) -> list[Finding]:
     return [finding for finding in diagnose(CHECKS, host) if finding.severity]
 
@@ -60,6 +70,10 @@ def test_a_sound_host_has_every_check_well() -> None:
     findings = diagnose(CHECKS, WELL)
     assert [finding.code for finding in findings] == [check.code for check in CHECKS]
     assert worst(findings) is OK
+
+
+def test_a_certificate_with_a_wildcard_names_the_host_below_it() -> None:
+    assert not troubles(certificate(node_name="", names=("*.example",), is_own=False))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +91,17 @@ def test_a_sound_host_has_every_check_well() -> None:
         ("F105", CRITICAL, "cannot be read by the nodes", data(access=replace(TOML, mode=0o600))),
         ("F105", WARNING, "jo", data(access=replace(TOML, owner="jo"))),
         ("F105", CRITICAL, "cannot be read", replace(WELL, directory=Access(ETC, 0o750, "root", "root"))),
+        ("F106", WARNING, "ends in 20 days", certificate(days_left=20.0)),
+        ("F106", CRITICAL, "has ended", certificate(days_left=-1.0)),
+        ("F106", CRITICAL, "cannot be read", certificate(mistake="x.pem cannot be read: no such file")),
+        ("F106", CRITICAL, "does not name node data1", certificate(names=("h1.example",))),
+        ("F106", WARNING, "none of which is a name", certificate(node_name="", names=("elsewhere",))),
+        (
+            "F106",
+            CRITICAL,
+            "mode 0644",
+            certificate(keys=(Access(ETC / "tls/data.key", 0o644, "root", "flare"),)),
+        ),
         ("F201", CRITICAL, "not mounted", place(unmounted=Path("/srv/a"))),
         (
             "F201",
