@@ -17,7 +17,7 @@ from flared.errors import Busy, ConfigError
 from flared.http.address import Address
 from flared.http.messages import Reply, Request
 from flared.http.server import Server
-from flared.http.tls import Tls
+from flared.http.tls_context import Tls
 from flared.role import Rate, Role
 from flared.systemd import take_descriptors, watchdog_seconds
 
