@@ -86,7 +86,8 @@ class NoSuchBucket(Refused):
 
 
 class NoSuchObject(Refused):
-    """The object does not exist. ``delete_marker`` is the number of the version that says so, if one does."""
+    """The object does not exist. ``delete_marker`` is the number of the version that says so, if one does; -1 for one
+    without an id."""
 
     def __init__(self, message: str, *, delete_marker: int = 0) -> None:
         super().__init__(message)
@@ -98,7 +99,8 @@ class NoSuchVersion(NoSuchObject):
 
 
 class IsDeleteMarker(Refused):
-    """The version asked for is a delete marker: it has nothing to read. ``version`` is its number."""
+    """The version asked for is a delete marker: it has nothing to read. ``version`` is its number, -1 if it has no
+    id."""
 
     def __init__(self, message: str, *, version: int) -> None:
         super().__init__(message)

@@ -290,7 +290,8 @@ def _readable(kv: KV, name: ObjectName, version: int, found: Manifest | None) ->
             raise missing
         raise NoSuchVersion(f"the object {name.key!r} has no version {_show(version)} in the bucket {name.bucket}")
     if found.deletes:
-        raise IsDeleteMarker(f"version {_show(version)} of {name.key!r} is a delete marker", version=found.version)
+        number = versions.NULL if found.is_null else found.version
+        raise IsDeleteMarker(f"version {_show(version)} of {name.key!r} is a delete marker", version=number)
     return found
 
 
@@ -303,7 +304,10 @@ def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
     bucket, marker = kv.get_many_nowait([keys.bucket(name.bucket), keys.delete_marker(*name)])
     if bucket is None:
         return NoSuchBucket(f"there is no bucket {name.bucket}")
-    deleted = 0 if marker is None else decode(name, marker.value).version
+    deleted = 0
+    if marker is not None:
+        newest = decode(name, marker.value)
+        deleted = versions.NULL if newest.is_null else newest.version
     return NoSuchObject(f"there is no object {name.key!r} in the bucket {name.bucket}", delete_marker=deleted)
 
 

@@ -9,12 +9,14 @@ from flared.catalog.chunks import ChunkRecord, find_many
 from flared.catalog.extents import PAGE_CHUNKS, read_page
 from flared.catalog.objects import Listing, find_object, list_page
 from flared.catalog.version_listing import VersionListing, list_version_page
+from flared.catalog.versions import NULL, read_version
 from flared.errors import ManifestCorrupt
+from flared.names import ObjectKey, ObjectName
 from flared.objects.extent_walk import CHUNKS, ExtentWalk
 
 if TYPE_CHECKING:
     from flared.catalog.manifest import Manifest
-    from flared.names import BucketName, ChunkId, ObjectName
+    from flared.names import BucketName, ChunkId
     from flared.objects.store import Store
 
 LIMIT_MAX = 10_000
@@ -43,6 +45,10 @@ async def list_versions(
 
     It goes on behind all versions of the key ``after``, or behind the one of that number. Raises NoSuchBucket.
     """
+    if after_version == NULL:
+        name = ObjectName(bucket, ObjectKey(after))
+        found = await store.kv.view(lambda snapshot: read_version(snapshot, name, NULL))
+        after_version = None if found is None else found[1].version
     return await list_version_page(
         store.kv, bucket, prefix, delimiter, after, after_version, min(max(limit, 0), LIMIT_MAX)
     )

@@ -10,10 +10,12 @@ from flared.api.face import on_object
 from flared.api.s3.answers import send_xml
 from flared.api.s3.checksums import checksum_elements
 from flared.api.s3.errors import S3Error
-from flared.api.s3.headers import check_version, object_headers, refuse_unknown, source_conditions, write_conditions
+from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, write_conditions
 from flared.api.s3.operations import COPY_SOURCE
 from flared.api.s3.query import parse_query
+from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.times import format_timestamp
+from flared.api.s3.versions import parse_version, show_number, version_lines
 from flared.api.s3.xml import document, element
 from flared.http.percent import decode
 from flared.names import ObjectName, parse_bucket, parse_key
@@ -40,12 +42,14 @@ class CopyCalls:
 
     async def copy(self, request: Request, reply: Reply, target: ObjectName) -> None:
         fields = request.fields
-        source = parse_copy_source(fields[COPY_SOURCE])
+        source, version = parse_copy_source(fields[COPY_SOURCE])
         authorize_also(request, Action.READ, source)
         refuse_unknown(fields)
         replaces = parse_directive(fields, "x-amz-metadata-directive", "metadata")
-        parse_directive(fields, "x-amz-tagging-directive", "tagging")
-        if source == target and not replaces:
+        tags = None
+        if parse_directive(fields, "x-amz-tagging-directive", "tagging"):
+            tags = tags_in_fields(fields) or {}
+        if source == target and version is None and not replaces:
             raise S3Error(
                 "InvalidRequest",
                 "This copy request is illegal because it is trying to copy an object to itself without changing the "
@@ -56,6 +60,8 @@ class CopyCalls:
             source,
             target,
             headers=object_headers(fields) if replaces else None,
+            tags=tags,
+            source_version=version,
             when=write_conditions(fields),
             only=source_conditions(fields),
         )
@@ -65,18 +71,23 @@ class CopyCalls:
             element("ETag", f'"{manifest.etag}"'),
             *checksum_elements(manifest),
         ]
-        await send_xml(reply, document("CopyObjectResult", inside))
+        lines = version_lines(self._store.kv, manifest)
+        if version is not None:
+            lines += f"x-amz-copy-source-version-id: {show_number(version)}\r\n".encode()
+        await send_xml(reply, document("CopyObjectResult", inside), lines)
 
 
-def parse_copy_source(value: str) -> ObjectName:
-    """Return the source in ``[/]BUCKET/KEY[?versionId=ID]``, percent-encoded. Raises S3Error, BadRequest, BadName."""
+def parse_copy_source(value: str) -> tuple[ObjectName, int | None]:
+    """Return the source in ``[/]BUCKET/KEY[?versionId=ID]``, percent-encoded, and the version.
+
+    Raises S3Error, BadRequest, BadName.
+    """
     path, mark, query = value.partition("?versionId=")
-    if mark:
-        check_version(parse_query(f"versionId={query}")["versionId"])
+    version = parse_version(parse_query(f"versionId={query}")["versionId"]) if mark else None
     bucket, slash, key = decode(path).removeprefix("/").partition("/")
     if not bucket or not slash or not key:
         raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
-    return ObjectName(parse_bucket(bucket), parse_key(key))
+    return ObjectName(parse_bucket(bucket), parse_key(key)), version
 
 
 def parse_directive(fields: Mapping[str, str], name: str, what: str) -> bool:

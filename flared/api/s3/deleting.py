@@ -12,18 +12,19 @@ from flared.api.face import on_bucket
 from flared.api.s3.answers import send_xml
 from flared.api.s3.checksums import promised_checksums, promised_md5, take_digests
 from flared.api.s3.errors import S3Error, code_of, message_of
-from flared.api.s3.headers import check_version
+from flared.api.s3.versions import parse_version, show_version
 from flared.api.s3.xml import MalformedXml, document, element, group, parse_xml
 from flared.catalog.buckets import find_bucket
 from flared.errors import BadDigest, FlareError
 from flared.names import ObjectName, parse_key
 from flared.objects.conditions import UNCONDITIONAL, Conditions
-from flared.objects.delete import delete_object
+from flared.objects.delete import delete_object, delete_version
 from flared.objects.digests import BodyDigests
 
 if TYPE_CHECKING:
     from flared.api.face import Handler
     from flared.api.s3.xml import Element
+    from flared.catalog.objects import Deletion
     from flared.http.messages import Reply, Request
     from flared.names import BucketName
     from flared.objects.store import Store
@@ -67,18 +68,35 @@ class DeletingCalls:
 
     async def _delete_one(self, request: Request, bucket: BucketName, entry: Element, *, quiet: bool) -> str:
         """Delete what an entry names. Return what is said of it."""
-        key = entry.text_of("Key")
+        key, version_id = entry.text_of("Key"), entry.text_of("VersionId")
         try:
             name = ObjectName(bucket, parse_key(key))
             authorize_also(request, Action.DELETE, name)
-            check_version(entry.text_of("VersionId"))
-            await delete_object(self._store, name, _conditions(entry))
+            version = parse_version(version_id)
+            when = _conditions(entry)
+            if version is None:
+                done = await delete_object(self._store, name, when)
+            else:
+                done = await delete_version(self._store, name, version, when)
         except FlareError as error:
             return group(
                 "Error",
-                (element("Key", key), element("Code", code_of(error)), element("Message", message_of(error))),
+                (
+                    element("Key", key),
+                    *([element("VersionId", version_id)] if version_id else []),
+                    element("Code", code_of(error)),
+                    element("Message", message_of(error)),
+                ),
             )
-        return "" if quiet else group("Deleted", (element("Key", key),))
+        return "" if quiet else group("Deleted", (element("Key", key), *_describe(done, version_id)))
+
+
+def _describe(done: Deletion, version_id: str) -> list[str]:
+    """Return the elements about the version that a delete names, and about a delete marker that it made or deleted."""
+    inside = [element("VersionId", version_id)] if version_id else []
+    if done.marker is not None:
+        inside += [element("DeleteMarker", True), element("DeleteMarkerVersionId", show_version(done.marker))]
+    return inside
 
 
 def _conditions(entry: Element) -> Conditions:

@@ -12,22 +12,27 @@ from flared.access.sigv4 import SignatureRefused
 from flared.api.errors import RETRY_AFTER_SECONDS, ErrorAnswers
 from flared.api.s3.answers import HOST_ID, XML, reply_lines
 from flared.api.s3.xml import document, element
+from flared.catalog.versions import NULL
 from flared.errors import (
     BadDigest,
     BadMethod,
     BadName,
     BadRange,
     BadRequest,
+    BadTag,
     BodyTruncated,
     BucketNotEmpty,
     Conflict,
     FlareError,
     Forbidden,
+    IsDeleteMarker,
     LocalProtocolError,
     MetadataFull,
     NoSuchBucket,
     NoSuchObject,
+    NoSuchVersion,
     NotModified,
+    ObjectLocked,
     PreconditionFailed,
     ProtocolError,
     Refused,
@@ -90,6 +95,7 @@ STATUSES: Mapping[str, int] = {
     "InvalidRange": 416,
     "InvalidRequest": 400,
     "InvalidStorageClass": 400,
+    "InvalidTag": 400,
     "InvalidURI": 400,
     "KeyTooLongError": 400,
     "MalformedPOSTRequest": 400,
@@ -103,6 +109,7 @@ STATUSES: Mapping[str, int] = {
     "NoSuchCORSConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,
+    "NoSuchTagSet": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
     "NoSuchWebsiteConfiguration": 404,
@@ -132,6 +139,10 @@ WORDS: Mapping[type[FlareError], tuple[str, str]] = {
     TooSmall: ("EntityTooSmall", ""),
     NoSuchBucket: ("NoSuchBucket", "The specified bucket does not exist"),
     NoSuchObject: ("NoSuchKey", "The specified key does not exist."),
+    NoSuchVersion: ("NoSuchVersion", "The specified version does not exist."),
+    IsDeleteMarker: ("MethodNotAllowed", "The specified method is not allowed against this resource."),
+    ObjectLocked: ("AccessDenied", "Access Denied because object protected by object lock."),
+    BadTag: ("InvalidTag", ""),
     Conflict: ("OperationAborted", ""),
     BucketNotEmpty: ("BucketNotEmpty", "The bucket you tried to delete is not empty"),
     PreconditionFailed: (
@@ -207,11 +218,19 @@ def _details(error: FlareError) -> Mapping[str, str]:
 def _fields(error: FlareError, status: int) -> bytes:
     if isinstance(error, BadRange):
         return b"content-range: bytes */%d\r\n" % error.size
+    if isinstance(error, IsDeleteMarker):
+        return b"allow: DELETE\r\nx-amz-delete-marker: true\r\n" + _marker_line(error.version)
+    if isinstance(error, NoSuchObject) and error.delete_marker:
+        return b"x-amz-delete-marker: true\r\n" + _marker_line(error.delete_marker)
     if isinstance(error, BadMethod):
         return f"allow: {', '.join(error.allowed)}\r\n".encode()
     if status == 503:
         return b"retry-after: %d\r\n" % getattr(error, "retry_after", RETRY_AFTER_SECONDS)
     return b""
+
+
+def _marker_line(version: int) -> bytes:
+    return f"x-amz-version-id: {'null' if version == NULL else f'{version:016x}'}\r\n".encode()
 
 
 S3_ERRORS = ErrorAnswers(status_of, pack_error)

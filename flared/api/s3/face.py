@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flared.api.face import Face
 from flared.api.quick import Quick
 from flared.api.router import Routes
+from flared.api.s3.attributes import attribute_handlers
 from flared.api.s3.buckets import bucket_handlers
 from flared.api.s3.copying import copy_handlers
 from flared.api.s3.cors import CorsLines, cors_handlers
@@ -19,6 +20,8 @@ from flared.api.s3.operations import CALLS, FACE
 from flared.api.s3.post import post_handlers
 from flared.api.s3.quick import S3Words
 from flared.api.s3.states import state_handlers
+from flared.api.s3.tagging import tagging_handlers
+from flared.api.s3.versions import version_handlers
 
 if TYPE_CHECKING:
     from flared.api.face import Handler
@@ -40,11 +43,14 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **copy_handlers(store),
         **deleting_handlers(store),
         **post_handlers(store, callers),
+        **version_handlers(store),
+        **tagging_handlers(store),
+        **attribute_handlers(store),
     }
     if handlers.keys() != CALLS.keys():
         raise ValueError(f"s3: operations and handlers differ in {sorted(handlers.keys() ^ CALLS.keys())}")
     bound: dict[Call, Handler] = {CALLS[name]: handler for name, handler in handlers.items()}
-    quick = Quick(store, S3Words())
+    quick = Quick(store, S3Words(store.kv))
     in_turns = {
         CALLS["GetObject"]: quick.get,
         CALLS["HeadObject"]: quick.head,

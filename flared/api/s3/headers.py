@@ -35,7 +35,7 @@ ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
 """Canned ACLs that change nothing where all keys belong to one account."""
 
 REFUSED_PREFIXES = ("x-amz-server-side-encryption", "x-amz-grant-", "x-amz-object-lock-", "x-amz-copy-source-server-")
-REFUSED = frozenset({"x-amz-website-redirect-location", "x-amz-tagging", "x-amz-write-offset-bytes"})
+REFUSED = frozenset({"x-amz-website-redirect-location", "x-amz-write-offset-bytes"})
 """Fields that would mean something that is not here."""
 
 
@@ -126,9 +126,3 @@ def source_conditions(fields: Mapping[str, str]) -> ReadConditions:
         if_modified_since=parse_date(fields.get(prefix + "modified-since", "")),
         if_unmodified_since=parse_date(fields.get(prefix + "unmodified-since", "")),
     )
-
-
-def check_version(version_id: str) -> None:
-    """Raise S3Error for another version than the only one that an object has here."""
-    if version_id not in ("", "null"):
-        raise S3Error("NoSuchVersion", "The specified version does not exist.")

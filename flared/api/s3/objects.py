@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flared.access.identity import BY_ANONYMOUS
@@ -12,7 +13,6 @@ from flared.api.s3.answers import reply_lines, send
 from flared.api.s3.checksums import checksum_lines, explain_digest, take_digests
 from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
 from flared.api.s3.headers import (
-    check_version,
     object_headers,
     object_lines,
     refuse_unknown,
@@ -20,10 +20,13 @@ from flared.api.s3.headers import (
     write_conditions,
 )
 from flared.api.s3.query import parse_query
+from flared.api.s3.tagging import tag_count_lines, tags_in_fields
+from flared.api.s3.versions import parse_version, show_number, show_version, version_lines
 from flared.api.sending import send_reading
+from flared.catalog.details import EMPTY
 from flared.errors import BadDigest, NotModified
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
-from flared.objects.delete import delete_object
+from flared.objects.delete import delete_object, delete_version
 from flared.objects.get import find_object, open_object
 from flared.objects.put import put_object
 from flared.objects.ranges import resolve
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
 
     from flared.api.face import Handler
     from flared.catalog.manifest import Manifest
+    from flared.catalog.objects import Deletion
     from flared.http.messages import Reply, Request
+    from flared.meta.kv import KV
     from flared.names import ObjectName
+    from flared.objects.commit import ObjectHeaders
     from flared.objects.store import Store
 
 
@@ -59,24 +65,24 @@ class ObjectCalls:
         require_length(fields)
         refuse_unknown(fields)
         body, digests = take_digests(fields, request.body)
-        headers, when = object_headers(fields), write_conditions(fields)
+        headers, when = tagged(object_headers(fields), tags_in_fields(fields)), write_conditions(fields)
         try:
             result = await put_object(self._store, name, body, headers=headers, when=when, digests=digests)
         except BadDigest as error:
             raise explain_digest(error, digests) from error
-        await send(reply, 200, put_lines(result.manifest))
+        await send(reply, 200, put_lines(result.manifest) + version_lines(self._store.kv, result.manifest))
 
     async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
         query, fields = parse_query(request.query), request.fields
-        overrides = _read_query(query, request)
+        overrides, version = _read_query(query, request)
         when, wanted = read_conditions(fields), range_request(fields)
         if when is not ALWAYS:
-            manifest = await find_object(self._store, name)
+            manifest = await find_object(self._store, name, version=version)
             if await _answer_known(reply, manifest, when):
                 return
-        async with open_object(self._store, name, when=when, range=wanted) as reading:
+        async with open_object(self._store, name, when=when, range=wanted, version=version) as reading:
             manifest = reading.manifest
-            lines = reply_lines() + object_lines(manifest, overrides)
+            lines = reply_lines() + lines_of(self._store.kv, manifest, overrides)
             if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
                 lines += checksums_if_asked(fields, manifest)
                 await reply.start(200, lines, reading.length)
@@ -88,12 +94,12 @@ class ObjectCalls:
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
         query, fields = parse_query(request.query), request.fields
-        overrides = _read_query(query, request)
-        manifest = await find_object(self._store, name)
+        overrides, version = _read_query(query, request)
+        manifest = await find_object(self._store, name, version=version)
         if await _answer_known(reply, manifest, read_conditions(fields)):
             return
         wanted = range_request(fields)
-        lines = reply_lines() + object_lines(manifest, overrides)
+        lines = reply_lines() + lines_of(self._store.kv, manifest, overrides)
         if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
             await reply.start(200, lines + checksums_if_asked(fields, manifest), manifest.size)
             return
@@ -102,9 +108,33 @@ class ObjectCalls:
         await reply.start(206, lines, length)
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        check_version(parse_query(request.query).get("versionId", ""))
-        await delete_object(self._store, name, write_conditions(request.fields))
-        await send(reply, 204)
+        version = parse_version(parse_query(request.query).get("versionId", ""))
+        when = write_conditions(request.fields)
+        if version is None:
+            done = await delete_object(self._store, name, when)
+        else:
+            done = await delete_version(self._store, name, version, when)
+        await send(reply, 204, deletion_lines(done, version))
+
+
+def lines_of(kv: KV, manifest: Manifest, overrides: Mapping[str, str] | None = None) -> bytes:
+    """Return the field lines of a get that tell of the object."""
+    return object_lines(manifest, overrides) + tag_count_lines(manifest) + version_lines(kv, manifest)
+
+
+def tagged(headers: ObjectHeaders, tags: dict[str, str] | None) -> ObjectHeaders:
+    """Return what a put says of its object, with these tags."""
+    return replace(headers, details=(headers.details or EMPTY)._replace(tags=tags)) if tags else headers
+
+
+def deletion_lines(done: Deletion, version: int | None) -> bytes:
+    """Return the field lines of the answer to a delete, of the version of that number if there is one."""
+    gone = done.marker if version is None else done.deleted or done.marker
+    named = "" if gone is None else show_version(gone)
+    if version is not None and not named:
+        named = show_number(version)
+    lines = f"x-amz-version-id: {named}\r\n" if named else ""
+    return (lines + ("x-amz-delete-marker: true\r\n" if done.marker is not None else "")).encode()
 
 
 def require_length(fields: Mapping[str, str]) -> None:
@@ -118,13 +148,13 @@ def put_lines(manifest: Manifest) -> bytes:
     return f'etag: "{manifest.etag}"\r\n'.encode() + checksum_lines(manifest)
 
 
-def _read_query(query: Mapping[str, str], request: Request) -> dict[str, str]:
-    """Return the fields that the query of a read replaces."""
-    check_version(query.get("versionId", ""))
+def _read_query(query: Mapping[str, str], request: Request) -> tuple[dict[str, str], int | None]:
+    """Return the fields that the query of a read replaces, and the version that it names."""
     if "partNumber" in query:
         raise S3Error(NOT_IMPLEMENTED, "partNumber is not implemented")
     caller = request.caller
-    return response_overrides(query, signed=isinstance(caller, Caller) and caller.identity.who is not BY_ANONYMOUS)
+    signed = isinstance(caller, Caller) and caller.identity.who is not BY_ANONYMOUS
+    return response_overrides(query, signed=signed), parse_version(query.get("versionId", ""))
 
 
 def checksums_if_asked(fields: Mapping[str, str], manifest: Manifest) -> bytes:

@@ -10,14 +10,17 @@ from flared.api.s3.answers import reply_lines
 from flared.api.s3.bodies import wrong_payload
 from flared.api.s3.checksums import promised_digests
 from flared.api.s3.errors import S3_ERRORS
-from flared.api.s3.headers import object_headers, object_lines, refuse_unknown, write_conditions
-from flared.api.s3.objects import checksums_if_asked, put_lines
+from flared.api.s3.headers import object_headers, refuse_unknown, write_conditions
+from flared.api.s3.objects import checksums_if_asked, deletion_lines, lines_of, put_lines, tagged
+from flared.api.s3.tagging import tags_in_fields
+from flared.api.s3.versions import version_lines
 from flared.objects.small_put import digest_of_small
 
 if TYPE_CHECKING:
     from flared.catalog.manifest import Manifest
     from flared.catalog.objects import Deletion
     from flared.http.exchange import Exchange
+    from flared.meta.kv import KV
     from flared.objects.commit import PutResult
     from flared.objects.conditions import Conditions
 
@@ -26,6 +29,9 @@ class S3Words:
     """An ``api.quick.Words``."""
 
     errors = S3_ERRORS
+
+    def __init__(self, kv: KV) -> None:
+        self._kv = kv
 
     def is_plain_read(self, exchange: Exchange) -> bool:
         return GENERAL_READS.isdisjoint(exchange.fields)
@@ -39,17 +45,20 @@ class S3Words:
             if digest.hex() != promised.lower():
                 raise wrong_payload()
         refuse_unknown(fields)
-        return PutHead(object_headers(fields), write_conditions(fields), promised_digests(fields))
+        return PutHead(
+            tagged(object_headers(fields), tags_in_fields(fields)), write_conditions(fields), promised_digests(fields)
+        )
 
     def read_delete(self, exchange: Exchange) -> Conditions | None:
         return write_conditions(exchange.fields)
 
     def object_lines(self, exchange: Exchange, manifest: Manifest) -> bytes:
-        lines = reply_lines(exchange.request_id) + object_lines(manifest)
+        lines = reply_lines(exchange.request_id) + lines_of(self._kv, manifest)
         return lines + checksums_if_asked(exchange.fields, manifest)
 
     def put_answer(self, exchange: Exchange, result: PutResult) -> tuple[int, bytes, bytes]:
-        return 200, reply_lines(exchange.request_id) + put_lines(result.manifest), b""
+        manifest = result.manifest
+        return 200, reply_lines(exchange.request_id) + put_lines(manifest) + version_lines(self._kv, manifest), b""
 
     def delete_lines(self, exchange: Exchange, deletion: Deletion) -> bytes:
-        return reply_lines(exchange.request_id)
+        return reply_lines(exchange.request_id) + deletion_lines(deletion, None)

@@ -27,7 +27,6 @@ class Absent(NamedTuple):
 
 
 STATES: Mapping[str, bytes | Absent] = {
-    "GetBucketVersioning": document("VersioningConfiguration", []),
     "GetBucketRequestPayment": document("RequestPaymentConfiguration", [element("Payer", "BucketOwner")]),
     "GetBucketAccelerateConfiguration": document("AccelerateConfiguration", []),
     "GetBucketLogging": document("BucketLoggingStatus", []),

@@ -102,7 +102,7 @@ async def check(store: LittleStore, model: Model, totals: Totals) -> None:
         else:
             with pytest.raises(NoSuchObject) as raised:
                 await objects.find_object(store.kv, name)
-            assert raised.value.delete_marker == (kept[0].number if kept else 0)
+            assert raised.value.delete_marker == ((NULL if kept[0].null else kept[0].number) if kept else 0)
         for version in kept:
             for number in (version.number, NULL) if version.null else (version.number,):
                 if version.deletes:

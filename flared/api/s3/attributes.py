@@ -1,0 +1,61 @@
+"""GetObjectAttributes: what is known of an object, without its bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flared.api.face import on_object
+from flared.api.fields import format_date
+from flared.api.s3.answers import send_xml
+from flared.api.s3.checksums import checksum_elements
+from flared.api.s3.errors import S3Error
+from flared.api.s3.query import parse_query
+from flared.api.s3.versions import parse_version, version_lines
+from flared.api.s3.xml import document, element, group
+from flared.objects.get import find_object
+
+if TYPE_CHECKING:
+    from flared.api.face import Handler
+    from flared.catalog.manifest import Manifest
+    from flared.http.messages import Reply, Request
+    from flared.names import ObjectName
+    from flared.objects.store import Store
+
+ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
+
+
+def attribute_handlers(store: Store) -> dict[str, Handler]:
+    async def get(request: Request, reply: Reply, name: ObjectName) -> None:
+        asked = parse_asked(request.fields.get("x-amz-object-attributes", ""))
+        version = parse_version(parse_query(request.query).get("versionId", ""))
+        manifest = await find_object(store, name, version=version)
+        lines = f"last-modified: {format_date(int(manifest.modified))}\r\n".encode() + version_lines(store.kv, manifest)
+        await send_xml(reply, document("GetObjectAttributesResponse", _format(manifest, asked)), lines)
+
+    return {"GetObjectAttributes": on_object(get)}
+
+
+def parse_asked(text: str) -> set[str]:
+    """Return the attributes that are asked for. Raises S3Error."""
+    asked = {name.strip() for name in text.split(",") if name.strip()}
+    if not asked:
+        raise S3Error("InvalidRequest", "The x-amz-object-attributes header specifying the attributes is missing.")
+    if not asked <= set(ATTRIBUTES):
+        raise S3Error("InvalidArgument", "Invalid attribute name specified.")
+    return asked
+
+
+def _format(manifest: Manifest, asked: set[str]) -> list[str]:
+    inside = []
+    if "ETag" in asked:
+        inside.append(element("ETag", manifest.etag))
+    if "Checksum" in asked and (checksums := checksum_elements(manifest)):
+        inside.append(group("Checksum", checksums))
+    parts = sum(extent.children for extent in manifest.extents)
+    if "ObjectParts" in asked and parts:
+        inside.append(group("ObjectParts", [element("PartsCount", parts)]))
+    if "StorageClass" in asked:
+        inside.append(element("StorageClass", "STANDARD"))
+    if "ObjectSize" in asked:
+        inside.append(element("ObjectSize", manifest.size))
+    return inside
