@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from flared import __version__
-from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring, data_audience
 from flared.api.admin.certificates import AuthorityFiles, CertificateCalls
 from flared.api.admin.face import AdminCalls, admin_face
@@ -29,7 +28,7 @@ from flared.api.admin.nodes import NodeCalls
 from flared.api.admin.orphans import OrphanCalls
 from flared.api.admin.status import StatusCalls, describe_status
 from flared.api.audit import set_up_audit
-from flared.api.callers import Callers
+from flared.api.callers import Callers, access_policy
 from flared.api.counts import RequestCounts
 from flared.api.entry import Entry
 from flared.api.gate import Gate, GateSettings
@@ -39,7 +38,6 @@ from flared.api.s3.face import s3_face
 from flared.api.s3.routes import S3Router
 from flared.api.s3.settings import S3Settings
 from flared.background import WorkerThreads
-from flared.catalog.buckets import find_access
 from flared.catalog.cluster import open_cluster
 from flared.catalog.key_store import KeyStore
 from flared.catalog.resealing import reseal_keys
@@ -300,9 +298,7 @@ def build_s3(config: ApiConfig, store: Store, keyring: Keyring, keys: KeyStore, 
         return None
     settings = S3Settings(config.s3_domain, config.s3_region)
     hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
-    callers = S3Callers(
-        Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts), settings, keys
-    )
+    callers = S3Callers(access_policy(store.kv, keyring, config.anonymous, hosts), settings, keys)
     return Entry([s3_face(store, callers, settings)], S3Router(settings.domain), gate)
 
 
@@ -409,7 +405,7 @@ def _build_server(
     )
     hosts = host_names(config.hosts, config.listen)
     keys = KeyStore(store.kv, keyring, store.now)
-    policy = Policy(keyring, GRANTS[config.anonymous], partial(find_access, store.kv), hosts)
+    policy = access_policy(store.kv, keyring, config.anonymous, hosts)
     callers = Callers(policy, keys)
     entry = Entry([native_face(store, callers), admin_face(admin, callers)], gate=gate)
     server = build_http(share_of(config), store.chunks.turns, entry, bodies)

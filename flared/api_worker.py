@@ -16,24 +16,21 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from flared.access.authorize import GRANTS, Policy
 from flared.access.keys import Keyring
 from flared.api.admin import routes
 from flared.api.admin.nodes import HEARTBEAT_BYTES_MAX
 from flared.api.audit import set_up_audit
-from flared.api.callers import Callers
+from flared.api.callers import Callers, access_policy
 from flared.api.entry import Entry
 from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
 from flared.api.gate import Gate
 from flared.api.native.face import native_face
 from flared.api_role import Connector, build_chunks, build_http, build_store, gate_settings, resize, share_of, take_gate
-from flared.catalog.buckets import find_access
 from flared.catalog.key_store import KeyStore
 from flared.catalog.totals import Totals
 from flared.chunks.damage import DamageList
@@ -169,8 +166,7 @@ class _Worker:
         self._store = build_store(config, kv, chunks, Totals(kv), lambda: self._send(Kind.FOUND, {"degraded": True}))
         hosts = self._config
         keys = KeyStore(kv, self._keyring, self._store.now)
-        find = partial(find_access, kv)
-        callers = Callers(Policy(self._keyring, GRANTS[hosts.anonymous], find, _names_of(hosts)), keys)
+        callers = Callers(access_policy(kv, self._keyring, hosts.anonymous, _names_of(hosts)), keys)
         relayed = {
             call: on_nothing(self._relay) for methods in routes.ROUTES.exact.values() for call in methods.values()
         }

@@ -5,7 +5,9 @@ The one decision that every call of an api node passes, on every face. In short:
 - a holder of the cluster's secret may do everything, from everywhere;
 - a holder of an access key may do what its grants say and everything in buckets that it owns, from everywhere;
 - this machine may do everything that does not hand out the secret or a key, or speak for a node;
-- everybody may do what a bucket allows to everybody (``bucket_access``), from everywhere;
+- everybody may do what a bucket or an object allows to everybody (``bucket_access``), from everywhere;
+- to all but the cluster's secret and this machine, what the policy of a bucket allows is allowed, and what it denies is
+  refused, whatever else allows it (``policy``);
 - everybody else may do what the setting ``anonymous`` grants, and the few calls that tell nothing;
 - what this machine and ``anonymous`` allow is refused to web pages that came from elsewhere (``origin``).
 """
@@ -13,14 +15,18 @@ The one decision that every call of an api node passes, on every face. In short:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, BucketAccess
+from flared.access.conditions import UnknownValue
+from flared.access.facts import RequestFacts, no_object
 from flared.access.grants import Grant, Permission, allows
 from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
+from flared.access.policy import DENY
+from flared.access.s3_actions import OF_POLICY, action_of
 from flared.errors import BadRequest, Forbidden, Unauthenticated
 from flared.http.eviction import GUEST
 from flared.http.percent import decode
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flared.access.access_key import AccessKey
+    from flared.access.facts import FindObject
     from flared.access.identity import Identity
     from flared.access.keys import Keyring
     from flared.http.eviction import Standing
@@ -152,6 +159,9 @@ OWNED = frozenset(
 )
 """What the owner of a bucket may do with it and in it."""
 
+READ_BY_ALL = frozenset({"GetObject", "GetObjectVersion", "GetObjectAttributes", "GetObjectVersionAttributes"})
+"""What reading an object means where everybody may: not its tags, nor its ACL."""
+
 NO_KEY = frozenset({Action.HEARTBEAT, Action.INVITE})
 """No key may do these, not even an admin's: they speak for nodes, or lead to the secret."""
 
@@ -177,6 +187,12 @@ class Context:
     guarded: bool
     """The cluster has a secret that could be proved."""
     find_bucket: FindBucket
+    find_object: FindObject = no_object
+    peer: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Of the request's head."""
+    secure: bool = False
+    """The connection is encrypted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,21 +206,28 @@ class Policy:
     """Asked about the bucket of each call that neither the secret nor this machine allows."""
     hosts: frozenset[str] = frozenset()
     """The names, in lower case, that callers without the secret may call this node by."""
+    find_object: FindObject = no_object
+    """Asked about objects if nothing else decides, or a policy wants to know."""
 
-    def context(self, method: str, peer: str, fields: Mapping[str, str]) -> Context:
+    def context(self, method: str, peer: str, fields: Mapping[str, str], *, secure: bool = False) -> Context:
         """Return the context of a call; it depends on these arguments and the secrets, and on nothing else.
 
-        Buckets change between calls: the context asks ``find_bucket`` at each decision.
+        Buckets and objects change between calls: the context asks for them at each decision.
         """
         guarded = bool(self.keyring.secrets)
         foreign = foreign_reason(method, fields, self.hosts)
-        return Context(is_local(peer), foreign, self.granted if guarded else EVERYTHING, guarded, self.find_bucket)
+        granted = self.granted if guarded else EVERYTHING
+        find = self.find_bucket, self.find_object
+        return Context(is_local(peer), foreign, granted, guarded, *find, peer, fields, secure)
 
 
-def authorize(identity: Identity, action: Action, resource: Resource, context: Context, query: str = "") -> Standing:
+def authorize(
+    identity: Identity, action: Action, resource: Resource, context: Context, query: str = "", call: str = ""
+) -> Standing:
     """Return what the connection has proved by this call, if it may be made.
 
-    ``query`` is the request's, as it was sent: what a listing asks for is in it. Without a ``resource`` the question is
+    ``query`` is the request's, as it was sent: what a listing asks for is in it. ``call`` is the name of the call, by
+    which policies tell the operations of S3 apart. Without a ``resource`` the question is
     whether the caller may do this anywhere. Raises Unauthenticated for a caller that must prove itself and did not;
     Forbidden for a foreign web page, and for a key without a grant for this. ``lacking`` of the error names the action,
     or the grant: for the log, not for the caller.
@@ -213,7 +236,7 @@ def authorize(identity: Identity, action: Action, resource: Resource, context: C
     local = identity.who is BY_LOCAL
     if identity.who is BY_CLUSTER:
         pass
-    elif (not local or context.foreign) and _is_allowed(identity, action, resource, context, query):
+    elif (not local or context.foreign) and _is_allowed(identity, action, resource, context, query, call):
         standing = max(standing, GUEST)
     else:
         if not local and action not in OPEN:
@@ -241,27 +264,71 @@ def may_see(identity: Identity, bucket: BucketName, access: BucketAccess, contex
     return access.is_owned_by(key.name) or _has_grant(key, Action.SHOW_BUCKET, bucket, "")
 
 
-def _is_allowed(identity: Identity, action: Action, resource: Resource, context: Context, query: str) -> bool:
-    """Return whether the caller's key or the bucket allows this."""
+def _is_allowed(
+    identity: Identity, action: Action, resource: Resource, context: Context, query: str, call: str
+) -> bool:
+    """Return whether the caller's key, the bucket or the object allows this.
+
+    Raises Forbidden or Unauthenticated if the bucket's policy denies it.
+    """
     key = identity.key
-    if key is not None and _has_grant(key, action, resource, query):
-        return True
+    granted = key is not None and _has_grant(key, action, resource, query)
     if resource is None or action not in OWNED:
-        return False
-    access = context.find_bucket(resource.bucket if isinstance(resource, ObjectName) else resource)
-    if access is CLOSED:
-        return False
-    return access.is_owned_by(identity.name) or _is_public(access, action, has_key=key is not None)
+        return granted
+    access = context.find_bucket(_bucket_of(resource))
+    owns = access.is_owned_by(identity.name)
+    name = action_of(call, action, versioned="versionId" in query)
+    if access.policy is not None:
+        facts = _facts(identity, resource, context, query)
+        target = f"{resource.bucket}/{resource.key}" if isinstance(resource, ObjectName) else resource
+        effect = access.policy.decide(identity.name, name, target, facts)
+        if effect is DENY and not (name in OF_POLICY and (owns or (key is not None and key.is_admin))):
+            lacking = f"the policy of bucket {_bucket_of(resource)} denies s3:{name}"
+            raise Unauthenticated(SHUT, lacking=lacking) if key is None else Forbidden(KEY_REFUSED, lacking=lacking)
+        if effect is not None and effect is not DENY:
+            return True
+    if granted or owns:
+        return True
+    has_key = key is not None
+    if access is not CLOSED and _is_public(access, action, name, has_key=has_key):
+        return True
+    return isinstance(resource, ObjectName) and _is_public_object(resource, name, context, has_key=has_key)
 
 
-def _is_public(access: BucketAccess, action: Action, *, has_key: bool) -> bool:
+def _bucket_of(resource: ObjectName | BucketName) -> BucketName:
+    return resource.bucket if isinstance(resource, ObjectName) else resource
+
+
+def _facts(identity: Identity, resource: ObjectName | BucketName, context: Context, query: str) -> RequestFacts:
+    return RequestFacts(
+        identity.name,
+        resource,
+        context.peer,
+        context.fields,
+        query,
+        secure=context.secure,
+        find_object=context.find_object,
+    )
+
+
+def _is_public(access: BucketAccess, action: Action, name: str, *, has_key: bool) -> bool:
     if action is Action.READ:
-        return access.public
+        return access.public and name in READ_BY_ALL
     if action is Action.LIST:
         return access.may_list(has_key=has_key)
     if action is Action.WRITE or action is Action.DELETE:
         return access.may_write
     return action is Action.SHOW_BUCKET and (access.public or access.may_list(has_key=has_key))
+
+
+def _is_public_object(resource: ObjectName, name: str, context: Context, *, has_key: bool) -> bool:
+    """Return whether the ACL of an object lets everybody read it. It is that of the newest version."""
+    if name != "GetObject":
+        return False
+    try:
+        return context.find_object(resource).may_read(has_key=has_key)
+    except UnknownValue:
+        return False
 
 
 def _has_grant(key: AccessKey, action: Action, resource: Resource, query: str) -> bool:

@@ -1,7 +1,8 @@
 """Bucket access: what a bucket itself says about who may do what in it. Pure.
 
 Its *owner* is the name of the access key that made it, empty for the cluster itself; who has that key may do everything
-in it. What everybody may is in two settings, which mean the same on every face:
+in it. It may have a *policy* (``policy``), which counts more than all else. What everybody may do is in two settings,
+which mean the same on every face:
 
     public    every object may be read
     acl       as S3's canned ACLs of buckets: list its objects, or list, put and delete them; ``authenticated-read``
@@ -11,7 +12,10 @@ in it. What everybody may is in two settings, which mean the same on every face:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from flared.access.policy import BucketPolicy
 
 
 class Acl(StrEnum):
@@ -32,6 +36,7 @@ class BucketAccess(NamedTuple):
     owner: str = ""
     public: bool = False
     acl: Acl = PRIVATE
+    policy: BucketPolicy | None = None
 
     def is_owned_by(self, name: str) -> bool:
         """Return whether the access key of this name owns it; the cluster itself has no name."""

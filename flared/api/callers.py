@@ -7,26 +7,35 @@ do is decided for each call. A signature is compared for each call, too (``signe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from flared.access.authorize import authorize, may_see
+from flared.access.authorize import GRANTS, Policy, authorize, may_see
 from flared.access.identity import identify
 from flared.access.signing import SIGNATURE, is_link
 from flared.api.signed import identify_link, identify_signed
+from flared.catalog.access import find_access, find_object_access
 from flared.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flared.access.authorize import Action, Context, Policy, Resource
+    from flared.access.authorize import Action, Context, Resource
     from flared.access.identity import Identity
+    from flared.access.keys import Keyring
     from flared.catalog.buckets import Bucket
     from flared.catalog.key_store import KeyStore
     from flared.http.exchange import Exchange
     from flared.http.messages import Request
+    from flared.meta.kv import KV
 
 REMEMBERED_MAX = 8
 """Entries of one memo: a client may send any number of methods with the same fields."""
+
+
+def access_policy(kv: KV, keyring: Keyring, anonymous: str, hosts: frozenset[str]) -> Policy:
+    """Return the settings about access of a node on this metadata; ``anonymous`` is the word of its TOML file."""
+    return Policy(keyring, GRANTS[anonymous], partial(find_access, kv), hosts, partial(find_object_access, kv))
 
 
 class Caller(NamedTuple):
@@ -53,27 +62,30 @@ class Callers:
             if "authorization" in fields:
                 raise BadRequest("a call is signed with an access key or has an Authorization field, not both")
             signer = identify_signed(request, self.keys)
-            return Caller(signer, policy.context(method, peer, fields), peer, secrets)
+            return Caller(signer, policy.context(method, peer, fields, secure=request.secure), peer, secrets)
         if request.query and is_link(request.query):
             signer = identify_link(request, self.keys)
-            return Caller(signer, policy.context(method, peer, fields), peer, secrets)
+            return Caller(signer, policy.context(method, peer, fields, secure=request.secure), peer, secrets)
         if memo is not None:
             known = memo.get(method)
             # A keyring that was changed has another tuple of secrets.
             if type(known) is Caller and known.secrets is secrets and known.peer == peer:
                 return known
         identity = identify(policy.keyring, peer, fields.get("authorization"))
-        caller = Caller(identity, policy.context(method, peer, fields), peer, secrets)
+        caller = Caller(identity, policy.context(method, peer, fields, secure=request.secure), peer, secrets)
         if memo is not None:
             remember(memo, method, caller)
         return caller
 
 
-def authorize_also(request: Request | Exchange, action: Action, resource: Resource) -> None:
-    """Raise what ``authorize`` does, unless the caller of ``request`` may do this, too: for a second resource."""
+def authorize_also(request: Request | Exchange, action: Action, resource: Resource, call: str = "") -> None:
+    """Raise what ``authorize`` does, unless the caller of ``request`` may do this, too: for a second resource.
+
+    ``call`` is the operation of S3 that would do it by itself, for policies.
+    """
     caller = request.caller
     assert isinstance(caller, Caller), "the entry has found the caller before"
-    authorize(caller.identity, action, resource, caller.context)
+    authorize(caller.identity, action, resource, caller.context, call=call)
 
 
 def identity_of(request: Request | Exchange) -> Identity:

@@ -185,7 +185,7 @@ class Entry:
             # A caller that may not make the call learns nothing about names either.
             prove(authorize(identity, call.action, None, context))
             raise
-        standing = authorize(identity, call.action, resource, context, request.query)
+        standing = authorize(identity, call.action, resource, context, request.query, call.name)
         if memo is None:
             prove(standing)
         elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it

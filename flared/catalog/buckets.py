@@ -73,12 +73,6 @@ def find_bucket_nowait(kv: KV, name: BucketName) -> Bucket:
     return decode(name, entry.value)
 
 
-def find_access(kv: KV, name: BucketName) -> BucketAccess:
-    """Return what the bucket says about access now; nothing is allowed by one that does not exist. Does not wait."""
-    (entry,) = kv.get_many_nowait([keys.bucket(name)])
-    return CLOSED if entry is None else decode(name, entry.value).access
-
-
 def change_access(tx: Transaction, name: BucketName, change: Callable[[BucketAccess], BucketAccess]) -> Bucket:
     """Have the bucket say something else about access. Raises NoSuchBucket."""
     bucket = read_bucket(tx, name)

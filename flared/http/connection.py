@@ -106,6 +106,11 @@ class Connection:
             self._arrived = stream.sent - stream.unacknowledged()
         return stream.received if self.phase == "exchange" else 0, self._arrived
 
+    @property
+    def secure(self) -> bool:
+        """The stream is encrypted."""
+        return bool(getattr(self.stream, "encrypted", False))
+
     async def converse(self) -> None:
         """Answer one request after the other. Raise ConnectionLost; the caller closes the stream."""
         link, stream, server = self._link, self.stream, self._server
@@ -149,6 +154,7 @@ class Connection:
             body = open_body(link, fields.length, reply.send_continue if fields.expects_continue and minor else None)
             reply.body = body
         request = Request(method, path, query, fields.values, body, self.stream.peer)
+        request.secure = self.secure
         try:
             await self._handler(request, reply)
         except Exception as error:

@@ -103,6 +103,11 @@ class Exchange:
         self.left: Callable[[], None] | None = None
         """Called when the client leaves before it was answered."""
 
+    @property
+    def secure(self) -> bool:
+        """The connection is encrypted."""
+        return bool(getattr(self._connection, "secure", False))
+
     def prove(self, standing: Standing) -> None:
         """The handler found that the client has proved so much, for this connection and as long as it lasts."""
         self._connection.prove(standing)

@@ -223,7 +223,7 @@ def open_body(link: Link, length: int | None, ready: Callable[[], Awaitable[None
 class Request:
     """One request whose body is not read yet."""
 
-    __slots__ = ("about", "body", "caller", "fields", "method", "once", "path", "peer", "query")
+    __slots__ = ("about", "body", "caller", "fields", "method", "once", "path", "peer", "query", "secure")
 
     def __init__(self, method: str, path: str, query: str, fields: Mapping[str, str], body: Body, peer: str) -> None:
         self.method = method
@@ -238,6 +238,8 @@ class Request:
         self.peer = peer
         self.caller: object = None
         """The caller, as the handler has found it; kept here for what it calls."""
+        self.secure = False
+        """The connection is encrypted."""
         self.about = ""
         """What a handler says that the request is about, where neither path nor query does."""
         self.once: object = None

@@ -229,6 +229,11 @@ class SniffedStream(_Covered):
         self._stream = below
 
     @property
+    def encrypted(self) -> bool:
+        """Known once the first bytes have come."""
+        return isinstance(self._stream, TlsStream)
+
+    @property
     def received(self) -> int:
         return self._stream.received
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from flared.access.authorize import GRANTS, Policy
 from flared.api.admin.certificates import AuthorityFiles, CertificateCalls
 from flared.api.admin.face import AdminCalls, admin_face
 from flared.api.admin.joining import Joining
@@ -14,10 +12,9 @@ from flared.api.admin.metadata import MetadataCalls
 from flared.api.admin.nodes import NodeCalls
 from flared.api.admin.orphans import OrphanCalls
 from flared.api.admin.status import StatusCalls, describe_status
-from flared.api.callers import Callers
+from flared.api.callers import Callers, access_policy
 from flared.api.entry import Entry
 from flared.api.native.face import native_face
-from flared.catalog.buckets import find_access
 from flared.catalog.key_store import KeyStore
 from flared.upkeep.failure import find_failure_cost, reason_node_must_stay
 from flared.upkeep.status import find_write_obstacle
@@ -70,5 +67,5 @@ def make_faces(
         KeyCalls(cluster.store, keyring),
     )
     keys = KeyStore(cluster.store.kv, keyring, cluster.store.now)
-    callers = Callers(Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), HOSTS), keys)
+    callers = Callers(access_policy(cluster.store.kv, keyring, anonymous, HOSTS), keys)
     return [native_face(cluster.store, callers), admin_face(admin, callers)]

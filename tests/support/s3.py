@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from flared.access.access_key import AccessKey
-from flared.access.authorize import GRANTS, Policy
 from flared.access.grants import parse_grants
 from flared.access.keys import Keyring
 from flared.access.sigv4 import EMPTY_SHA256, canonical_request, sign, signing_key, string_to_sign
+from flared.api.callers import access_policy
 from flared.api.entry import Entry
 from flared.api.s3.callers import S3Callers
 from flared.api.s3.face import s3_face
 from flared.api.s3.routes import S3Router
 from flared.api.s3.settings import S3Settings
 from flared.api.s3.xml import Element, parse_xml
-from flared.catalog.buckets import find_access
 from flared.chunks.budget import MemoryBudget
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
@@ -55,7 +53,7 @@ def make_s3_entry(
     keys: KeySource | None = None,
 ) -> Entry:
     chosen = settings or S3Settings()
-    policy = Policy(keyring, GRANTS[anonymous], partial(find_access, cluster.store.kv), frozenset({"api"}))
+    policy = access_policy(cluster.store.kv, keyring, anonymous, frozenset({"api"}))
     callers = S3Callers(policy, chosen, keys or FixedKeys(), cluster.store.now)
     return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain))
 

@@ -83,7 +83,7 @@ class S3Callers:
             payload = signature.payload
         if payload != UNSIGNED_PAYLOAD:
             check_body(request, payload, seal)
-        context = self._policy.context(request.method, request.peer, self._with_own_host(fields))
+        context = self._policy.context(request.method, request.peer, self._with_own_host(fields), secure=request.secure)
         return Caller(identity, context, request.peer, self._policy.keyring.secrets)
 
     def _with_own_host(self, fields: Mapping[str, str]) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.listing import listing_handlers
 from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
+from flared.api.s3.policy import policy_handlers
 from flared.api.s3.post import post_handlers
 from flared.api.s3.quick import S3Words
 from flared.api.s3.states import state_handlers
@@ -37,6 +38,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **bucket_handlers(store, settings),
         **cors_handlers(store),
         **lifecycle_handlers(store),
+        **policy_handlers(store),
         **state_handlers(store),
         **listing_handlers(store),
         **object_handlers(store),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from urllib.parse import quote
 
@@ -25,9 +26,11 @@ from flared.access.authorize import (
 )
 from flared.access.authorize import WRONG_SECRET as WRONG_SECRET_SENTENCE
 from flared.access.bucket_access import CLOSED, Acl, BucketAccess
+from flared.access.facts import ObjectAccess
 from flared.access.grants import parse_grants
 from flared.access.identity import ANONYMOUS, CLUSTER, LOCAL, WRONG_SECRET, Identity, key_identity
 from flared.access.keys import Keyring
+from flared.access.policy import parse_policy
 from flared.errors import Forbidden, Unauthenticated
 from flared.http.eviction import Standing
 from flared.names import BucketName, ObjectKey, ObjectName
@@ -134,7 +137,8 @@ def test_without_a_secret_everything_is_granted_but_not_to_pages(action: Action)
 def test_a_policy_makes_the_context() -> None:
     policy = Policy(KEYRING, GRANTS["read"], closed, frozenset({"storage.example"}))
     named = policy.context("GET", "10.0.0.7:1", {"host": "storage.example:8000"})
-    assert named == Context(local=False, foreign="", granted=GRANTS["read"], guarded=True, find_bucket=closed)
+    assert (named.local, named.foreign, named.granted, named.guarded) == (False, "", GRANTS["read"], True)
+    assert (named.find_bucket, named.peer, named.secure) == (closed, "10.0.0.7:1", False)
     assert "is not a name of this node" in policy.context("GET", "10.0.0.7:1", {"host": "evil.example"}).foreign
     page = {"host": "localhost:8000", "origin": "http://evil.example"}
     assert "a web page of" in policy.context("PUT", "127.0.0.1:1", page).foreign
@@ -326,3 +330,78 @@ def test_the_secret_and_this_machine_do_not_ask_what_the_bucket_says() -> None:
 
     for identity in (CLUSTER, LOCAL):
         authorize(identity, Action.READ, NAME, Context(True, "", GRANTS["none"], True, ask))
+
+
+def policy_of(effect: str, action: str, principal: str = "*") -> BucketAccess:
+    resources = ["arn:aws:s3:::photos", "arn:aws:s3:::photos/*"]
+    one = {"Effect": effect, "Principal": {"AWS": principal}, "Action": action, "Resource": resources}
+    body = json.dumps({"Version": "2012-10-17", "Statement": one}).encode()
+    return BucketAccess("desktop", policy=parse_policy(body, "photos"))
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_policy_allows_and_denies_what_a_bucket_has(action: Action) -> None:
+    of_bucket = {
+        Action.READ, Action.WRITE, Action.DELETE, Action.LIST, Action.SHOW_BUCKET, Action.CONFIGURE_BUCKET,
+        Action.REMOVE_BUCKET,
+    }  # fmt: skip
+    allow, deny = context("none", access=policy_of("Allow", "s3:*")), context("none", access=policy_of("Deny", "s3:*"))
+    named = context("none", access=policy_of("Allow", "s3:*", "laptop"))
+    assert is_let_in(key_of(), action, allow) == (action in of_bucket | ANY)
+    assert is_let_in(key_of(), action, named) == (action in of_bucket | ANY)
+    assert is_let_in(ANONYMOUS, action, allow) == (action in of_bucket | ANY_ORIGIN | {Action.UNKNOWN_OPEN})
+    assert not is_let_in(ANONYMOUS, action, named) or action in ANY_ORIGIN | {Action.UNKNOWN_OPEN}
+    for identity in (key_of("admin"), key_of("read:*", "write:*", "list:*", "delete:*", "create:*")):
+        if action in of_bucket:
+            assert not is_let_in(identity, action, deny)
+    everything = Context(False, "", EVERYTHING, True, lambda _: policy_of("Deny", "s3:*"))
+    assert is_let_in(ANONYMOUS, action, everything) == (action not in of_bucket and action not in PROVED_OR_LOCAL)
+    for identity in (CLUSTER, LOCAL):  # who else would put it right
+        assert is_let_in(identity, action, context("none", local=True, access=policy_of("Deny", "s3:*"))) == (
+            identity is CLUSTER or action not in PROVED
+        )
+
+
+PROVED_OR_LOCAL = {*PROVED, Action.METRICS}
+
+
+def test_no_policy_takes_itself_from_the_owner() -> None:
+    owner = key_identity(AccessKey("FL" + "B" * 18, "desktop", "s" * 40, ()))
+    where = context("none", access=policy_of("Deny", "s3:*"))
+    for call in ("GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy"):
+        authorize(owner, Action.CONFIGURE_BUCKET, NAME.bucket, where, "", call)
+        authorize(key_of("admin"), Action.CONFIGURE_BUCKET, NAME.bucket, where, "", call)
+        with pytest.raises(Forbidden):
+            authorize(key_of(), Action.CONFIGURE_BUCKET, NAME.bucket, where, "", call)
+    with pytest.raises(Forbidden) as refused:
+        authorize(owner, Action.CONFIGURE_BUCKET, NAME.bucket, where, "", "PutBucketCors")
+    assert refused.value.lacking == "the policy of bucket photos denies s3:PutBucketCORS"
+    with pytest.raises(Unauthenticated):
+        authorize(ANONYMOUS, Action.READ, NAME, where)
+
+
+def test_a_page_reads_what_a_policy_opens() -> None:
+    where = context("none", foreign="a page asks", access=policy_of("Allow", "s3:GetObject"))
+    authorize(ANONYMOUS, Action.READ, NAME, where)
+    with pytest.raises(Forbidden, match="a page asks"):
+        authorize(LOCAL, Action.WRITE, NAME, where)
+
+
+@pytest.mark.parametrize(
+    ("acl", "everybody", "any_key"),
+    [
+        (Acl.PRIVATE, False, False),
+        (Acl.PUBLIC_READ, True, True),
+        (Acl.PUBLIC_READ_WRITE, True, True),
+        (Acl.AUTHENTICATED_READ, False, True),
+    ],
+)
+def test_an_object_says_who_may_read_it(acl: Acl, everybody: bool, any_key: bool) -> None:
+    where = Context(False, "", GRANTS["none"], True, closed, lambda _: ObjectAccess(acl))
+    assert is_let_in(ANONYMOUS, Action.READ, where) is everybody
+    assert is_let_in(key_of(), Action.READ, where) is any_key
+    assert not is_let_in(ANONYMOUS, Action.WRITE, where)
+    with pytest.raises(Unauthenticated):  # another version may have another ACL
+        authorize(ANONYMOUS, Action.READ, NAME, where, "versionId=5", "GetObject")
+    with pytest.raises(Unauthenticated):
+        authorize(ANONYMOUS, Action.READ, NAME, where, "tagging", "GetObjectTagging")

@@ -4,12 +4,12 @@ import pytest
 import trio
 
 from flared.access.bucket_access import CLOSED, Acl, BucketAccess
+from flared.catalog.access import find_access
 from flared.catalog.buckets import (
     REMOVAL_MS,
     Bucket,
     change_access,
     create_bucket,
-    find_access,
     find_bucket,
     list_buckets,
     remove_bucket,
