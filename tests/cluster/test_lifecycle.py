@@ -8,11 +8,17 @@ import trio
 import trio.testing
 
 from flared.catalog.bucket_documents import Kind
-from flared.catalog.objects import find_current
+from flared.catalog.buckets import Versioning
+from flared.catalog.details import EMPTY
+from flared.catalog.objects import change_details, find_current
 from flared.catalog.uploads import Upload, UploadId, create_upload, list_uploads
 from flared.objects.bucket_documents import put_document
+from flared.objects.buckets import set_versioning
+from flared.objects.delete import delete_object
 from flared.objects.lifecycle import Rule, encode_rules
+from flared.objects.listing import list_versions
 from flared.objects.store import now_ms
+from tests.support.checkers import recount
 from tests.support.cluster import GRACE, Cluster, name
 
 if TYPE_CHECKING:
@@ -96,3 +102,85 @@ async def test_more_than_a_page_goes(autojump_clock: Clock) -> None:
         await set_rules(cluster, [Rule("date", at_ms=moment)])
         await pass_ends()
         assert not keys(cluster, *(f"a/{number:03d}" for number in range(450)))
+
+
+async def listed(cluster: Cluster) -> list[tuple[str, int, bool]]:
+    page = await list_versions(cluster.store, name("a").bucket)
+    return [(found.name.key, found.version, found.deletes) for found, _ in page.versions]
+
+
+async def test_versions_go_when_they_were_replaced_long_ago(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await set_versioning(cluster.store, name("a").bucket, Versioning.ENABLED)
+        made = []
+        for days in (30, 20, 3, 0):
+            cluster.clock_ahead = -days * DAYS
+            made.append((await cluster.put("a", b"%d" % days)).manifest.version)
+        await set_rules(cluster, [Rule("old", noncurrent_days=10)])
+        await pass_ends()
+        # The one of 30 days was replaced 20 days ago; that of 20 only three days ago.
+        assert [version for _, version, _ in await listed(cluster)] == made[:0:-1]
+        assert await cluster.get("a", made[1]) == b"20"
+
+
+async def test_so_many_noncurrent_versions_stay(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await set_versioning(cluster.store, name("a").bucket, Versioning.ENABLED)
+        cluster.clock_ahead = -30 * DAYS
+        made = [(await cluster.put("a", b"%d" % number)).manifest.version for number in range(7)]
+        cluster.clock_ahead = 0.0
+        await set_rules(cluster, [Rule("old", noncurrent_days=10, newer_kept=2)])
+        await pass_ends()
+        assert [version for _, version, _ in await listed(cluster)] == made[:3:-1]
+
+
+async def test_expiry_leaves_a_marker_and_lone_markers_go(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await set_versioning(cluster.store, name("a").bucket, Versioning.ENABLED)
+        cluster.clock_ahead = -30 * DAYS
+        await cluster.put("a", b"1")
+        await delete_object(cluster.store, name("b"))
+        await cluster.put("c", b"2")
+        await delete_object(cluster.store, name("c"))
+        cluster.clock_ahead = 0.0
+        await set_rules(cluster, [Rule("now", days=7, prefix="a"), Rule("lone", lone_markers=True)])
+        await pass_ends()
+        assert [(key, deletes) for key, _, deletes in await listed(cluster)] == [
+            ("a", True),
+            ("a", False),
+            ("c", True),
+            ("c", False),
+        ]
+        assert await recount(cluster.kv, cluster.store.totals) == []
+
+
+async def test_locked_versions_stay(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await set_versioning(cluster.store, name("a").bucket, Versioning.ENABLED)
+        cluster.clock_ahead = -30 * DAYS
+        held = (await cluster.put("a", b"1")).manifest.version
+        await cluster.put("a", b"2")
+        newest = (await cluster.put("a", b"3")).manifest.version
+        change = lambda manifest: (manifest.details or EMPTY)._replace(legal_hold=True)  # noqa: E731
+        await cluster.kv.transact(lambda tx: change_details(tx, name("a"), held, change))
+        cluster.clock_ahead = 0.0
+        await set_rules(cluster, [Rule("old", noncurrent_days=1)])
+        await pass_ends()
+        assert [version for _, version, _ in await listed(cluster)] == [newest, held]
+
+
+async def test_more_than_a_page_of_versions_goes(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await set_versioning(cluster.store, name("a").bucket, Versioning.ENABLED)
+        cluster.clock_ahead = -30 * DAYS
+        for number in range(410):
+            await cluster.put("a" if number % 2 else f"b{number}", b"")
+        cluster.clock_ahead = 0.0
+        await set_rules(cluster, [Rule("old", noncurrent_days=1, newer_kept=1)])
+        await pass_ends()
+        assert len(await listed(cluster)) == 2 + 205

@@ -274,6 +274,9 @@ class _Metadata:
     def _take_orphans(self, _key: bytes, _value: bytes, _node: str) -> None:
         pass
 
+    def _take_bucketdoc(self, key: bytes, _value: bytes, bucket: str, kind: str) -> None:
+        assert bucket in self.buckets, f"{key!r} is a document of no bucket"
+
     def _take_bucket(self, _key: bytes, value: bytes, name: str) -> None:
         self.buckets.add(buckets.decode(BucketName(name), value).name)
 

@@ -1,8 +1,8 @@
 """Expire: what the lifecycle rules of buckets let go.
 
-A pass goes over every bucket that has rules, a page of objects or uploads at a time, and begins anew an hour after it
-ended. Each deletion is decided in a transaction on what is there then: an object that was written again meanwhile
-stays. What goes, goes as by a client's delete, its chunks after the grace. A crash repeats the pass.
+A pass goes over every bucket that has rules, a page of uploads, objects or versions at a time, and begins anew an
+hour after it ended. Each deletion is decided in a transaction on what is there then: an object that was written again
+meanwhile stays. What goes, goes as by a client's delete, its chunks after the grace. A crash repeats the pass.
 
 The time is the steady one (``steady_clock``): a clock that jumps makes nothing due.
 """
@@ -20,10 +20,13 @@ from flared.catalog.bucket_documents import Kind, find_document_nowait
 from flared.catalog.buckets import list_buckets
 from flared.catalog.objects import delete_object, list_page, read_object
 from flared.catalog.uploads import list_uploads, read_upload, retire
-from flared.errors import Damaged, NoSuchBucket, NoSuchUpload, RowCorrupt
+from flared.errors import Busy, Damaged, NoSuchBucket, NoSuchUpload, ObjectLocked, RowCorrupt
+from flared.objects.delete import delete_version
 from flared.objects.lifecycle import decode_rules, find_expiry, find_upload_expiry
+from flared.objects.listing import list_versions
 from flared.objects.store import due_ms, now_ms
 from flared.upkeep.batches import transact_each
+from flared.upkeep.deletion.old_versions import VersionWalk
 from flared.upkeep.deletion.steady_clock import SteadyClock
 
 if TYPE_CHECKING:
@@ -53,6 +56,10 @@ class _Place:
     uploads_done: bool = False
     upload_after: tuple[str, str] = ("", "")
     after: str = ""
+    objects_done: bool = False
+    walk: VersionWalk | None = None
+    """Over the versions of a bucket that keeps them."""
+    version_after: tuple[str, int | None] = ("", None)
     done: bool = False
     expired: dict[str, int] = field(default_factory=dict)
     """By rule."""
@@ -89,8 +96,10 @@ class Expire:
         try:
             if not place.uploads_done:
                 await self._expire_uploads(place, steady_ms)
-            else:
+            elif not place.objects_done:
                 await self._expire_objects(place, steady_ms)
+            else:
+                await self._expire_versions(place, steady_ms)
         except NoSuchBucket:
             place.done = True
         if place.done:
@@ -114,7 +123,9 @@ class Expire:
                     log.error("event=lifecycle_unreadable bucket=%s message=%r", bucket.name, str(error))
                     continue
                 if document is not None:
-                    self._place = _Place(bucket.name, decode_rules(document))
+                    rules = decode_rules(document)
+                    walk = VersionWalk(tuple(rules)) if bucket.versioning else None
+                    self._place = _Place(bucket.name, rules, walk=walk)
                     return True
         if len(page) < PAGE:
             self._bucket = ""
@@ -157,6 +168,31 @@ class Expire:
                 place.expired[expiry.rule] = place.expired.get(expiry.rule, 0) + 1
         self.expired += await self._delete(due)
         place.after = page.next or ""
+        place.objects_done = page.next is None
+        place.done = place.objects_done and place.walk is None
+
+    async def _expire_versions(self, place: _Place, steady_ms: int) -> None:
+        assert place.walk is not None, "without it the pass ends with the objects"
+        page = await list_versions(
+            self._store,
+            place.bucket,
+            prefix=place.prefix,
+            after=place.version_after[0],
+            after_version=place.version_after[1],
+            limit=PAGE,
+        )
+        due = [found for listed in page.versions for found in place.walk.visit(listed, steady_ms)]
+        if page.next is None:
+            due += place.walk.end(steady_ms)
+        for manifest, rule in due:
+            try:
+                done = await delete_version(self._store, manifest.name, manifest.version)
+            except (ObjectLocked, Busy, RowCorrupt):
+                continue
+            if done.deleted or done.marker:
+                self.expired += 1
+                place.expired[rule] = place.expired.get(rule, 0) + 1
+        place.version_after = page.next or ("", None)
         place.done = page.next is None
 
     async def _delete(self, due: Sequence[Manifest]) -> int:
