@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -70,8 +71,9 @@ _COVERED = frozenset({"range", "cache-control", "expires"})
 _COVERED_PREFIXES = ("if-", "x-flare-", "content-")
 
 _HEX = re.compile(r"[0-9a-f]{64}")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,11}")
+_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,11})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_STRICT = re.compile(rf"({_NUMBER.pattern}) ({_HEX.pattern}|{IN_TRAILER}) ({_NONCE.pattern}) ({_HEX.pattern})")
 _LINK = re.compile(
     rf"{ACCESS_KEY}=([A-Z0-9]{{1,64}})&{EXPIRES}=([1-9][0-9]{{0,11}})&{METHOD}=(GET|PUT)&{SIGNATURE}=([0-9a-f]{{64}})"
 )
@@ -103,6 +105,11 @@ class ShareLink(NamedTuple):
 def parse_claim(fields: Mapping[str, str]) -> Claim:
     """Return what a head with the field x-fs-signature claims. Raises BadSignature, which names the field."""
     nonce = fields.get(NONCE, "")
+    if nonce:  # at once what a strict claim is, if it is right
+        match = _STRICT.fullmatch(f"{fields.get(TIMESTAMP)} {fields.get(CONTENT_SHA256)} {nonce} {fields[SIGNATURE]}")
+        if match is not None:
+            timestamp, payload, _, signature = match.groups()
+            return Claim(fields.get(ACCESS_KEY, ""), int(timestamp), payload, signature, nonce)
     sent = fields.get(CONTENT_SHA256, UNSIGNED)
     timestamp, signature = fields.get(TIMESTAMP, ""), fields[SIGNATURE].lower()
     payload = sent if nonce or sent == UNSIGNED else sent.lower()
@@ -226,4 +233,12 @@ def _span(seconds: int) -> str:
 
 
 def _mac(secret: str, text: str) -> str:
-    return hmac.digest(secret.encode(), text.encode("latin-1"), "sha256").hex()
+    mac = _begin(secret).copy()
+    mac.update(text.encode("latin-1"))
+    return mac.hexdigest()
+
+
+@lru_cache(256)
+def _begin(secret: str) -> hmac.HMAC:
+    """HMAC under this secret, before the text: to be copied, which takes a fifth of beginning anew."""
+    return hmac.new(secret.encode(), digestmod="sha256")

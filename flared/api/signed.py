@@ -29,7 +29,7 @@ from flared.access.signing import (
     parse_link,
 )
 from flared.api.signed_body import SignedBody
-from flared.catalog.once import Once
+from flared.catalog.once import Once, make_once
 from flared.errors import BadDigest, BadSignature
 from flared.http.eviction import GUEST
 from flared.http.exchange import Exchange
@@ -71,7 +71,7 @@ def identify_signed(request: Request | Exchange, keys: KeyStore) -> Identity:
     else:
         _watch_body(request, claim, key)
     if request.method not in SAFE_METHODS:
-        request.once = Once(claim.signature, (claim.timestamp + FORGET_SECONDS) * 1000)
+        request.once = make_once(claim.signature, (claim.timestamp + FORGET_SECONDS) * 1000)
     return key_identity(key)
 
 

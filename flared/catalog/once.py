@@ -24,16 +24,18 @@ _VALUE = b"1{}"
 
 
 class Once(NamedTuple):
-    """A signed write that may be carried out once."""
+    """A signed write that may be carried out once: the key of its row."""
 
-    signature: str
-    """Hex; at least 32 digits of it that no other call has. It covers a time, and a nonce if the form has one."""
-    expires_ms: int
-    """From when on the call would be refused anyway, by every process whatever its clock says."""
+    key: bytes
 
-    @property
-    def key(self) -> bytes:
-        return keys.signed(self.expires_ms, self.signature[:32])
+
+def make_once(signature: str, expires_ms: int) -> Once:
+    """Return what the write with this signature is recorded by: in hex, at least 32 digits that no other call has.
+
+    It covers a time, and a nonce if its form has one. From ``expires_ms`` on the call would be refused anyway, by every
+    process whatever its clock says.
+    """
+    return Once(keys.signed(expires_ms, signature[:32]))
 
 
 def do_once(tx: Transaction, once: Once) -> None:

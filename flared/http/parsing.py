@@ -31,6 +31,15 @@ _REQUEST_LINE = re.compile(
 _match_request_line = _REQUEST_LINE.match
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*+)?\r\n")
 _FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+\r\n")
+_FRAMING = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "proxy-connection", "keep-alive",
+     "te", "trailer"}
+)  # fmt: skip
+"""Fields that decide how a head is read, here or by httptools, so that another value needs the whole head read anew."""
+PER_CALL = frozenset(
+    {"x-fs-timestamp", "x-fs-nonce", "x-fs-content-sha256", "x-fs-signature", "x-flare-request"}
+)  # fmt: skip
+"""Fields of signed calls that differ from one to the next, and tell nothing but who makes it."""
 _STRAY = re.compile(rb"(?<!\r)\n|\r[^\n]|\0")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -69,7 +78,8 @@ class Fields:
     end of the connection."""
     has_host: bool
     memo: dict[str, object] = field(default_factory=dict, compare=False)
-    """Values that handlers have derived, kept for the next equal head of this connection; the handlers bound them."""
+    """Values that handlers have derived, kept for the next equal head of this connection; the handlers bound them.
+    Heads that differ only in fields of ``PER_CALL`` share it, too: nothing that depends on those is kept."""
 
 
 RequestHead = tuple[str, str, str, int, Fields, int]
@@ -79,15 +89,20 @@ RequestHead = tuple[str, str, str, int, Fields, int]
 class HeadReader:
     """Reads the request heads of one connection.
 
-    Most clients send the same fields with every request, so those of the last one are kept and only compared.
+    Most clients send the same fields with every request, so those of the last one are kept and only compared. Those who
+    sign send the same names with a few other values: then only these are read.
     """
 
-    __slots__ = ("_block", "_fields", "_limits", "_line_bytes_max", "_looked")
+    __slots__ = ("_block", "_fields", "_heads", "_limits", "_line_bytes_max", "_lines", "_looked")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._line_bytes_max = limits.line_bytes_max
         self._block = b""
+        self._lines: list[bytes] = []
+        """Of the last block."""
+        self._heads: list[tuple[bytes, str] | None] = []
+        """Of each line, once needed: up to its colon, and its name; empty if another value needs a new reading."""
         self._fields: Fields | None = None
         self._looked = 0
 
@@ -121,9 +136,38 @@ class HeadReader:
         if match is None:
             raise HeadRefused("the request line is not 'METHOD /path HTTP/1.1'")
         block = data[match.end() : end]
-        fields = parse_request_fields(block, self._limits)
-        self._block, self._fields = block, fields
-        return self._accept(match, at, fields, end)
+        lines = block.split(b"\r\n")
+        read = self._read_changes(lines)
+        if read is None:
+            read = parse_request_fields(block, self._limits)
+            self._heads = [None] * len(lines)
+        self._block, self._lines, self._fields = block, lines, read
+        return self._accept(match, at, read, end)
+
+    def _read_changes(self, lines: list[bytes]) -> Fields | None:
+        """Return the fields of a block of these lines, if it has those of the last one and other values for some that
+        do not matter to framing; None for any other. It is what reading the whole block would give."""
+        known, heads = self._fields, self._heads
+        if known is None or len(lines) != len(self._lines):
+            return None
+        values, memo = dict(known.values), known.memo
+        for number, (old, line) in enumerate(zip(self._lines, lines, strict=True)):
+            if old == line:
+                continue
+            prefix, name = heads[number] or _head_of(old, known)
+            heads[number] = prefix, name
+            if not name or not line.startswith(prefix) or not line.isascii():
+                return None
+            value = line[len(prefix) :].decode()
+            if not value.isprintable():
+                return None
+            values[name] = value.strip(" ")
+            if name not in PER_CALL:
+                memo = {}
+        return Fields(
+            values, known.length, known.close, known.keep_alive, known.expects_continue, known.needs_task,
+            known.has_host, memo,
+        )  # fmt: skip
 
     def _accept(self, match: re.Match[bytes], at: int, fields: Fields, end: int) -> RequestHead:
         word, place, path, query, minor = match.groups()
@@ -142,6 +186,14 @@ class HeadReader:
         if fields.length is None:
             raise HeadRefused("HTTP/1.0 knows no Transfer-Encoding")
         return method, path.decode("latin-1"), query.decode("latin-1") if query else "", 0, fields, end
+
+
+def _head_of(line: bytes, fields: Fields) -> tuple[bytes, str]:
+    """Return a line of a head up to its colon, and its name: empty if that decides about framing, or is repeated."""
+    raw_name, _, raw = line.partition(b":")
+    name = raw_name.decode("latin-1").lower()
+    alone = fields.values.get(name) == raw.decode("latin-1").strip(" \t")  # several are joined by commas
+    return raw_name + b":", name if alone and name not in _FRAMING else ""
 
 
 class StatusLine(NamedTuple):

@@ -12,7 +12,7 @@ import trio.testing
 
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.access.signing import IN_TRAILER, UNSIGNED, ShareLink, link_query
-from flared.catalog.once import FORGOTTEN_AT_ONCE, Once, claim, forget_expired
+from flared.catalog.once import FORGOTTEN_AT_ONCE, claim, forget_expired, make_once
 from flared.chunks.budget import MemoryBudget
 from flared.errors import Replayed
 from flared.http.messages import encode_fields
@@ -338,7 +338,7 @@ async def test_the_sweep_forgets_what_is_too_old_to_come_again(autojump_clock: C
 
 async def test_what_was_carried_out_is_forgotten_when_it_has_expired() -> None:
     kv = MemoryKV()
-    old, young = Once("a" * 64, 1000), Once("b" * 64, 2000)
+    old, young = make_once("a" * 64, 1000), make_once("b" * 64, 2000)
     for once in (old, young):
         await claim(kv, once)
         with pytest.raises(Replayed):
@@ -349,7 +349,7 @@ async def test_what_was_carried_out_is_forgotten_when_it_has_expired() -> None:
     with pytest.raises(Replayed):
         await claim(kv, young)
     for number in range(FORGOTTEN_AT_ONCE):
-        await claim(kv, Once(f"{number:064d}"[::-1], 3000))
+        await claim(kv, make_once(f"{number:064d}"[::-1], 3000))
     assert await forget_expired(kv, 9000)
     assert not await forget_expired(kv, 9000)
     assert not await kv.scan(b"", b"\xff", 1)

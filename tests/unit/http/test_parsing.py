@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +145,61 @@ def test_what_two_programs_might_read_differently_is_refused(head: bytes, step: 
         read_in_steps(head, step)
 
 
+NAMES = [
+    b"Host",
+    b"A",
+    b"B",
+    b"b",
+    b"Connection",
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"Expect",
+    b"Upgrade",
+    b"T E",
+]
+VALUES = [
+    b"",
+    b" 1",
+    b"1 ",
+    b"\t2",
+    b"1, 1",
+    b"h",
+    b"close",
+    b"chunked",
+    b"100-continue",
+    b"\xe4",
+    b"a\nb",
+    b"a\rb",
+    b"\0",
+    b"x:y",
+]
+blocks = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=5)
+
+
+@given(blocks, st.lists(st.tuples(st.integers(0, 4), st.sampled_from(VALUES)), max_size=3), st.booleans())
+def test_what_changes_from_head_to_head_is_read_as_if_it_were_the_first(
+    lines: list[tuple[bytes, bytes]], changes: list[tuple[int, bytes]], twice: bool
+) -> None:
+    changed = list(lines)
+    for at, value in changes:
+        if at < len(changed):
+            changed[at] = changed[at][0], value
+    heads = [
+        b"GET / HTTP/1.1\r\n" + b"".join(name + b":" + value + b"\r\n" for name, value in found) + b"\r\n"
+        for found in (lines, lines if twice else changed, changed)
+    ]
+    reader = HeadReader(LIMITS)
+    for head in heads:
+        try:
+            wanted = HeadReader(LIMITS).read(head, 0)
+        except HeadRefused as error:
+            with pytest.raises(HeadRefused, match=re.escape(str(error))):
+                reader.read(head, 0)
+            return
+        found = reader.read(head, 0)
+        assert found == wanted
+
+
 def test_refused_also_when_the_fields_before_were_the_same() -> None:
     reader = HeadReader(LIMITS)
     assert reader.read(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0)
@@ -220,3 +277,20 @@ def test_replies() -> None:
             parse_status_line(line)
     with pytest.raises(HeadRefused):
         parse_reply_fields(b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", LIMITS)
+
+
+def test_signed_heads_share_what_handlers_derive_from_the_rest() -> None:
+    def head(nonce: str, kind: str) -> bytes:
+        return f"PUT /a HTTP/1.1\r\nhost: h\r\nx-fs-nonce: {nonce}\r\ncontent-type: {kind}\r\n\r\n".encode()
+
+    reader = HeadReader(LIMITS)
+    memos = []
+    for nonce, kind in (("1", "a"), ("2", "a"), ("2", "b"), ("3", "b"), ("3", "a")):
+        found = reader.read(head(nonce, kind), 0)
+        assert found
+        assert (found[4].values["x-fs-nonce"], found[4].values["content-type"]) == (nonce, kind)
+        memos.append(found[4].memo)
+    assert memos[0] is memos[1]
+    assert memos[2] is memos[3]
+    assert memos[1] is not memos[2]
+    assert memos[4] is not memos[0]
