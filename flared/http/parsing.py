@@ -1,19 +1,15 @@
 """Heads and chunk lines: bytes to values. Pure.
 
-Every head passes two readers: the patterns here, which refuse all that two HTTP programs might read differently, and
-then httptools, which takes the fields apart. The first is there because httptools 0.1 (Debian 12) accepts bare line
-feeds, folded lines and spaces before colons, and what is accepted must not depend on the version installed.
-For the same reason chunked bodies are decoded by ``messages.ChunkedBody``; httptools never sees a body.
+What a head may look like is said by the patterns here, which refuse all that two HTTP programs might read differently:
+bare line feeds, folded lines, spaces before colons. What they have proved is taken apart by splitting it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-import httptools
 
 from flared.errors import RemoteProtocolError
 
@@ -21,6 +17,10 @@ HEAD_END = b"\r\n\r\n"
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS")}
 """The usual ones. Any other word of capital letters reaches the handler too, which knows what its paths allow."""
 CHUNK_EXTENSION_BYTES_MAX = 256
+KEPT_MAX = 3
+"""Sets of fields that a connection keeps parsed: a client that puts, gets and deletes in turns sends as many."""
+KEPT_BYTES_MAX = 1024
+"""Of each of them but the newest: thousands of connections must not hold thousands of long heads."""
 UNTIL_CLOSE = -1
 """The length of a reply that ends where the connection ends."""
 
@@ -35,7 +35,7 @@ _FRAMING = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "proxy-connection", "keep-alive",
      "te", "trailer"}
 )  # fmt: skip
-"""Fields that decide how a head is read, here or by httptools, so that another value needs the whole head read anew."""
+"""Fields that decide how a head is read, so that another value needs the whole head read anew."""
 PER_CALL = frozenset(
     {"x-fs-timestamp", "x-fs-nonce", "x-fs-content-sha256", "x-fs-signature", "x-flare-request"}
 )  # fmt: skip
@@ -89,31 +89,32 @@ RequestHead = tuple[str, str, str, int, Fields, int]
 class HeadReader:
     """Reads the request heads of one connection.
 
-    Most clients send the same fields with every request, so those of the last one are kept and only compared. Those who
-    sign send the same names with a few other values: then only these are read.
+    Most clients send the same few sets of fields with every request, so the last ones are kept and only compared. Those
+    who sign send the same names with a few other values: then only these are read.
     """
 
-    __slots__ = ("_block", "_fields", "_heads", "_limits", "_line_bytes_max", "_lines", "_looked")
+    __slots__ = ("_heads", "_known", "_limits", "_line_bytes_max", "_lines", "_looked")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._line_bytes_max = limits.line_bytes_max
-        self._block = b""
+        self._known: list[tuple[bytes, Fields]] = []
+        """The newest first; a long one only as the newest."""
         self._lines: list[bytes] = []
-        """Of the last block."""
+        """Of the newest."""
         self._heads: list[tuple[bytes, str] | None] = []
         """Of each line, once needed: up to its colon, and its name; empty if another value needs a new reading."""
-        self._fields: Fields | None = None
         self._looked = 0
 
     def read(self, data: bytes, at: int) -> RequestHead | None:
         """The head that begins at ``at``; None if more bytes are needed. Raises HeadRefused."""
-        if self._fields is not None and not self._looked:
+        if self._known and not self._looked:
             match = _match_request_line(data, at)
             if match is not None:
                 begin = match.end()
-                if data.startswith(self._block, begin):
-                    fields = self._fields
+                for block, fields in self._known:
+                    if not data.startswith(block, begin):
+                        continue
                     word, place, path, query, minor = match.groups()
                     # What most requests are, taken apart at once; ``_accept`` has every case.
                     if (
@@ -125,8 +126,8 @@ class HeadReader:
                         and begin - at <= self._line_bytes_max
                     ):
                         raw_query = query.decode("latin-1") if query else ""
-                        return METHODS[word], path.decode("latin-1"), raw_query, 1, fields, begin + len(self._block)
-                    return self._accept(match, at, fields, begin + len(self._block))
+                        return METHODS[word], path.decode("latin-1"), raw_query, 1, fields, begin + len(block)
+                    return self._accept(match, at, fields, begin + len(block))
         end = find_head_end(data, at, at + self._looked, self._limits)
         if end < 0:
             self._looked = len(data) - at
@@ -141,15 +142,16 @@ class HeadReader:
         if read is None:
             read = parse_request_fields(block, self._limits)
             self._heads = [None] * len(lines)
-        self._block, self._lines, self._fields = block, lines, read
+        short = [known for known in self._known if len(known[0]) <= KEPT_BYTES_MAX]
+        self._known, self._lines = [(block, read), *short[: KEPT_MAX - 1]], lines
         return self._accept(match, at, read, end)
 
     def _read_changes(self, lines: list[bytes]) -> Fields | None:
         """Return the fields of a block of these lines, if it has those of the last one and other values for some that
         do not matter to framing; None for any other. It is what reading the whole block would give."""
-        known, heads = self._fields, self._heads
-        if known is None or len(lines) != len(self._lines):
+        if len(lines) != len(self._lines):
             return None
+        known, heads = self._known[0][1], self._heads
         values, memo = dict(known.values), known.memo
         for number, (old, line) in enumerate(zip(self._lines, lines, strict=True)):
             if old == line:
@@ -228,10 +230,7 @@ def parse_status_line(line: bytes) -> StatusLine:
 
 def parse_request_fields(block: bytes, limits: HeadLimits) -> Fields:
     """``block`` is everything after the request line, up to and with the empty line; raises HeadRefused."""
-    pairs = _split(block, httptools.HttpRequestParser, b"POST / HTTP/1.1\r\n", limits)
-    if sum(name == "host" for name, _ in pairs) > 1:
-        raise HeadRefused("more than one Host field")
-    values = _join(pairs)
+    values = _split(block, limits)
     expect = values.get("expect")
     if expect is not None and expect.lower() != "100-continue":
         raise HeadRefused("only 'Expect: 100-continue' can be met", 417)
@@ -240,8 +239,7 @@ def parse_request_fields(block: bytes, limits: HeadLimits) -> Fields:
 
 def parse_reply_fields(block: bytes, limits: HeadLimits) -> Fields:
     """The same for a reply."""
-    pairs = _split(block, httptools.HttpResponseParser, b"HTTP/1.1 200 OK\r\n", limits)
-    return _fields(_join(pairs), UNTIL_CLOSE, expects_continue=False)
+    return _fields(_split(block, limits), UNTIL_CLOSE, expects_continue=False)
 
 
 def parse_chunk_size(line: bytes) -> int:
@@ -252,46 +250,27 @@ def parse_chunk_size(line: bytes) -> int:
     return int(match[1], 16)
 
 
-class _Sink:
-    """The callbacks of httptools for each field."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[str, str]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
-
-
-def _split(
-    block: bytes,
-    parser: Callable[[_Sink], httptools.HttpRequestParser | httptools.HttpResponseParser],
-    line: bytes,
-    limits: HeadLimits,
-) -> list[tuple[str, str]]:
+def _split(block: bytes, limits: HeadLimits) -> dict[str, str]:
+    """Return the fields by their lower-case names; the values of repeated ones joined."""
     if not _FIELD_LINES.fullmatch(block):
         raise HeadRefused("a field line is not 'Name: value' and CRLF, is folded, or holds a control character")
     if block.count(b"\n") > limits.fields_max + 1:
         raise HeadRefused(f"more than {limits.fields_max} fields", 431)
-    sink = _Sink()
-    try:
-        parser(sink).feed_data(line + block)
-    except httptools.HttpParserUpgrade:
-        pass  # An offer to switch protocols may be ignored (RFC 9110, 7.8).
-    except httptools.HttpParserError as error:
-        raise HeadRefused(f"the head cannot be parsed: {error}") from error
-    return sink.pairs
-
-
-def _join(pairs: list[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, str] = {}
-    for name, value in pairs:
-        before = values.get(name)
-        values[name] = value if before is None else f"{before}, {value}"
+    for line in block.decode("latin-1").split("\r\n")[:-2]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        if name in values:
+            if name == "host":
+                raise HeadRefused("more than one Host field")
+            value = f"{values[name]}, {value}"
+        values[name] = value
     return values
 
 
 def _fields(values: dict[str, str], unsaid: int, *, expects_continue: bool) -> Fields:
-    options = {option.strip(" \t") for option in values.get("connection", "").lower().split(",")}
+    connection = values.get("connection")
+    options = {option.strip(" \t") for option in connection.lower().split(",")} if connection else ()
     length, close = _length(values, unsaid), "close" in options
     needs_task = length is None or close or expects_continue
     return Fields(values, length, close, "keep-alive" in options, expects_continue, needs_task, "host" in values)

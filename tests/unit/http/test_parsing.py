@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from flared.errors import RemoteProtocolError
 from flared.http.parsing import (
+    KEPT_BYTES_MAX,
+    KEPT_MAX,
     UNTIL_CLOSE,
+    Fields,
     HeadLimits,
     HeadReader,
     HeadRefused,
@@ -211,6 +214,66 @@ def test_refused_also_when_the_fields_before_were_the_same() -> None:
     assert reader.read(b"PUT / HTTP/1.1\r\n" + chunked, 0)
     with pytest.raises(HeadRefused):
         reader.read(b"PUT / HTTP/1.0\r\n" + chunked, 0)
+
+
+def test_fields_that_alternate_are_parsed_once_and_keep_what_was_made_of_them() -> None:
+    reader = HeadReader(LIMITS)
+    heads = [b"%b / HTTP/1.1\r\nHost: h\r\nX: %d\r\n\r\n" % (b"PUT", number) for number in range(KEPT_MAX + 1)]
+
+    def fields_of(head: bytes) -> Fields:
+        found = reader.read(head, 0)
+        assert found is not None
+        assert found[5] == len(head)
+        return found[4]
+
+    kept = [fields_of(head) for head in heads[:KEPT_MAX]]
+    assert [fields.values["x"] for fields in kept] == [str(number) for number in range(KEPT_MAX)]
+    for _ in range(2):
+        assert all(fields_of(head) is fields for head, fields in zip(heads, kept, strict=False))
+    fields_of(heads[KEPT_MAX])
+    assert fields_of(heads[1]) is kept[1]
+    assert fields_of(heads[0]) is not kept[0], "the oldest went"
+
+
+def test_of_long_heads_only_the_newest_is_kept() -> None:
+    reader = HeadReader(LIMITS)
+    long = [b"GET / HTTP/1.1\r\nHost: h\r\nX: %b\r\n\r\n" % (letter * KEPT_BYTES_MAX) for letter in (b"a", b"b")]
+    first = reader.read(long[0], 0)
+    assert first is not None
+    again = reader.read(long[0], 0)
+    assert again is not None
+    assert again[4] is first[4]
+    assert reader.read(long[1], 0)
+    again = reader.read(long[0], 0)
+    assert again is not None
+    assert again[4] is not first[4]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,9}", fullmatch=True).filter(
+                lambda name: name.lower() != "host"
+            ),
+            st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=9).map(
+                lambda value: "".join(letter for letter in value if letter >= " " and not "\x7f" <= letter < "\x80")
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_fields_are_what_stands_in_their_lines(lines: list[tuple[str, str]]) -> None:
+    """Nothing but the colon, the blanks around a value and the end of a line means anything."""
+    block = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    values: dict[str, list[str]] = {}
+    for name, value in lines:
+        values.setdefault(name.lower(), []).append(value.strip(" \t"))
+    try:
+        fields = parse_reply_fields(f"{block}\r\n".encode("latin-1"), LIMITS)
+    except HeadRefused:
+        assert values.keys() & {"content-length", "transfer-encoding"}
+        return
+    assert fields.values == {name: ", ".join(all_of_it) for name, all_of_it in values.items()}
 
 
 @pytest.mark.parametrize(
