@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.access.conditions import UnknownValue
 from flared.access.facts import RequestFacts, no_object
 from flared.access.grants import Grant, Permission, allows
@@ -84,7 +84,9 @@ class Action(StrEnum):
     UNKNOWN = "unknown:other"
 
 
-_METRICS = Action.METRICS
+_METRICS, _WRITE = Action.METRICS, Action.WRITE
+ACL_FIELD = "x-amz-acl"
+OPEN_ACLS = frozenset(Acl) - {PRIVATE}
 
 READS = frozenset(
     {
@@ -162,6 +164,9 @@ OWNED = frozenset(
 READ_BY_ALL = frozenset({"GetObject", "GetObjectVersion", "GetObjectAttributes", "GetObjectVersionAttributes"})
 """What reading an object means where everybody may: not its tags, nor its ACL."""
 
+EACH_ASKS_AGAIN = frozenset({"DeleteObjects"})
+"""Calls about many objects, which a policy may tell apart: the face has each one authorized."""
+
 NO_KEY = frozenset({Action.HEARTBEAT, Action.INVITE})
 """No key may do these, not even an admin's: they speak for nodes, or lead to the secret."""
 
@@ -232,6 +237,9 @@ def authorize(
     Forbidden for a foreign web page, and for a key without a grant for this. ``lacking`` of the error names the action,
     or the grant: for the log, not for the caller.
     """
+    if action is _WRITE and context.fields.get(ACL_FIELD, PRIVATE) in OPEN_ACLS:
+        # Who may write an object does not open it to everybody by that.
+        authorize(identity, Action.CONFIGURE_BUCKET, resource, context, query, "PutObjectAcl")
     standing = identity.proved
     local = identity.who is BY_LOCAL
     if identity.who is BY_CLUSTER:
@@ -278,6 +286,8 @@ def _is_allowed(
     access = context.find_bucket(_bucket_of(resource))
     owns = access.is_owned_by(identity.name)
     name = action_of(call, action, versioned="versionId" in query)
+    if call in EACH_ASKS_AGAIN and access.policy is not None:
+        return True
     if access.policy is not None:
         facts = _facts(identity, resource, context, query)
         target = f"{resource.bucket}/{resource.key}" if isinstance(resource, ObjectName) else resource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.access.facts import ObjectAccess
 from flared.access.policy import BucketPolicy, MalformedPolicy, read_policy
 from flared.catalog.bucket_documents import Kind, find_document_nowait
@@ -48,4 +48,5 @@ def find_object_access(kv: KV, name: ObjectName) -> ObjectAccess:
     manifest = find_current(kv, name)
     if manifest is None or manifest.details is None:
         return NO_OBJECT
-    return ObjectAccess(tags=manifest.details.tags)
+    details = manifest.details
+    return ObjectAccess(Acl(details.acl) if details.acl else PRIVATE, details.tags)

@@ -8,6 +8,7 @@
               ["q": compliance, 1 or 0]    object lock ...
               ["b": until ms]              ... and how long the version is kept
               ["o": 1]                     it is under legal hold
+              ["a": canned ACL]            what it allows to everybody, if it is not private
               ["z": 1]}                    it is a delete marker (``versions``), which has nothing else
 
 It stands in a packed row as a field, in a row of JSON under ``d`` (``manifest``).
@@ -42,6 +43,7 @@ class Record(TypedDict, total=False):
     b: int
     o: int
     z: int
+    a: str
 
 
 class Details(NamedTuple):
@@ -60,6 +62,8 @@ class Details(NamedTuple):
     legal_hold: bool = False
     deletes: bool = False
     """The version is a delete marker."""
+    acl: str = ""
+    """A canned ACL of ``access.bucket_access``; empty: private."""
 
 
 EMPTY = Details()
@@ -82,6 +86,7 @@ def encode(details: Details) -> str:
         "b": details.retained_until_ms,
         "o": int(details.legal_hold),
         "z": int(details.deletes),
+        "a": details.acl,
     }
     return json.dumps({key: value for key, value in record.items() if value}, separators=(",", ":"))
 
@@ -104,4 +109,5 @@ def decode(record: Record) -> Details:
         record.get("b", 0),
         bool(record.get("o")),
         bool(record.get("z")),
+        record.get("a", ""),
     )

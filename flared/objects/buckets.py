@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, Acl, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.catalog import buckets as catalog
 from flared.catalog.buckets import Bucket, Versioning
 from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
@@ -31,6 +31,7 @@ async def create_bucket(
     chunk_size: int | None = None,
     compress: bool | None = None,
     owner: str = "",
+    acl: Acl = PRIVATE,
 ) -> bool:
     """Create a bucket; return False if it exists, with any settings. Missing settings come from the configuration.
 
@@ -47,7 +48,7 @@ async def create_bucket(
         wanted.text,
         defaults.chunk_size if chunk_size is None else chunk_size,
         defaults.compress if compress is None else compress,
-        BucketAccess(owner) if owner else CLOSED,
+        BucketAccess(owner, acl=acl) if owner or acl is not PRIVATE else CLOSED,
     )
     if not CHUNK_SIZE_MIN <= bucket.chunk_size <= CHUNK_SIZE_MAX:
         raise BadRequest(f"a chunk size is {CHUNK_SIZE_MIN} to {CHUNK_SIZE_MAX} bytes, not {bucket.chunk_size}")

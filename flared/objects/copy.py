@@ -33,19 +33,21 @@ async def copy_object(
     *,
     headers: ObjectHeaders | None = None,
     tags: dict[str, str] | None = None,
+    acl: str = "",
     when: Conditions = UNCONDITIONAL,
     source_version: int | None = None,
     only: ReadConditions = ALWAYS,
 ) -> PutResult:
     """Make ``target`` the same as the newest version of ``source``, or that of a number, with new ``headers`` and
-    ``tags`` if given; of the details ``headers`` replaces the response fields. ETag and checksums stay.
+    ``tags`` if given; of the details ``headers`` replaces the response fields. ETag and checksums stay. An ACL is never
+    copied: the copy has ``acl``.
 
     ``when`` is about the target, ``only`` about the source.
 
     Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
     """
     theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
-    asked = _Asked(target, headers, tags, when, only)
+    asked = _Asked(target, headers, tags, acl, when, only)
     if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
         return await _rewrite(store, source, source_version, asked)
     for _ in range(ATTEMPTS_MAX):
@@ -63,6 +65,7 @@ class _Asked(NamedTuple):
     target: ObjectName
     headers: ObjectHeaders | None
     tags: dict[str, str] | None
+    acl: str
     when: Conditions
     only: ReadConditions
 
@@ -123,7 +126,8 @@ def _headers_of(source: Manifest, asked: _Asked) -> ObjectHeaders:
     """Return what the copy carries beside the bytes."""
     kept = source.details or EMPTY
     # What keeps one version (its id, retention, legal hold) is not of the copy.
-    kept = Details(kept.fields, kept.checksums, kept.composite, kept.tags if asked.tags is None else asked.tags)
+    tags = kept.tags if asked.tags is None else asked.tags
+    kept = Details(kept.fields, kept.checksums, kept.composite, tags, acl=asked.acl)
     if asked.headers is None:
         return ObjectHeaders(source.content_type, source.user, some(kept))
     chosen = asked.headers.details or EMPTY

@@ -8,7 +8,7 @@ from flared.api.callers import identity_of, sees_bucket
 from flared.api.face import on_bucket, on_nothing
 from flared.api.s3.answers import send, send_xml
 from flared.api.s3.errors import S3Error
-from flared.api.s3.headers import refuse_unknown
+from flared.api.s3.headers import acl_of, refuse_unknown
 from flared.api.s3.owner import owner_element
 from flared.api.s3.query import parse_count, parse_query
 from flared.api.s3.settings import REGION_DEFAULT
@@ -82,7 +82,7 @@ class BucketCalls:
         self._check_location(await request.body.read_all(CONFIGURATION_BYTES_MAX))
         refuse_unknown(request.fields)
         owner = identity_of(request).name
-        if not await create_bucket(self._store, bucket, owner=owner):
+        if not await create_bucket(self._store, bucket, owner=owner, acl=acl_of(request.fields)):
             await self._check_own(bucket, owner)
         await send(reply, 200, f"location: /{bucket}\r\n".encode())
 

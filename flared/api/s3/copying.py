@@ -10,7 +10,7 @@ from flared.api.face import on_object
 from flared.api.s3.answers import send_xml
 from flared.api.s3.checksums import checksum_elements
 from flared.api.s3.errors import S3Error
-from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, write_conditions
+from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, stored_acl, write_conditions
 from flared.api.s3.operations import COPY_SOURCE
 from flared.api.s3.query import parse_query
 from flared.api.s3.tagging import tags_in_fields
@@ -61,6 +61,7 @@ class CopyCalls:
             target,
             headers=object_headers(fields) if replaces else None,
             tags=tags,
+            acl=stored_acl(fields),
             source_version=version,
             when=write_conditions(fields),
             only=source_conditions(fields),

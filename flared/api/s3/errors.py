@@ -126,6 +126,7 @@ STATUSES: Mapping[str, int] = {
     "ServiceUnavailable": 503,
     "SignatureDoesNotMatch": 403,
     "SlowDown": 503,
+    "UnexpectedContent": 400,
     "XAmzContentSHA256Mismatch": 400,
 }
 """The codes that may be answered, with their status. A feature that has codes of its own adds them."""

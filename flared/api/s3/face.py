@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flared.api.face import Face
 from flared.api.quick import Quick
 from flared.api.router import Routes
+from flared.api.s3.acl import acl_handlers
 from flared.api.s3.attributes import attribute_handlers
 from flared.api.s3.buckets import bucket_handlers
 from flared.api.s3.copying import copy_handlers
@@ -39,6 +40,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **cors_handlers(store),
         **lifecycle_handlers(store),
         **policy_handlers(store),
+        **acl_handlers(store),
         **state_handlers(store),
         **listing_handlers(store),
         **object_handlers(store),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from flared.access.bucket_access import PRIVATE, Acl
 from flared.api.fields import format_date, parse_date, parse_tags
 from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
 from flared.catalog.details import FIELD_BYTES_MAX, FIELDS, FIELDS_BYTES_MAX, Details, some
@@ -11,8 +13,6 @@ from flared.objects.commit import ObjectHeaders
 from flared.objects.conditions import ALWAYS, UNCONDITIONAL, Conditions, ReadConditions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flared.catalog.manifest import Manifest
 
 USER_PREFIX = "x-amz-meta-"
@@ -31,8 +31,13 @@ OVERRIDES: Mapping[str, str] = {
 }
 """Names of a query that replace a field of the answer to a get."""
 
-ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
-"""Canned ACLs that change nothing where all keys belong to one account."""
+ACL = "x-amz-acl"
+ACLS: Mapping[str, Acl] = {acl.value: acl for acl in Acl} | dict.fromkeys(
+    ("bucket-owner-full-control", "bucket-owner-read"), PRIVATE
+)
+"""Canned ACLs, and what they come to where all keys belong to one account."""
+ACLS_ELSEWHERE = frozenset({"aws-exec-read", "log-delivery-write"})
+"""About services of AWS."""
 
 REFUSED_PREFIXES = ("x-amz-server-side-encryption", "x-amz-grant-", "x-amz-object-lock-", "x-amz-copy-source-server-")
 REFUSED = frozenset({"x-amz-website-redirect-location", "x-amz-write-offset-bytes"})
@@ -46,10 +51,17 @@ def refuse_unknown(fields: Mapping[str, str]) -> None:
             raise S3Error(
                 NOT_IMPLEMENTED, f"A header you provided implies functionality that is not implemented: {name}"
             )
-        if name == "x-amz-acl" and value not in ACLS:
-            raise S3Error(NOT_IMPLEMENTED, f"the canned ACL {value[:80]!r} is not implemented")
+        if name == ACL and value not in ACLS:
+            if value in ACLS_ELSEWHERE:
+                raise S3Error(NOT_IMPLEMENTED, f"the canned ACL {value} is not implemented")
+            raise S3Error("InvalidArgument", f"{value[:80]!r} is not a canned ACL")
         if name == "x-amz-storage-class" and value != "STANDARD":
             raise S3Error("InvalidStorageClass", "The storage class you specified is not valid")
+
+
+def acl_of(fields: Mapping[str, str]) -> Acl:
+    """Return the canned ACL that the fields of a write name; ``refuse_unknown`` comes first."""
+    return ACLS[fields[ACL]] if ACL in fields else PRIVATE
 
 
 def object_headers(fields: Mapping[str, str]) -> ObjectHeaders:
@@ -61,7 +73,13 @@ def object_headers(fields: Mapping[str, str]) -> ObjectHeaders:
     content_type = fields.get("content-type") or DEFAULT_CONTENT_TYPE
     if len(content_type) > CONTENT_TYPE_BYTES_MAX:
         raise S3Error("MetadataTooLarge", f"the Content-Type has more than {CONTENT_TYPE_BYTES_MAX} bytes")
-    return ObjectHeaders(content_type, user, some(Details(fields=_response_fields(fields))))
+    return ObjectHeaders(content_type, user, some(Details(fields=_response_fields(fields), acl=stored_acl(fields))))
+
+
+def stored_acl(fields: Mapping[str, str]) -> str:
+    """The same, as ``Details`` has it."""
+    acl = ACL in fields and acl_of(fields)
+    return acl if acl and acl is not PRIVATE else ""
 
 
 def _response_fields(fields: Mapping[str, str]) -> dict[str, str]:

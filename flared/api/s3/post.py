@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -76,7 +77,8 @@ class PostCall:
         identity, policy = self._identify(fields, bucket)
         caller = request.caller
         assert isinstance(caller, Caller)
-        reply.prove(authorize(identity, Action.WRITE, name, caller.context))
+        context = replace(caller.context, fields=head)  # a policy is about what stands in the form
+        reply.prove(authorize(identity, Action.WRITE, name, context, call="PostObject"))
         # The object, as a put with these fields in its head would make it.
         refuse_unknown(head)
         source, digests = take_digests(head, SizedFile(form, policy))
