@@ -53,6 +53,7 @@ from flared.chunks.spill import Spills
 from flared.chunks.units import REREAD_SIZE
 from flared.cluster.states import NodeState
 from flared.config.settings import ApiConfig
+from flared.data.transport.links import LINKS
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.errors import ConfigError
 from flared.http.address import host_names
@@ -118,7 +119,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         woken.append(upkeep.heal.wake)
         keyring = Keyring(config.secrets)
         caller = TlsCaller(config.tls)
-        connector = Connector(keyring, turns, caller)
+        connector = Connector(keyring, turns, caller, config.workers)
         cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
         membership = Membership(
             kv,
@@ -303,9 +304,14 @@ def build_s3(config: ApiConfig, store: Store, keyring: Keyring, keys: KeyStore, 
 
 
 class Connector:
-    """Makes the api node's end of each data node, and has them all show the secret that signs now."""
+    """Makes the api node's end of each data node, and has them all show the secret that signs now.
 
-    def __init__(self, keyring: Keyring, turns: Turns, caller: TlsCaller) -> None:
+    The processes of one api node share the links: with as many for each, batches would be smaller, and a batch costs a
+    data node as much as twenty records in it.
+    """
+
+    def __init__(self, keyring: Keyring, turns: Turns, caller: TlsCaller, workers: int) -> None:
+        self._links = max(1, LINKS // workers)
         self._keyring = keyring
         self._turns = turns
         self._caller = caller
@@ -313,7 +319,7 @@ class Connector:
 
     def __call__(self, name: NodeName, address: str) -> Remote:
         token = self._keyring.token(data_audience(name))
-        settings = RemoteSettings(connections_max=LARGE_CONNECTIONS)
+        settings = RemoteSettings(connections_max=LARGE_CONNECTIONS, links=self._links)
         # With TLS the certificate must be that of the node, by its name: an address may be taken by another host.
         connect = partial(self._caller.connect, name=name)
         remote = Remote(name, address, token, self._turns, settings, connect=connect)

@@ -143,7 +143,7 @@ class _Worker:
             self._channel = Channel(connected, turns, self._hear, _owner_ended)
             await self._greeted.wait()
             kv = self._kv = FollowerKV(self._config.metadata, Subscriber(memory), turns, self._hello)
-            self._connector = Connector(self._keyring, turns, self._caller)
+            self._connector = Connector(self._keyring, turns, self._caller, self._config.workers)
             entry = self._build(kv, turns)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

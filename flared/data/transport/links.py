@@ -57,9 +57,10 @@ class LinkStatistics:
 
 
 class _Links(ABC):
-    """The common part of puts and gets: at most ``LINKS`` batches in flight, the next one sent at the end of a turn."""
+    """The common part of puts and gets: at most ``links`` batches in flight, the next one sent at the end of a turn."""
 
-    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
+    def __init__(self, node: NodeName, post: Post, turns: Turns, links: int = LINKS) -> None:
+        self._links = links
         self._node = node
         self._post = post
         self._turns = turns
@@ -81,14 +82,14 @@ class _Links(ABC):
         return LinkStatistics(self._batches, self._records, self._failed_batches, self._count_waiting())
 
     def _plan_flush(self) -> None:
-        if not self._flush_planned and self._under_way < LINKS:
+        if not self._flush_planned and self._under_way < self._links:
             self._flush_planned = True
             self._turns.at_end(self._flush)
 
     def _flush(self) -> None:
         """Send waiting calls as long as a link is free."""
         self._flush_planned = False
-        while self._under_way < LINKS and self._count_waiting():
+        while self._under_way < self._links and self._count_waiting():
             self._under_way += 1
             self._batches += 1
             self._send_batch()
@@ -123,8 +124,8 @@ class _Links(ABC):
 class PutLinks(_Links):
     """The small puts for one node."""
 
-    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
-        super().__init__(node, post, turns)
+    def __init__(self, node: NodeName, post: Post, turns: Turns, links: int = LINKS) -> None:
+        super().__init__(node, post, turns, links)
         self._waiting: list[Put] = []
         self._waiting_bytes = 0
 
@@ -239,8 +240,8 @@ class Interest:
 class GetLinks(_Links):
     """The small gets for one node."""
 
-    def __init__(self, node: NodeName, post: Post, turns: Turns) -> None:
-        super().__init__(node, post, turns)
+    def __init__(self, node: NodeName, post: Post, turns: Turns, links: int = LINKS) -> None:
+        super().__init__(node, post, turns, links)
         self._waiting: dict[str, list[Interest]] = {}
         """Several may wait for the same name."""
 

@@ -50,6 +50,8 @@ ANSWER_BYTES_MAX = 1024 * 1024
 class RemoteSettings:
     connections_max: int = 16
     """Large pieces under way at once, to and from one node; more wait their turn."""
+    links: int = LINKS
+    """Batches of small puts under way at once, and as many of gets."""
     connect_seconds: float = 3.0
     stall_seconds: float = 10.0
     """How long the node may move no byte: a slow sync is seconds, a dead host is for ever."""
@@ -117,12 +119,16 @@ class Remote:
         self.set_token(token)
         self._put_pool, self._get_pool = [
             TurnPool(
-                address, turns, self._pool_settings(LINKS), body_bytes_max=wire.GET_BODY_BYTES_MAX, connect=connect
+                address,
+                turns,
+                self._pool_settings(self._settings.links),
+                body_bytes_max=wire.GET_BODY_BYTES_MAX,
+                connect=connect,
             )
             for _ in range(2)
         ]
-        self._puts = PutLinks(name, partial(self._post_batch, self._put_pool), turns)
-        self._gets = GetLinks(name, partial(self._post_batch, self._get_pool), turns)
+        self._puts = PutLinks(name, partial(self._post_batch, self._put_pool), turns, self._settings.links)
+        self._gets = GetLinks(name, partial(self._post_batch, self._get_pool), turns, self._settings.links)
         # The forms for turns, which every small request calls, are those of the links.
         self.put_nowait = self._puts.put_nowait
         self.read_nowait = self._gets.read_nowait

@@ -63,7 +63,7 @@ L = TypeVar("L", PutLinks, GetLinks)
 
 @asynccontextmanager
 async def running(
-    kind: type[L], post: Callable[[str, bytes], Awaitable[bytes]]
+    kind: type[L], post: Callable[[str, bytes], Awaitable[bytes]], links_max: int = LINKS
 ) -> AsyncIterator[tuple[L, trio.Nursery]]:
     """Links over a node whose ``post`` takes its time."""
 
@@ -80,7 +80,7 @@ async def running(
         nursery.start_soon(answer)
 
     turns = Turns()
-    links = kind(NODE, begin, turns)
+    links = kind(NODE, begin, turns, links_max)
     async with trio.open_nursery() as nursery:
         await nursery.start(turns.run)
         links.open()
@@ -122,6 +122,18 @@ async def test_the_next_batch_gathers_while_both_links_are_under_way() -> None:
         await trio.testing.wait_all_tasks_blocked()
     assert node.batches == [["a"], ["b"], ["c", "d", "e", "f"]]
     assert links.statistics().records == 6
+
+
+async def test_one_of_several_processes_has_one_link() -> None:
+    node = Node()
+    async with running(PutLinks, node.post, 1) as (links, _):
+        node.gate = trio.Event()
+        for name in "abc":
+            put(links, name)
+            await trio.testing.wait_all_tasks_blocked()
+        node.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+    assert node.batches == [["a"], ["b", "c"]]
 
 
 async def test_a_batch_has_bounds_in_records_and_bytes() -> None:
