@@ -13,7 +13,8 @@ from flared.errors import ConfigError
 from flared.http.turns import Turns
 from flared.meta.kv import KV
 from flared.meta.memory import MemoryKV
-from flared.meta.sqlite import SCANS_MAX, SqliteKV
+from flared.meta.scans import SCANS_MAX
+from flared.meta.sqlite import SqliteKV
 
 
 @asynccontextmanager

@@ -30,7 +30,8 @@ from flared.meta.jobs import Group, Job
 from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
 from flared.meta.lockfile import LockFile
 from flared.meta.room import FULL, Room
-from flared.meta.sqlite_file import Reader, Scanner, Writer
+from flared.meta.scans import SCANS_MAX, Scans
+from flared.meta.sqlite_file import Reader, Writer
 from flared.meta.sqlite_log import LogSettings, WriteAheadLog
 from flared.meta.transaction import Draft, View
 
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-SCANS_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,7 @@ class SqliteKV:
         self._writer = Writer(path, self._opening)
         self._reader = Reader(path)
         self._log = WriteAheadLog(path, self._reader, threads, settings.log, failed=self._room.take_failure)
-        self._scanners = [Scanner(path, self._damage.add) for _ in range(SCANS_MAX)]
-        self._scans = trio.Semaphore(SCANS_MAX)
+        self._scans = Scans(path, threads, self._damage.add)
         self._threads = threads
         self._check = Check(path, threads, self._damage.add)
         self._cache = Cache(settings.cache_bytes)
@@ -132,8 +130,7 @@ class SqliteKV:
     def close(self) -> None:
         """Move the log into the database and let go of the file. Not while ``run`` is running."""
         self._reader.close()
-        for scanner in self._scanners:
-            scanner.close()
+        self._scans.close()
         self._log.close()
         self._writer.close()
         # The log is gone now, and on a disk that fills up meanwhile the next start needs room for one.
@@ -211,30 +208,15 @@ class SqliteKV:
         return self._find(alias)
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                return await self._threads.run(scanner.scan, start, end, limit)
-            finally:
-                self._scanners.append(scanner)
+        return await self._scans.scan(start, end, limit)
 
     async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                return await self._threads.run(scanner.scan_aliases, start, end, limit)
-            finally:
-                self._scanners.append(scanner)
+        return await self._scans.scan_aliases(start, end, limit)
 
     async def walk(
         self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
     ) -> None:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                await self._threads.run(scanner.walk, start, end, limit, visit)
-            finally:
-                self._scanners.append(scanner)
+        await self._scans.walk(start, end, limit, visit)
 
     def _committed(self, key: bytes) -> Entry | None:
         entry = self._cache.get(key)

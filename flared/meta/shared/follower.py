@@ -19,6 +19,7 @@ from flared.background import WorkerThreads
 from flared.errors import Busy, FlareError, RowCorrupt, TransactionConflict
 from flared.meta.jobs import Job
 from flared.meta.kv import ABSENT, Entry, Health, Mark, Snapshot, Transaction
+from flared.meta.scans import SCANS_MAX, Scans
 from flared.meta.shared.frames import (
     PROTOCOL,
     BadFrame,
@@ -30,7 +31,6 @@ from flared.meta.shared.frames import (
     unpack_answers,
 )
 from flared.meta.shared.reads import SharedReads
-from flared.meta.sqlite_file import Scanner
 from flared.meta.transaction import ATTEMPTS_MAX, Draft
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ Note = tuple[bytes, int, int]
 
 log = logging.getLogger(__name__)
 
-SCANS_MAX = 2
-CACHE_BYTES = 8 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024
 GROUP_BYTES_MAX = 8 * 1024 * 1024
 RELEASE_SECONDS = 0.2
 """A moment of the file is held no longer, so that its log can begin anew."""
@@ -83,9 +82,7 @@ class FollowerKV:
         self._subscriber = subscriber
         self._turns = turns
         self._reads = SharedReads(path, subscriber, opening, CACHE_BYTES, self._report)
-        self._scanners = [Scanner(path, self._report_from_thread, writes=False) for _ in range(SCANS_MAX)]
-        self._scans = trio.Semaphore(SCANS_MAX)
-        self._threads = WorkerThreads(SCANS_MAX)
+        self._scans = Scans(path, WorkerThreads(SCANS_MAX), self._report_from_thread, writes=False)
         self._channel: Channel | None = None
         self._before_commits: Callable[[], None] = lambda: None
         self._planned: list[tuple[_Pending, Sequence[bytes]]] = []
@@ -119,8 +116,7 @@ class FollowerKV:
     def close(self) -> None:
         """Let go of the file. Blocks; not while ``run`` is running."""
         self._reads.close()
-        for scanner in self._scanners:
-            scanner.close()
+        self._scans.close()
 
     def lose_owner(self) -> None:
         """The owner is gone, or we are: no one knows what became of the commits under way."""
@@ -191,30 +187,15 @@ class FollowerKV:
         return self._reads.find(alias)
 
     async def scan_aliases(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes, bytes]]:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                return await self._threads.run(scanner.scan_aliases, start, end, limit)
-            finally:
-                self._scanners.append(scanner)
+        return await self._scans.scan_aliases(start, end, limit)
 
     async def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                return await self._threads.run(scanner.scan, start, end, limit)
-            finally:
-                self._scanners.append(scanner)
+        return await self._scans.scan(start, end, limit)
 
     async def walk(
         self, start: bytes, end: bytes, limit: int, visit: Callable[[list[tuple[bytes, bytes]]], bytes | None]
     ) -> None:
-        async with self._scans:
-            scanner = self._scanners.pop()
-            try:
-                await self._threads.run(scanner.walk, start, end, limit, visit)
-            finally:
-                self._scanners.append(scanner)
+        await self._scans.walk(start, end, limit, visit)
 
     def _value(self, key: bytes) -> bytes | None:
         entry = self._reads.get(key)
