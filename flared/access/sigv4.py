@@ -38,6 +38,11 @@ SHOWN_CHARS_MAX = 8192
 
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
 _SPACES = re.compile(" {2,}")
+_USUAL = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/([0-9]{8})/([^/,\s]+)/([^/,\s]+)/([^/,\s]+), ?"
+    r"SignedHeaders=([^,\s]+), ?Signature=([0-9a-f]{64})"
+)
+"""An Authorization field as nearly all clients write it; the patterns below take all others."""
 _AUTHORIZATION = re.compile(r"AWS4-HMAC-SHA256\s+(.*)", re.DOTALL)
 _PARTS = re.compile(r"\s*([A-Za-z]+)=([^,]*?)\s*(?:,|$)")
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
@@ -123,6 +128,10 @@ def find_signature(query: str, fields: Mapping[str, str]) -> Signature | None:
 
 def parse_authorization(text: str, fields: Mapping[str, str]) -> Signature:
     """Return the signature in an Authorization field. Raises SignatureRefused."""
+    usual = _USUAL.fullmatch(text)
+    if usual is not None:
+        credential = Credential(*usual.group(1, 2, 3, 4, 5))
+        return Signature(credential, _find_time(fields), tuple(usual[6].split(";")), usual[7], _find_payload(fields))
     match = _AUTHORIZATION.fullmatch(text)
     if match is None:
         if text.startswith("AWS ") and ":" in text:
@@ -133,11 +142,8 @@ def parse_authorization(text: str, fields: Mapping[str, str]) -> Signature:
         if not parts.get(name):
             raise _malformed(f"{name} is missing" if name not in parts else f"{name} is empty")
     credential = parse_credential(parts["Credential"], _malformed)
-    time = _find_time(fields)
-    payload = fields.get("x-amz-content-sha256")
-    if payload is None:
-        raise SignatureRefused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
-    return Signature(credential, time, tuple(parts["SignedHeaders"].split(";")), parts["Signature"], payload)
+    signed = tuple(parts["SignedHeaders"].split(";"))
+    return Signature(credential, _find_time(fields), signed, parts["Signature"], _find_payload(fields))
 
 
 def parse_presigned(query: str, fields: Mapping[str, str]) -> Signature:
@@ -176,7 +182,6 @@ def check_time(signature: Signature, now: float) -> None:
     made = parse_time(signature.time)
     if made is None:
         raise _no_date()
-    server_time = format_time(now)
     if not signature.is_presigned:
         if abs(now - made) > SKEW_SECONDS:
             raise SignatureRefused(
@@ -184,13 +189,13 @@ def check_time(signature: Signature, now: float) -> None:
                 "The difference between the request time and the current time is too large.",
                 {
                     "RequestTime": signature.time,
-                    "ServerTime": server_time,
+                    "ServerTime": format_time(now),
                     "MaxAllowedSkewMilliseconds": str(SKEW_SECONDS * 1000),
                 },
             )
         return
     if made - now > SKEW_SECONDS:
-        raise SignatureRefused("AccessDenied", "Request is not yet valid", {"ServerTime": server_time})
+        raise SignatureRefused("AccessDenied", "Request is not yet valid", {"ServerTime": format_time(now)})
     if now > made + signature.expires:
         raise SignatureRefused(
             "AccessDenied",
@@ -198,7 +203,7 @@ def check_time(signature: Signature, now: float) -> None:
             {
                 "X-Amz-Expires": str(signature.expires),
                 "Expires": format_time(made + signature.expires),
-                "ServerTime": server_time,
+                "ServerTime": format_time(now),
             },
         )
 
@@ -306,6 +311,7 @@ def sign(key: bytes, text: str) -> str:
     return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()
 
 
+@lru_cache(64)  # those who call at once write the same second
 def parse_time(text: str) -> int | None:
     """Return seconds since 1970; None if it is not such a time."""
     match = _TIME.fullmatch(text)
@@ -331,6 +337,13 @@ def _find_time(fields: Mapping[str, str]) -> str:
     if parse_time(time) is None:
         raise _no_date()
     return time
+
+
+def _find_payload(fields: Mapping[str, str]) -> str:
+    payload = fields.get("x-amz-content-sha256")
+    if payload is None:
+        raise SignatureRefused("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+    return payload
 
 
 def parse_credential(text: str, refuse: Callable[[str], SignatureRefused]) -> Credential:

@@ -77,12 +77,13 @@ class S3Callers:
         fields, query = request.fields, request.query
         signature = find_signature(query, fields)
         if signature is None:
-            identity, payload, seal = ANONYMOUS, fields.get(PAYLOAD, UNSIGNED_PAYLOAD), None
+            identity, payload = ANONYMOUS, fields.get(PAYLOAD, UNSIGNED_PAYLOAD)
         else:
-            identity, seal = self._verify(signature, request)
-            payload = signature.payload
-        if payload != UNSIGNED_PAYLOAD:
-            check_body(request, payload, seal)
+            identity, payload = key_identity(self._verify(signature, request)), signature.payload
+        if payload in STREAMING:
+            open_chunks(request, payload, make_seal(signature, identity))
+        elif payload != UNSIGNED_PAYLOAD:
+            check_body(request, payload)
         context = self._policy.context(request.method, request.peer, self._with_own_host(fields), secure=request.secure)
         return Caller(identity, context, request.peer, self._policy.keyring.secrets)
 
@@ -93,8 +94,8 @@ class S3Callers:
             return {**fields, "host": self.settings.domain}
         return fields
 
-    def _verify(self, signature: Signature, request: Request | Exchange) -> tuple[Identity, ChunkSeal]:
-        """Return who has signed the request, and what the chunks of its body are signed with."""
+    def _verify(self, signature: Signature, request: Request | Exchange) -> AccessKey:
+        """Return the key that has signed the request."""
         check_time(signature, self.now())
         check_scope(signature, self.settings.region)
         credential = signature.credential
@@ -106,17 +107,23 @@ class S3Callers:
                 {"AWSAccessKeyId": credential.access_key_id[:128]},
             )
         check_signature(signature, key.secret, request.method, request.path, request.query, request.fields)
-        derived = signing_key(key.secret, credential.date, credential.region)
-        return key_identity(key), ChunkSeal(derived, signature.time, credential.scope, signature.value)
+        return key
 
 
-def check_body(request: Request | Exchange, payload: str, seal: ChunkSeal | None) -> None:
+def make_seal(signature: Signature | None, identity: Identity) -> ChunkSeal | None:
+    """Return what the chunks of a body are signed with; None for a request without a signature."""
+    if signature is None or identity.key is None:
+        return None
+    credential = signature.credential
+    derived = signing_key(identity.key.secret, credential.date, credential.region)
+    return ChunkSeal(derived, signature.time, credential.scope, signature.value)
+
+
+def check_body(request: Request | Exchange, payload: str) -> None:
     """Have the body of the request raise before its end if it is not what ``payload`` says.
 
     A small body in turns is compared by the one call that takes one (``quick``); an empty one here.
     """
-    if payload in STREAMING:
-        return _open_chunks(request, payload, seal)
     if not is_sha256(payload):
         raise S3Error(
             "InvalidArgument",
@@ -126,15 +133,15 @@ def check_body(request: Request | Exchange, payload: str, seal: ChunkSeal | None
     if isinstance(request, Request):
         if request.body.length != 0:
             request.body = HashedBody(request.body, bytes.fromhex(payload))
-            return None
+            return
     elif request.body:
-        return None
+        return
     if payload.lower() != EMPTY_SHA256:
         raise wrong_payload()
-    return None
 
 
-def _open_chunks(request: Request | Exchange, payload: str, seal: ChunkSeal | None) -> None:
+def open_chunks(request: Request | Exchange, payload: str, seal: ChunkSeal | None) -> None:
+    """Have the body of the request be what its chunks hold. Raises S3Error and SignatureRefused."""
     assert isinstance(request, Request), "the router leaves these to a task"
     length = decoded_length(request.fields)
     if length is None:

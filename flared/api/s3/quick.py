@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from flared.access.sigv4 import is_sha256
 from flared.api.quick import GENERAL_READS, PutHead
 from flared.api.s3.answers import reply_lines
 from flared.api.s3.bodies import wrong_payload
-from flared.api.s3.checksums import promised_digests
+from flared.api.s3.checksums import ONLY_ETAG, promised_digests
 from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.headers import object_headers, refuse_unknown, write_conditions
 from flared.api.s3.objects import checksums_if_asked, deletion_lines, lines_of, put_lines, tagged
 from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.versions import version_lines
+from flared.catalog.details import FIELD_NAMES
 from flared.objects.small_put import digest_of_small
 
 if TYPE_CHECKING:
@@ -21,8 +23,19 @@ if TYPE_CHECKING:
     from flared.catalog.objects import Deletion
     from flared.http.exchange import Exchange
     from flared.meta.kv import KV
-    from flared.objects.commit import PutResult
+    from flared.objects.commit import ObjectHeaders, PutResult
     from flared.objects.conditions import Conditions
+
+
+SAYS_NOTHING = frozenset(
+    {"x-amz-date", "x-amz-content-sha256", "x-amz-user-agent", "x-amz-sdk-checksum-algorithm", "x-amz-security-token"}
+)
+"""Fields that say nothing of the object, which most puts have and no others."""
+
+
+@lru_cache(256)
+def _plain_headers(content_type: str) -> ObjectHeaders:
+    return object_headers({"content-type": content_type})
 
 
 class S3Words:
@@ -44,10 +57,14 @@ class S3Words:
             digest = exchange.sha256 = digest_of_small(exchange.body)
             if digest.hex() != promised.lower():
                 raise wrong_payload()
-        refuse_unknown(fields)
-        return PutHead(
-            tagged(object_headers(fields), tags_in_fields(fields)), write_conditions(fields), promised_digests(fields)
-        )
+        if all(name in SAYS_NOTHING for name in fields if name.startswith("x-amz-")) and FIELD_NAMES.isdisjoint(fields):
+            headers = _plain_headers(fields.get("content-type", ""))
+            digests = promised_digests(fields) if "content-md5" in fields else ONLY_ETAG
+        else:
+            refuse_unknown(fields)
+            headers = tagged(object_headers(fields), tags_in_fields(fields))
+            digests = promised_digests(fields)
+        return PutHead(headers, write_conditions(fields), digests)
 
     def read_delete(self, exchange: Exchange) -> Conditions | None:
         return write_conditions(exchange.fields)
