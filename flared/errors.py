@@ -152,7 +152,12 @@ class DuplicateNode(Conflict):
 
 
 class PreconditionFailed(Refused):
-    """An If-Match, If-None-Match or If-Unmodified-Since condition does not hold."""
+    """An If-Match, If-None-Match or If-Unmodified-Since condition does not hold. ``absent``: there is no object that a
+    write's If-Match could be about."""
+
+    def __init__(self, message: str, *, absent: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
 
 
 class NotModified(Refused):

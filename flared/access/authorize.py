@@ -348,7 +348,7 @@ def _has_grant(key: AccessKey, action: Action, resource: Resource, query: str) -
         return True
     bucket, name = _place(action, resource, query)
     if action is Action.SHOW_BUCKET:
-        return any(grant.touches(bucket) for grant in key.grants)
+        return any(grant.touches(bucket) for grant in key.grants if grant.permission is not Permission.CREATE)
     permission = PERMISSIONS.get(action)
     if permission is None:
         return False

@@ -17,7 +17,7 @@ from flared.api.counts import RequestCounts
 from flared.api.gate import Gate
 from flared.api.router import Refusal, Router
 from flared.chunks.chunk import INLINE_DIGEST_MAX
-from flared.errors import FlareError, Refused, leaves
+from flared.errors import FlareError, Forbidden, Refused, Unauthenticated, leaves
 from flared.http.percent import decode
 from flared.log import current_request, next_request
 from flared.names import DEFAULT_BUCKET, REQUEST_FIELD, ObjectName, is_request_id, parse_bucket, parse_key
@@ -25,7 +25,8 @@ from flared.names import DEFAULT_BUCKET, REQUEST_FIELD, ObjectName, is_request_i
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flared.access.authorize import Resource
+    from flared.access.authorize import Action, Context, Resource
+    from flared.access.identity import Identity
     from flared.api.face import Face, Handler, TurnHandler
     from flared.api.router import Call, Finder, Route
     from flared.http.eviction import Standing
@@ -183,15 +184,31 @@ class Entry:
                     resource = ObjectName(bucket, parse_key(decode(raw_key)))
         except Refused:
             # A caller that may not make the call learns nothing about names either.
-            prove(authorize(identity, call.action, None, context))
+            prove(_authorize_unnamed(identity, call.action, resource, context))
             raise
-        standing = authorize(identity, call.action, resource, context, request.query, call.name)
+        try:
+            standing = authorize(identity, call.action, resource, context, request.query, call.name)
+        except (Forbidden, Unauthenticated):
+            if face.missing is not None and (missing := face.missing(call, resource)) is not None:
+                raise missing from None
+            raise
         if memo is None:
             prove(standing)
         elif memo.get(_PROVED) is not standing:  # a connection keeps what was proved on it
             prove(standing)
             remember(memo, _PROVED, standing)
         return resource
+
+
+def _authorize_unnamed(identity: Identity, action: Action, bucket: Resource, context: Context) -> Standing:
+    """Return what is proved by a call with a name that breaks the rules, for a caller that may do the like: anywhere,
+    or in the ``bucket`` if its name is a good one. Raises what authorize does."""
+    try:
+        return authorize(identity, action, None, context)
+    except (Forbidden, Unauthenticated):
+        if bucket is None:
+            raise
+        return authorize(identity, action, bucket, context)
 
 
 def _request_id(fields: Mapping[str, str]) -> int | str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flared.api.callers import Caller
     from flared.api.errors import ErrorAnswers
     from flared.api.router import Call, Route, Routes
+    from flared.errors import FlareError
     from flared.http.exchange import Exchange
     from flared.http.messages import Reply, Request
     from flared.meta.kv import KV
@@ -38,6 +39,10 @@ ExtraLines = Callable[["Request", "Route"], bytes]
 """Finds the field lines that the reply to a request gets, an error, too. Raises nothing."""
 
 
+Missing = Callable[["Call", "Resource"], "FlareError | None"]
+"""Returns the error for a resource that does not exist, where a face tells it to those who may not make the call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """Raises ValueError if one of its routes has no handler."""
@@ -49,6 +54,7 @@ class Face:
     errors: ErrorAnswers
     in_turns: Mapping[Call, TurnHandler] = field(default_factory=dict)
     extra_lines: ExtraLines | None = None
+    missing: Missing | None = None
     relayed: bool = False
     """Its calls are passed on to another process, which notes what they change."""
 

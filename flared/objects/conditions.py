@@ -43,7 +43,7 @@ ALWAYS = ReadConditions()
 def check_write(when: Conditions, etag: str | None) -> None:
     """Raise PreconditionFailed unless ``when`` holds for an object with this tag (None: not there)."""
     if when.if_match is not None and not _matches(when.if_match, etag):
-        raise PreconditionFailed("the object is not the one named by If-Match")
+        raise PreconditionFailed("the object is not the one named by If-Match", absent=etag is None)
     if when.if_none_match is not None and _matches(when.if_none_match, etag):
         raise PreconditionFailed("an object named by If-None-Match is there already")
 

@@ -9,18 +9,23 @@ from flared.api.face import on_bucket, on_nothing
 from flared.api.s3.answers import send, send_xml
 from flared.api.s3.errors import S3Error
 from flared.api.s3.headers import acl_of, refuse_unknown
+from flared.api.s3.operations import CALLS
 from flared.api.s3.owner import owner_element
 from flared.api.s3.query import parse_count, parse_query
 from flared.api.s3.settings import REGION_DEFAULT
 from flared.api.s3.times import format_timestamp
 from flared.api.s3.xml import document, element, escape, group, parse_xml
-from flared.catalog.buckets import find_bucket
+from flared.catalog.buckets import find_bucket, find_bucket_nowait
 from flared.errors import NoSuchBucket
+from flared.names import ObjectName
 from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
 
 if TYPE_CHECKING:
+    from flared.access.authorize import Resource
     from flared.api.face import Handler
+    from flared.api.router import Call
     from flared.api.s3.settings import S3Settings
+    from flared.errors import FlareError
     from flared.http.messages import Reply, Request
     from flared.names import BucketName
     from flared.objects.store import Store
@@ -38,6 +43,23 @@ def bucket_handlers(store: Store, settings: S3Settings) -> dict[str, Handler]:
         "DeleteBucket": on_bucket(calls.delete),
         "GetBucketLocation": on_bucket(calls.location),
     }
+
+
+class MissingBuckets:
+    """Tells everyone that a bucket does not exist, as AWS does: to S3's clients its name is no secret."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(self, call: Call, resource: Resource) -> FlareError | None:
+        """A ``face.Missing``."""
+        if resource is None or call is CALLS["CreateBucket"]:
+            return None
+        try:
+            find_bucket_nowait(self._store.kv, resource.bucket if isinstance(resource, ObjectName) else resource)
+        except NoSuchBucket as error:
+            return error
+        return None
 
 
 class BucketCalls:

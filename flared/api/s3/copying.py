@@ -17,6 +17,8 @@ from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.times import format_timestamp
 from flared.api.s3.versions import parse_version, show_number, version_lines
 from flared.api.s3.xml import document, element
+from flared.catalog.buckets import find_bucket
+from flared.errors import Forbidden, Unauthenticated
 from flared.http.percent import decode
 from flared.names import ObjectName, parse_bucket, parse_key
 from flared.objects.copy import copy_object
@@ -43,7 +45,11 @@ class CopyCalls:
     async def copy(self, request: Request, reply: Reply, target: ObjectName) -> None:
         fields = request.fields
         source, version = parse_copy_source(fields[COPY_SOURCE])
-        authorize_also(request, Action.READ, source)
+        try:
+            authorize_also(request, Action.READ, source)
+        except (Forbidden, Unauthenticated):
+            await find_bucket(self._store.kv, source.bucket)  # that there is none is told to everyone
+            raise
         refuse_unknown(fields)
         replaces = parse_directive(fields, "x-amz-metadata-directive", "metadata")
         tags = None

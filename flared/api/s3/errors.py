@@ -172,6 +172,8 @@ WORDS: Mapping[type[FlareError], tuple[str, str]] = {
 
 def code_of(error: FlareError) -> str:
     """Return S3's word for an error."""
+    if isinstance(error, PreconditionFailed):
+        return _words_of(error)[0]
     return error.code if error.code in STATUSES else _words_of(error)[0]
 
 
@@ -203,6 +205,8 @@ def pack_error(error: FlareError, status: int, request: Request | Exchange) -> t
 
 
 def _words_of(error: FlareError) -> tuple[str, str]:
+    if isinstance(error, PreconditionFailed) and error.absent:
+        return WORDS[NoSuchObject]
     if isinstance(error, BadName) and error.of == "bucket":
         return "InvalidBucketName", "The specified bucket is not valid."
     if isinstance(error, BadName) and error.of == "long key":

@@ -9,7 +9,7 @@ from flared.api.quick import Quick
 from flared.api.router import Routes
 from flared.api.s3.acl import acl_handlers
 from flared.api.s3.attributes import attribute_handlers
-from flared.api.s3.buckets import bucket_handlers
+from flared.api.s3.buckets import MissingBuckets, bucket_handlers
 from flared.api.s3.copying import copy_handlers
 from flared.api.s3.cors import CorsLines, cors_handlers
 from flared.api.s3.deleting import deleting_handlers
@@ -61,4 +61,13 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         CALLS["PutObject"]: quick.put,
         CALLS["DeleteObject"]: quick.delete,
     }
-    return Face(FACE, Routes(), bound, callers.find, S3_ERRORS, in_turns, extra_lines=CorsLines(store).find)
+    return Face(
+        FACE,
+        Routes(),
+        bound,
+        callers.find,
+        S3_ERRORS,
+        in_turns,
+        extra_lines=CorsLines(store).find,
+        missing=MissingBuckets(store).find,
+    )

@@ -69,6 +69,10 @@ OPERATIONS: Sequence[Operation] = (
     Operation("SelectObjectContent", "POST", _O, ["select"]),
     Operation("GetObjectTorrent", "GET", _O, ["torrent"]),
     Operation("UpdateObjectEncryption", "PUT", _O, ["encryption"]),
+    Operation("GetObjectAnnotation", "GET", _O, ["annotation", "annotationName"]),
+    Operation("PutObjectAnnotation", "PUT", _O, ["annotation"]),
+    Operation("DeleteObjectAnnotation", "DELETE", _O, ["annotation"]),
+    Operation("ListObjectAnnotations", "GET", _O, ["annotation"]),
     # Multipart uploads
     Operation("CreateMultipartUpload", "POST", _O, ["uploads"]),
     Operation("UploadPart", "PUT", _O, ["partNumber", "uploadId"]),
@@ -155,6 +159,7 @@ OPERATIONS: Sequence[Operation] = (
     Operation("CreateBucketMetadataTableConfiguration", "POST", _B, ["metadataTable"]),
     Operation("GetBucketMetadataTableConfiguration", "GET", _B, ["metadataTable"]),
     Operation("DeleteBucketMetadataTableConfiguration", "DELETE", _B, ["metadataTable"]),
+    Operation("UpdateBucketMetadataAnnotationTableConfiguration", "PUT", _B, ["metadataAnnotationTable"]),
     Operation("UpdateBucketMetadataInventoryTableConfiguration", "PUT", _B, ["metadataInventoryTable"]),
     Operation("UpdateBucketMetadataJournalTableConfiguration", "PUT", _B, ["metadataJournalTable"]),
     Operation("CreateSession", "GET", _B, ["session"]),

@@ -31,7 +31,7 @@ PARAMETERS = frozenset(
         "part-number-marker", "max-parts", "max-buckets", "bucket-region", "optionalobjectattributes", "id",
         "response-content-type", "response-content-language", "response-expires", "response-cache-control",
         "response-content-disposition", "response-content-encoding", "partnumber", "uploadid", "select-type",
-        "awsaccesskeyid", "signature", "expires",
+        "annotationname", "awsaccesskeyid", "signature", "expires",
     }
 )  # fmt: skip
 """Names of a query, in lower case, that say more about an operation; besides all that begin with ``x-``."""
