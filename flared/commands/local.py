@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from flared.commands.local_key import SECRET_FILE, ensure_key, write_secret
 from flared.commands.supervisor import LocalNode, NotStarted, Supervisor
 from flared.config.load import API_PORT, DATA_PORT, S3_PORT, load_config
 from flared.config.settings import ApiConfig
@@ -121,6 +122,8 @@ def prepare(
             "choose others with --port and --data-port"
         )
     # Write the files that are missing, then read all of them: an existing file has the last word.
+    if not api.exists():
+        write_secret(directory)
     new_scheme = scheme or f"replica:{min(REPLICAS_DEFAULT_MAX, count)}"
     _write(api, lambda: api_toml(port or API_PORT, s3_port or S3_PORT, new_scheme))
     config = load_config(api)
@@ -133,7 +136,10 @@ def prepare(
         name = f"data{number}"
         file = directory / f"{name}.toml"
         wanted = None if data_port is None else data_port + number - 1
-        _write(file, lambda: data_toml(name, wanted or DATA_PORT + number - 1, config.listen.port))  # noqa: B023  # called at once
+        text = data_toml(
+            name, wanted or DATA_PORT + number - 1, config.listen.port, secret=config.secret_file is not None
+        )
+        _write(file, lambda: text)  # noqa: B023  # called at once
         _agree(file, "--data-port", wanted, load_config(file).listen.port)
         (directory / name).mkdir(exist_ok=True, mode=0o700)
         found.append(LocalNode(name, file))
@@ -167,7 +173,9 @@ async def _run(nodes: list[LocalNode], say: Callable[[str], None]) -> int:
                 config = load_config(nodes[0].config)
                 say(f"Flare is up: http://{config.listen}   ({len(nodes) - 1} data nodes; Ctrl-C ends it)")
                 if isinstance(config, ApiConfig) and config.s3_listen is not None:
-                    say(f"S3:          http://{config.s3_listen}")
+                    directory = nodes[0].config.parent
+                    key = await trio.to_thread.run_sync(ensure_key, directory, config)
+                    say(f"S3:          http://{config.s3_listen}" + (f"   (its key: . {key})" if key else ""))
                 say(f"next, in another terminal: {_flarectl()} --endpoint http://{config.listen} put FILE")
                 notify("READY=1")
         except* NotStarted as group:
@@ -192,14 +200,18 @@ async def _stop_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope, 
 
 def api_toml(port: int, s3_port: int, scheme: str) -> str:
     return (
-        f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\ns3_listen = "127.0.0.1:{s3_port}"\n\n'
+        f'role = "api"\nname = "{API}"\nlisten = "127.0.0.1:{port}"\nsecret_file = "{SECRET_FILE}"\n'
+        f's3_listen = "127.0.0.1:{s3_port}"\n\n'
         f"[defaults]\nscheme = {json.dumps(scheme)}\n"
     )
 
 
-def data_toml(name: str, port: int, api_port: int) -> str:
+def data_toml(name: str, port: int, api_port: int, *, secret: bool) -> str:
+    """``secret``: the cluster has one; those of an older Flare have none."""
+    secret_line = f'secret_file = "{SECRET_FILE}"\n'
     return (
         f'role = "data"\nname = "{name}"\nlisten = "127.0.0.1:{port}"\n'
+        f"{secret_line if secret else ''}"
         f'api = ["http://127.0.0.1:{api_port}"]\nvolumes = ["{name}"]\n'
     )
 

@@ -8,13 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from flared.access.access_key import AccessKey
 from tests.support.bodies import body
 from tests.support.client import NO_ANSWER, Client
 from tests.support.daemons import free_ports
 from tests.support.faultdisk import wait_until
+from tests.support.s3 import sign_request
 
 
 @contextlib.contextmanager
@@ -63,6 +67,26 @@ def child_named(parent: int, word: str) -> int | None:
     return None
 
 
+class Key(NamedTuple):
+    id: str
+    secret: str
+
+
+def read_key(directory: Path) -> Key:
+    """The key that S3 tools find in their environment, from a file that only its owner may read."""
+    file = directory / "s3.env"
+    wait_until(file.exists, "no key is made")
+    assert file.stat().st_mode & 0o777 == 0o600
+    values = dict(line.removeprefix("export ").split("=", 1) for line in file.read_text().splitlines())
+    return Key(values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
+
+
+def call_s3(port: int, key: Key, method: str, target: str) -> int:
+    access_key = AccessKey(key.id, "local", key.secret, ())
+    head = sign_request(access_key, time.time(), method, target, host=f"localhost:{port}")
+    return Client(port).call(method, target, b"", head | {"host": f"localhost:{port}"}).status
+
+
 def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) -> None:
     (port, s3_port), data_port = free_ports(2), adjacent_ports(3)
     content = body("local", 3_000_000)
@@ -74,7 +98,16 @@ def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) ->
         wait_until(lambda: child_named(process.pid, "data2") not in (None, victim), "no new data2")
         wait_until(lambda: health(port) == "ok", "it does not become healthy again", seconds=60)
         assert Client(port).get("mine").body == content
+        key = read_key(directory)
+        assert call_s3(s3_port, key, "PUT", "/box") == 200
     for name in ("api", "data1", "data2", "data3"):
         assert (directory / f"{name}.toml").is_file()
     with local(directory, port, s3_port, data_port):
         assert Client(port).get("mine").body == content
+        assert read_key(directory) == key
+        assert call_s3(s3_port, key, "HEAD", "/box") == 200
+        assert call_s3(s3_port, key._replace(secret="another"), "HEAD", "/box") == 403
+    (directory / "s3.env").unlink()  # cannot be made again, so the key is replaced
+    with local(directory, port, s3_port, data_port):
+        assert call_s3(s3_port, read_key(directory), "HEAD", "/box") == 200
+        assert call_s3(s3_port, key, "HEAD", "/box") == 403
