@@ -107,6 +107,10 @@ class IsDeleteMarker(Refused):
         self.version = version
 
 
+class NoLock(Refused):
+    """The bucket does not let versions be locked."""
+
+
 class BadTag(Refused):
     """A tag, or a set of tags, breaks a rule."""
 

@@ -14,6 +14,7 @@ from flared.catalog.buckets import Bucket, Versioning, read_bucket, writable_buc
 from flared.catalog.chunks import ChunkRecord, read_chunk
 from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.lister import Lister
+from flared.catalog.locks import with_default
 from flared.catalog.manifest import Manifest, decode, encode, redescribed, unreadable
 from flared.catalog.totals import NOTHING, Counted
 from flared.catalog.versions import Next
@@ -53,7 +54,8 @@ def put_version(
     if bucket.versioning:
         newest = _set_aside(tx, bucket, manifest.name, replaced, due_ms)
         enabled = bucket.versioning is Versioning.ENABLED
-        manifest = manifest._replace(details=some((manifest.details or EMPTY)._replace(versioned=enabled)))
+        details = with_default(tx, bucket, (manifest.details or EMPTY)._replace(versioned=enabled), now_ms)
+        manifest = manifest._replace(details=some(details))
         version = now_ms if newest is None else max(now_ms, newest.version + 1)
     else:
         version = now_ms if replaced is None else max(now_ms, replaced.version + 1)

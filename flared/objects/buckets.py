@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.catalog import buckets as catalog
+from flared.catalog.bucket_documents import Kind, set_document
 from flared.catalog.buckets import Bucket, Versioning
+from flared.catalog.locks import encode_lock, is_locking
 from flared.chunks.chunk import CHUNK_SIZE_MAX, CHUNK_SIZE_MIN
 from flared.chunks.scheme import parse_scheme
-from flared.errors import BadRequest, RowCorrupt
+from flared.errors import BadRequest, Conflict, RowCorrupt
 from flared.names import DEFAULT_BUCKET, BucketName
 from flared.objects.store import Store, now_ms
 
@@ -32,8 +34,11 @@ async def create_bucket(
     compress: bool | None = None,
     owner: str = "",
     acl: Acl = PRIVATE,
+    locking: bool = False,
 ) -> bool:
     """Create a bucket; return False if it exists, with any settings. Missing settings come from the configuration.
+
+    ``locking``: it keeps versions, and lets them be locked.
 
     ``owner`` is the name of the access key that makes it; empty: the cluster itself.
 
@@ -55,19 +60,26 @@ async def create_bucket(
 
     def decide(tx: Transaction) -> bool:
         store.chunks.nodes.refuse_while_halted()
-        return catalog.create_bucket(tx, bucket)
+        created = catalog.create_bucket(tx, bucket)
+        if created and locking:
+            catalog.set_versioning(tx, name, Versioning.ENABLED, bucket.created_ms)
+            set_document(tx, name, Kind.LOCK, encode_lock(None), bucket.created_ms)
+        return created
 
     return await store.kv.transact(decide)
 
 
 async def set_versioning(store: Store, name: BucketName, versioning: Versioning) -> None:
-    """Enable or suspend the versioning of a bucket. Raises NoSuchBucket, and BadRequest for OFF: there is no way back,
-    because what was kept is kept."""
+    """Enable or suspend the versioning of a bucket. Raises NoSuchBucket, Conflict if objects in it can be locked, and
+    BadRequest for OFF: there is no way back, because what was kept is kept."""
     if versioning is Versioning.OFF:
         raise BadRequest("versioning cannot be switched off; suspend it")
 
     def decide(tx: Transaction) -> None:
         store.chunks.nodes.refuse_while_halted()
+        found = catalog.read_bucket(tx, name)
+        if found is not None and is_locking(found) and versioning is Versioning.SUSPENDED:
+            raise Conflict("versioning cannot be suspended where objects can be locked")
         catalog.set_versioning(tx, name, versioning, now_ms(store))
 
     await store.kv.transact(decide)

@@ -104,7 +104,9 @@ class BucketCalls:
         self._check_location(await request.body.read_all(CONFIGURATION_BYTES_MAX))
         refuse_unknown(request.fields)
         owner = identity_of(request).name
-        if not await create_bucket(self._store, bucket, owner=owner, acl=acl_of(request.fields)):
+        locking = request.fields.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"
+        acl = acl_of(request.fields)
+        if not await create_bucket(self._store, bucket, owner=owner, acl=acl, locking=locking):
             await self._check_own(bucket, owner)
         await send(reply, 200, f"location: /{bucket}\r\n".encode())
 

@@ -12,6 +12,7 @@ from flared.api.face import on_bucket
 from flared.api.s3.answers import send_xml
 from flared.api.s3.checksums import promised_checksums, promised_md5, take_digests
 from flared.api.s3.errors import S3Error, code_of, message_of
+from flared.api.s3.locking import may_bypass
 from flared.api.s3.versions import parse_version, show_version
 from flared.api.s3.xml import MalformedXml, document, element, group, parse_xml
 from flared.catalog.buckets import find_bucket
@@ -77,7 +78,8 @@ class DeletingCalls:
             if version is None:
                 done = await delete_object(self._store, name, when)
             else:
-                done = await delete_version(self._store, name, version, when)
+                bypass = may_bypass(request, bucket)
+                done = await delete_version(self._store, name, version, when, bypass_governance=bypass)
         except FlareError as error:
             return group(
                 "Error",

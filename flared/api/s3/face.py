@@ -16,6 +16,7 @@ from flared.api.s3.deleting import deleting_handlers
 from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.listing import listing_handlers
+from flared.api.s3.locking import lock_handlers
 from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
 from flared.api.s3.policy import policy_handlers
@@ -48,6 +49,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **deleting_handlers(store),
         **post_handlers(store, callers),
         **version_handlers(store),
+        **lock_handlers(store),
         **tagging_handlers(store),
         **attribute_handlers(store),
     }

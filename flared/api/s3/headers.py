@@ -39,15 +39,19 @@ ACLS: Mapping[str, Acl] = {acl.value: acl for acl in Acl} | dict.fromkeys(
 ACLS_ELSEWHERE = frozenset({"aws-exec-read", "log-delivery-write"})
 """About services of AWS."""
 
+LOCK_PREFIX = "x-amz-object-lock-"
 REFUSED_PREFIXES = ("x-amz-server-side-encryption", "x-amz-grant-", "x-amz-object-lock-", "x-amz-copy-source-server-")
 REFUSED = frozenset({"x-amz-website-redirect-location", "x-amz-write-offset-bytes"})
 """Fields that would mean something that is not here."""
 
 
-def refuse_unknown(fields: Mapping[str, str]) -> None:
-    """Raise S3Error for a field of a write that asks for what is not here: it must not be ignored."""
+def refuse_unknown(fields: Mapping[str, str], *, locks: bool = False) -> None:
+    """Raise S3Error for a field of a write that asks for what is not here: it must not be ignored.
+
+    ``locks``: the caller takes the fields of object lock.
+    """
     for name, value in fields.items():
-        if name in REFUSED or name.startswith(REFUSED_PREFIXES):
+        if (name in REFUSED or name.startswith(REFUSED_PREFIXES)) and not (locks and name.startswith(LOCK_PREFIX)):
             raise S3Error(
                 NOT_IMPLEMENTED, f"A header you provided implies functionality that is not implemented: {name}"
             )

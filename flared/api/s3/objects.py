@@ -19,11 +19,12 @@ from flared.api.s3.headers import (
     response_overrides,
     write_conditions,
 )
+from flared.api.s3.locking import lock_in_fields, lock_lines, may_bypass
 from flared.api.s3.query import parse_query
 from flared.api.s3.tagging import tag_count_lines, tags_in_fields
 from flared.api.s3.versions import parse_version, show_number, show_version, version_lines
 from flared.api.sending import send_reading
-from flared.catalog.details import EMPTY
+from flared.catalog.details import EMPTY, Details
 from flared.errors import BadDigest, NotModified
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.delete import delete_object, delete_version
@@ -63,9 +64,10 @@ class ObjectCalls:
     async def put(self, request: Request, reply: Reply, name: ObjectName) -> None:
         fields = request.fields
         require_length(fields)
-        refuse_unknown(fields)
+        refuse_unknown(fields, locks=True)
         body, digests = take_digests(fields, request.body)
-        headers, when = tagged(object_headers(fields), tags_in_fields(fields)), write_conditions(fields)
+        lock = await lock_in_fields(self._store, fields, name.bucket)
+        headers, when = described(object_headers(fields), tags_in_fields(fields), lock), write_conditions(fields)
         try:
             result = await put_object(self._store, name, body, headers=headers, when=when, digests=digests)
         except BadDigest as error:
@@ -113,18 +115,29 @@ class ObjectCalls:
         if version is None:
             done = await delete_object(self._store, name, when)
         else:
-            done = await delete_version(self._store, name, version, when)
+            bypass = may_bypass(request, name.bucket)
+            done = await delete_version(self._store, name, version, when, bypass_governance=bypass)
         await send(reply, 204, deletion_lines(done, version))
 
 
 def lines_of(kv: KV, manifest: Manifest, overrides: Mapping[str, str] | None = None) -> bytes:
     """Return the field lines of a get that tell of the object."""
-    return object_lines(manifest, overrides) + tag_count_lines(manifest) + version_lines(kv, manifest)
+    lines = object_lines(manifest, overrides) + version_lines(kv, manifest)
+    return lines if manifest.details is None else lines + tag_count_lines(manifest) + lock_lines(manifest)
 
 
-def tagged(headers: ObjectHeaders, tags: dict[str, str] | None) -> ObjectHeaders:
-    """Return what a put says of its object, with these tags."""
-    return replace(headers, details=(headers.details or EMPTY)._replace(tags=tags)) if tags else headers
+def described(headers: ObjectHeaders, tags: dict[str, str] | None, lock: Details | None = None) -> ObjectHeaders:
+    """Return what a put says of its object, with these tags and this lock."""
+    if not tags and lock is None:
+        return headers
+    details, locked = headers.details or EMPTY, lock or EMPTY
+    details = details._replace(
+        tags=tags or {},
+        compliance=locked.compliance,
+        retained_until_ms=locked.retained_until_ms,
+        legal_hold=locked.legal_hold,
+    )
+    return replace(headers, details=details)
 
 
 def deletion_lines(done: Deletion, version: int | None) -> bytes:

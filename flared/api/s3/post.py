@@ -24,7 +24,8 @@ from flared.api.s3.answers import XML, reply_lines, send
 from flared.api.s3.checksums import explain_digest, take_digests
 from flared.api.s3.errors import S3Error
 from flared.api.s3.headers import object_headers, refuse_unknown
-from flared.api.s3.objects import put_lines
+from flared.api.s3.objects import described, put_lines
+from flared.api.s3.tagging import parse_tagging
 from flared.api.s3.xml import document, element
 from flared.errors import BadDigest, BadRequest, Forbidden
 from flared.http.messages import Body
@@ -81,9 +82,11 @@ class PostCall:
         reply.prove(authorize(identity, Action.WRITE, name, context, call="PostObject"))
         # The object, as a put with these fields in its head would make it.
         refuse_unknown(head)
+        tagging = fields.get("tagging")
+        headers = described(object_headers(head), parse_tagging(tagging.encode()) if tagging else None)
         source, digests = take_digests(head, SizedFile(form, policy))
         try:
-            result = await put_object(self._store, name, source, headers=object_headers(head), digests=digests)
+            result = await put_object(self._store, name, source, headers=headers, digests=digests)
         except BadDigest as error:
             raise explain_digest(error, digests) from error
         await _answer(reply, fields, request, result.manifest)

@@ -12,7 +12,8 @@ from flared.api.s3.bodies import wrong_payload
 from flared.api.s3.checksums import ONLY_ETAG, promised_digests
 from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.headers import object_headers, refuse_unknown, write_conditions
-from flared.api.s3.objects import checksums_if_asked, deletion_lines, lines_of, put_lines, tagged
+from flared.api.s3.locking import LOCK_FIELDS
+from flared.api.s3.objects import checksums_if_asked, deletion_lines, described, lines_of, put_lines
 from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.versions import version_lines
 from flared.catalog.details import FIELD_NAMES
@@ -60,9 +61,11 @@ class S3Words:
         if all(name in SAYS_NOTHING for name in fields if name.startswith("x-amz-")) and FIELD_NAMES.isdisjoint(fields):
             headers = _plain_headers(fields.get("content-type", ""))
             digests = promised_digests(fields) if "content-md5" in fields else ONLY_ETAG
+        elif not LOCK_FIELDS.isdisjoint(fields):
+            return None
         else:
             refuse_unknown(fields)
-            headers = tagged(object_headers(fields), tags_in_fields(fields))
+            headers = described(object_headers(fields), tags_in_fields(fields))
             digests = promised_digests(fields)
         return PutHead(headers, write_conditions(fields), digests)
 

@@ -57,7 +57,7 @@ class TaggingCalls:
         await send_xml(reply, _format(tags_of(manifest)), version_lines(self._store.kv, manifest))
 
     async def put_of_object(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        tags = _parse(await request.body.read_all(BODY_BYTES_MAX), OBJECT_TAGS_MAX)
+        tags = parse_tagging(await request.body.read_all(BODY_BYTES_MAX))
         await self._set(request, reply, name, tags, 200)
 
     async def delete_of_object(self, request: Request, reply: Reply, name: ObjectName) -> None:
@@ -71,7 +71,7 @@ class TaggingCalls:
         await send_xml(reply, _format(json.loads(found)))
 
     async def put_of_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        tags = _parse(await request.body.read_all(BODY_BYTES_MAX), BUCKET_TAGS_MAX)
+        tags = parse_tagging(await request.body.read_all(BODY_BYTES_MAX), BUCKET_TAGS_MAX)
         await put_document(self._store, bucket, Kind.TAGS, json.dumps(tags).encode())
         await send(reply, 204)
 
@@ -106,8 +106,8 @@ def tag_count_lines(manifest: Manifest) -> bytes:
     return b"x-amz-tagging-count: %d\r\n" % count if count else b""
 
 
-def _parse(body: bytes, most: int) -> dict[str, str]:
-    """Raises MalformedXml and BadTag."""
+def parse_tagging(body: bytes, most: int = OBJECT_TAGS_MAX) -> dict[str, str]:
+    """Return the tags of a Tagging. Raises MalformedXml and BadTag."""
     chosen = parse_xml(body, "Tagging").find("TagSet")
     if chosen is None or any(tag.name != "Tag" or tag.find("Key") is None for tag in chosen.children):
         raise MalformedXml("a Tagging holds a TagSet, and this Tag, each with a Key and a Value")

@@ -18,6 +18,7 @@ from flared.api.s3.times import format_timestamp
 from flared.api.s3.xml import MalformedXml, document, element, group, parse_xml
 from flared.catalog.buckets import Versioning, find_bucket, find_bucket_nowait
 from flared.catalog.versions import NULL
+from flared.errors import Conflict
 from flared.objects.buckets import set_versioning
 from flared.objects.listing import list_versions
 
@@ -67,7 +68,13 @@ class VersionCalls:
         state = _STATES.get(root.text_of("Status"))
         if state is None:
             raise MalformedXml("the Status of a VersioningConfiguration is Enabled or Suspended")
-        await set_versioning(self._store, bucket, state)
+        try:
+            await set_versioning(self._store, bucket, state)
+        except Conflict as error:
+            raise S3Error(
+                "InvalidBucketState",
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+            ) from error
         await send(reply, 200)
 
     async def list_versions(self, request: Request, reply: Reply, bucket: BucketName) -> None:
