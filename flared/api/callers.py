@@ -63,7 +63,7 @@ class Callers:
                 raise BadRequest("a call is signed with an access key or has an Authorization field, not both")
             signer = identify_signed(request, self.keys)
             return Caller(signer, policy.context(method, peer, fields, secure=request.secure), peer, secrets)
-        if request.query and is_link(request.query):
+        if request.query and is_link(request.query) and method != "OPTIONS":  # a preflight of a page that has the link
             signer = identify_link(request, self.keys)
             return Caller(signer, policy.context(method, peer, fields, secure=request.secure), peer, secrets)
         if memo is not None:

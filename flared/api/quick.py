@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from flared.api.signed import once_of
 from flared.catalog.buckets import find_bucket_nowait
 from flared.catalog.objects import find_current, find_object_nowait
-from flared.errors import FlareError
+from flared.errors import FlareError, Replayed
 from flared.objects.commit import Target, check_size, with_sums
 from flared.objects.conditions import check_write
 from flared.objects.delete import begin_delete
@@ -169,7 +169,9 @@ class Quick:
         return True
 
     def _fail(self, exchange: Exchange, error: Exception | None) -> None:
-        if isinstance(error, FlareError):
+        if isinstance(error, Replayed):
+            exchange.hand_over()  # a task refuses it again, where a refusal is noted
+        elif isinstance(error, FlareError):
             self._words.errors.answer_in_turn(exchange, error)
         else:
             exchange.fail(error)

@@ -8,6 +8,7 @@ from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, claiming, on_bucket, on_nothing, on_object
 from flared.api.native import routes
 from flared.api.native.buckets import BucketCalls
+from flared.api.native.links import link_lines, preflight
 from flared.api.native.objects import ObjectCalls
 from flared.api.native.quick import NativeWords
 from flared.api.quick import Quick
@@ -25,6 +26,7 @@ def native_face(store: Store, callers: Callers) -> Face:
         routes.PUT_OBJECT: on_object(objects.put),
         routes.POST_OBJECT: on_object(objects.post),
         routes.DELETE_OBJECT: on_object(objects.delete),
+        routes.PREFLIGHT: on_object(preflight),
         routes.POST_FORM: on_bucket(objects.post_form),
         routes.LIST_OBJECTS: on_bucket(buckets.list_objects),
         routes.CREATE_BUCKET: claiming(store.kv, on_bucket(buckets.create_bucket)),
@@ -38,4 +40,4 @@ def native_face(store: Store, callers: Callers) -> Face:
         routes.PUT_OBJECT: quick.put,
         routes.DELETE_OBJECT: quick.delete,
     }
-    return Face(routes.FACE, routes.ROUTES, handlers, callers.find, JSON_ERRORS, in_turns)
+    return Face(routes.FACE, routes.ROUTES, handlers, callers.find, JSON_ERRORS, in_turns, link_lines)

@@ -26,6 +26,7 @@ HEAD_OBJECT = Call(FACE, "head_object", Action.READ)
 PUT_OBJECT = Call(FACE, "put_object", Action.WRITE)
 POST_OBJECT = Call(FACE, "post_object", Action.WRITE)
 DELETE_OBJECT = Call(FACE, "delete_object", Action.DELETE)
+PREFLIGHT = Call(FACE, "preflight", Action.PREFLIGHT)
 LIST_OBJECTS = Call(FACE, "list_objects", Action.LIST)
 POST_FORM = Call(FACE, "post_form", Action.WRITE)
 CREATE_BUCKET = Call(FACE, "create_bucket", Action.CREATE_BUCKET)
@@ -34,7 +35,14 @@ REMOVE_BUCKET = Call(FACE, "remove_bucket", Action.REMOVE_BUCKET)
 LIST_BUCKETS = Call(FACE, "list_buckets", Action.LIST_BUCKETS)
 
 ON_OBJECT = Methods(
-    {"GET": GET_OBJECT, "HEAD": HEAD_OBJECT, "PUT": PUT_OBJECT, "POST": POST_OBJECT, "DELETE": DELETE_OBJECT}
+    {
+        "GET": GET_OBJECT,
+        "HEAD": HEAD_OBJECT,
+        "PUT": PUT_OBJECT,
+        "POST": POST_OBJECT,
+        "DELETE": DELETE_OBJECT,
+        "OPTIONS": PREFLIGHT,
+    }
 )
 ON_OBJECTS = Methods({"GET": LIST_OBJECTS, "HEAD": LIST_OBJECTS, "POST": POST_FORM})
 ON_BUCKET = Methods(

@@ -337,7 +337,7 @@ async def test_a_query_that_would_be_ignored_is_refused(method: str, target: str
 async def test_a_wrong_method_is_answered_with_the_right_ones(autojump_clock: Clock) -> None:
     async with serving() as call:
         for method in ("BREW", "TRACE", "PATCH", "OPTIONS"):
-            for target, allowed in (("/object/a", "GET, HEAD, PUT, POST, DELETE"), ("/status", "GET, HEAD")):
+            for target, allowed in (("/object/a", "GET, HEAD, PUT, POST, DELETE, OPTIONS"), ("/status", "GET, HEAD")):
                 answer = await call(method, target)
                 assert (answer.status, answer.code, answer.fields["allow"]) == (405, "BadMethod", allowed)
             assert (await call(method, "/nowhere")).code == "NoSuchPath"
@@ -675,7 +675,7 @@ async def test_a_bucket_says_what_everybody_may(autojump_clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "allow"),
     [
-        ("PATCH", "/object/a", "GET, HEAD, PUT, POST, DELETE"),
+        ("PATCH", "/object/a", "GET, HEAD, PUT, POST, DELETE, OPTIONS"),
         ("PUT", "/object/", "GET, HEAD, POST"),
         ("PATCH", "/bucket/default", "GET, HEAD, PUT, POST, DELETE"),
         ("DELETE", "/bucket", "GET, HEAD"),

@@ -13,7 +13,7 @@ from flared.api.router import Methods, Refusal, Route, Router, Routes
 from flared.errors import BadMethod, BadName, NoSuchPath
 
 ROUTER = Router([NATIVE, ADMIN])
-OBJECT_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+OBJECT_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS")
 PLAIN = {
     "/bucket": ("GET", "HEAD"),
     "/status": ("GET", "HEAD"),

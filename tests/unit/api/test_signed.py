@@ -28,6 +28,7 @@ from tests.support.signing import KEY_ID, KEY_SECRET, make_key, signed, trailer_
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from flared.api.entry import Entry
     from flared.http.stream import Buffer
 
 Clock = trio.testing.MockClock
@@ -41,6 +42,7 @@ LARGE = bytes(range(256)) * 1024
 class Served(NamedTuple):
     pool: Pool
     cluster: Cluster
+    entry: Entry
 
     def now(self) -> float:
         return self.cluster.store.now()
@@ -74,7 +76,7 @@ async def serving(*grants: str, in_turns: bool = True, expires_ms: int = 0) -> A
     turns = InTurns(cluster.turns, entry, MemoryBudget(1 << 20)) if in_turns else None
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(Server(entry.answer, in_turns=turns).serve, [network.listen("api:8000")])
-        yield Served(Pool("api:8000", PoolSettings(), network.connect), cluster)
+        yield Served(Pool("api:8000", PoolSettings(), network.connect), cluster, entry)
         nursery.cancel_scope.cancel()
 
 
@@ -189,6 +191,7 @@ async def test_a_write_is_carried_out_once(autojump_clock: Clock, in_turns: bool
         assert (await api.call("DELETE", PATH, b"", gone))[0] == 204
         assert await api.call("PUT", PATH, body, head) == (403, "Replayed")
         assert await api.call("DELETE", PATH, b"", gone) == (403, "Replayed")
+        assert api.entry.counts.describe()["refused"] == {"Replayed": 3}
         assert await api.signed("GET", PATH) == (404, "NoSuchObject")
 
 
@@ -323,6 +326,33 @@ async def test_a_page_of_another_site_may_use_a_link(autojump_clock: Clock) -> N
         page = {"origin": "https://elsewhere.example", "sec-fetch-site": "cross-site"}
         query = link_query(KEY_SECRET, ShareLink(KEY_ID, int(api.now()) + 60, "PUT"), PATH)
         assert (await api.call("PUT", f"{PATH}?{query}", b"x", page))[0] == 201
+
+
+async def test_a_page_of_another_site_may_read_the_answer_to_a_link_only(autojump_clock: Clock) -> None:
+    async with serving("read:default", "write:default") as api:
+        page = {"origin": "https://elsewhere.example"}
+
+        async def lines_of(method: str, target: str, fields: Mapping[str, str] = page) -> tuple[int, dict[str, str]]:
+            async with api.pool.request(method, target, encode_fields(list(fields.items()))) as response:
+                await response.body.read_all(1 << 16)
+                found = {name: value for name, value in response.fields.items() if name.startswith("access-control")}
+                return response.status, found
+
+        def link(method: str) -> str:
+            return f"{PATH}?{link_query(KEY_SECRET, ShareLink(KEY_ID, int(api.now()) + 60, method), PATH)}"
+
+        await api.signed("PUT", PATH, b"small")
+        for target, status in ((link("GET"), 200), (link("GET")[:-1] + "0", 401)):
+            found, lines = await lines_of("GET", target)
+            assert (found, lines["access-control-allow-origin"]) == (status, "*")
+        for method, allowed in (("PUT", "PUT"), ("GET", "GET, HEAD")):
+            status, lines = await lines_of("OPTIONS", link(method), page | {"access-control-request-method": method})
+            assert (status, lines["access-control-allow-methods"]) == (204, allowed)
+        assert await lines_of("GET", link("GET"), {}) == (200, {})
+        signed_call = signed("GET", PATH, now=api.now(), fields=page)
+        others = [("GET", PATH, signed_call), ("GET", PATH, page), ("OPTIONS", PATH, page)]
+        for method, target, fields in (*others, ("OPTIONS", f"{PATH}?chunks", page)):
+            assert not (await lines_of(method, target, fields))[1]
 
 
 async def test_the_sweep_forgets_what_is_too_old_to_come_again(autojump_clock: Clock) -> None:
