@@ -57,8 +57,11 @@ class NamedPart(NamedTuple):
 class Promise(NamedTuple):
     """What the client says of the object; what is empty or None it does not say."""
 
+    algorithm: str = ""
     checksum: str = ""
-    """In base64, by the upload's algorithm."""
+    """In base64, by this algorithm, which has to be the upload's."""
+    full_object: bool | None = None
+    """Which of the two the upload was begun with."""
     size: int | None = None
 
 
@@ -198,6 +201,10 @@ async def _sum_up(
     size = sum(part.extent.size for part in parts)
     if promise.size not in {None, size}:
         raise BadRequest(f"the object has {size} bytes, not the {promise.size} that were promised")
+    if promise.algorithm not in {"", upload.algorithm}:
+        raise BadRequest(f"the checksum of the upload is {upload.algorithm or 'none'}, not {promise.algorithm}")
+    if promise.full_object not in {None, upload.full_object}:
+        raise BadRequest("the type of the checksum is not the one that the upload was begun with")
     # Joining ten thousand CRCs takes longer than others may wait for the loop.
     checksum = await store.chunks.threads.run(_checksum, upload, parts) if upload.algorithm else ""
     promised = promise.checksum if upload.full_object else promise.checksum.partition("-")[0]

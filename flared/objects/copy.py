@@ -52,7 +52,7 @@ async def copy_object(
         return await _rewrite(store, source, source_version, asked)
     for _ in range(ATTEMPTS_MAX):
         manifest = await find_object(store.kv, source, source_version)
-        _check_source(manifest, only)
+        check_source(manifest, only)
         result = await _reference(store, manifest, asked)
         if result is not None:
             return result
@@ -70,7 +70,8 @@ class _Asked(NamedTuple):
     only: ReadConditions
 
 
-def _check_source(manifest: Manifest, only: ReadConditions) -> None:
+def check_source(manifest: Manifest, only: ReadConditions) -> None:
+    """Raise PreconditionFailed if the conditions on the source of a copy do not hold."""
     try:
         check_read(only, manifest.etag, manifest.modified)
     except NotModified as error:
@@ -81,7 +82,7 @@ async def _rewrite(store: Store, source: ObjectName, version: int | None, asked:
     """Read and write at once."""
     async with open_source(store, source, version=version) as body:
         manifest = body.reading.manifest
-        _check_source(manifest, asked.only)
+        check_source(manifest, asked.only)
         said, kept = _headers_of(manifest, asked), Digests(etag=manifest.etag)
         return await put_object(store, asked.target, body, headers=said, when=asked.when, digests=kept)
 

@@ -17,12 +17,14 @@ from flared.catalog.buckets import find_bucket
 from flared.catalog.extents import create_extent, seal
 from flared.catalog.manifest import ExtentId, ExtentRef
 from flared.catalog.uploads import PART_NUMBER_MAX, Part, Upload, UploadId, find_upload, put_part
-from flared.errors import BadPart, TooLarge
+from flared.errors import BadPart, BadRange, BadRequest, TooLarge
 from flared.meta.kv import Transaction
 from flared.names import ChunkId
 from flared.objects.conditions import ALWAYS, ReadConditions
+from flared.objects.copy import check_source
 from flared.objects.digests import NO_DIGESTS, BodyDigests, BodySums, Digests, Tag, sum_up
 from flared.objects.extent_writer import ExtentWriter, Written
+from flared.objects.ranges import RangeRequest
 from flared.objects.reading_source import open_source
 from flared.objects.store import Store, due_ms, now_ms
 from flared.objects.store_chunk import store_chunk
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from flared.chunks.chunker import BodySource, PlainChunk
     from flared.names import ObjectName
     from flared.objects.commit import Attach
-    from flared.objects.ranges import RangeRequest
 
 PART_SIZE_MAX = 5 * 1024**3
 
@@ -94,18 +95,24 @@ async def copy_part(
     upload: UploadId,
     number: int,
     *,
-    range: RangeRequest | None = None,  # noqa: A002  # the field's word
-    when: ReadConditions = ALWAYS,
+    within: tuple[int, int] | None = None,
+    only: ReadConditions = ALWAYS,
     version: int | None = None,
 ) -> PartResult:
     """Store the newest version of ``source``, or that of a number, or a range of it, as a part.
 
     It is read, because a part has the MD5 of its bytes; whole chunks of the same bytes are not written again but
-    referenced, where both buckets keep theirs alike. ``when`` is about the source. Raises what ``get.open_object`` and
-    ``upload_part`` raise.
+    referenced, where both buckets keep theirs alike. ``within`` are the first and the last byte to copy, both of them
+    in the source, else BadRange is raised; ``only`` is about the source. Raises what ``get.open_object`` and
+    ``upload_part`` raise, and PreconditionFailed.
     """
     await find_upload(store.kv, name, upload)  # before anything of the source is read
-    async with open_source(store, source, when=when, range=range, version=version) as body:
+    wanted = None if within is None else RangeRequest(*within)
+    async with open_source(store, source, range=wanted, version=version) as body:
+        manifest = body.reading.manifest
+        check_source(manifest, only)
+        if within is not None and within[1] >= manifest.size:
+            raise BadRange(f"the range ends at {within[1]}, the source has {manifest.size} bytes", size=manifest.size)
         return await upload_part(store, name, upload, number, body)
 
 
@@ -156,6 +163,9 @@ def _draw(store: Store) -> ExtentId:
 
 
 def _asked(digests: Digests, algorithm: str) -> Digests:
+    promised = {*(digests.checksums or ()), *digests.wanted}
+    if algorithm and promised - {algorithm}:
+        raise BadRequest(f"the checksums of this upload are {algorithm}, not {', '.join(sorted(promised))}")
     wanted = (*digests.wanted, algorithm) if algorithm else digests.wanted
     return replace(digests, etag=Tag.MD5, wanted=wanted)
 

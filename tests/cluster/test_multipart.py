@@ -29,7 +29,7 @@ from flared.names import BucketName, ObjectKey, ObjectName
 from flared.objects.buckets import create_bucket, remove_bucket
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.complete_upload import NO_PROMISE, NamedPart, Promise, complete_upload
-from flared.objects.conditions import UNCONDITIONAL, Conditions
+from flared.objects.conditions import UNCONDITIONAL, Conditions, ReadConditions
 from flared.objects.copy import copy_object
 from flared.objects.delete import delete_object
 from flared.objects.digests import NO_DIGESTS, Digests, begin, to_text
@@ -281,11 +281,16 @@ async def test_checksums_of_parts_are_kept_and_become_one(autojump_clock: MockCl
         expected = to_text(checksum(b"".join(data if whole else [checksum(part) for part in data])))
         for wrong in (to_text(checksum(b"x")), "not base64"):
             with pytest.raises(BadDigest):
-                await uploading.complete(parts, promise=Promise(checksum=wrong))
+                await uploading.complete(parts, promise=Promise(algorithm, wrong))
+        for other in (Promise("sha1", expected), Promise(full_object=not whole)):
+            with pytest.raises(BadRequest):
+                await uploading.complete(parts, promise=other)
+        with pytest.raises(BadRequest):
+            await uploading.put(4, b"x", digests=Digests(checksums={"sha1": b"x" * 20}))
         named = [NamedPart(part.number, part.etag, to_text(b"wrong")) for part in parts]
         with pytest.raises(BadPart):
             await complete_upload(cluster.store, NAME, uploading.id, named)
-        result = await uploading.complete(parts, promise=Promise(checksum=expected))
+        result = await uploading.complete(parts, promise=Promise(algorithm, expected, whole))
         details = result.manifest.details
         assert details is not None
         assert (details.checksums[algorithm], details.composite) == (expected + ("" if whole else "-3"), not whole)
@@ -460,19 +465,23 @@ async def test_a_part_is_copied_from_a_range_and_whole_chunks_are_not_written_ag
         await cluster.put("source", whole)
         uploading = await begun(cluster)
 
-        async def copy(number: int, wanted: RangeRequest | None) -> Part:
-            result = await copy_part(cluster.store, name("source"), NAME, uploading.id, number, range=wanted)
+        async def copy(number: int, within: tuple[int, int] | None) -> Part:
+            result = await copy_part(cluster.store, name("source"), NAME, uploading.id, number, within=within)
             return result.part
 
         before = cluster.held_pieces()
-        aligned = await copy(1, RangeRequest(0, 2 * CHUNK - 1))
-        rest = await copy(3, RangeRequest(2 * CHUNK, None))
+        aligned = await copy(1, (0, 2 * CHUNK - 1))
+        rest = await copy(3, (2 * CHUNK, len(whole) - 1))
         assert len(cluster.held_pieces() - before) <= 3, "only the short chunk at the end is too small to be shared"
         assert aligned.etag == md5(whole[: 2 * CHUNK])
-        crooked = await copy(2, RangeRequest(7, PART_SIZE_MIN + 10))
+        crooked = await copy(2, (7, PART_SIZE_MIN + 10))
         everything = await copy(4, None)
-        with pytest.raises(BadRange):
-            await copy(5, RangeRequest(len(whole), None))
+        for outside in ((0, len(whole)), (len(whole), len(whole))):
+            with pytest.raises(BadRange):
+                await copy(5, outside)
+        only = ReadConditions(if_match=("other",))
+        with pytest.raises(PreconditionFailed):
+            await copy_part(cluster.store, name("source"), NAME, uploading.id, 5, only=only)
         await uploading.complete([aligned, crooked, rest, everything])
         await delete_object(cluster.store, name("source"))
         await check_clean(cluster)

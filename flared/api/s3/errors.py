@@ -17,6 +17,8 @@ from flared.errors import (
     BadDigest,
     BadMethod,
     BadName,
+    BadPart,
+    BadPartOrder,
     BadRange,
     BadRequest,
     BadTag,
@@ -31,9 +33,11 @@ from flared.errors import (
     NoLock,
     NoSuchBucket,
     NoSuchObject,
+    NoSuchUpload,
     NoSuchVersion,
     NotModified,
     ObjectLocked,
+    PartTooSmall,
     PreconditionFailed,
     ProtocolError,
     Refused,
@@ -148,6 +152,14 @@ WORDS: Mapping[type[FlareError], tuple[str, str]] = {
     TooSmall: ("EntityTooSmall", ""),
     NoSuchBucket: ("NoSuchBucket", "The specified bucket does not exist"),
     NoSuchObject: ("NoSuchKey", "The specified key does not exist."),
+    NoSuchUpload: (
+        "NoSuchUpload",
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or "
+        "completed.",
+    ),
+    BadPart: ("InvalidPart", ""),
+    BadPartOrder: ("InvalidPartOrder", ""),
+    PartTooSmall: ("EntityTooSmall", ""),
     NoSuchVersion: ("NoSuchVersion", "The specified version does not exist."),
     IsDeleteMarker: ("MethodNotAllowed", "The specified method is not allowed against this resource."),
     ObjectLocked: ("AccessDenied", "Access Denied because object protected by object lock."),
@@ -178,9 +190,7 @@ WORDS: Mapping[type[FlareError], tuple[str, str]] = {
 
 def code_of(error: FlareError) -> str:
     """Return S3's word for an error."""
-    if isinstance(error, PreconditionFailed):
-        return _words_of(error)[0]
-    return error.code if error.code in STATUSES else _words_of(error)[0]
+    return error.code if error.code in STATUSES and type(error) not in WORDS else _words_of(error)[0]
 
 
 def status_of(error: FlareError) -> int:

@@ -17,6 +17,8 @@ from flared.api.s3.errors import S3_ERRORS
 from flared.api.s3.lifecycle import lifecycle_handlers
 from flared.api.s3.listing import listing_handlers
 from flared.api.s3.locking import lock_handlers
+from flared.api.s3.multipart import multipart_handlers
+from flared.api.s3.multipart_lists import multipart_list_handlers
 from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
 from flared.api.s3.policy import policy_handlers
@@ -45,6 +47,8 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **state_handlers(store),
         **listing_handlers(store),
         **object_handlers(store),
+        **multipart_handlers(store),
+        **multipart_list_handlers(store),
         **copy_handlers(store),
         **deleting_handlers(store),
         **post_handlers(store, callers),

@@ -11,7 +11,7 @@ from flared.api.face import on_object
 from flared.api.fields import range_request, read_conditions
 from flared.api.s3.answers import reply_lines, send
 from flared.api.s3.checksums import checksum_lines, explain_digest, take_digests
-from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
+from flared.api.s3.errors import S3Error
 from flared.api.s3.headers import (
     object_headers,
     object_lines,
@@ -25,12 +25,14 @@ from flared.api.s3.tagging import tag_count_lines, tags_in_fields
 from flared.api.s3.versions import parse_version, show_number, show_version, version_lines
 from flared.api.sending import send_reading
 from flared.catalog.details import EMPTY, Details
+from flared.catalog.uploads import PART_NUMBER_MAX
 from flared.errors import BadDigest, NotModified
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.delete import delete_object, delete_version
 from flared.objects.get import find_object, open_object
+from flared.objects.parts import locate_part, part_count
 from flared.objects.put import put_object
-from flared.objects.ranges import resolve
+from flared.objects.ranges import PartRequest, RangeRequest, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +79,7 @@ class ObjectCalls:
     async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
         query, fields = parse_query(request.query), request.fields
         overrides, version = _read_query(query, request)
-        when, wanted = read_conditions(fields), range_request(fields)
+        when, wanted = read_conditions(fields), _wanted_bytes(query, fields)
         if when is not ALWAYS:
             manifest = await find_object(self._store, name, version=version)
             if await _answer_known(reply, manifest, when):
@@ -85,13 +87,8 @@ class ObjectCalls:
         async with open_object(self._store, name, when=when, range=wanted, version=version) as reading:
             manifest = reading.manifest
             lines = reply_lines() + lines_of(self._store.kv, manifest, overrides)
-            if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
-                lines += checksums_if_asked(fields, manifest)
-                await reply.start(200, lines, reading.length)
-            else:
-                end = reading.start + reading.length - 1
-                lines += b"content-range: bytes %d-%d/%d\r\n" % (reading.start, end, manifest.size)
-                await reply.start(206, lines, reading.length)
+            status, more = span_lines(fields, manifest, wanted, reading.start, reading.length)
+            await reply.start(status, lines + more, reading.length)
             await send_reading(reply, reading)
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
@@ -100,14 +97,14 @@ class ObjectCalls:
         manifest = await find_object(self._store, name, version=version)
         if await _answer_known(reply, manifest, read_conditions(fields)):
             return
-        wanted = range_request(fields)
-        lines = reply_lines() + lines_of(self._store.kv, manifest, overrides)
-        if wanted is None or not wanted.applies(manifest.etag, manifest.modified):
-            await reply.start(200, lines + checksums_if_asked(fields, manifest), manifest.size)
-            return
-        start, length = resolve(wanted, manifest.size)
-        lines += b"content-range: bytes %d-%d/%d\r\n" % (start, start + length - 1, manifest.size)
-        await reply.start(206, lines, length)
+        wanted = _wanted_bytes(query, fields)
+        start, length = 0, manifest.size
+        if isinstance(wanted, PartRequest):
+            start, length = await locate_part(self._store.kv, manifest, wanted.number)
+        elif wanted is not None and wanted.applies(manifest.etag, manifest.modified):
+            start, length = resolve(wanted, manifest.size)
+        status, more = span_lines(fields, manifest, wanted, start, length)
+        await reply.start(status, reply_lines() + lines_of(self._store.kv, manifest, overrides) + more, length)
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
         version = parse_version(parse_query(request.query).get("versionId", ""))
@@ -163,11 +160,45 @@ def put_lines(manifest: Manifest) -> bytes:
 
 def _read_query(query: Mapping[str, str], request: Request) -> tuple[dict[str, str], int | None]:
     """Return the fields that the query of a read replaces, and the version that it names."""
-    if "partNumber" in query:
-        raise S3Error(NOT_IMPLEMENTED, "partNumber is not implemented")
     caller = request.caller
     signed = isinstance(caller, Caller) and caller.identity.who is not BY_ANONYMOUS
     return response_overrides(query, signed=signed), parse_version(query.get("versionId", ""))
+
+
+def _wanted_bytes(query: Mapping[str, str], fields: Mapping[str, str]) -> RangeRequest | PartRequest | None:
+    """Return which bytes a read asks for; None for all. Raises S3Error."""
+    wanted = range_request(fields)
+    if "partNumber" not in query:
+        return wanted
+    if wanted is not None:
+        raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+    return PartRequest(parse_part_number(query["partNumber"]))
+
+
+def span_lines(
+    fields: Mapping[str, str],
+    manifest: Manifest,
+    wanted: RangeRequest | PartRequest | None,
+    start: int,
+    length: int,
+) -> tuple[int, bytes]:
+    """Return the status of a read, and the lines that tell which bytes it sends."""
+    lines = b""
+    if isinstance(wanted, PartRequest):
+        count = part_count(manifest)
+        lines = b"x-amz-mp-parts-count: %d\r\n" % count if count else b""
+        if not length:  # no range has so few bytes
+            return 200, lines
+    elif wanted is None or not wanted.applies(manifest.etag, manifest.modified):
+        return 200, checksums_if_asked(fields, manifest)
+    return 206, lines + b"content-range: bytes %d-%d/%d\r\n" % (start, start + length - 1, manifest.size)
+
+
+def parse_part_number(text: str) -> int:
+    """Return the number of a part. Raises S3Error."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= PART_NUMBER_MAX):
+        raise S3Error("InvalidArgument", f"Part number must be an integer between 1 and {PART_NUMBER_MAX}, inclusive")
+    return int(text)
 
 
 def checksums_if_asked(fields: Mapping[str, str], manifest: Manifest) -> bytes:

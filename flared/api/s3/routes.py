@@ -105,6 +105,8 @@ def find_operation(method: str, place: On, raw_query: str, fields: Mapping[str, 
     query = parse_query(raw_query)
     rows = _BY_PLACE.get((place, method), ())
     named = {name for name in query if name in _SUBRESOURCES[place]} - {"list-type"}
+    if method in ("GET", "HEAD"):
+        named -= {"partNumber"}  # says which bytes are read
     found = next((row for row in rows if _fits(row, query, fields)), None)
     used = {part.partition("=")[0] for part in found.query} if found is not None else set()
     if found is None or named - used:
