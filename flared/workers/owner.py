@@ -50,6 +50,7 @@ VARIABLE = "FLARED_WORKER"
 TELL_SECONDS = 0.05
 """Workers hear so often of data nodes that changed."""
 PING_SECONDS = 1.0
+SILENT = 2
 HANGS = 10
 """So many pings without a word in between: less than ``upkeep.deletion.sweep`` gives a put that was given up."""
 RELEASE_SECONDS = 0.1
@@ -141,8 +142,9 @@ class Workers:
             await self._started.wait()
 
     def deal(self, stream: TcpStream) -> bool:
-        """Hand the connection to the process whose turn it is; False if that is this one."""
-        ready = [worker for worker in self._workers if worker.ready]
+        """Hand the connection to the process whose turn it is; False if that is this one. A worker that was silent for
+        SILENT pings gets none: it may be hanging, and its connections would with it."""
+        ready = [worker for worker in self._workers if worker.ready and worker.unheard <= SILENT]
         self._turn = (self._turn + 1) % (len(ready) + 1)
         return self._turn > 0 and not self._stopping and hand_over(ready[self._turn - 1].through, stream)
 

@@ -111,3 +111,34 @@ def test_local_restarts_what_dies_and_finds_everything_again(directory: Path) ->
     with local(directory, port, s3_port, data_port):
         assert call_s3(s3_port, read_key(directory), "HEAD", "/box") == 200
         assert call_s3(s3_port, key, "HEAD", "/box") == 403
+
+
+def test_local_runs_an_api_node_of_several_processes(directory: Path) -> None:
+    (port, s3_port), data_port = free_ports(2), adjacent_ports(3)
+    with local(directory, port, s3_port, data_port):
+        assert Client(port).put("mine", b"kept").status == 201
+    api = directory / "api.toml"
+    api.write_text("workers = 2\n" + api.read_text())
+    with local(directory, port, s3_port, data_port) as process:
+        wait_until(lambda: len(workers_at(port)) == 1, "there is no worker", seconds=60)
+        killed = workers_at(port)[0]
+        assert all(Client(port).get("mine").body == b"kept" for _ in range(4))
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: workers_at(port) not in ([], [killed]), "no new worker", seconds=60)
+        api_node = child_named(process.pid, "api.toml")
+        assert api_node is not None
+        os.kill(api_node, signal.SIGKILL)
+        wait_until(lambda: child_named(process.pid, "api.toml") not in (None, api_node), "no new api node")
+        wait_until(lambda: health(port) == "ok", "it does not become healthy again", seconds=60)
+        assert all(Client(port).get("mine").body == b"kept" for _ in range(4))
+
+
+def workers_at(port: int) -> list[int]:
+    """The processes of the workers; empty while no answer comes."""
+    client = Client(port)
+    try:
+        return [worker["pid"] for worker in client.call("GET", "/status").json().get("workers", [])]
+    except NO_ANSWER:
+        return []
+    finally:
+        client.close()

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.process.test_metrics import documented
+from tests.support.bodies import body
+from tests.support.certificates import OTHER_CERTIFICATE, OTHER_KEY, trusting, write_certificate
 from tests.support.client import NO_ANSWER, Client, object_path
 from tests.support.daemons import API
 
 if TYPE_CHECKING:
-    from tests.support.daemons import Cluster, Start
+    from tests.support.daemons import Cluster, Start, Toml
 
 CONNECTIONS = 4
 """So many one after the other reach each of two processes twice."""
@@ -45,6 +49,17 @@ def wait_for_worker(cluster: Cluster, but: int = 0) -> int:
                 return pids[0]
         time.sleep(0.1)
     raise AssertionError("there is no worker")
+
+
+def wait_for_serving_worker(cluster: Cluster) -> int:
+    """Return the process of the only worker, once it has answered somebody."""
+
+    def has_answered() -> bool:
+        clients(cluster)
+        return any(worker["requests"] for worker in workers_of(cluster))
+
+    cluster.wait_until(has_answered, "no worker answers", 60)
+    return workers_of(cluster)[0]["pid"]
 
 
 def test_every_process_sees_what_any_has_acknowledged(start: Start) -> None:
@@ -88,11 +103,11 @@ def test_a_killed_worker_is_started_again_and_costs_only_its_connections(start: 
         client = cluster.client(timeout=30)
         number = 0
         while not ended.is_set():
-            key, body = f"load/{writer}/{number}", os.urandom(64) * (1 + number % 3000)
+            key, content = f"load/{writer}/{number}", os.urandom(64) * (1 + number % 3000)
             number += 1
             with contextlib.suppress(*NO_ANSWER):
-                if client.call("PUT", object_path(key), body).status == 201:
-                    acknowledged[key] = body
+                if client.call("PUT", object_path(key), content).status == 201:
+                    acknowledged[key] = content
 
     threads = [threading.Thread(target=load, args=(writer,)) for writer in range(4)]
     for thread in threads:
@@ -116,8 +131,123 @@ def test_a_killed_worker_is_started_again_and_costs_only_its_connections(start: 
     cluster.start()
     assert len(acknowledged) > 20
     for client in clients(cluster)[:2]:
-        for key, body in acknowledged.items():
-            assert client.call("GET", object_path(key)).body == body, key
+        for key, content in acknowledged.items():
+            assert client.call("GET", object_path(key)).body == content, key
+
+
+def test_a_worker_that_hangs_stops_no_other_and_is_replaced(start: Start) -> None:
+    cluster = start(nodes=1, api={"workers": 2})
+    hung = wait_for_serving_worker(cluster)
+    before = clients(cluster)
+    for number, client in enumerate(before):
+        assert client.call("PUT", object_path(f"before{number}"), b"kept").status == 201
+    acknowledged: list[str] = []
+
+    def all_are_served() -> bool:
+        """Return whether connections that come now are answered, though the worker still hangs."""
+        for _ in range(CONNECTIONS):
+            client, key = cluster.client(timeout=1.0), f"meanwhile{len(acknowledged)}"
+            with contextlib.suppress(*NO_ANSWER):
+                if client.call("PUT", object_path(key), b"kept").status == 201:
+                    acknowledged.append(key)
+                    continue
+            return False
+        return state_of(hung) == "T"
+
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        cluster.wait_until(all_are_served, "a worker that hangs stops others", 10)
+        assert wait_for_worker(cluster, hung) != hung
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung, signal.SIGCONT)
+    for client in clients(cluster):
+        for key in [*acknowledged, *(f"before{number}" for number in range(CONNECTIONS))]:
+            assert client.call("GET", object_path(key)).body == b"kept", key
+    assert state_of(hung) == "", "it was killed"
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process, as /proc has it; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def test_clients_with_tls_reach_every_process(start: Start, directory: Path) -> None:
+    certificate, key = write_certificate(directory)
+    tls: Toml = {"certificate": str(certificate), "key": str(key)}
+    cluster = start(nodes=1, api={"workers": 2, "tls": tls})
+    wait_for_serving_worker(cluster)
+    port = cluster.daemons[API].port
+    all_of_them = [Client(port, context=context) for context in (trusting(), None) for _ in range(CONNECTIONS)]
+    for number, writer in enumerate(all_of_them):
+        for size in (10, 300_000):
+            content = body(f"{number}", size)
+            assert writer.put("key", content).status in (200, 201)
+            assert all(client.get("key").body == content for client in all_of_them)
+            assert writer.call("GET", "/status").json()["health"] == "ok", "what is passed on is answered, too"
+    write_certificate(directory, OTHER_CERTIFICATE, OTHER_KEY)
+    os.kill(cluster.daemons[API].pid, signal.SIGHUP)
+
+    def all_show_the_new_one() -> bool:
+        for _ in range(CONNECTIONS):
+            with contextlib.suppress(*NO_ANSWER):
+                if Client(port, context=trusting(OTHER_CERTIFICATE)).get("key").body == content:
+                    continue
+            return False
+        return True
+
+    cluster.wait_until(all_show_the_new_one, "a process still shows the old certificate", 10)
+    cluster.change(API, {"tls": {"plain": "refuse"}})
+    os.kill(cluster.daemons[API].pid, signal.SIGHUP)
+    cluster.wait_until(
+        lambda: {Client(port).get("key").status for _ in range(CONNECTIONS)} == {400}, "a process takes plain HTTP", 10
+    )
+
+
+def test_the_socket_of_systemd_is_served_by_every_process(start: Start) -> None:
+    """The socket outlives the node: who connects while it is down is answered when it is back."""
+    cluster = start(nodes=1, api={"workers": 2})
+    assert cluster.terminate(API) == 0
+    with socket.create_server(("127.0.0.1", cluster.daemons[API].port), backlog=64) as listening:
+        launch_activated(cluster, listening)
+        cluster.wait_ready()
+        wait_for_serving_worker(cluster)
+        for number, client in enumerate(clients(cluster)):
+            assert client.put(f"k{number}", b"kept").status == 201
+        cluster.kill(API)
+        waiting = [cluster.client() for _ in range(CONNECTIONS)]
+        answers: list[bytes] = []
+        threads = [
+            threading.Thread(target=lambda client=client: answers.append(client.get("k1").body))  # type: ignore[misc]
+            for client in waiting
+        ]
+        for thread in threads:
+            thread.start()
+        launch_activated(cluster, listening)
+        for thread in threads:
+            thread.join()
+        assert answers == [b"kept"] * CONNECTIONS
+        wait_for_worker(cluster)
+        assert cluster.terminate(API) == 0
+    cluster.launch(API)
+    cluster.wait_ready()
+    assert [client.get("k0").body for client in clients(cluster)] == [b"kept"] * CONNECTIONS
+
+
+def launch_activated(cluster: Cluster, listening: socket.socket) -> None:
+    """Start the api node as systemd does with a socket unit: its socket is descriptor 3."""
+    daemon = cluster.daemons[API]
+    script = 'exec 3<&"$0"; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+    with open(daemon.log, "ab") as log:
+        daemon.process = subprocess.Popen(
+            ["bash", "-c", script, str(listening.fileno()), *cluster.command, "--config", str(daemon.config)],
+            pass_fds=[listening.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def wait_for_no_worker(cluster: Cluster) -> bool:
