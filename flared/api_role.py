@@ -299,7 +299,7 @@ def build_s3(config: ApiConfig, store: Store, keyring: Keyring, keys: KeyStore, 
         return None
     settings = S3Settings(config.s3_domain, config.s3_region)
     hosts = host_names((*config.hosts, *filter(None, (config.s3_domain,))), config.s3_listen)
-    callers = S3Callers(access_policy(store.kv, keyring, config.anonymous, hosts), settings, keys)
+    callers = S3Callers(access_policy(store.kv, keyring, config.anonymous, hosts, tells_missing=True), settings, keys)
     return Entry([s3_face(store, callers, settings)], S3Router(settings.domain), gate)
 
 

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
 from flared.access.conditions import UnknownValue
-from flared.access.facts import RequestFacts, no_object
+from flared.access.facts import NO_OBJECT, RequestFacts, no_object
 from flared.access.grants import Grant, Permission, allows
 from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
 from flared.access.policy import DENY
 from flared.access.s3_actions import OF_POLICY, action_of
-from flared.errors import BadRequest, Forbidden, Unauthenticated
+from flared.errors import BadRequest, Forbidden, NoSuchObject, Unauthenticated
 from flared.http.eviction import GUEST, STRANGER
 from flared.http.percent import decode
 from flared.names import BucketName, ObjectName
@@ -200,6 +200,8 @@ class Context:
     """Of the request's head."""
     secure: bool = False
     """The connection is encrypted."""
+    tells_missing: bool = False
+    """As S3: everybody is told of an object that it does not exist, if everybody may list its bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +217,7 @@ class Policy:
     """The names, in lower case, that callers without the secret may call this node by."""
     find_object: FindObject = no_object
     """Asked about objects if nothing else decides, or a policy wants to know."""
+    tells_missing: bool = False
 
     def context(self, method: str, peer: str, fields: Mapping[str, str], *, secure: bool = False) -> Context:
         """Return the context of a call; it depends on these arguments and the secrets, and on nothing else.
@@ -225,7 +228,7 @@ class Policy:
         foreign = foreign_reason(method, fields, self.hosts)
         granted = self.granted if guarded else EVERYTHING
         find = self.find_bucket, self.find_object
-        return Context(is_local(peer), foreign, granted, guarded, *find, peer, fields, secure)
+        return Context(is_local(peer), foreign, granted, guarded, *find, peer, fields, secure, self.tells_missing)
 
 
 def authorize(
@@ -280,7 +283,7 @@ def _is_allowed(
 ) -> bool:
     """Return whether the caller's key, the bucket or the object allows this.
 
-    Raises Forbidden or Unauthenticated if the bucket's policy denies it.
+    Raises Forbidden or Unauthenticated if the bucket's policy denies it; NoSuchObject as the context says.
     """
     key = identity.key
     granted = key is not None and _has_grant(key, action, resource, query)
@@ -307,7 +310,9 @@ def _is_allowed(
     has_key = key is not None
     if access is not CLOSED and _is_public(access, action, name, has_key=has_key):
         return True
-    return isinstance(resource, ObjectName) and _is_public_object(resource, name, context, has_key=has_key)
+    if not isinstance(resource, ObjectName) or name != "GetObject":
+        return False
+    return _is_public_object(resource, access, context, has_key=has_key)
 
 
 def _bucket_of(resource: ObjectName | BucketName) -> BucketName:
@@ -336,14 +341,15 @@ def _is_public(access: BucketAccess, action: Action, name: str, *, has_key: bool
     return action is _SHOW_BUCKET and (access.public or access.may_list(has_key=has_key))
 
 
-def _is_public_object(resource: ObjectName, name: str, context: Context, *, has_key: bool) -> bool:
+def _is_public_object(resource: ObjectName, access: BucketAccess, context: Context, *, has_key: bool) -> bool:
     """Return whether the ACL of an object lets everybody read it. It is that of the newest version."""
-    if name != "GetObject":
-        return False
     try:
-        return context.find_object(resource).may_read(has_key=has_key)
+        found = context.find_object(resource)
     except UnknownValue:
         return False
+    if context.tells_missing and found is NO_OBJECT and access.may_list(has_key=has_key):
+        raise NoSuchObject(f"there is no object {resource.key!r} in the bucket {resource.bucket}")
+    return found.may_read(has_key=has_key)
 
 
 def _has_grant(key: AccessKey, action: Action, resource: Resource, query: str) -> bool:

@@ -41,6 +41,9 @@ class ObjectAccess(NamedTuple):
         return acl is PUBLIC_READ or acl is PUBLIC_READ_WRITE or (has_key and acl is AUTHENTICATED_READ)
 
 
+NO_OBJECT = ObjectAccess()
+"""Of one that does not exist."""
+
 if TYPE_CHECKING:
     FindObject = Callable[[ObjectName], ObjectAccess]
 

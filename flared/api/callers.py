@@ -33,9 +33,15 @@ REMEMBERED_MAX = 8
 """Entries of one memo: a client may send any number of methods with the same fields."""
 
 
-def access_policy(kv: KV, keyring: Keyring, anonymous: str, hosts: frozenset[str]) -> Policy:
-    """Return the settings about access of a node on this metadata; ``anonymous`` is the word of its TOML file."""
-    return Policy(keyring, GRANTS[anonymous], partial(find_access, kv), hosts, partial(find_object_access, kv))
+def access_policy(
+    kv: KV, keyring: Keyring, anonymous: str, hosts: frozenset[str], *, tells_missing: bool = False
+) -> Policy:
+    """Return the settings about access of a face on this metadata; ``anonymous`` is the word of the node's TOML file.
+
+    ``tells_missing``: it answers as S3 for what does not exist.
+    """
+    find = partial(find_access, kv), partial(find_object_access, kv)
+    return Policy(keyring, GRANTS[anonymous], find[0], hosts, find[1], tells_missing)
 
 
 class Caller(NamedTuple):

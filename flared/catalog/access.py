@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
-from flared.access.facts import ObjectAccess
+from flared.access.facts import NO_OBJECT, ObjectAccess
 from flared.access.policy import BucketPolicy, MalformedPolicy, read_policy
 from flared.catalog.bucket_documents import Kind, find_document_nowait
 from flared.catalog.buckets import decode
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from flared.meta.kv import KV
     from flared.names import BucketName, ObjectName
 
-NO_OBJECT = ObjectAccess()
+PLAIN = ObjectAccess()
+"""Of an object that says nothing."""
 
 
 def find_access(kv: KV, name: BucketName) -> BucketAccess:
-    """Return what the bucket says about access now; nothing is allowed by one that does not exist.
+    """Return what the bucket says about access now; ``CLOSED`` if there is none.
 
     Raises RowCorrupt and ManifestCorrupt: a policy that cannot be read might deny this.
     """
@@ -44,9 +45,11 @@ def find_policy(kv: KV, name: BucketName) -> BucketPolicy | None:
 
 
 def find_object_access(kv: KV, name: ObjectName) -> ObjectAccess:
-    """Return what the newest version of an object says about access; nothing if there is none."""
+    """Return what the newest version of an object says about access; ``NO_OBJECT`` if there is none."""
     manifest = find_current(kv, name)
-    if manifest is None or manifest.details is None:
+    if manifest is None:
         return NO_OBJECT
+    if manifest.details is None:
+        return PLAIN
     details = manifest.details
     return ObjectAccess(Acl(details.acl) if details.acl else PRIVATE, details.tags)

@@ -53,7 +53,7 @@ def make_s3_entry(
     keys: KeySource | None = None,
 ) -> Entry:
     chosen = settings or S3Settings()
-    policy = access_policy(cluster.store.kv, keyring, anonymous, frozenset({"api"}))
+    policy = access_policy(cluster.store.kv, keyring, anonymous, frozenset({"api"}), tells_missing=True)
     callers = S3Callers(policy, chosen, keys or FixedKeys(), cluster.store.now)
     return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain))
 

@@ -189,3 +189,14 @@ async def test_many_are_deleted_as_a_policy_says_of_each(autojump_clock: Clock) 
         result = (await by(ask, ALT, "POST", "/photos?delete", body, **head)).xml("DeleteResult")
         assert [deleted.text_of("Key") for deleted in result.find_all("Deleted")] == ["open/a"]
         assert [error.text_of("Code") for error in result.find_all("Error")] == ["AccessDenied"]
+
+
+async def test_what_is_not_there_is_told_as_s3_does(autojump_clock: Clock) -> None:
+    async with speaking_s3(anonymous="none") as ask:
+        await prepared(ask)
+        for key in (ALT, None):
+            assert (await by(ask, key, "GET", "/photos/nothing")).code == "AccessDenied", "it may not list either"
+        await by(ask, MAIN, "PUT", "/photos?acl", x_amz_acl="public-read")
+        for key in (ALT, None):
+            assert (await by(ask, key, "GET", "/photos/nothing")).code == "NoSuchKey"
+            assert (await by(ask, key, "GET", "/photos/closed/a")).code == "AccessDenied"
