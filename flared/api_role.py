@@ -57,6 +57,7 @@ from flared.data.transport.links import LINKS
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.errors import ConfigError
 from flared.http.address import host_names
+from flared.http.parsing import HeadLimits
 from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.tls_context import TlsCaller
 from flared.http.turns import Turns, open_turns
@@ -101,6 +102,7 @@ LARGE_CONNECTIONS = 256
 """To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
 GATHERING = 16 * 1024 * 1024
 """Small bodies that are still on their way in; a task takes those that find no room here."""
+S3_HEADS = HeadLimits(ignores_expectations=True)
 PREFETCHES = 64
 """Chunks asked for ahead of their turn, over all readers."""
 
@@ -137,7 +139,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         past = RequestCounts()
         s3_entry = build_s3(config, store, keyring, KeyStore(kv, keyring, store.now), gate)
         bodies = MemoryBudget(GATHERING)
-        s3 = build_http(share_of(config), turns, s3_entry, bodies) if s3_entry is not None else None
+        s3 = build_http(share_of(config), turns, s3_entry, bodies, S3_HEADS) if s3_entry is not None else None
         in_force = [config]
 
         def authority() -> AuthorityFiles | None:
@@ -287,10 +289,16 @@ def take_gate(gate: Gate, config: ApiConfig) -> None:
         log.error("event=reload_refused message=%r", error.mistakes[0])
 
 
-def build_http(config: ApiConfig, turns: Turns, entry: Entry, bodies: MemoryBudget | None = None) -> Server:
+def build_http(
+    config: ApiConfig,
+    turns: Turns,
+    entry: Entry,
+    bodies: MemoryBudget | None = None,
+    heads: HeadLimits = HeadLimits(),  # noqa: B008  # a value
+) -> Server:
     """A server of one process, with these limits. It does not serve yet. Several share their ``bodies``."""
     in_turns = InTurns(turns, entry, bodies or MemoryBudget(GATHERING))
-    return Server(entry.answer, ServerSettings(connections_max=config.connections), in_turns=in_turns)
+    return Server(entry.answer, ServerSettings(connections_max=config.connections, limits=heads), in_turns=in_turns)
 
 
 def build_s3(config: ApiConfig, store: Store, keyring: Keyring, keys: KeyStore, gate: Gate) -> Entry | None:

@@ -221,18 +221,28 @@ def check_signature(
     credential = signature.credential
     key = signing_key(secret, credential.date, credential.region)
     wanted = sign(key, to_sign)
-    if not (signature.value.isascii() and hmac.compare_digest(wanted, signature.value)):
-        raise SignatureRefused(
-            "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. Check your key and "
-            "signing method.",
-            {
-                "AWSAccessKeyId": credential.access_key_id,
-                "StringToSign": to_sign[:SHOWN_CHARS_MAX],
-                "SignatureProvided": signature.value[:128],
-                "CanonicalRequest": canonical.decode("utf-8", "replace")[:SHOWN_CHARS_MAX],
-            },
-        )
+    if _is_same(wanted, signature.value):
+        return
+    if not canonical.isascii():
+        # A field's value is signed as UTF-8 by clients that send it as latin-1, botocore's among them.
+        other = string_to_sign(signature.time, credential.scope, canonical.decode("latin-1").encode())
+        if _is_same(sign(key, other), signature.value):
+            return
+    raise SignatureRefused(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your key and signing "
+        "method.",
+        {
+            "AWSAccessKeyId": credential.access_key_id,
+            "StringToSign": to_sign[:SHOWN_CHARS_MAX],
+            "SignatureProvided": signature.value[:128],
+            "CanonicalRequest": canonical.decode("utf-8", "replace")[:SHOWN_CHARS_MAX],
+        },
+    )
+
+
+def _is_same(wanted: str, shown: str) -> bool:
+    return shown.isascii() and hmac.compare_digest(wanted, shown)
 
 
 def check_signed_fields(signature: Signature, fields: Mapping[str, str]) -> None:

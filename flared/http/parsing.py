@@ -52,6 +52,8 @@ class HeadLimits(NamedTuple):
     """A key has at most 1024 bytes, each of which may be percent-encoded."""
     bytes_max: int = 32 * 1024
     fields_max: int = 100
+    ignores_expectations: bool = False
+    """An Expect other than 100-continue is ignored, as S3 does; else it is refused (RFC 9110, 10.1.1 allows both)."""
 
 
 class HeadRefused(RemoteProtocolError):
@@ -232,9 +234,10 @@ def parse_request_fields(block: bytes, limits: HeadLimits) -> Fields:
     """``block`` is everything after the request line, up to and with the empty line; raises HeadRefused."""
     values = _split(block, limits)
     expect = values.get("expect")
-    if expect is not None and expect.lower() != "100-continue":
+    continues = expect is not None and expect.lower() == "100-continue"
+    if expect is not None and not continues and not limits.ignores_expectations:
         raise HeadRefused("only 'Expect: 100-continue' can be met", 417)
-    return _fields(values, 0, expects_continue=expect is not None)
+    return _fields(values, 0, expects_continue=continues)
 
 
 def parse_reply_fields(block: bytes, limits: HeadLimits) -> Fields:

@@ -24,7 +24,22 @@ def test_what_does_not_exist(s3: S3Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "ab", "a" * 64, "-begin", "end-", "UPPER", "under_score", "192.168.5.123", "a..b", "a.-", ".a", "a b"]
+    "name",
+    [
+        "a",
+        "ab",
+        "a" * 64,
+        "-begin",
+        "end-",
+        "UPPER",
+        "under_score",
+        "192.168.5.123",
+        "a..b",
+        "a.-b",
+        "a-.b",
+        ".a",
+        "a b",
+    ],
 )
 def test_names_that_are_refused(place: Place, name: str) -> None:
     status, _, body = signed(place, "PUT", f"/{name.replace(' ', '%20')}")

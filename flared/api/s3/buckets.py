@@ -102,6 +102,8 @@ class BucketCalls:
 
     async def create(self, request: Request, reply: Reply, bucket: BucketName) -> None:
         self._check_location(await request.body.read_all(CONFIGURATION_BYTES_MAX))
+        if ".-" in bucket or "-." in bucket:
+            raise S3Error("InvalidBucketName", "The specified bucket is not valid.")  # no part of a host name
         refuse_unknown(request.fields)
         owner = identity_of(request).name
         locking = request.fields.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"

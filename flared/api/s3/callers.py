@@ -33,7 +33,9 @@ from flared.access.sigv4 import (
 from flared.api.callers import Caller
 from flared.api.s3.bodies import ChunkedPayload, HashedBody, wrong_payload
 from flared.api.s3.errors import S3Error
+from flared.api.s3.owner import OWNER_ID
 from flared.api.s3.routes import bucket_of_host
+from flared.errors import Forbidden
 from flared.http.messages import Request
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from flared.http.exchange import Exchange
 
 PAYLOAD = "x-amz-content-sha256"
+EXPECTED_OWNER = "x-amz-expected-bucket-owner"
 STREAMING = frozenset({SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER})
 
 
@@ -75,6 +78,8 @@ class S3Callers:
         Nothing is kept in the memo of its head: a signature covers the path, too. Raises SignatureRefused and S3Error.
         """
         fields, query = request.fields, request.query
+        if EXPECTED_OWNER in fields and fields[EXPECTED_OWNER] != OWNER_ID:
+            raise Forbidden("the bucket belongs to another account than the one expected", lacking="expected owner")
         signature = find_signature(query, fields)
         if signature is None:
             identity, payload = ANONYMOUS, fields.get(PAYLOAD, UNSIGNED_PAYLOAD)

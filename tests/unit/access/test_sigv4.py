@@ -272,6 +272,15 @@ def test_what_is_signed_is_admitted(method: str, path: str, query: str, more: di
     verify(method, f"/{path}", query, fields | {"authorization": authorization(";".join(signed), value)})
 
 
+def test_a_value_that_is_signed_as_utf_8_and_sent_as_latin_1() -> None:
+    fields = {"host": "h", "x-amz-date": TIME, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-meta-a": "\xe9"}
+    for value in ("\xe9", "\xc3\xa9"):  # as it was sent, and its UTF-8
+        signed = sorted(fields)
+        canonical = canonical_request("PUT", "/a", "", fields | {"x-amz-meta-a": value}, signed, EMPTY_SHA256)
+        proof = sign(signing_key(SECRET, DAY, REGION), string_to_sign(TIME, SCOPE, canonical))
+        verify("PUT", "/a", "", fields | {"authorization": authorization(";".join(signed), proof)})
+
+
 @given(st.integers(0, 4_000_000_000))
 def test_times_come_back(seconds: int) -> None:
     shown = format_time(seconds)
