@@ -1,7 +1,7 @@
-"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY] [--against VENV [--pairs N]]
+"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY] [--against VENV | --faces] [--pairs N]
 
 Prints each figure as it comes, with its ratio to nginx and its goal, and writes all of them as JSON; with --against,
-with its ratio to another installed version.
+with its ratio to another installed version; with --faces, of signed calls and S3 to plain ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import against, large, machine, small
+from bench import against, faces, large, machine, small
 from bench.report import DURABILITY, HEADING, Figure, text, write_json
 from bench.yardstick import Yardstick
 from flared.data.pieces import CODEC_PLAIN, describe_piece
@@ -242,12 +242,17 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, metavar="VENV", help="measure against the version whose bin/flared is here"
     )
-    parser.add_argument("--pairs", type=int, help="with --against: so many runs of either version in each row")
+    parser.add_argument("--faces", action="store_true", help="measure signed calls and S3 against plain ones")
+    parser.add_argument("--pairs", type=int, help="with --against and --faces: so many runs of either in each row")
     options = parser.parse_args()
     known = against.NAMES if options.against else list(MEASURES)
     if unknown := set(options.only or ()) - set(known):
         parser.error(f"--only knows {', '.join(known)}; not {', '.join(sorted(unknown))}")
-    if options.against:
+    if options.faces:
+        with scratch_directory(below=options.dir) as directory:
+            path = options.json or Path("build/bench-faces.json")
+            faces.run_faces(directory, pairs=options.pairs, quick=options.quick, json_path=path)
+    elif options.against:
         with scratch_directory(below=options.dir) as directory:
             against.run_against(
                 options.against,
