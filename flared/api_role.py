@@ -86,8 +86,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CODEC_THREADS = 4
-"""Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap."""
+CODEC_THREADS = (os.cpu_count() or 2) + 2
+"""Digests and codecs run without the interpreter's lock: as many as cores keep them busy, a few more overlap. Parts of
+an upload that come at once each have an MD5 of their own, which no other thread can share."""
 STAGE_SHARE = 6
 """One part in so many of the memory budget is for uploads that wait for their turn."""
 UNIT_SHARE = 3

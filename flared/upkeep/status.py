@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flared.meta.kv import Health as MetadataHealth
     from flared.names import NodeName
     from flared.objects.store import Store
+    from flared.upkeep.deletion.old_uploads import OldUploadsStatistics
     from flared.upkeep.deletion.reconcile import ReconcileStatistics
     from flared.upkeep.deletion.sweep import SweepStatistics
     from flared.upkeep.membership.member import Member
@@ -55,6 +56,7 @@ class ClusterStatus:
     members: tuple[Member, ...]
     heal: HealStatistics
     sweep: SweepStatistics
+    uploads: OldUploadsStatistics
     reconcile: ReconcileStatistics
     removals: dict[NodeName, RemovalProgress]
     """Of nodes that are being taken away."""
@@ -90,6 +92,7 @@ def find_status(store: Store, membership: Membership, upkeep: Upkeep) -> Cluster
         members,
         heal,
         upkeep.sweep.statistics(),
+        upkeep.old_uploads.statistics(),
         upkeep.reconcile.statistics(),
         removals,
         held,

@@ -58,6 +58,8 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(status.heal.repaired, "flare_pieces_repaired_total", "Pieces written again.")
     yield number(status.sweep.pieces, "flare_pieces_swept_total", "Pieces deleted as garbage.")
     yield number(status.sweep.due, "flare_garbage_stuck", "Garbage that was due at the last look and could not go.")
+    yield number(status.uploads.open, "flare_uploads_open", "Uploads in parts that have not ended, at the last look.")
+    yield number(status.uploads.aborted, "flare_uploads_aborted_total", "Uploads in parts that rested for too long.")
     yield number(status.reconcile.suspects, "flare_orphans_suspected", "Pieces seen once without a record.")
     yield number(status.unavailable, "flare_pieces_unavailable", "Pieces on data nodes that are away.")
     yield number(status.heal.unplaced, "flare_chunks_unplaced", "Chunks with no data node for a lacking piece.")

@@ -101,6 +101,7 @@ def describe_status(
         "metadata": describe_metadata(status.metadata, status.metadata_older),
         "heal": asdict(status.heal),
         "sweep": asdict(status.sweep),
+        "uploads": asdict(status.uploads),
         "reconcile": asdict(status.reconcile),
     }
 
