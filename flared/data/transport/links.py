@@ -17,7 +17,7 @@ import outcome
 import trio
 
 from flared.data.pieces import LARGE_SIZE, Piece, piece_is_good
-from flared.data.transport import wire
+from flared.data.transport import statuses, wire
 from flared.errors import Busy, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError
 from flared.log import current_request, name_requests
 
@@ -193,11 +193,11 @@ class PutLinks(_Links):
         return batch[:count]
 
     def _answered(self, batch: Sequence[Put], answer: bytes | FlareError) -> None:
-        statuses: Sequence[int] = ()
+        codes: Sequence[int] = ()
         error = answer if isinstance(answer, FlareError) else None
         if isinstance(answer, bytes):
             try:
-                statuses = wire.parse_statuses(answer, len(batch))
+                codes = wire.parse_statuses(answer, len(batch))
             except ProtocolError as broken:
                 error = broken
         self._came_back(error is not None)
@@ -207,8 +207,8 @@ class PutLinks(_Links):
             self._settle(
                 batch,
                 [
-                    None if status == wire.STORED else wire.put_error(self._node, put[0].name, status)
-                    for put, status in zip(batch, statuses, strict=True)
+                    None if status == statuses.STORED else statuses.put_error(self._node, put[0].name, status)
+                    for put, status in zip(batch, codes, strict=True)
                 ],
             )
 
@@ -325,19 +325,19 @@ class GetLinks(_Links):
             return
         # What did not fit goes to the front; those who asked for it since join it.
         again = {
-            name: batch[name] for name, found in zip(names[1:], answers[1:], strict=True) if found == wire.ASK_AGAIN
+            name: batch[name] for name, found in zip(names[1:], answers[1:], strict=True) if found == statuses.ASK_AGAIN
         }
         for name, interests in self._waiting.items():
             again.setdefault(name, []).extend(interests)
         self._waiting = again
         self._came_back(False)
         for number, (name, found) in enumerate(zip(names, answers, strict=True)):
-            if found != wire.ASK_AGAIN or number == 0:
+            if found != statuses.ASK_AGAIN or number == 0:
                 self._settle(name, batch[name], found)
 
     def _settle(self, name: str, interests: Sequence[Interest], answer: tuple[Piece, bytes] | int) -> None:
         if isinstance(answer, int):
-            self._refuse(interests, lambda: wire.get_error(self._node, name, answer))
+            self._refuse(interests, lambda: statuses.get_error(self._node, name, answer))
         elif piece_is_good(*answer):
             for interest in interests:
                 self._tell(interest, answer)

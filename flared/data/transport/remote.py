@@ -18,12 +18,13 @@ import trio
 
 from flared.access.keys import authorization
 from flared.data.pieces import LARGE_SIZE, PieceStream
-from flared.data.transport import wire
+from flared.data.transport import statuses, wire
+from flared.data.transport.arriving import ArrivedPiece, ArrivingPiece
 from flared.data.transport.links import LINKS, GetLinks, LinkStatistics, PutLinks
 from flared.errors import BadRequest, FlareError, NodeUnreachable, PieceCorrupt, ProtocolError, TooLarge
 from flared.http.error_body import parse_error
 from flared.http.json_body import parse_json
-from flared.http.messages import Body, encode_fields
+from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings, PoolStatistics, Response
 from flared.http.stream import Stream, connect_tcp
 from flared.http.turn_client import TurnReply
@@ -65,38 +66,6 @@ class RemoteStatistics:
     get_links: PoolStatistics
     small: PoolStatistics
     large: PoolStatistics
-
-
-class _ArrivingPiece:
-    """A PieceStream on its connection."""
-
-    __slots__ = ("_body", "_node", "piece")
-
-    def __init__(self, node: NodeName, piece: Piece, body: Body) -> None:
-        self.piece = piece
-        self._node = node
-        self._body = body
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        try:
-            return await self._body.receive_into(buffer)
-        except ProtocolError as error:
-            raise NodeUnreachable(self._node, str(error)) from error
-
-
-class _ArrivedPiece:
-    """A PieceStream of what is here already."""
-
-    __slots__ = ("_rest", "piece")
-
-    def __init__(self, piece: Piece, part: memoryview) -> None:
-        self.piece = piece
-        self._rest = part
-
-    async def receive_into(self, buffer: memoryview) -> int:
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 class Remote:
@@ -178,7 +147,7 @@ class Remote:
             async with self._large.request(
                 "PUT", _path(piece.name), fields, [memoryview(payload)], repeatable=True
             ) as response:
-                await self._check(response, (wire.STORED, wire.THERE))
+                await self._check(response, (statuses.STORED, statuses.THERE))
 
     def read(self, name: PieceName, span: Span) -> AbstractAsyncContextManager[PieceStream]:
         """Part of a piece, to be received inside the block. Of a small one all comes in the next batch, verified. The
@@ -195,12 +164,12 @@ class Remote:
 
     async def delete(self, names: Sequence[PieceName]) -> list[FlareError | None]:
         """Delete the pieces; a missing one counts as deleted. Return None or the error for each, in their order."""
-        return await self._ask_each(wire.PATH_DELETE, names, wire.delete_error)
+        return await self._ask_each(wire.PATH_DELETE, names, statuses.delete_error)
 
     async def quarantine(self, names: Sequence[PieceName]) -> list[FlareError | None]:
         """Hide the pieces and have them deleted after days; as ``delete`` answers. A put or a read of one of these
         names shows it again. Raises NodeOutdated if the node does not know quarantine."""
-        return await self._ask_each(wire.PATH_QUARANTINE, names, wire.quarantine_error)
+        return await self._ask_each(wire.PATH_QUARANTINE, names, statuses.quarantine_error)
 
     async def _ask_each(
         self, path: str, names: Sequence[PieceName], explain: Callable[[str, str, int], FlareError | None]
@@ -210,12 +179,12 @@ class Remote:
             some = names[start : start + wire.RECORDS_MAX]
             answer = await self._post(path, wire.pack_names(some), 2 * len(some))
             with self._reachable():
-                statuses = wire.parse_statuses(answer, len(some))
-            errors += [explain(self.name, name, status) for name, status in zip(some, statuses, strict=True)]
+                codes = wire.parse_statuses(answer, len(some))
+            errors += [explain(self.name, name, status) for name, status in zip(some, codes, strict=True)]
         return errors
 
     async def _list(self, query: str) -> tuple[list[tuple[str, int]], tuple[str, ...]]:
-        page = _parse_page(await self._get_json(f"{wire.PATH_LIST}?{query}", wire.LIST_BYTES_MAX))
+        page = wire.parse_page(await self._get_json(f"{wire.PATH_LIST}?{query}", wire.LIST_BYTES_MAX))
         if page is None:
             raise NodeUnreachable(self.name, "its inventory is not one")
         return page
@@ -273,8 +242,8 @@ class Remote:
             return NodeUnreachable(self.name, str(reply))
         if reply.status == 200:
             return reply.body
-        return wire.request_error(
-            self.name, reply.status, reply.fields.get(wire.ERROR_FIELD, ""), parse_error(reply.body).message
+        return statuses.request_error(
+            self.name, reply.status, reply.fields.get(statuses.ERROR_FIELD, ""), parse_error(reply.body).message
         )
 
     async def _get_json(self, target: str, limit: int) -> object:
@@ -298,7 +267,7 @@ class Remote:
         if response.status in wanted:
             return
         message = parse_error(await self._read(response, ANSWER_BYTES_MAX)).message
-        raise wire.request_error(self.name, response.status, response.fields.get(wire.ERROR_FIELD, ""), message)
+        raise statuses.request_error(self.name, response.status, response.fields.get(statuses.ERROR_FIELD, ""), message)
 
     def _described(self, response: Response, name: str) -> Piece:
         """Return the Piece in the answer's fields, which must be the requested one."""
@@ -346,7 +315,7 @@ class Remote:
         wanted = piece.size if _is_whole(span) else max(0, min(span.end, piece.size) - span.begin)
         if response.body.length != wanted:
             raise NodeUnreachable(self.name, f"it sends {response.body.length} bytes of {name} instead of {wanted}")
-        return _ArrivingPiece(self.name, piece, response.body)
+        return ArrivingPiece(self.name, piece, response.body)
 
 
 class _LargeReading(AbstractAsyncContextManager[PieceStream]):
@@ -389,7 +358,7 @@ class _SmallReading(AbstractAsyncContextManager[PieceStream]):
             piece, payload = await self._remote._gets.read(self._name)
         except TooLarge as error:
             raise PieceCorrupt(f"piece {self._name} on {self._remote.name} is too large: {error}") from error
-        return _ArrivedPiece(piece, memoryview(payload)[self._span.begin : self._span.end])
+        return ArrivedPiece(piece, memoryview(payload)[self._span.begin : self._span.end])
 
     async def __aexit__(self, *_: object) -> None:
         pass
@@ -415,18 +384,3 @@ def _parse_json(raw: bytes) -> object:
     except ValueError:
         return None
     return value
-
-
-def _parse_page(answer: object) -> tuple[list[tuple[str, int]], tuple[str, ...]] | None:
-    rows = answer.get("pieces") if isinstance(answer, dict) else None
-    left_out = answer.get("left_out", []) if isinstance(answer, dict) else None
-    if not isinstance(rows, list) or not isinstance(left_out, list):
-        return None
-    page: list[tuple[str, int]] = []
-    for row in rows:
-        match row:
-            case [str(name), int(size)]:
-                page.append((name, size))
-            case _:
-                return None
-    return page, tuple(map(str, left_out))

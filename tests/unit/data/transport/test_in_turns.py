@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from flared.data.pieces import LARGE_SIZE
-from flared.data.transport.service import TURN_BYTES_MAX
+from flared.data.transport.batch_calls import TURN_BYTES_MAX
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece
 from flared.http.turns import Turns
 from flared.log import current_request

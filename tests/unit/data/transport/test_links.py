@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from flared.data.pieces import Piece, describe_piece
-from flared.data.transport import wire
+from flared.data.transport import statuses, wire
 from flared.data.transport.links import LINKS, GetLinks, PutLinks
 from flared.errors import Busy, ConnectionLost, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, VolumeFull
 from flared.http.turns import Turns
@@ -266,7 +266,7 @@ class SmallAnswers(Node):
     """Answers one piece a batch."""
 
     def read(self, names: list[str]) -> list[tuple[Piece, bytes] | int]:
-        return [self.pieces.get(names[0], 404), *[wire.ASK_AGAIN] * (len(names) - 1)]
+        return [self.pieces.get(names[0], 404), *[statuses.ASK_AGAIN] * (len(names) - 1)]
 
 
 async def test_what_did_not_fit_is_asked_again() -> None:
@@ -326,7 +326,7 @@ async def test_an_answer_that_only_says_ask_again_is_an_error() -> None:
     async def post(path: str, body: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         names = wire.parse_names(body)
-        return wire.pack_answers(names, [wire.ASK_AGAIN] * len(names))
+        return wire.pack_answers(names, [statuses.ASK_AGAIN] * len(names))
 
     async with running(GetLinks, post) as (links, _):
         with pytest.raises(NodeUnreachable):

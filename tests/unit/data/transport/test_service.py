@@ -14,7 +14,7 @@ import trio
 from flared.access.keys import Keyring, authorization, data_audience, node_token
 from flared.chunks.budget import MemoryBudget
 from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, Span, block_is_good, describe_piece, piece_is_good
-from flared.data.transport import wire
+from flared.data.transport import statuses, wire
 from flared.data.transport.remote import Remote
 from flared.data.transport.service import DataService
 from flared.data.volume.volumes import DataSettings, Volumes, VolumeStatus, open_volumes
@@ -218,7 +218,7 @@ async def test_a_get_answers_no_more_than_its_bounds(tmp_path: Path) -> None:
         answers = wire.parse_answers(answer, names)
         assert len(answer) < wire.BATCH_BYTES_MAX + 2 * LARGE_SIZE
         assert not isinstance(answers[0], int)
-        assert answers[-1] == wire.ASK_AGAIN
+        assert answers[-1] == statuses.ASK_AGAIN
         got: list[str] = []
 
         async def get(name: str) -> None:
@@ -313,7 +313,7 @@ async def test_what_cannot_be_right_is_refused(
     async with data_node(tmp_path) as node:
         answer, fields, raw = await node.call(method, target, body)
         assert answer == status
-        assert json.loads(raw)["error"]["code"] == fields[wire.ERROR_FIELD]
+        assert json.loads(raw)["error"]["code"] == fields[statuses.ERROR_FIELD]
 
 
 async def test_a_large_record_in_a_batch_is_refused(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ async def test_without_a_secret_a_foreign_web_page_may_do_nothing(tmp_path: Path
     async with data_node(tmp_path, token=None) as node:
         for method, target in (("POST", "/chunks/put"), ("PUT", "/chunk/a"), ("GET", "/chunks"), ("GET", "/status")):
             code, fields, _ = await node.call(method, target, fields=FOREIGN)
-            assert (code, fields[wire.ERROR_FIELD]) == (403, "Forbidden")
+            assert (code, fields[statuses.ERROR_FIELD]) == (403, "Forbidden")
         assert (await node.call("GET", "/chunk/a"))[0] == 404
         assert (await node.call("GET", "/healthz", fields=FOREIGN))[0] == 200
 
