@@ -39,6 +39,28 @@ class Listing(NamedTuple):
     next: str
 
 
+class VersionEntry(NamedTuple):
+    """One version of a listing."""
+
+    key: str
+    version: int
+    newest: bool
+    deleted: bool
+    """It is a delete marker, which has neither size nor ETag."""
+    size: int
+    etag: str
+    modified: float
+    damaged: bool
+
+
+class VersionPage(NamedTuple):
+    """One page of the versions of a bucket; ``next`` is what the next one goes on behind."""
+
+    versions: tuple[VersionEntry, ...]
+    prefixes: tuple[str, ...]
+    next: tuple[str, int] | None
+
+
 class ObjectInfo(NamedTuple):
     """The facts about an object that HEAD returns. ``etag`` includes its quotes."""
 
@@ -236,6 +258,32 @@ def parse_listing(answer: object) -> Listing:
     fields = _fields(answer)
     objects = tuple(_parse_entry(_fields(item)) for item in _items(fields, "objects"))
     return Listing(objects, tuple(map(str, _items(fields, "prefixes"))), str(fields.get("next") or ""))
+
+
+def parse_versions(answer: object) -> VersionPage:
+    """Raise Refusal if the answer is not a listing of versions."""
+    fields = _fields(answer)
+    found = tuple(_parse_version(_fields(item)) for item in _items(fields, "versions"))
+    following = fields.get("next")
+    after = None
+    if following is not None:
+        place = _fields(following)
+        after = _text(place, "after"), 0 if place.get("after_version") is None else _number(place, "after_version")
+    return VersionPage(found, tuple(map(str, _items(fields, "prefixes"))), after)
+
+
+def _parse_version(fields: dict[str, object]) -> VersionEntry:
+    deleted = fields.get("deleted") is True
+    return VersionEntry(
+        _text(fields, "key"),
+        _number(fields, "version"),
+        fields.get("newest") is True,
+        deleted,
+        0 if deleted else _number(fields, "size"),
+        "" if deleted else quote_etag(_text(fields, "etag")),
+        parse_time(fields.get("modified")),
+        fields.get("damaged") is True,
+    )
 
 
 def parse_info(fields: Mapping[str, str]) -> ObjectInfo:

@@ -103,7 +103,7 @@ class Bodies:
         asked = {"if-match": etag} if etag else {}
         if span:
             asked["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        path = object_path(target.bucket, target.object_key())
+        path = target.path()
         fields, request = self._fields("GET", path, asked)
         with self._failures(request):
             async with self._pool.request("GET", path, fields, repeatable=True) as response:
@@ -115,7 +115,7 @@ class Bodies:
 
     async def head(self, target: Target) -> ObjectInfo:
         """Raise NotFound or NoBucket if it does not exist."""
-        path = object_path(target.bucket, target.object_key())
+        path = target.path()
 
         async def ask() -> ObjectInfo | None:
             fields, request = self._fields("HEAD", path)

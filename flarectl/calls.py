@@ -20,12 +20,23 @@ from flarectl.answers import (
     parse_metadata,
     parse_orphans,
     parse_removal,
+    parse_versions,
 )
 from flarectl.errors import NotFound
 from flarectl.target import Target, object_path
 
 if TYPE_CHECKING:
-    from flarectl.answers import Bucket, ChunkPage, FailureCost, HeldOrphans, Key, Listing, MetadataAge, RemovalCost
+    from flarectl.answers import (
+        Bucket,
+        ChunkPage,
+        FailureCost,
+        HeldOrphans,
+        Key,
+        Listing,
+        MetadataAge,
+        RemovalCost,
+        VersionPage,
+    )
 
 T = TypeVar("T")
 
@@ -57,6 +68,16 @@ def keys(target: Target, *, delimiter: str = "", after: str = "", limit: int = K
     return Read(with_query(f"/bucket/{target.bucket}", params), parse_listing)
 
 
+def versions(
+    target: Target, *, delimiter: str = "", after: tuple[str, int] = ("", 0), limit: int = KEYS_PAGE
+) -> Read[VersionPage]:
+    """The same of all versions, going on behind the version of that key and number."""
+    asked = {"prefix": target.key, "delimiter": delimiter, "after": after[0], "limit": str(limit)}
+    params = {"versions": ""} | {name: value for name, value in asked.items() if value}
+    params |= {"after_version": str(after[1])} if after[1] else {}
+    return Read(with_query(f"/bucket/{target.bucket}", params), parse_versions)
+
+
 def keys_below(target: Target) -> Read[Listing]:
     """The first key of which the target is a prefix up to a slash."""
     return keys(target.at(f"{target.key}/"), limit=1)
@@ -66,6 +87,7 @@ def chunks(target: Target, *, after: int = 0, etag: str = "", limit: int = CHUNK
     """The chunks from number ``after`` on. Exists is raised if the object's ETag is not ``etag`` any more."""
     path = object_path(target.bucket, target.object_key())
     params = {"chunks": "", "limit": str(limit)} | ({"after": str(after)} if after else {})
+    params |= {"version": str(target.version)} if target.version else {}
     return Read(with_query(path, params), parse_chunks, {"if-match": etag} if etag else {})
 
 

@@ -30,6 +30,7 @@ from flarectl.answers import (
     PutResult,
     RemovalCost,
     Status,
+    VersionPage,
     parse_info,
     parse_invite,
     parse_key,
@@ -122,6 +123,14 @@ class Client:
             page = self.list_page(target, delimiter=delimiter, after=page.next)
             yield page
 
+    def version_pages(self, target: Target, *, delimiter: str = "") -> Iterator[VersionPage]:
+        """Yield all pages of the versions of the objects whose keys begin with the target's key."""
+        after: tuple[str, int] | None = ("", 0)
+        while after is not None:
+            page = self.read(calls.versions(target, delimiter=delimiter, after=after))
+            yield page
+            after = page.next
+
     def list_objects(self, target: Target) -> Iterator[Entry]:
         """Yield all objects whose key begins with the target's key."""
         for page in self.list_pages(target):
@@ -129,8 +138,7 @@ class Client:
 
     def head(self, target: Target) -> ObjectInfo:
         """Raise NotFound or NoBucket if it does not exist."""
-        path = object_path(target.bucket, target.object_key())
-        reply = self._send_again("HEAD", path)
+        reply = self._send_again("HEAD", target.path())
         if reply.status != 200:
             raise self.read(calls.why_missing(target))
         return parse_info(reply.fields)
@@ -158,7 +166,7 @@ class Client:
         fields = {"if-match": if_match} if if_match else {}
         attempts = self._retries.begin()
         try:
-            self._change("DELETE", object_path(target.bucket, target.object_key()), fields, attempts)
+            self._change("DELETE", target.path(), fields, attempts)
         except Exists:
             # An earlier attempt, whose answer was lost, may have deleted it.
             if attempts.number == 1 or self.find(target):

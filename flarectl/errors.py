@@ -135,6 +135,7 @@ _CLASSES: tuple[tuple[type[FlareError], type[Failure]], ...] = (
     (errors.NoSuchBucket, NoBucket),
     (errors.NoSuchObject, NotFound),
     (errors.NoSuchKey, NotFound),
+    (errors.IsDeleteMarker, NotFound),
     (errors.PreconditionFailed, Exists),
     (errors.Refused, Refusal),
     (errors.Unavailable, Temporary),

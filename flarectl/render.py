@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from flarectl.answers import Bucket, Chunk, Entry, ObjectInfo
+    from flarectl.answers import Bucket, Chunk, Entry, ObjectInfo, VersionEntry
     from flarectl.target import Target
 
 
@@ -146,6 +146,35 @@ def entry_record(bucket: str, entry: Entry) -> dict[str, object]:
         "etag": bare_etag(entry.etag),
         "version": entry.version,
         "modified": json_time(entry.modified),
+        **({"damaged": True} if entry.damaged else {}),
+    }
+
+
+def show_versions(entries: Iterable[VersionEntry], prefixes: Iterable[str], *, long: bool, human: bool) -> None:
+    """Write one page of a listing of versions: of each key the newest first."""
+    rows: list[tuple[str, VersionEntry | None]] = [(entry.key, entry) for entry in entries]
+    rows += [(prefix, None) for prefix in prefixes]
+    for key, entry in sorted(rows, key=lambda row: row[0].encode("utf-8", "surrogateescape")):
+        if entry is None:
+            say(f"{'-':>15}  {shown(key)}")
+            continue
+        text = f"{entry.version:>15}  "
+        if long:
+            size = "deleted" if entry.deleted else size_text(entry.size) if human else str(entry.size)
+            text += f"{size:>13}  {time_text(entry.modified)}  "
+        mark = "  (delete marker)" if entry.deleted else "  (newest)" if entry.newest else ""
+        say(text + shown(key) + ("  (damaged)" if entry.damaged else mark))
+
+
+def version_record(bucket: str, entry: VersionEntry) -> dict[str, object]:
+    return {
+        "bucket": bucket,
+        "key": entry.key,
+        "version": entry.version,
+        "newest": entry.newest,
+        "deleted": entry.deleted,
+        "modified": json_time(entry.modified),
+        **({} if entry.deleted else {"size": entry.size, "etag": bare_etag(entry.etag)}),
         **({"damaged": True} if entry.damaged else {}),
     }
 

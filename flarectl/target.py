@@ -20,6 +20,8 @@ class Target:
 
     bucket: BucketName
     key: str
+    version: int = 0
+    """Of the object; 0 for the newest."""
 
     def __str__(self) -> str:
         """Return the name as a user would type it."""
@@ -39,6 +41,11 @@ class Target:
 
     def at(self, key: str) -> Target:
         return Target(self.bucket, key)
+
+    def path(self) -> str:
+        """Return the path of the object, or of that version of it, in a URL. Raise as ``object_key``."""
+        path = object_path(self.bucket, self.object_key())
+        return f"{path}?version={self.version}" if self.version else path
 
     def object_key(self) -> ObjectKey:
         """Return the checked key. Raise Usage for a whole bucket, Refusal for an invalid key."""
@@ -90,6 +97,13 @@ def parse_duration(text: str) -> int:
     if not match:
         raise Usage(f"{text!r} is not a valid time: write a number with s, min, h or d, such as 10min")
     return int(match[1]) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def one_version(targets: list[Target], version: int, *, recursive: bool) -> Target:
+    """Return that version of the one object that is named. Raise Usage for anything but one key."""
+    if recursive or len(targets) != 1 or targets[0].is_place or has_pattern(targets[0].key):
+        raise Usage("--version takes one key, without -r: flarectl ls --versions KEY lists its versions")
+    return Target(targets[0].bucket, targets[0].key, version)
 
 
 def has_pattern(text: str) -> bool:

@@ -39,6 +39,16 @@ OWNER = typer.Option(
     "", "--owner", metavar="KEY", show_default=False, help="The access key that may do everything in it; -: none."
 )
 
+STATES = {"on": "enabled", "suspended": "suspended"}
+VERSIONING = typer.Option(
+    "",
+    "--versioning",
+    metavar="on|suspended",
+    show_default=False,
+    help="Whether old versions are kept.",
+    autocompletion=lambda: list(STATES),
+)
+
 
 @app.command(cls=LeanCommand)
 def create(
@@ -111,11 +121,13 @@ def change(
     public_list: bool = PUBLIC_LIST,
     private: bool = PRIVATE,
     owner: str = OWNER,
+    versioning: str = VERSIONING,
     endpoint: str = options.ENDPOINT,
 ) -> None:
-    """Change who may do what in a bucket.
+    """Change who may do what in a bucket, and whether it keeps versions.
 
-    --public and --public-list add to each other; --private ends both.
+    --public and --public-list add to each other; --private ends both. With --versioning on, what is overwritten or
+    deleted is kept until it is removed by its number; suspended, what was kept stays.
     """
     from flarectl import render
     from flarectl.client import Client
@@ -129,8 +141,12 @@ def change(
     changes |= {"public": True} if public else {}
     changes |= {"acl": "public-read"} if public_list else {}
     changes |= {"owner": "" if owner == "-" else owner} if owner else {}
+    if versioning:
+        if versioning not in STATES:
+            raise Usage(f"--versioning is {' or '.join(STATES)}, not {versioning}")
+        changes["versioning"] = STATES[versioning]
     if not changes:
-        raise Usage("nothing to change: give --public, --public-list, --private or --owner")
+        raise Usage("nothing to change: give --public, --public-list, --private, --owner or --versioning")
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         client.change_bucket(bucket, changes)
         render.say(f"bucket {bucket} changed")

@@ -13,6 +13,7 @@ def get(
     ctx: typer.Context,
     arguments: list[str] = ARGUMENTS,
     recursive: bool = options.RECURSIVE,
+    version: int = options.VERSION,
     exclude: list[str] = options.EXCLUDE,
     if_not_exists: bool = options.IF_NOT_EXISTS,
     parallel: int = options.PARALLEL,
@@ -35,7 +36,7 @@ def get(
     from flarectl.naming import are_many, name_local
     from flarectl.report import Report, Style
     from flarectl.source import count_objects, find_objects
-    from flarectl.target import Exclusion, parse_target
+    from flarectl.target import Exclusion, one_version, parse_target
     from flarectl.transfer import Options, cat_all, get_all
 
     # A target of "-" is standard output: cat does that, in order, and without files.
@@ -46,6 +47,8 @@ def get(
     to_output = target == "-"
     report = Report("got", Style(json and not to_output, quiet), dry_run=dry_run)
     places = [parse_target(source) for source in sources]
+    if version:
+        places = [one_version(places, version, recursive=recursive)]
     exclusion = Exclusion(tuple(exclude))
     retries = options.retries_of(retry_for, report.bars.note)
     bodies = Bodies(url, parallel, retries)

@@ -19,6 +19,8 @@ LONG = typer.Option(False, "-l", "--long", help="Size and time of each object.")
 HUMAN = typer.Option(False, "-h", "--human", help="With -l: sizes such as 1.5 MiB.")
 RECURSIVE = typer.Option(False, "--recursive", "-r", help="Everything below, not only up to the next slash.")
 
+VERSIONS = typer.Option(False, "--versions", help="All versions and delete markers, by number.")
+
 
 def ls(
     ctx: typer.Context,
@@ -26,13 +28,15 @@ def ls(
     long: bool = LONG,
     human: bool = HUMAN,
     recursive: bool = RECURSIVE,
+    versions: bool = VERSIONS,
     json: bool = options.JSON,
     endpoint: str = options.ENDPOINT,
 ) -> None:
     """List objects.
 
     A name is listed itself, or what is below it; a pattern in quotes lists what matches. Without a name: the
-    default bucket. flarectl bucket ls lists the buckets.
+    default bucket. flarectl bucket ls lists the buckets. With --versions also what was overwritten or deleted
+    where the bucket keeps it.
     """
     from flarectl import render
     from flarectl.client import Client
@@ -41,6 +45,9 @@ def ls(
     places = [parse_target(text) for text in targets or [""]]
     with Client(options.endpoint_of(ctx, endpoint)) as client:
         for place in places:
+            if versions:
+                _list_versions(client, place, recursive=recursive, long=long or human, human=human, json=json)
+                continue
             for page in _pages(client, place, recursive=recursive):
                 if json:
                     for entry in page.objects:
@@ -49,6 +56,28 @@ def ls(
                         render.say_json({"bucket": place.bucket, "prefix": prefix})
                 else:
                     render.show_entries(page.objects, page.prefixes, long=long or human, human=human)
+
+
+def _list_versions(client: Client, place: Target, *, recursive: bool, long: bool, human: bool, json: bool) -> None:
+    """Write all versions of a key, or of all keys that begin with it. Raise NotFound if there is none."""
+    from flarectl import render
+    from flarectl.errors import NotFound, Usage
+    from flarectl.target import has_pattern
+
+    if has_pattern(place.key):
+        raise Usage("--versions takes keys and prefixes, not patterns")
+    empty = True
+    for page in client.version_pages(place, delimiter="" if recursive else "/"):
+        empty = empty and not page.versions and not page.prefixes
+        if not json:
+            render.show_versions(page.versions, page.prefixes, long=long, human=human)
+            continue
+        for entry in page.versions:
+            render.say_json(render.version_record(place.bucket, entry))
+        for prefix in page.prefixes:
+            render.say_json({"bucket": place.bucket, "prefix": prefix})
+    if empty and place.key:
+        raise NotFound(f"{place}: nothing is stored under this name, in no version")
 
 
 def _pages(client: Client, place: Target, *, recursive: bool) -> Iterator[Listing]:

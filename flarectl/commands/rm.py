@@ -13,6 +13,7 @@ import typer
 from flarectl import completing, options
 
 if TYPE_CHECKING:
+    from flarectl.client import Client
     from flarectl.source import RemoteObject
     from flarectl.target import Target
 
@@ -26,6 +27,7 @@ def rm(
     ctx: typer.Context,
     keys: list[str] = KEYS,
     recursive: bool = options.RECURSIVE,
+    version: int = options.VERSION,
     force: bool = FORCE,
     yes: bool = YES,
     exclude: list[str] = options.EXCLUDE,
@@ -38,20 +40,25 @@ def rm(
     """Remove objects.
 
     With -r a prefix or a whole bucket's content; this asks first, on a terminal. Elsewhere a whole bucket needs --yes.
+    With --version that version for good; of a delete marker, which brings back what was deleted.
     """
     from flarectl.client import Client
     from flarectl.many import on_each
     from flarectl.report import Report, Style
     from flarectl.source import find_objects
-    from flarectl.target import Exclusion, parse_target
+    from flarectl.target import Exclusion, one_version, parse_target
 
     targets = [parse_target(key) for key in keys]
+    if version:
+        targets = [one_version(targets, version, recursive=recursive)]
     report = Report("removed", Style(json, quiet), dry_run=dry_run)
     retries = options.retries_of(retry_for, report.bars.note)
     with Client(options.endpoint_of(ctx, endpoint), retries) as client:
 
         def remove(remote: RemoteObject) -> None:
-            if remote.entry is None and not force:
+            if remote.target.version and not force:
+                _check_version(client, remote.target)
+            elif remote.entry is None and not force:
                 client.head_named(
                     remote.target, "use -r"
                 )  # a delete succeeds for an object that does not exist, which would hide a mistyped name
@@ -64,6 +71,18 @@ def rm(
         if recursive and not yes and not dry_run and (wholes or not force):
             found = _confirm(found, targets, wholes)
         return on_each(client, found, remove, report)
+
+
+def _check_version(client: Client, target: Target) -> None:
+    """Raise NotFound if the object has no such version. A delete marker, too, is one."""
+    from flarectl.errors import NotFound
+
+    for page in client.version_pages(target):
+        if any((found.key, found.version) == (target.key, target.version) for found in page.versions):
+            return
+        if any(found.key != target.key for found in page.versions):
+            break  # a key comes before all that begin with it
+    raise NotFound(f"{target}: it has no version {target.version}; flarectl ls --versions lists them")
 
 
 def _confirm(found: Iterator[RemoteObject], targets: list[Target], wholes: list[Target]) -> Iterator[RemoteObject]:

@@ -9,14 +9,18 @@ from flared.access.access_key import parse_key_name
 from flared.access.bucket_access import Acl
 from flared.api.callers import identity_of, sees_bucket
 from flared.api.native.answers import parse_number, send_json
+from flared.api.native.objects import VERSION_MAX
+from flared.catalog.buckets import Versioning
 from flared.errors import BadRequest
 from flared.http.json_body import parse_json_object
 from flared.http.percent import parse_query
 from flared.log import format_time
-from flared.objects.buckets import change_access, create_bucket, list_buckets, remove_bucket
-from flared.objects.listing import list_objects
+from flared.objects.buckets import change_access, create_bucket, list_buckets, remove_bucket, set_versioning
+from flared.objects.listing import list_objects, list_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flared.catalog.buckets import Bucket
     from flared.http.messages import Reply, Request
     from flared.names import BucketName
@@ -33,7 +37,11 @@ class BucketCalls:
         self._store = store
 
     async def list_objects(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        query = parse_query(request.query, "prefix", "delimiter", "after", "limit")
+        query = parse_query(request.query, "prefix", "delimiter", "after", "limit", "versions", "after_version")
+        if "versions" in query:
+            return await self._list_versions(reply, bucket, query)
+        if "after_version" in query:
+            raise BadRequest("after_version goes with ?versions")
         page = await list_objects(
             self._store,
             bucket,
@@ -53,7 +61,31 @@ class BucketCalls:
             }
             for found in page.objects
         ]
-        await send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
+        return await send_json(reply, 200, {"objects": objects, "prefixes": list(page.prefixes), "next": page.next})
+
+    async def _list_versions(self, reply: Reply, bucket: BucketName, query: Mapping[str, str]) -> None:
+        page = await list_versions(
+            self._store,
+            bucket,
+            prefix=query.get("prefix", ""),
+            delimiter=query.get("delimiter", ""),
+            after=query.get("after", ""),
+            after_version=parse_number(query, "after_version", 0, 1, VERSION_MAX) or None,
+            limit=parse_number(query, "limit", LIST_LIMIT_MAX, 1, LIST_LIMIT_MAX),
+        )
+        versions = [
+            {
+                "key": found.name.key,
+                "version": found.version,
+                "newest": newest,
+                "modified": format_time(found.modified),
+                **({"deleted": True} if found.deletes else {"size": found.size, "etag": found.etag}),
+                **({} if found.is_readable else {"damaged": True}),
+            }
+            for found, newest in page.versions
+        ]
+        following = None if page.next is None else {"after": page.next[0], "after_version": page.next[1]}
+        await send_json(reply, 200, {"versions": versions, "prefixes": list(page.prefixes), "next": following})
 
     async def list_buckets(self, request: Request, reply: Reply) -> None:
         query = parse_query(request.query, "after", "limit")
@@ -76,9 +108,11 @@ class BucketCalls:
         await send_json(reply, 201 if created else 200, {"name": bucket})
 
     async def change_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        """Change who may do what in the bucket."""
+        """Change who may do what in the bucket, and whether it keeps versions."""
         parse_query(request.query)
-        changes = parse_changes(await request.body.read_all(SETTINGS_BYTES_MAX))
+        changes, versioning = parse_changes(await request.body.read_all(SETTINGS_BYTES_MAX))
+        if versioning is not None:
+            await set_versioning(self._store, bucket, versioning)
         await send_json(reply, 200, describe(await change_access(self._store, bucket, **changes)))
 
     async def remove_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
@@ -99,7 +133,12 @@ def describe(bucket: Bucket) -> dict[str, object]:
         "owner": access.owner,
         "public": access.public,
         "acl": access.acl,
+        "versioning": bucket.versioning.name.lower(),
     }
+
+
+STATES = {"enabled": Versioning.ENABLED, "suspended": Versioning.SUSPENDED}
+"""What the versioning of a bucket can be set to."""
 
 
 class Changes(TypedDict, total=False):
@@ -110,8 +149,9 @@ class Changes(TypedDict, total=False):
     owner: str
 
 
-def parse_changes(body: bytes) -> Changes:
+def parse_changes(body: bytes) -> tuple[Changes, Versioning | None]:
     """Return the changes in the body of POST /bucket/{bucket}. Raises BadRequest, and BadName for an owner."""
+    versioning: Versioning | None = None
     asked = parse_json_object(body, 'the body with what is to change, such as {"public": true},')
     changes: Changes = {}
     for name, value in asked.items():
@@ -121,12 +161,15 @@ def parse_changes(body: bytes) -> Changes:
             changes["acl"] = Acl(str(value))
         elif name == "owner" and isinstance(value, str):
             changes["owner"] = parse_key_name(value) if value else ""
+        elif name == "versioning" and value in STATES:
+            versioning = STATES[str(value)]
         else:
             raise BadRequest(
                 f"{name[:80]!r} cannot be changed to that: there are public (true or false), "
-                f"acl ({', '.join(Acl)}) and owner (the name of an access key, or empty)"
+                f"acl ({', '.join(Acl)}), owner (the name of an access key, or empty) and versioning "
+                f"({', '.join(STATES)})"
             )
-    return changes
+    return changes, versioning
 
 
 @dataclass(frozen=True, slots=True)

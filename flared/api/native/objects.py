@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from flared.access.authorize import Action
 from flared.api.callers import authorize_also
@@ -21,6 +22,7 @@ from flared.api.sending import send_reading
 from flared.api.signed import once_of
 from flared.api.signed_body import body_to_put
 from flared.catalog.manifest import Manifest
+from flared.catalog.objects import Deletion
 from flared.catalog.once import claim
 from flared.chunks.codec import CODEC_NAMES
 from flared.errors import BadRequest, NotModified
@@ -31,13 +33,15 @@ from flared.names import BucketName, ObjectName, chunk_digest, parse_bucket, par
 from flared.objects.commit import ObjectHeaders, PutResult
 from flared.objects.conditions import ALWAYS, ReadConditions, check_read
 from flared.objects.copy import copy_object
-from flared.objects.delete import delete_object
+from flared.objects.delete import delete_object, delete_version
 from flared.objects.get import find_object, open_object
 from flared.objects.listing import list_chunks
 from flared.objects.put import put_object
 from flared.objects.store import Store
 
 CHUNK_LIMIT_MAX = 1000
+VERSION_MAX = 10**15 - 2
+"""What the keys of the metadata have room for."""
 COPY_SOURCE = "x-flare-copy-source"
 
 
@@ -48,13 +52,14 @@ class ObjectCalls:
         self._store = store
 
     async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        if request.query:
-            return await self._get_chunks(request, reply, name)
-        when = read_conditions(request.fields)
-        if when is not ALWAYS and await self._is_known(reply, name, when):
+        query = parse_query(request.query, "version", "chunks", "after", "limit")
+        if query and query.keys() != {"version"}:
+            return await self._get_chunks(request, reply, name, query)
+        version, when = parse_version(query), read_conditions(request.fields)
+        if when is not ALWAYS and await self._is_known(reply, name, when, version):
             return None
         wanted = range_request(request.fields)
-        async with open_object(self._store, name, when=when, range=wanted) as reading:
+        async with open_object(self._store, name, when=when, range=wanted, version=version) as reading:
             head = manifest_head(reading.manifest)
             if wanted is None or not wanted.applies(reading.manifest.etag, reading.manifest.modified):
                 await reply.start(200, head, reading.length)
@@ -66,9 +71,9 @@ class ObjectCalls:
         return None
 
     async def head(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        parse_query(request.query)
+        version = parse_version(parse_query(request.query, "version"))
         when = read_conditions(request.fields)
-        manifest = await find_object(self._store, name)
+        manifest = await find_object(self._store, name, version=version)
         try:
             check_read(when, manifest.etag, manifest.modified)
         except NotModified:
@@ -103,9 +108,13 @@ class ObjectCalls:
         await self._put_form(request, reply, bucket, None)
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        parse_query(request.query)
-        await delete_object(self._store, name, write_conditions(request.fields), once=once_of(request))
-        await reply.send(204, b"")
+        version = parse_version(parse_query(request.query, "version"))
+        when, once = write_conditions(request.fields), once_of(request)
+        if version is None:
+            done = await delete_object(self._store, name, when, once=once)
+        else:
+            done = await delete_version(self._store, name, version, when, once=once)
+        await reply.send(204, deletion_head(done))
 
     async def _put_form(self, request: Request, reply: Reply, bucket: BucketName, name: ObjectName | None) -> None:
         parse_query(request.query)
@@ -140,13 +149,12 @@ class ObjectCalls:
         result = await copy_object(self._store, source, target, headers=headers, when=when)
         await _answer_put(reply, result)
 
-    async def _get_chunks(self, request: Request, reply: Reply, name: ObjectName) -> None:
-        query = parse_query(request.query, "chunks", "after", "limit")
+    async def _get_chunks(self, request: Request, reply: Reply, name: ObjectName, query: Mapping[str, str]) -> None:
         if query.get("chunks") != "":
-            raise BadRequest("an object can be asked for its ?chunks, with &after= and &limit=")
+            raise BadRequest("an object can be asked for its ?chunks, with &after= and &limit=, and for a ?version=")
         after = parse_number(query, "after", 0, 0, 1 << 62)
         limit = parse_number(query, "limit", CHUNK_LIMIT_MAX, 1, CHUNK_LIMIT_MAX)
-        page = await list_chunks(self._store, name, first=after, limit=limit)
+        page = await list_chunks(self._store, name, first=after, limit=limit, version=parse_version(query))
         manifest = page.manifest
         check_read(read_conditions(request.fields), manifest.etag, manifest.modified)
         chunks = [
@@ -164,19 +172,31 @@ class ObjectCalls:
         answer = describe(name, manifest) | {"first": page.first, "chunks": chunks, "next": page.next}
         await send_json(reply, 200, answer)
 
-    async def _is_known(self, reply: Reply, name: ObjectName, when: ReadConditions) -> bool:
+    async def _is_known(self, reply: Reply, name: ObjectName, when: ReadConditions, version: int | None) -> bool:
         """Answer 304 if the client has the object already.
 
         Asked of the manifest that the answer's ETag comes from: with another one, the client would take what it
         has for what it has not.
         """
-        manifest = await find_object(self._store, name)
+        manifest = await find_object(self._store, name, version=version)
         try:
             check_read(when, manifest.etag, manifest.modified)
         except NotModified:
             await reply.send(304, manifest_head(manifest))
             return True
         return False
+
+
+def parse_version(query: Mapping[str, str]) -> int | None:
+    """Return the number of the version that a query names. Raises BadRequest."""
+    return parse_number(query, "version", 0, 1, VERSION_MAX) or None
+
+
+def deletion_head(done: Deletion) -> bytes:
+    """Return the field lines about the delete marker that a delete made, or deleted."""
+    if done.marker is None:
+        return b""
+    return b"x-flare-delete-marker: true\r\nx-flare-version: %d\r\n" % done.marker.version
 
 
 def describe(name: ObjectName, manifest: Manifest) -> dict[str, object]:

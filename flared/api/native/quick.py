@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flared.api.callers import remember
 from flared.api.errors import JSON_ERRORS
 from flared.api.native.headers import manifest_head, object_headers, promised_digests, write_conditions
-from flared.api.native.objects import COPY_SOURCE, put_reply
+from flared.api.native.objects import COPY_SOURCE, deletion_head, put_reply
 from flared.api.quick import GENERAL_READS, PutHead
 
 if TYPE_CHECKING:
@@ -59,4 +59,4 @@ class NativeWords:
         return put_reply(result)
 
     def delete_lines(self, exchange: Exchange, deletion: Deletion) -> bytes:
-        return b""
+        return deletion_head(deletion)

@@ -324,7 +324,7 @@ async def test_json_that_is_not_safe_to_read_is_a_bad_request(
         ("GET", "/bucket?prefix=a"),
         ("PUT", "/bucket/made?scheme=replica:1"),
         ("PUT", "/object/a?append"),
-        ("DELETE", "/object/a?version=1"),
+        ("DELETE", "/object/a?revision=1"),
         ("GET", "/bucket/default?after=a&after=b"),
     ],
 )
@@ -390,6 +390,41 @@ async def test_response_fields_are_returned_and_copied(autojump_clock: Clock, si
         assert await returned("b") == {"content-language": "en"}
         await call("PUT", "/object/a", noise(size))
         assert await returned("a") == {}
+
+
+async def test_versions(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        assert (await call("POST", "/bucket/default", b'{"versioning": "off"}')).status == 400
+        changed = await call("POST", "/bucket/default", b'{"versioning": "enabled"}')
+        assert (changed.status, changed.json["versioning"]) == (200, "enabled")
+        numbers = [(await call("PUT", "/object/a", b"%d" % number)).json["version"] for number in range(3)]
+        deleted = await call("DELETE", "/object/a")
+        assert (deleted.status, deleted.fields["x-flare-delete-marker"]) == (204, "true")
+        marker = deleted.fields["x-flare-version"]
+        for number, version in enumerate(numbers):
+            got = await call("GET", f"/object/a?version={version}")
+            assert (got.status, got.body, got.fields["x-flare-version"]) == (200, b"%d" % number, str(version))
+            assert (await call("HEAD", f"/object/a?version={version}")).fields["content-length"] == "1"
+            chunks = await call("GET", f"/object/a?chunks&version={version}")
+            assert chunks.json["version"] == version
+        assert (await call("GET", f"/object/a?version={marker}")).code == "IsDeleteMarker"
+        assert (await call("GET", "/object/a?version=1")).code == "NoSuchVersion"
+        assert (await call("GET", "/object/a?version=x")).status == 400
+        page = await call("GET", "/bucket/default?versions&limit=2")
+        listed = page.json["versions"]
+        assert isinstance(listed, list)
+        assert [(each["version"], each["newest"], each.get("deleted", False)) for each in listed] == [
+            (int(marker), True, True),
+            (numbers[2], False, False),
+        ]
+        assert page.json["next"] == {"after": "a", "after_version": numbers[2]}
+        rest = await call("GET", f"/bucket/default?versions&after=a&after_version={numbers[2]}")
+        assert [each["version"] for each in rest.json["versions"]] == numbers[1::-1]  # type: ignore[attr-defined]
+        assert (await call("GET", "/bucket/default?after_version=1")).status == 400
+        assert (await call("DELETE", f"/object/a?version={marker}")).fields["x-flare-version"] == marker
+        assert (await call("GET", "/object/a")).body == b"2"
+        assert (await call("DELETE", f"/object/a?version={numbers[2]}")).status == 204
+        assert (await call("GET", "/object/a")).body == b"1"
 
 
 async def test_a_copy_moves_no_body(autojump_clock: Clock) -> None:
