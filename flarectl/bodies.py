@@ -24,7 +24,7 @@ from flarectl.answers import (
 from flarectl.calls import Read
 from flarectl.errors import Failure, NotFound, Temporary, from_flare, from_reply
 from flarectl.profile import tls_context, unreachable, untrusted, uses_tls
-from flarectl.proof import EMPTY_SHA256, IN_TRAILER, Proof, find_proof
+from flarectl.proof import CHUNKS_IN_TRAILER, EMPTY_SHA256, IN_TRAILER, Proof, find_proof
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -44,8 +44,12 @@ STALL_SECONDS = 30.0
 class DigestedProducer(BodyProducer, Protocol):
     """A body that is digested while it is produced."""
 
+    @property
+    def by_chunks(self) -> bool:
+        """Return whether its digest is that of the digests of its chunks."""
+
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole, in hex; after the end."""
+        """Return the SHA-256 of the whole, or of the digests of its chunks, in hex; after the end."""
 
 
 class SignedProducer:
@@ -62,7 +66,8 @@ class SignedProducer:
         return await self._body.next()
 
     def trailer(self) -> list[tuple[str, str]]:
-        return list(self._proof.trailer(self._head, self._body.sha256()).items())
+        body = self._body
+        return list(self._proof.trailer(self._head, body.sha256(), by_chunks=body.by_chunks).items())
 
 
 class Bodies:
@@ -81,7 +86,7 @@ class Bodies:
 
     @property
     def signs(self) -> bool:
-        """Return whether the digest of a whole body is needed, because it is signed."""
+        """Return whether bodies are signed."""
         return self._proof.signs
 
     def close(self) -> None:
@@ -150,7 +155,7 @@ class Bodies:
             if not signs:
                 asked = {**asked, "x-flare-content-sha256": sha256}
         elif signs:
-            sha256 = IN_TRAILER
+            sha256 = CHUNKS_IN_TRAILER if body.by_chunks else IN_TRAILER
         fields, request = self._fields("PUT", path, asked, sha256)
         if not isinstance(body, Sequence) and signs:
             sent = SignedProducer(body, self._proof, dict(fields))

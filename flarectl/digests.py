@@ -13,6 +13,7 @@ class ChunkDigests:
     """Digests a body that is fed in order, in parts of any size; large parts release the interpreter lock."""
 
     def __init__(self, chunk_size: int, *, whole: bool = False) -> None:
+        """``whole``: the digest of the whole will be asked for, too; it takes as long again."""
         self.chunk_size = chunk_size
         self._room = chunk_size
         self._current = hashlib.sha256()
@@ -36,10 +37,15 @@ class ChunkDigests:
             self._close()
         return self._finished
 
+    @property
+    def by_chunks(self) -> bool:
+        """Return whether ``sha256`` is of the chunks' digests."""
+        return self._whole is None
+
     def sha256(self) -> str:
-        """Return the digest of the whole, in hex, which was asked for at the start."""
-        assert self._whole is not None
-        return self._whole.hexdigest()
+        """Return the digest of the whole, in hex, if it was asked for at the start; else that of the digests of all
+        chunks. The body has ended."""
+        return (self._whole or hashlib.sha256(b"".join(self.finish()))).hexdigest()
 
     def _close(self) -> None:
         self._finished.append(self._current.digest())

@@ -17,6 +17,8 @@ EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 """Of a call without a body."""
 IN_TRAILER = "TRAILER"
 """In place of the SHA-256 of a body that is followed by its digest."""
+CHUNKS_IN_TRAILER = "TRAILER-CHUNKS"
+"""The same for the digest of the digests of its chunks."""
 
 
 class Proof:
@@ -28,11 +30,11 @@ class Proof:
         self, method: str, target: str, host: str, fields: Mapping[str, str], sha256: str = EMPTY_SHA256
     ) -> dict[str, str]:
         """Return the fields that go with a call: one attempt of it. ``target`` is path and query as they are sent,
-        ``host`` the field; ``sha256`` in hex is of the body, or IN_TRAILER if its digest follows it."""
+        ``host`` the field; ``sha256`` in hex is of the body, or says that its digest follows it."""
         return {}
 
-    def trailer(self, head: Mapping[str, str], sha256: str) -> dict[str, str]:
-        """Return the fields behind a body, below a head that was signed with IN_TRAILER."""
+    def trailer(self, head: Mapping[str, str], sha256: str, *, by_chunks: bool) -> dict[str, str]:
+        """Return the fields behind a body, below a head that was signed with IN_TRAILER or CHUNKS_IN_TRAILER."""
         return {}
 
 
@@ -67,10 +69,11 @@ class KeyProof(Proof):
         claim = Claim(self.access_key, int(time.time()), sha256, "", os.urandom(16).hex())
         return signed_fields(claim, sign(self.secret, claim, method, path, query, {**fields, "host": host}))
 
-    def trailer(self, head: Mapping[str, str], sha256: str) -> dict[str, str]:
+    def trailer(self, head: Mapping[str, str], sha256: str, *, by_chunks: bool) -> dict[str, str]:
         from flared.access.signing import CONTENT_SHA256, SIGNATURE, TRAILER_SIGNATURE, sign_trailer
 
-        return {CONTENT_SHA256: sha256, TRAILER_SIGNATURE: sign_trailer(self.secret, head[SIGNATURE], sha256)}
+        signature = sign_trailer(self.secret, head[SIGNATURE], sha256, by_chunks=by_chunks)
+        return {CONTENT_SHA256: sha256, TRAILER_SIGNATURE: signature}
 
 
 def find_proof() -> Proof:

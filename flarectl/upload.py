@@ -43,6 +43,10 @@ class ChunkSizes:
                 self._known = {found.name: found.chunk_size for found in await self._bodies.read(calls.buckets())}
         return self._known.get(bucket, 0) or DEFAULT_CHUNK_SIZE
 
+    def is_sure(self, bucket: str) -> bool:
+        """Return whether the size is known, and not guessed."""
+        return bucket in self._known
+
     def learn(self, bucket: str, size: int) -> None:
         self._known[bucket] = size
 
@@ -69,7 +73,7 @@ async def put_file(
         upload = await in_thread(FileUpload, path)
         try:
             upload.chunk_size = await _chunk_size(sizes, target, upload.size)
-            result = await _send_file(bodies, upload, target, options, moved)
+            result = await _send_file(bodies, sizes, upload, target, options, moved)
             upload.check_unchanged()
             await _compare(bodies, sizes, target, result, upload)
             return result
@@ -92,7 +96,10 @@ async def put_stream(
     """Store the content of a pipe. It can be read only once, so a failure is final."""
     chunk_size = await sizes.of(target.bucket)
     source = ReadAhead(
-        lambda view: os.readv(descriptor, [view]), None, ChunkDigests(chunk_size, whole=bodies.signs), moved
+        lambda view: os.readv(descriptor, [view]),
+        None,
+        ChunkDigests(chunk_size, whole=_needs_whole(bodies, sizes, target)),
+        moved,
     )
     source.stray = True
     async with open_tasks() as tasks:
@@ -210,6 +217,10 @@ class ReadAhead:
         buffer, size = self._sent
         return buffer[:size]
 
+    @property
+    def by_chunks(self) -> bool:
+        return self.digests.by_chunks
+
     def sha256(self) -> str:
         return self.digests.sha256()
 
@@ -227,7 +238,7 @@ async def _chunk_size(sizes: ChunkSizes, target: Target, size: int) -> int:
 
 
 async def _send_file(
-    bodies: Bodies, upload: FileUpload, target: Target, options: PutOptions, moved: Moved
+    bodies: Bodies, sizes: ChunkSizes, upload: FileUpload, target: Target, options: PutOptions, moved: Moved
 ) -> PutResult:
     def sent(number: int) -> None:
         upload.sent += number
@@ -238,7 +249,7 @@ async def _send_file(
         return await _send_small(bodies, upload, target, fields, sent)
     if options.if_not_exists:
         await _check_absent(bodies, target)
-    return await _send_large(bodies, upload, target, fields, sent)
+    return await _send_large(bodies, upload, target, fields, _needs_whole(bodies, sizes, target), sent)
 
 
 async def _send_small(
@@ -255,8 +266,13 @@ async def _send_small(
     return result
 
 
+def _needs_whole(bodies: Bodies, sizes: ChunkSizes, target: Target) -> bool:
+    """Return whether the digest of the whole is signed, because the cluster may cut the body into other chunks."""
+    return bodies.signs and not sizes.is_sure(target.bucket)
+
+
 async def _send_large(
-    bodies: Bodies, upload: FileUpload, target: Target, fields: dict[str, str], moved: Moved
+    bodies: Bodies, upload: FileUpload, target: Target, fields: dict[str, str], whole: bool, moved: Moved
 ) -> PutResult:
     offset = 0
 
@@ -266,7 +282,7 @@ async def _send_large(
         offset += size
         return size
 
-    source = ReadAhead(read, upload.size, ChunkDigests(upload.chunk_size, whole=bodies.signs), moved)
+    source = ReadAhead(read, upload.size, ChunkDigests(upload.chunk_size, whole=whole), moved)
     try:
         async with open_tasks() as tasks:
             tasks.start_soon(source.run)

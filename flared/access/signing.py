@@ -6,6 +6,7 @@ everything else is sent as it stands here, in the fields and parameters named be
     plain     = method LF path LF query LF timestamp LF payload
     strict    = "FLARE-SIGN" LF method LF path LF query LF host LF key LF timestamp LF nonce LF payload LF covered
     trailer   = "FLARE-TRAILER" LF signature LF sha256              signature: that of the head
+              | "FLARE-CHUNKS" LF signature LF chunks
     link      = "FLARE-LINK" LF method LF object LF key LF expires
 
     method    = the method, in capital letters; in a link "GET", which is good for HEAD too, or "PUT"
@@ -14,8 +15,10 @@ everything else is sent as it stands here, in the fields and parameters named be
     timestamp = seconds since 1970, in decimal                      field x-fs-timestamp
     payload   = sha256                                              field x-fs-content-sha256
               | "UNSIGNED-PAYLOAD", or no such field                plain only, and only without a body
-              | "TRAILER"                                           strict only: the digest follows the body
+              | "TRAILER" | "TRAILER-CHUNKS"                        strict only: sha256 or chunks follow the body
     sha256    = 64 hex digits, in lower case, of the SHA-256 of the body as it is sent
+    chunks    = the same of the SHA-256 digests, 32 bytes each, of the chunks that the body of an object is cut into:
+                of the chunk size of its bucket, the last one of what is left
     host      = the field host, in lower case
     key       = the access key id                                   field or parameter x-fs-access-key
     nonce     = 16 to 64 of A-Z a-z 0-9 "-" "_", drawn for this call   field x-fs-nonce: it makes the form strict
@@ -56,6 +59,8 @@ METHOD = "x-fs-method"
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 IN_TRAILER = "TRAILER"
+CHUNKS_IN_TRAILER = "TRAILER-CHUNKS"
+TRAILERS = frozenset({IN_TRAILER, CHUNKS_IN_TRAILER})
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """Of no bytes at all."""
 
@@ -73,7 +78,9 @@ _COVERED_PREFIXES = ("if-", "x-flare-", "content-")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,11})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
-_STRICT = re.compile(rf"({_NUMBER.pattern}) ({_HEX.pattern}|{IN_TRAILER}) ({_NONCE.pattern}) ({_HEX.pattern})")
+_STRICT = re.compile(
+    rf"({_NUMBER.pattern}) ({_HEX.pattern}|{IN_TRAILER}(?:-CHUNKS)?) ({_NONCE.pattern}) ({_HEX.pattern})"
+)
 _LINK = re.compile(
     rf"{ACCESS_KEY}=([A-Z0-9]{{1,64}})&{EXPIRES}=([1-9][0-9]{{0,11}})&{METHOD}=(GET|PUT)&{SIGNATURE}=([0-9a-f]{{64}})"
 )
@@ -85,7 +92,7 @@ class Claim(NamedTuple):
     access_key: str
     timestamp: int
     payload: str
-    """64 hex digits in lower case, IN_TRAILER, or UNSIGNED: then there must be no body."""
+    """64 hex digits in lower case, one of TRAILERS, or UNSIGNED: then there must be no body."""
     signature: str
     nonce: str = ""
     """Empty: the plain form."""
@@ -117,7 +124,7 @@ def parse_claim(fields: Mapping[str, str]) -> Claim:
         raise BadSignature(f"{TIMESTAMP} is not a number of seconds since 1970")
     if not _HEX.fullmatch(signature):
         raise BadSignature(f"{SIGNATURE} is not 64 hex digits")
-    if not _HEX.fullmatch(payload) and payload != (IN_TRAILER if nonce else UNSIGNED):
+    if not _HEX.fullmatch(payload) and payload not in (TRAILERS if nonce else (UNSIGNED,)):
         raise BadSignature(f"{CONTENT_SHA256} is not the SHA-256 of the body, 64 hex digits")
     if nonce and not _NONCE.fullmatch(nonce):
         raise BadSignature(f"{NONCE} is not 16 to 64 of A-Z, a-z, 0-9, '-' and '_'")
@@ -163,15 +170,20 @@ def signed_fields(claim: Claim, signature: str) -> dict[str, str]:
     return fields
 
 
-def sign_trailer(secret: str, head_signature: str, sha256: str) -> str:
-    """Return the signature of a body's digest that follows the body, below a head with that signature."""
-    return _mac(secret, f"FLARE-TRAILER\n{head_signature}\n{sha256}")
+def sign_trailer(secret: str, head_signature: str, sha256: str, *, by_chunks: bool = False) -> str:
+    """Return the signature of a body's digest that follows the body, below a head with that signature.
+
+    ``by_chunks``: it is that of the digests of its chunks.
+    """
+    return _mac(secret, f"{'FLARE-CHUNKS' if by_chunks else 'FLARE-TRAILER'}\n{head_signature}\n{sha256}")
 
 
-def is_trailer_signed_by(secret: str, head_signature: str, trailer: Mapping[str, str], sha256: str) -> bool:
+def is_trailer_signed_by(
+    secret: str, head_signature: str, trailer: Mapping[str, str], sha256: str, *, by_chunks: bool = False
+) -> bool:
     """Report whether the fields behind a body say that it has this digest, signed with this secret."""
     said, signature = trailer.get(CONTENT_SHA256, ""), trailer.get(TRAILER_SIGNATURE, "")
-    wanted = sign_trailer(secret, head_signature, sha256)
+    wanted = sign_trailer(secret, head_signature, sha256, by_chunks=by_chunks)
     return hmac.compare_digest(said.encode(), sha256.encode()) and hmac.compare_digest(
         wanted.encode(), signature.encode()
     )

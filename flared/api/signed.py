@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from flared.access.identity import BY_KEY, Identity, key_identity
 from flared.access.origin import SAFE_METHODS
 from flared.access.signing import (
+    CHUNKS_IN_TRAILER,
     CONTENT_SHA256,
-    IN_TRAILER,
+    TRAILERS,
     UNCOVERED,
     UNSIGNED,
     WINDOW_SECONDS,
@@ -115,10 +116,11 @@ def _watch_body(request: Request, claim: Claim, key: AccessKey) -> None:
     body = request.body
     if body.length == 0:
         return _check_empty(claim)
-    if claim.payload != IN_TRAILER:
+    if claim.payload not in TRAILERS:
         request.body = SignedBody(body, partial(_check_digest, claim))
     elif isinstance(body, ChunkedBody):
-        request.body = SignedBody(body, partial(_check_trailer, claim, key.secret, body.trailer))
+        check = partial(_check_trailer, claim, key.secret, body.trailer)
+        request.body = SignedBody(body, check, by_chunks=claim.payload == CHUNKS_IN_TRAILER)
     else:
         _refuse_unsaid(claim)
     return None
@@ -136,10 +138,12 @@ def _check_digest(claim: Claim, digest: bytes) -> None:
 
 
 def _refuse_unsaid(claim: Claim) -> None:
-    if claim.payload in (UNSIGNED, IN_TRAILER):
+    if claim.payload == UNSIGNED or claim.payload in TRAILERS:
         raise BadSignature(f"{CONTENT_SHA256} is not the SHA-256 of the body, and nothing behind the body says it")
 
 
 def _check_trailer(claim: Claim, secret: str, trailer: Mapping[str, str], digest: bytes) -> None:
-    if not is_trailer_signed_by(secret, claim.signature, trailer, digest.hex()):
-        raise BadDigest(f"the body is not the one that was signed behind its end: its SHA-256 is {digest.hex()}")
+    by_chunks = claim.payload == CHUNKS_IN_TRAILER
+    if not is_trailer_signed_by(secret, claim.signature, trailer, digest.hex(), by_chunks=by_chunks):
+        of = "the SHA-256 of its chunks' digests" if by_chunks else "its SHA-256"
+        raise BadDigest(f"the body is not the one that was signed behind its end: {of} is {digest.hex()}")

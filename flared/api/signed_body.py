@@ -6,6 +6,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from flared.errors import BadSignature
 from flared.http.messages import Body
 
 if TYPE_CHECKING:
@@ -20,15 +21,17 @@ class SignedBody(Body):
     """Reads another body, and digests it on the event loop: for small ones, and forms, which come in small parts.
 
     ``check`` gets the SHA-256 of the whole, and raises if it is not the one that was signed. Of a body of known length
-    that is when its last bytes come, which are then not handed on; else at its end.
+    that is when its last bytes come, which are then not handed on; else at its end. ``by_chunks``: it gets the SHA-256
+    of the digests of the chunks of an object, so such a body can only be put.
     """
 
-    __slots__ = ("_checked", "_left", "_sha256", "body", "check")
+    __slots__ = ("_checked", "_left", "_sha256", "body", "by_chunks", "check")
 
-    def __init__(self, body: Body, check: Callable[[bytes], None]) -> None:
+    def __init__(self, body: Body, check: Callable[[bytes], None], *, by_chunks: bool = False) -> None:
         self.length = body.length
         self.body = body
         self.check = check
+        self.by_chunks = by_chunks
         self._checked = False
         self._left = body.length
         self._sha256 = sha256()
@@ -56,6 +59,8 @@ class SignedBody(Body):
         return self.body.left
 
     def _check_once(self) -> None:
+        if self.by_chunks:
+            raise BadSignature("only an object that is put may be signed by the digests of its chunks")
         if not self._checked:
             self.check(self._sha256.digest())
             self._checked = True
@@ -66,5 +71,7 @@ def body_to_put(request: Request, digests: Digests) -> tuple[BodySource, Digests
     thread and beside everything else."""
     body = request.body
     if isinstance(body, SignedBody):
+        if body.by_chunks:
+            return body.body, replace(digests, check_chunks=body.check)
         return body.body, replace(digests, check=body.check)
     return body, digests

@@ -55,6 +55,8 @@ class Digests:
     etag: Etag = Tag.CHUNKS
     check: Callable[[bytes], None] | None = None
     """Gets the SHA-256 of the body when it has ended, and raises if it is wrong."""
+    check_chunks: Callable[[bytes], None] | None = None
+    """Gets the SHA-256 of the digests of its chunks, which are computed anyway, and raises if it is wrong."""
 
 
 NO_DIGESTS = Digests()
@@ -141,9 +143,15 @@ class BodyDigests:
                     nursery.start_soon(threads.run, running.update, data)
         return None
 
-    def finish(self) -> BodySums:
-        """Return what is kept of a body that has ended. Raises BadDigest if it is not the one promised."""
+    def finish(self, chunks: bytes | None = None) -> BodySums:
+        """Return what is kept of a body that has ended. Raises BadDigest if it is not the one promised.
+
+        ``chunks`` is the SHA-256 of the digests of its chunks; None where no one can ask for it.
+        """
         asked = self._asked
+        if asked.check_chunks is not None:
+            assert chunks is not None, "the digests of the chunks are not compared here"
+            asked.check_chunks(chunks)
         if not self._running:
             return NO_SUMS if asked.etag is Tag.CHUNKS else BodySums(str(asked.etag), {})
         found = {name: running.digest() for name, running in self._running.items()}
@@ -163,7 +171,7 @@ async def sum_up(threads: Threads, plain: memoryview, passing: BodyDigests) -> t
     digest = await digest_of(threads, plain)
     if passing.wanted:
         await passing.update_in(threads, plain, sha256=digest)
-    return digest, passing.finish()
+    return digest, passing.finish(hashlib.sha256(digest).digest())
 
 
 def to_text(digest: bytes) -> str:

@@ -96,7 +96,7 @@ class ExtentWriter:
             await store.kv.transact(lambda tx: open_extent(tx, extent, chunk_size, expires))
             try:
                 await self._store_all(cut, passing)
-                sums = passing.finish()
+                sums = passing.finish(self._etag.digest())
                 etag = sums.etag or make_etag(self._etag, self._count)
                 return await store.kv.transact(commit(Written(extent, self._size, etag, sums)))
             except BaseException:

@@ -75,6 +75,8 @@ class FakeApi:
         """The only access key; empty: none."""
         self.bodies: list[object] = []
         """Of the calls that made one."""
+        self.hidden: set[str] = set()
+        """Buckets that are not listed."""
         self.trailers: list[dict[str, str]] = []
         """The fields behind each body that came in chunks."""
         self.allowed: list[str] = []
@@ -178,7 +180,9 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path == "/readyz":
             return self.reply(503, b"node data9 is offline\n")
         if parts.path == "/bucket":
-            return self.reply_json(200, {"buckets": [self._bucket(name) for name in sorted(self.api.buckets)]})
+            return self.reply_json(
+                200, {"buckets": [self._bucket(name) for name in sorted(self.api.buckets.keys() - self.api.hidden)]}
+            )
         bucket, key = self._names(parts.path)
         if bucket not in self.api.buckets:
             return self.refuse(404, "NoSuchBucket", f"there is no bucket {bucket}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flared.access.grants import parse_grants
 from flared.access.sealing import seal
 from flared.access.signing import (
+    CHUNKS_IN_TRAILER,
     CONTENT_SHA256,
     IN_TRAILER,
     TRAILER_SIGNATURE,
@@ -62,3 +63,12 @@ def trailer_of(head: Mapping[str, str], body: bytes, *, secret: str = KEY_SECRET
     assert head[CONTENT_SHA256] == IN_TRAILER
     digest = sha256(body).hexdigest()
     return {CONTENT_SHA256: digest, TRAILER_SIGNATURE: sign_trailer(secret, head["x-fs-signature"], digest)}
+
+
+def chunk_trailer_of(head: Mapping[str, str], body: bytes, chunk_size: int) -> dict[str, str]:
+    """Return the same below a head whose payload is CHUNKS_IN_TRAILER."""
+    assert head[CONTENT_SHA256] == CHUNKS_IN_TRAILER
+    digests = [sha256(body[at : at + chunk_size]).digest() for at in range(0, len(body), chunk_size)]
+    digest = sha256(b"".join(digests)).hexdigest()
+    signature = sign_trailer(KEY_SECRET, head["x-fs-signature"], digest, by_chunks=True)
+    return {CONTENT_SHA256: digest, TRAILER_SIGNATURE: signature}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
-from flared.access.signing import IN_TRAILER, UNSIGNED, ShareLink, link_query
+from flared.access.signing import CHUNKS_IN_TRAILER, IN_TRAILER, UNSIGNED, ShareLink, link_query
 from flared.catalog.once import FORGOTTEN_AT_ONCE, claim, forget_expired, make_once
 from flared.chunks.budget import MemoryBudget
 from flared.errors import Replayed
@@ -23,10 +24,10 @@ from flared.meta.memory import MemoryKV
 from tests.support.cluster import Cluster
 from tests.support.entry import make_entry
 from tests.support.memory_net import MemoryNetwork
-from tests.support.signing import KEY_ID, KEY_SECRET, make_key, signed, trailer_of
+from tests.support.signing import KEY_ID, KEY_SECRET, chunk_trailer_of, make_key, signed, trailer_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from flared.api.entry import Entry
     from flared.http.stream import Buffer
@@ -155,6 +156,44 @@ async def test_a_digest_may_follow_the_body(autojump_clock: Clock, parts: list[b
         trailer = trailer_of(head, b"".join(parts))
         assert (await api.call("PUT", PATH, Chunks(parts, trailer), head))[0] == 201
         assert await api.signed("GET", PATH) == (200, b"".join(parts))
+
+
+@pytest.mark.parametrize("parts", [[b"small"], [LARGE], [LARGE] * 5, [], [LARGE, b"x"]])
+async def test_a_body_may_be_signed_by_the_digests_of_its_chunks(autojump_clock: Clock, parts: list[bytes]) -> None:
+    async with serving("admin") as api:
+        body, chunk_size, path, number = b"".join(parts), 1 << 20, "/bucket/photos/object/a", 0
+        await api.signed("PUT", "/bucket/photos", b'{"chunk_size":%d}' % chunk_size)
+
+        async def put(trailer: Callable[[Mapping[str, str]], Mapping[str, str]]) -> tuple[int, object]:
+            nonlocal number
+            number += 1
+            head = signed("PUT", path, now=api.now(), payload=CHUNKS_IN_TRAILER, nonce=f"{number:032d}")
+            return await api.call("PUT", path, Chunks(parts, trailer(head)), head)
+
+        whole = sha256(body).hexdigest()
+        wrongs: list[Callable[[Mapping[str, str]], Mapping[str, str]]] = [
+            lambda head: {},
+            lambda head: chunk_trailer_of(head, body + b"x", chunk_size),
+            lambda head: trailer_of({**head, "x-fs-content-sha256": IN_TRAILER}, body),
+            lambda head: chunk_trailer_of(head, body, chunk_size) | {"x-fs-content-sha256": whole},
+        ]
+        for wrong in wrongs if body else wrongs[:-1]:  # of no chunks and of no bytes it is the same
+            assert await put(wrong) == (400, "BadDigest")
+        if len(body) > chunk_size:
+            assert await put(lambda head: chunk_trailer_of(head, body, chunk_size // 2)) == (400, "BadDigest")
+        assert await api.signed("GET", path) == (404, "NoSuchObject")
+        assert (await put(lambda head: chunk_trailer_of(head, body, chunk_size)))[0] == 201
+        assert await api.signed("GET", path) == (200, body)
+
+
+async def test_other_bodies_than_objects_are_not_signed_by_chunks(autojump_clock: Clock) -> None:
+    async with serving("admin") as api:
+        settings = b'{"scheme":"replica:2"}'
+        head = signed("PUT", "/bucket/photos", now=api.now(), payload=CHUNKS_IN_TRAILER)
+        trailer = chunk_trailer_of(head, settings, 1 << 20)
+        assert await api.call("PUT", "/bucket/photos", Chunks([settings], trailer), head) == (401, "BadSignature")
+        head = signed("PUT", PATH, now=api.now(), payload=CHUNKS_IN_TRAILER)
+        assert await api.call("PUT", PATH, b"small", head) == (401, "BadSignature")
 
 
 @pytest.mark.parametrize("parts", [[b"small"], [LARGE] * 5, []])

@@ -12,6 +12,7 @@ import pytest
 
 from flarectl import settings
 from flared.access.signing import (
+    CHUNKS_IN_TRAILER,
     IN_TRAILER,
     is_link_signed_by,
     is_signed_by,
@@ -61,10 +62,21 @@ def test_the_digest_of_a_large_body_follows_it(api: FakeApi, run: Run) -> None:
     assert api.read("large") == large.read_bytes()
     heads = {target.rpartition("/")[2]: fields for method, target, fields in api.requests if method == "PUT"}
     assert heads["small"]["x-fs-content-sha256"] == hashlib.sha256(b"small").hexdigest()
-    assert heads["large"]["x-fs-content-sha256"] == IN_TRAILER
+    assert heads["large"]["x-fs-content-sha256"] == CHUNKS_IN_TRAILER
     [trailer] = api.trailers
+    digest = hashlib.sha256(b"".join(api.objects["default", "large"].digests)).hexdigest()
+    assert is_trailer_signed_by(SECRET, heads["large"]["x-fs-signature"], trailer, digest, by_chunks=True)
+
+
+def test_where_the_chunk_size_is_not_known_the_whole_is_signed(api: FakeApi, run: Run) -> None:
+    large = Path("large")
+    large.write_bytes(bytes(range(256)) * 8 * KIB)
+    api.hidden.add("default")
+    assert run("put", "large", ":").code == 0
+    [head] = [fields for method, _, fields in api.requests if method == "PUT"]
+    assert head["x-fs-content-sha256"] == IN_TRAILER
     digest = hashlib.sha256(large.read_bytes()).hexdigest()
-    assert is_trailer_signed_by(SECRET, heads["large"]["x-fs-signature"], trailer, digest)
+    assert is_trailer_signed_by(SECRET, head["x-fs-signature"], api.trailers[0], digest)
 
 
 def test_without_a_key_bodies_have_a_length(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
