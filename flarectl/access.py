@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 from flarectl import invites, render
@@ -84,8 +85,10 @@ def is_overheard(endpoint: str) -> bool:
 
 def show_keys(keys: Sequence[Key]) -> None:
     """Write one line for each key, under a head."""
-    rows = [("NAME", "ID", "STATE", "GRANTS")]
-    rows += [(key.name, key.id, state_text(key), ", ".join(key.grants) or "-") for key in keys]
+    rows = [("NAME", "ID", "STATE", "USED", "GRANTS")]
+    rows += [
+        (key.name, key.id, state_text(key), used_text(key, time.time()), ", ".join(key.grants) or "-") for key in keys
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows if keys else []:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
@@ -95,6 +98,7 @@ def show_keys(keys: Sequence[Key]) -> None:
 def show_key(key: Key) -> None:
     """Write everything about a key."""
     rows = [("name", key.name), ("id", key.id), ("state", state_text(key)), ("created", render.time_text(key.created))]
+    rows += [("used", used_text(key, time.time()))]
     rows += [("grant" if not number else "", grant) for number, grant in enumerate(key.grants or ["none"])]
     rows += [("replaced", f"{old}, which works until {render.time_text(until)}") for old, until in key.replaced]
     for name, value in rows:
@@ -108,6 +112,11 @@ def state_text(key: Key) -> str:
     return f"{word} {render.time_text(key.expires)}"
 
 
+def used_text(key: Key, now: float) -> str:
+    """Return how long ago the key was last used."""
+    return "never" if key.used is None else f"{render.span_text(max(0.0, now - key.used))} ago"
+
+
 def key_record(key: Key) -> dict[str, object]:
     """Return a key for a script, without its secret."""
     return {
@@ -116,6 +125,7 @@ def key_record(key: Key) -> dict[str, object]:
         "state": key.state,
         "grants": list(key.grants),
         "created": render.json_time(key.created),
+        "used": None if key.used is None else render.json_time(key.used),
         "expires": None if key.expires is None else render.json_time(key.expires),
         "replaced": [{"id": old, "until": render.json_time(until)} for old, until in key.replaced],
     }

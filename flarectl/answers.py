@@ -102,6 +102,8 @@ class Key(NamedTuple):
     """(id, until when it works beside the newest one)"""
     secret: str
     """Empty but in the answer that made it."""
+    used: float | None = None
+    """When it was last used, to about a minute; None: never."""
 
 
 class Chunk(NamedTuple):
@@ -427,6 +429,7 @@ def parse_key(answer: object) -> Key:
         _seconds(fields, "expires"),
         tuple(replaced),
         str(fields.get("secret", "")),
+        _seconds(fields, "used"),
     )
 
 

@@ -40,6 +40,7 @@ from flared.api.s3.settings import S3Settings
 from flared.background import WorkerThreads
 from flared.catalog.cluster import open_cluster
 from flared.catalog.key_store import KeyStore
+from flared.catalog.key_uses import KeyUses
 from flared.catalog.resealing import reseal_keys
 from flared.catalog.totals import Totals
 from flared.chunks.budget import MemoryBudget
@@ -136,6 +137,8 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         await ensure_default_bucket(store)
         set_up_audit(config.audit_file, config.log.format)
         gate = Gate(gate_settings(config))
+        uses = KeyUses(kv, store.now)
+        gate.note_use = uses.note
         workers: list[Workers] = []
         past = RequestCounts()
         s3_entry = build_s3(config, store, keyring, KeyStore(kv, keyring, store.now), gate)
@@ -154,6 +157,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
             await nursery.start(membership.run)
             await nursery.start(upkeep.run)
             nursery.start_soon(reseal_keys, kv, keyring.secrets, os.urandom)
+            nursery.start_soon(uses.run)
             if config.workers > 1:
                 assert isinstance(kv, SqliteKV)
                 reach = Reach(kv, chunks, turns, upkeep.heal.wake, server.serve_stream)

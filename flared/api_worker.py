@@ -32,6 +32,7 @@ from flared.api.gate import Gate
 from flared.api.native.face import native_face
 from flared.api_role import Connector, build_chunks, build_http, build_store, gate_settings, resize, share_of, take_gate
 from flared.catalog.key_store import KeyStore
+from flared.catalog.key_uses import KeyUses
 from flared.catalog.totals import Totals
 from flared.chunks.damage import DamageList
 from flared.daemon import tune_process
@@ -149,6 +150,9 @@ class _Worker:
                 self._nursery = nursery
                 kv.connect(self._channel, self._tell_flight)
                 await nursery.start(kv.run)
+                uses = KeyUses(kv, self._store.now)
+                self._gate.note_use = uses.note
+                nursery.start_soon(uses.run)
                 self._take_state(self._state)
                 await self._run_fresh()
                 listener = HandedListener(self._through)

@@ -176,6 +176,8 @@ class Entry:
         if self._gate.limits:
             self._gate.admit(caller)
         identity, context = caller.identity, caller.context
+        if identity.key is not None:
+            self._gate.note_use(identity.key.id)
         resource: Resource = None
         try:
             if raw_bucket is not None:

@@ -75,6 +75,8 @@ class GateSettings:
 class Gate:
     def __init__(self, settings: GateSettings | None = None, now: Callable[[], float] = monotonic) -> None:
         self._now = now
+        self.note_use: Callable[[str], None] = lambda _: None
+        """Hears the access key id of each caller that has one."""
         self._failures = RateLimit(FAILURES_PER_SECOND, FAILURES_BURST)
         self._lines = RateLimit(LINES_PER_SECOND, LINES_BURST)
         self._left_out: Counter[str] = Counter()

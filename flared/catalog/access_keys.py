@@ -80,8 +80,10 @@ def replace_key(tx: Transaction, key: StoredKey, until_ms: int, now_ms: int) -> 
             "or end them at once (--grace 0)"
         )
     key = replace(key, grants=newest.grants, expires_ms=newest.expires_ms)
+    kept = {one.id for one in older}
     for old in known:
-        tx.delete(keys.access_key(old.id))
+        if old.id not in kept:
+            _delete(tx, old.id)
     for one in (key, *older):
         _put(tx, one)
     _put_ids(tx, key.name, [key.id, *(old.id for old in older)])
@@ -92,7 +94,7 @@ def remove_key(tx: Transaction, name: str) -> None:
     """Forget the name and all of its keys. Raises NoSuchKey."""
     tx.reclaim()
     for access_key_id in _read_ids(tx, name):
-        tx.delete(keys.access_key(access_key_id))
+        _delete(tx, access_key_id)
     tx.delete(keys.key_name(name))
 
 
@@ -144,6 +146,11 @@ def _read_ids(snapshot: Snapshot, name: str) -> list[str]:
         return list(map(str, parse(text_of(value), 1)[0]["i"]))
     except UNDECODABLE as error:
         raise corrupt(f"the keys named {name}", error) from error
+
+
+def _delete(tx: Transaction, access_key_id: str) -> None:
+    tx.delete(keys.access_key(access_key_id))
+    tx.delete(keys.key_used(access_key_id))
 
 
 def _put(tx: Transaction, key: StoredKey) -> None:

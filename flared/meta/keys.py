@@ -114,6 +114,10 @@ def access_key(access_key_id: str) -> bytes:
     return b"access-key/" + access_key_id.encode()
 
 
+def key_used(access_key_id: str) -> bytes:
+    return b"key-used/" + access_key_id.encode()
+
+
 def key_name(name: str) -> bytes:
     return b"key-name/" + name.encode()
 

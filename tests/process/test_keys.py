@@ -77,3 +77,56 @@ def test_keys_take_the_secret(cluster: Cluster, monkeypatch: pytest.MonkeyPatch)
     audited = (cluster.directory / "audit.log").read_text()
     assert audited.count("call=admin.create_key on='-' allowed=no status=401 reason=Unauthenticated") == 3, audited
     assert "lacking='cluster:keys'" in audited
+
+
+def test_a_key_does_what_its_grants_say_through_every_process(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, file = cluster.daemons[API].port, tmp_path / "file"
+    file.write_text("content")
+    flarectl(port, "bucket", "create", "backup")
+    flarectl(port, "put", str(file), "backup:other")
+    made = json.loads(
+        flarectl(port, "key", "create", "laptop", "--write", "backup/laptop/", "--list", "backup/laptop/", "--json")
+    )
+    flarectl(port, "key", "create", "maker", "--create", "maker-*", "--json", "--output", str(tmp_path / "maker"))
+    root = json.loads(flarectl(port, "key", "create", "root", "--admin", "--json"))
+    monkeypatch.delenv("FLARE_SECRET_FILE")
+
+    def use(key: dict[str, str]) -> None:
+        monkeypatch.setenv("FLARE_ACCESS_KEY", key["id"])
+        monkeypatch.setenv("FLARE_SECRET_KEY", key["secret"])
+
+    use(made)
+    for number in range(3):  # to each process
+        flarectl(port, "put", str(file), f"backup:laptop/{number}")
+        assert f"laptop/{number}" in flarectl(port, "ls", "-r", "backup:laptop/")
+        for refused in (
+            ("put", str(file), "backup:other"), ("cat", f"backup:laptop/{number}"), ("ls", "-r", "backup:"),
+            ("rm", f"backup:laptop/{number}"), ("cp", "backup:other", "backup:laptop/copy"), ("key", "ls"),
+            ("bucket", "create", "mine"), ("bucket", "set", "backup", "--public"), ("bucket", "rm", "backup"),
+        ):  # fmt: skip
+            flarectl(port, *refused, code=6)
+    assert [json.loads(line)["name"] for line in flarectl(port, "bucket", "ls", "--json").splitlines()] == ["backup"]
+
+    credentials = dict(re.findall(r"^aws_(\w+) = (\S+)$", (tmp_path / "maker").read_text(), re.MULTILINE))
+    use({"id": credentials["access_key_id"], "secret": credentials["secret_access_key"]})
+    flarectl(port, "bucket", "create", "maker-a")
+    flarectl(port, "put", str(file), "maker-a:x")
+    assert flarectl(port, "cat", "maker-a:x") == "content"
+    flarectl(port, "bucket", "set", "maker-a", "--public-list")
+    assert json.loads(flarectl(port, "bucket", "ls", "--json"))["owner"] == "maker"
+    flarectl(port, "bucket", "create", "other-a", code=6)
+
+    use(root)
+    flarectl(port, "key", "rm", "laptop")
+    flarectl(port, "node", "ls")
+    use(made)
+    for _ in range(3):
+        flarectl(port, "put", str(file), "backup:laptop/late", code=6)
+    audited = (cluster.directory / "audit.log").read_text()
+    assert "who=key:laptop" in audited
+    assert "lacking='write:backup/other'" in audited
+    assert "who=key:root peer=127.0.0.1" in audited
+    assert f"reason=BadSignature key={made['id']}" in audited
+    assert made["secret"] not in audited + cluster.log_tail(API, 10_000)

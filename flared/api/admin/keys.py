@@ -24,6 +24,7 @@ from flared.catalog.access_keys import (
     remove_key,
     replace_key,
 )
+from flared.catalog.key_uses import list_uses
 from flared.errors import BadRequest, Conflict
 from flared.http.error_body import JSON
 from flared.http.json_body import parse_json_object
@@ -31,7 +32,7 @@ from flared.http.percent import parse_query
 from flared.objects.store import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flared.access.keys import Keyring
     from flared.http.messages import Reply, Request
@@ -62,13 +63,13 @@ class KeyCalls:
     async def show(self, request: Request, reply: Reply) -> None:
         """Answer all keys, or with ``?name=NAME`` that one, without their secrets."""
         query = parse_query(request.query, "name")
-        moment = now_ms(self._store)
+        moment, uses = now_ms(self._store), await list_uses(self._store.kv)
         if "name" not in query:
-            found = describe_all(await list_keys(self._store.kv), moment)
+            found = describe_all(await list_keys(self._store.kv), moment, uses)
             return await _send(reply, 200, {"keys": found})
         name = parse_key_name(query["name"])
         stored = await self._store.kv.view(lambda look: read_keys(look, name))
-        return await _send(reply, 200, describe(stored, moment))
+        return await _send(reply, 200, describe(stored, moment, uses))
 
     async def create(self, request: Request, reply: Reply) -> None:
         """Make a key, and answer with its secret. Raises Conflict for a name that is taken."""
@@ -125,15 +126,17 @@ class KeyCalls:
         return StoredKey(access_key_id, name, sealed, (), now_ms(self._store)), secret
 
 
-def describe(keys: Sequence[StoredKey], now_ms: int) -> dict[str, object]:
-    """Return all that may be known of the keys of one name, the newest first."""
+def describe(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int] | None = None) -> dict[str, object]:
+    """Return all that may be known of the keys of one name, the newest first. ``uses``: last ones, by id."""
     newest = keys[0]
+    used = max((uses.get(key.id, 0) for key in keys), default=0) if uses else 0
     return {
         "name": newest.name,
         "id": newest.id,
         "grants": [str(grant) for grant in newest.grants],
         "created": newest.created_ms / 1000,
         "expires": newest.expires_ms / 1000 if newest.expires_ms else None,
+        "used": used / 1000 if used else None,
         "state": "works" if newest.works_at(now_ms) else "expired",
         "replaced": [
             {"id": old.id, "created": old.created_ms / 1000, "until": old.ends_ms / 1000}
@@ -143,12 +146,12 @@ def describe(keys: Sequence[StoredKey], now_ms: int) -> dict[str, object]:
     }
 
 
-def describe_all(keys: Sequence[StoredKey], now_ms: int) -> list[dict[str, object]]:
+def describe_all(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int]) -> list[dict[str, object]]:
     """The same of all names."""
     names: dict[str, list[StoredKey]] = {}
     for key in sorted(keys, key=lambda key: bool(key.replaced_ms)):
         names.setdefault(key.name, []).append(key)
-    return [describe(names[name], now_ms) for name in sorted(names)]
+    return [describe(names[name], now_ms, uses) for name in sorted(names)]
 
 
 async def _read(request: Request, *known: str) -> dict[str, object]:

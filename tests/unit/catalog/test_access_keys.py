@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import trio
+import trio.testing
 
 from flared.access.grants import parse_grants
 from flared.catalog.access_keys import (
@@ -16,7 +18,8 @@ from flared.catalog.access_keys import (
     replace_key,
     reseal_key,
 )
-from flared.errors import Conflict, ManifestCorrupt, NoSuchKey
+from flared.catalog.key_uses import WRITE_SECONDS, KeyUses, list_uses
+from flared.errors import Conflict, ManifestCorrupt, MetadataFull, NoSuchKey
 from flared.meta import keys
 from flared.meta.memory import MemoryKV
 
@@ -114,3 +117,45 @@ async def test_a_record_that_cannot_be_read_is_named(value: bytes) -> None:
     with pytest.raises(ManifestCorrupt, match=key_id(1)):
         await kv.view(lambda look: read_key(look, key_id(1)))
     assert await list_keys(kv) == []
+
+
+async def test_uses_are_written_down_and_go_with_their_key() -> None:
+    kv = await created(stored(), stored(2, "backup"))
+    seconds = 5.0
+    uses = KeyUses(kv, lambda: seconds)
+    for number in (1, 2, 9):
+        uses.note(key_id(number))
+    assert await list_uses(kv) == {}
+    await uses.write()
+    assert await list_uses(kv) == {key_id(1): 5000, key_id(2): 5000}, "one that does not exist any more is left out"
+    seconds = 65.0
+    uses.note(key_id(2))
+    await uses.write()
+    assert await list_uses(kv) == {key_id(1): 5000, key_id(2): 65_000}
+    await rotate(kv, 3, until_ms=70_000, now_ms=66_000)
+    assert set(await list_uses(kv)) == {key_id(1), key_id(2)}
+    await rotate(kv, 4, until_ms=1, now_ms=67_000)
+    await kv.transact(lambda tx: remove_key(tx, "backup"))
+    assert await list_uses(kv) == {}
+
+
+async def test_a_full_disk_loses_only_what_was_noted(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv = await created(stored())
+    uses = KeyUses(kv, lambda: 5.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(uses.run)
+        with monkeypatch.context() as patch:
+            patch.setattr(kv, "transact", full)
+            uses.note(key_id(1))
+            await trio.sleep(WRITE_SECONDS + 1)
+        uses.note(key_id(1))
+        await trio.sleep(WRITE_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert await list_uses(kv) == {key_id(1): 5000}
+
+
+async def full(_decide: object) -> None:
+    await trio.lowlevel.checkpoint()
+    raise MetadataFull("the disk is full")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SECRET = "s" * 40
 KEY: dict[str, object] = {
     "name": "laptop", "id": "FL" + "A" * 18, "state": "works", "grants": ["read:photos", "admin"], "created": 1.5,
-    "expires": None, "replaced": [{"id": "FL" + "B" * 18, "created": 1, "until": 9.0}],
+    "expires": None, "used": 100.0, "replaced": [{"id": "FL" + "B" * 18, "created": 1, "until": 9.0}],
 }  # fmt: skip
 
 
@@ -69,9 +69,10 @@ def test_a_file_that_got_no_secret_is_gone(run: Run) -> None:
 
 def test_keys_are_listed_and_shown(api: FakeApi, run: Run) -> None:
     api.key = KEY
-    assert run("key", "ls").out.splitlines()[1].split(maxsplit=3) == [
-        "laptop", KEY["id"], "works", "read:photos, admin",
-    ]  # fmt: skip
+    head, line = run("key", "ls").out.splitlines()
+    assert head.split() == ["NAME", "ID", "STATE", "USED", "GRANTS"]
+    assert line.split()[:3] == ["laptop", KEY["id"], "works"]
+    assert line.endswith(" d ago  read:photos, admin")
     assert json.loads(run("key", "ls", "--json").out)["grants"] == ["read:photos", "admin"]
     shown = run("key", "show", "laptop").out
     assert "read:photos" in shown
@@ -114,7 +115,7 @@ def test_an_expiry_is_a_span_or_a_date() -> None:
 
 def test_only_what_is_a_key_is_taken_for_one() -> None:
     assert parse_key(KEY) == Key(
-        "laptop", "FL" + "A" * 18, "works", ("read:photos", "admin"), 1.5, None, (("FL" + "B" * 18, 9.0),), ""
+        "laptop", "FL" + "A" * 18, "works", ("read:photos", "admin"), 1.5, None, (("FL" + "B" * 18, 9.0),), "", 100.0
     )
     for answer in (None, [], {}, {**KEY, "id": 5}, {**KEY, "replaced": [5]}):
         with pytest.raises(Refusal):
