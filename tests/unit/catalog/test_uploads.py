@@ -208,7 +208,7 @@ async def test_uploads_are_listed_by_key_then_by_age(store: LittleStore) -> None
 
 
 refs = st.builds(ExtentRef, st.just(ExtentId("e" * 32)), st.integers(0), st.integers(0), st.integers(1), st.just(0))
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(blacklist_categories=["Cs"]))
 
 
 @given(st.builds(Part, st.integers(1, 10_000), refs, texts, st.integers(0), texts))
@@ -216,7 +216,9 @@ def test_a_part_is_decoded_as_it_was(part: Part) -> None:
     assert uploads.decode_part(UploadId("u"), part.number, uploads.encode_part(part)) == part
 
 
-names = st.builds(object_name, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+names = st.builds(
+    object_name, st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1)
+)
 
 
 @given(
