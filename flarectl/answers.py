@@ -248,6 +248,9 @@ class Status(NamedTuple):
     """Pieces on data nodes that are away."""
     workers: int = 0
     """Processes of the api node that serve clients beside its first one."""
+    old_versions: int = 0
+    """Noncurrent versions and delete markers, which are not among ``objects``."""
+    old_version_bytes: int = 0
 
     @property
     def refused(self) -> list[str]:
@@ -361,6 +364,8 @@ def parse_status(answer: object) -> Status:
         metadata_advice=tuple(map(str, _items(metadata, "advice"))),
         unavailable_pieces=_count(fields, "unavailable_pieces"),
         workers=len(_items(fields, "workers")),
+        old_versions=_count(fields, "old_versions"),
+        old_version_bytes=_count(fields, "old_version_bytes"),
     )
 
 

@@ -203,6 +203,9 @@ def _status_lines(console: Console, status: Status) -> list[Text]:
     word = Text(harmless(status.health), _STYLES.get(status.health, "bold"))
     head = Text.assemble(word, harmless(f"   flared {status.version}") if status.version else "")
     counts = f"{count_text(status.objects, 'object')}, {size_text(status.bytes)}, {count_text(status.chunks, 'chunk')}"
+    if status.old_versions:
+        kept = count_text(status.old_versions, "old version")
+        counts += f"; {kept}, {size_text(status.old_version_bytes)}"
     degraded = (
         f"{count_text(status.degraded_chunks, 'chunk')} degraded" if status.degraded_chunks else "nothing degraded"
     )

@@ -52,6 +52,8 @@ def _cluster_metrics(status: ClusterStatus) -> Iterator[Metric]:
     yield number(away, "flare_nodes_away", "Data nodes that are suspect or offline.")
     yield number(status.totals.objects, "flare_objects", "Objects in all buckets.")
     yield number(status.totals.bytes, "flare_object_bytes", "Bytes of all objects, as users see them.")
+    yield number(status.totals.versions, "flare_old_versions", "Versions that are not the newest, and delete markers.")
+    yield number(status.totals.version_bytes, "flare_old_version_bytes", "Bytes of these versions.")
     yield number(status.totals.chunks, "flare_chunks", "Chunks.")
     yield number(status.heal.backlog, "flare_chunks_degraded", "Chunks known to lack pieces.")
     yield number(status.heal.lost, "flare_chunks_lost", "Chunks without any good piece that can be reached.")

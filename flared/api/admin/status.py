@@ -94,6 +94,8 @@ def describe_status(
         "chunks": totals.chunks,
         "stored_bytes": totals.stored_bytes,
         "exact": totals.exact,
+        "old_versions": totals.versions,
+        "old_version_bytes": totals.version_bytes,
         "degraded_chunks": status.heal.backlog,
         "lost_chunks": status.heal.lost,
         "unavailable_pieces": status.unavailable,

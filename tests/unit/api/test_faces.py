@@ -421,6 +421,8 @@ async def test_versions(autojump_clock: Clock) -> None:
         rest = await call("GET", f"/bucket/default?versions&after=a&after_version={numbers[2]}")
         assert [each["version"] for each in rest.json["versions"]] == numbers[1::-1]  # type: ignore[attr-defined]
         assert (await call("GET", "/bucket/default?after_version=1")).status == 400
+        status = (await call("GET", "/status")).json
+        assert (status["objects"], status["old_versions"], status["old_version_bytes"]) == (0, 4, 3)
         assert (await call("DELETE", f"/object/a?version={marker}")).fields["x-flare-version"] == marker
         assert (await call("GET", "/object/a")).body == b"2"
         assert (await call("DELETE", f"/object/a?version={numbers[2]}")).status == 204
