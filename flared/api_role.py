@@ -104,6 +104,8 @@ LARGE_CONNECTIONS = 256
 """To one data node. A slow reader keeps one busy, so there are many more than the fast ones need."""
 GATHERING = 16 * 1024 * 1024
 """Small bodies that are still on their way in; a task takes those that find no room here."""
+S3 = "s3"
+"""The word for S3's port, where connections are dealt to workers."""
 S3_HEADS = HeadLimits(ignores_expectations=True)
 PREFETCHES = 64
 """Chunks asked for ahead of their turn, over all readers."""
@@ -181,8 +183,13 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
             role = replace(_role(store, membership, upkeep, server, metrics, reload), s3=s3)
             if workers:
                 first = workers[0]
-                listen = partial(DealingListener, deal=first.deal)
-                role = replace(role, wait_ready=first.wait_ready, listen=listen, stop_others=first.stop)
+                role = replace(
+                    role,
+                    wait_ready=first.wait_ready,
+                    listen=partial(DealingListener, deal=first.deal),
+                    listen_s3=partial(DealingListener, deal=partial(first.deal, port=S3)),
+                    stop_others=first.stop,
+                )
             yield role
             nursery.cancel_scope.cancel()
 

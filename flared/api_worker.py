@@ -25,15 +25,30 @@ from flared.api.admin import routes
 from flared.api.admin.nodes import HEARTBEAT_BYTES_MAX
 from flared.api.audit import set_up_audit
 from flared.api.callers import Callers, access_policy
+from flared.api.counts import RequestCounts
 from flared.api.entry import Entry
 from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
 from flared.api.gate import Gate
 from flared.api.native.face import native_face
-from flared.api_role import Connector, build_chunks, build_http, build_store, gate_settings, resize, share_of, take_gate
+from flared.api_role import (
+    GATHERING,
+    S3,
+    S3_HEADS,
+    Connector,
+    build_chunks,
+    build_http,
+    build_s3,
+    build_store,
+    gate_settings,
+    resize,
+    share_of,
+    take_gate,
+)
 from flared.catalog.key_store import KeyStore
 from flared.catalog.key_uses import KeyUses
 from flared.catalog.totals import Totals
+from flared.chunks.budget import MemoryBudget
 from flared.chunks.damage import DamageList
 from flared.daemon import tune_process
 from flared.errors import Busy, ConfigError
@@ -48,13 +63,13 @@ from flared.meta.shared.channel import Channel
 from flared.meta.shared.follower import FollowerKV
 from flared.meta.shared.frames import BadFrame, Kind
 from flared.meta.shared.published import Subscriber
-from flared.workers.dealing import HandedListener, hand_over
+from flared.workers.dealing import HandedListener, HandedPort, hand_over
 from flared.workers.flight import TELL_SECONDS, WorkerFlight
 from flared.workers.nodes import parse_nodes
 from flared.workers.owner import VARIABLE, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flared.config.settings import ApiConfig
     from flared.data.transport.remote import Remote
@@ -135,6 +150,7 @@ class _Worker:
         self._kv: FollowerKV | None = None
         self._store: Store
         self._server: Server
+        self._s3: Server | None = None
         self._connector: Connector
         self._channel: Channel
         self._nursery: trio.Nursery
@@ -145,7 +161,7 @@ class _Worker:
             await self._greeted.wait()
             kv = self._kv = FollowerKV(self._config.metadata, Subscriber(memory), turns, self._hello)
             self._connector = Connector(self._keyring, turns, self._caller, self._config.workers)
-            entry = self._build(kv, turns)
+            entries = self._build(kv, turns)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 kv.connect(self._channel, self._tell_flight)
@@ -155,16 +171,19 @@ class _Worker:
                 nursery.start_soon(uses.run)
                 self._take_state(self._state)
                 await self._run_fresh()
-                listener = HandedListener(self._through)
+                s3_port = HandedPort()
+                listener = HandedListener(self._through, {S3: s3_port})
                 await nursery.start(self._server.serve, [TlsListener(listener, self._tls)])
+                if self._s3 is not None:
+                    await nursery.start(self._s3.serve, [TlsListener(s3_port, self._tls)])
                 gc.collect()
                 gc.freeze()
                 self._send(Kind.HELLO, {})
                 self._connected.set()
                 nursery.start_soon(self._tell_regularly)
-                await self._tell_counts(entry)
+                await self._tell_counts(entries)
 
-    def _build(self, kv: FollowerKV, turns: Turns) -> Entry:
+    def _build(self, kv: FollowerKV, turns: Turns) -> list[Entry]:
         config = share_of(self._config)
         chunks = build_chunks(config, turns, self._flight, self._damage)
         self._store = build_store(config, kv, chunks, Totals(kv), lambda: self._send(Kind.FOUND, {"degraded": True}))
@@ -176,8 +195,13 @@ class _Worker:
         }
         admin = Face(routes.FACE, routes.ROUTES, relayed, callers.find, JSON_ERRORS, relayed=True)
         entry = Entry([native_face(self._store, callers), admin], gate=self._gate)
-        self._server = build_http(config, turns, entry)
-        return entry
+        bodies = MemoryBudget(GATHERING)
+        self._server = build_http(config, turns, entry, bodies)
+        s3_entry = build_s3(self._config, self._store, self._keyring, keys, self._gate)
+        if s3_entry is None:
+            return [entry]
+        self._s3 = build_http(config, turns, s3_entry, bodies, S3_HEADS)
+        return [entry, s3_entry]
 
     # What the owner says
 
@@ -235,6 +259,8 @@ class _Worker:
         self._connector.renew()
         take_gate(self._gate, config)
         resize(self._store, self._server, share_of(config))
+        if self._s3 is not None:
+            self._s3.limit_connections(share_of(config).connections)
         try:
             self._tls.load(config.tls)
             self._caller.load(config.tls)
@@ -243,7 +269,9 @@ class _Worker:
 
     async def _stop(self, seconds: float) -> None:
         await trio.sleep(DRAIN_SECONDS)
-        await self._server.stop(seconds)
+        async with trio.open_nursery() as nursery:
+            for server in self._servers():
+                nursery.start_soon(server.stop, seconds)
         self._tell_flight()
         self._nursery.cancel_scope.cancel()
 
@@ -262,11 +290,17 @@ class _Worker:
             await trio.sleep(TELL_SECONDS)
             self._tell_flight()
 
-    async def _tell_counts(self, entry: Entry) -> None:
+    def _servers(self) -> list[Server]:
+        return [self._server] if self._s3 is None else [self._server, self._s3]
+
+    async def _tell_counts(self, entries: Sequence[Entry]) -> None:
         while True:
-            counted = asdict(replace(self._server.statistics(), turns=None))
-            counts = {"server": {name: counted[name] for name in _COUNTED}, "requests": entry.counts.describe()}
-            self._send(Kind.COUNTS, counts)
+            told = [asdict(replace(server.statistics(), turns=None)) for server in self._servers()]
+            requests = RequestCounts()
+            for entry in entries:
+                requests.add(entry.counts.describe())
+            sums = {name: sum(counted[name] for counted in told) for name in _COUNTED}
+            self._send(Kind.COUNTS, {"server": sums, "requests": requests.describe()})
             self._store.chunks.budget.trim()
             self._store.chunks.units.trim()
             await trio.sleep(COUNT_SECONDS)

@@ -116,7 +116,7 @@ async def _serve(config: Config, file: Path) -> None:
             nursery.start_soon(_handle_signals, signals, role, config, file, tls, nursery.cancel_scope)
             await nursery.start(role.server.serve, _covered(listeners, tls, role.listen))
             if s3_listeners and role.s3 is not None:
-                await nursery.start(role.s3.serve, _covered(s3_listeners, tls))
+                await nursery.start(role.s3.serve, _covered(s3_listeners, tls, role.listen_s3))
                 log.info("event=s3_served at=%s", listening_address(s3_listeners[0]))
             if metrics_listeners:
                 metrics_server = Server(

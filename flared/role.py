@@ -34,6 +34,8 @@ class Role:
     """Makes the Listener of the node's port."""
     s3: Server | None = None
     """Speaks S3, at a port of its own."""
+    listen_s3: Callable[[socket.socket], Listener] = TcpListener
+    """Makes the Listener of that port."""
     stop_others: Callable[[float], Awaitable[None]] | None = None
     """Stops the node's other processes, as ``server.stop`` does this one."""
 

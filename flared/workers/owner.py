@@ -141,12 +141,12 @@ class Workers:
         with trio.move_on_after(START_SECONDS):
             await self._started.wait()
 
-    def deal(self, stream: TcpStream) -> bool:
+    def deal(self, stream: TcpStream, port: str = "") -> bool:
         """Hand the connection to the process whose turn it is; False if that is this one. A worker that was silent for
         SILENT pings gets none: it may be hanging, and its connections would with it."""
         ready = [worker for worker in self._workers if worker.ready and worker.unheard <= SILENT]
         self._turn = (self._turn + 1) % (len(ready) + 1)
-        return self._turn > 0 and not self._stopping and hand_over(ready[self._turn - 1].through, stream)
+        return self._turn > 0 and not self._stopping and hand_over(ready[self._turn - 1].through, stream, port)
 
     def reload(self, config: ApiConfig) -> None:
         """Have them take over what has changed."""

@@ -16,7 +16,7 @@ from tests.process.test_metrics import documented
 from tests.support.bodies import body
 from tests.support.certificates import OTHER_CERTIFICATE, OTHER_KEY, trusting, write_certificate
 from tests.support.client import NO_ANSWER, Client, object_path
-from tests.support.daemons import API
+from tests.support.daemons import API, free_ports
 
 if TYPE_CHECKING:
     from tests.support.daemons import Cluster, Start, Toml
@@ -74,6 +74,20 @@ def test_every_process_sees_what_any_has_acknowledged(start: Start) -> None:
         assert [client.call("GET", path).status for client in all_of_them] == [404] * CONNECTIONS
     assert cluster.client().call("GET", "/status").json()["objects"] == 0  # the notes of all arrived
     wait_for_worker(cluster)
+
+
+def test_s3_is_spoken_by_every_process(start: Start) -> None:
+    port = free_ports(1)[0]
+    cluster = start(nodes=1, api={"workers": 2, "s3_listen": f"127.0.0.1:{port}", "anonymous": "read-write"})
+    wait_for_worker(cluster)
+    clients = [Client(port) for _ in range(CONNECTIONS)]
+    for client in clients:
+        assert client.call("GET", "/").status == 200
+    for number, writer in enumerate(clients):
+        assert writer.call("PUT", "/default/a", b"%d" % number).status == 200
+        assert [client.call("GET", "/default/a").body for client in clients] == [b"%d" % number] * CONNECTIONS
+    cluster.wait_until(lambda: all(worker["requests"] for worker in workers_of(cluster)), "a worker answers none")
+    assert cluster.terminate(API) == 0
 
 
 def test_one_of_two_writers_of_a_key_wins_each_time(start: Start) -> None:
