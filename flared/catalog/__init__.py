@@ -8,7 +8,8 @@ waits and never draws a random number.
 a chunk or an extent, an extent that names a chunk, a part of an upload and a sealed parent that name an extent, each
 hold one reference to it. Sealing a parent passes the references of parts on, and counts nothing anew. ``create_chunk``,
 ``create_shared_chunk``, ``seal`` and the functions ``add_reference(s)`` count; ``put_version`` and ``append_chunk``
-write the name and rely on the count; ``put_version``, ``delete_version`` and the sweep's functions release.
+write the name and rely on the count; ``put_version``, ``delete_object``, ``delete_version`` and the sweep's functions
+release.
 What has no reference left has exactly one ``garbage`` item, until it is referenced again or gone.
 
 Begin with ``objects``. The sweep's steps, in order: ``extents.list_open_extents`` and ``give_up``;

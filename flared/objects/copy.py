@@ -37,18 +37,21 @@ async def copy_object(
     when: Conditions = UNCONDITIONAL,
     source_version: int | None = None,
     only: ReadConditions = ALWAYS,
+    checksum: str = "",
 ) -> PutResult:
     """Make ``target`` the same as the newest version of ``source``, or that of a number, with new ``headers`` and
     ``tags`` if given; of the details ``headers`` replaces the response fields. ETag and checksums stay. An ACL is never
     copied: the copy has ``acl``.
 
-    ``when`` is about the target, ``only`` about the source.
+    ``when`` is about the target, ``only`` about the source. A ``checksum`` (of ``digests.CHECKSUMS``) that the source
+    lacks is computed, for which its bytes are read and written.
 
     Raises NoSuchBucket, NoSuchObject, PreconditionFailed and what a put raises.
     """
     theirs, ours = await find_bucket(store.kv, source.bucket), await find_bucket(store.kv, target.bucket)
-    asked = _Asked(target, headers, tags, acl, when, only)
-    if (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
+    asked = _Asked(target, headers, tags, acl, when, only, checksum)
+    lacking = checksum and not _has_checksum(await find_object(store.kv, source, source_version), checksum)
+    if lacking or (theirs.scheme, theirs.chunk_size, theirs.compress) != (ours.scheme, ours.chunk_size, ours.compress):
         return await _rewrite(store, source, source_version, asked)
     for _ in range(ATTEMPTS_MAX):
         manifest = await find_object(store.kv, source, source_version)
@@ -68,6 +71,12 @@ class _Asked(NamedTuple):
     acl: str
     when: Conditions
     only: ReadConditions
+    checksum: str
+
+
+def _has_checksum(manifest: Manifest, algorithm: str) -> bool:
+    details = manifest.details or EMPTY
+    return algorithm in details.checksums and not details.composite
 
 
 def check_source(manifest: Manifest, only: ReadConditions) -> None:
@@ -83,7 +92,8 @@ async def _rewrite(store: Store, source: ObjectName, version: int | None, asked:
     async with open_source(store, source, version=version) as body:
         manifest = body.reading.manifest
         check_source(manifest, asked.only)
-        said, kept = _headers_of(manifest, asked), Digests(etag=manifest.etag)
+        wanted = (asked.checksum,) if asked.checksum and not _has_checksum(manifest, asked.checksum) else ()
+        said, kept = _headers_of(manifest, asked), Digests(etag=manifest.etag, wanted=wanted)
         return await put_object(store, asked.target, body, headers=said, when=asked.when, digests=kept)
 
 

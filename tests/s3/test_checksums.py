@@ -75,6 +75,17 @@ def test_a_checksum_behind_the_body(s3: S3Client, bucket: str, algorithm: str) -
     assert head[f"Checksum{algorithm}"] == checksum(algorithm, BODY)
 
 
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
+def test_a_copy_gets_the_checksum_it_is_asked_for(s3: S3Client, bucket: str, algorithm: str) -> None:
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA1")["ETag"]
+    source = {"Bucket": bucket, "Key": "k"}
+    answer = s3.copy_object(Bucket=bucket, Key="copy", CopySource=source, ChecksumAlgorithm=algorithm)
+    assert answer["CopyObjectResult"][f"Checksum{algorithm}"] == checksum(algorithm, BODY)
+    head = s3.head_object(Bucket=bucket, Key="copy", ChecksumMode="ENABLED")
+    assert (head[f"Checksum{algorithm}"], head["ETag"]) == (checksum(algorithm, BODY), etag)
+    assert "ChecksumSHA1" not in head
+
+
 def test_attributes_that_are_not_known_are_refused(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     error = refused(s3.get_object_attributes, Bucket=bucket, Key="k", ObjectAttributes=["Colour"])

@@ -82,6 +82,14 @@ def promised_checksums(fields: Mapping[str, str]) -> dict[str, bytes]:
     return found
 
 
+def wanted_checksum(fields: Mapping[str, str]) -> str:
+    """Return the algorithm of the checksum that a copy is asked for; empty for none. Raises S3Error."""
+    asked = fields.get(PREFIX + "algorithm", "").lower()
+    if asked and asked not in CHECKSUMS:
+        raise S3Error("InvalidRequest", "Checksum algorithm provided is unsupported.")
+    return asked
+
+
 def explain_digest(error: BadDigest, digests: Digests) -> FlareError:
     """Return the error in S3's words: for the digest that a signature promised it has one of its own."""
     if error.algorithm == SHA256 and digests.sha256 is not None and SHA256 not in (digests.checksums or ()):

@@ -8,14 +8,15 @@ from flared.access.authorize import Action
 from flared.api.callers import authorize_also
 from flared.api.face import on_object
 from flared.api.s3.answers import send_xml
-from flared.api.s3.checksums import checksum_elements
+from flared.api.s3.checksums import checksum_elements, wanted_checksum
 from flared.api.s3.errors import S3Error
+from flared.api.s3.expiration import newest_lines
 from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, stored_acl, write_conditions
 from flared.api.s3.operations import COPY_SOURCE
 from flared.api.s3.query import parse_query
 from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.times import format_timestamp
-from flared.api.s3.versions import parse_version, show_number, version_lines
+from flared.api.s3.versions import parse_version, show_number
 from flared.api.s3.xml import document, element
 from flared.catalog.buckets import find_bucket
 from flared.errors import Forbidden, Unauthenticated
@@ -71,6 +72,7 @@ class CopyCalls:
             source_version=version,
             when=write_conditions(fields),
             only=source_conditions(fields),
+            checksum=wanted_checksum(fields),
         )
         manifest = result.manifest
         inside = [
@@ -78,7 +80,7 @@ class CopyCalls:
             element("ETag", f'"{manifest.etag}"'),
             *checksum_elements(manifest),
         ]
-        lines = version_lines(self._store.kv, manifest)
+        lines = newest_lines(self._store.kv, manifest)
         if version is not None:
             lines += f"x-amz-copy-source-version-id: {show_number(version)}\r\n".encode()
         await send_xml(reply, document("CopyObjectResult", inside), lines)

@@ -22,6 +22,7 @@ from flared.api.s3.checksums import (
 )
 from flared.api.s3.copying import parse_copy_source
 from flared.api.s3.errors import S3Error
+from flared.api.s3.expiration import newest_lines
 from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, write_conditions
 from flared.api.s3.locking import lock_in_fields
 from flared.api.s3.objects import described, parse_part_number, require_length
@@ -29,7 +30,7 @@ from flared.api.s3.operations import COPY_SOURCE
 from flared.api.s3.query import parse_query
 from flared.api.s3.tagging import tags_in_fields
 from flared.api.s3.times import format_timestamp
-from flared.api.s3.versions import show_number, version_lines
+from flared.api.s3.versions import show_number
 from flared.api.s3.xml import MalformedXml, document, element, parse_xml
 from flared.catalog.uploads import PART_NUMBER_MAX, UploadId
 from flared.errors import BadDigest, NoSuchUpload
@@ -145,7 +146,7 @@ class MultipartCalls:
             element("ETag", f'"{manifest.etag}"'),
             *checksum_elements(manifest),
         ]
-        lines = version_lines(self._store.kv, manifest)
+        lines = newest_lines(self._store.kv, manifest)
         await send_xml(reply, document("CompleteMultipartUploadResult", inside), lines)
 
     async def abort(self, request: Request, reply: Reply, name: ObjectName) -> None:

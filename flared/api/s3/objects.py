@@ -12,6 +12,7 @@ from flared.api.fields import range_request, read_conditions
 from flared.api.s3.answers import reply_lines, send
 from flared.api.s3.checksums import checksum_lines, explain_digest, take_digests
 from flared.api.s3.errors import S3Error
+from flared.api.s3.expiration import newest_lines
 from flared.api.s3.headers import (
     object_headers,
     object_lines,
@@ -74,7 +75,7 @@ class ObjectCalls:
             result = await put_object(self._store, name, body, headers=headers, when=when, digests=digests)
         except BadDigest as error:
             raise explain_digest(error, digests) from error
-        await send(reply, 200, put_lines(result.manifest) + version_lines(self._store.kv, result.manifest))
+        await send(reply, 200, put_lines(result.manifest) + newest_lines(self._store.kv, result.manifest))
 
     async def get(self, request: Request, reply: Reply, name: ObjectName) -> None:
         query, fields = parse_query(request.query), request.fields
@@ -86,7 +87,7 @@ class ObjectCalls:
                 return
         async with open_object(self._store, name, when=when, range=wanted, version=version) as reading:
             manifest = reading.manifest
-            lines = reply_lines() + lines_of(self._store.kv, manifest, overrides)
+            lines = reply_lines() + lines_of(self._store.kv, manifest, overrides, newest=version is None)
             status, more = span_lines(fields, manifest, wanted, reading.start, reading.length)
             await reply.start(status, lines + more, reading.length)
             await send_reading(reply, reading)
@@ -104,7 +105,8 @@ class ObjectCalls:
         elif wanted is not None and wanted.applies(manifest.etag, manifest.modified):
             start, length = resolve(wanted, manifest.size)
         status, more = span_lines(fields, manifest, wanted, start, length)
-        await reply.start(status, reply_lines() + lines_of(self._store.kv, manifest, overrides) + more, length)
+        lines = reply_lines() + lines_of(self._store.kv, manifest, overrides, newest=version is None)
+        await reply.start(status, lines + more, length)
 
     async def delete(self, request: Request, reply: Reply, name: ObjectName) -> None:
         version = parse_version(parse_query(request.query).get("versionId", ""))
@@ -117,9 +119,10 @@ class ObjectCalls:
         await send(reply, 204, deletion_lines(done, version))
 
 
-def lines_of(kv: KV, manifest: Manifest, overrides: Mapping[str, str] | None = None) -> bytes:
+def lines_of(kv: KV, manifest: Manifest, overrides: Mapping[str, str] | None = None, *, newest: bool = True) -> bytes:
     """Return the field lines of a get that tell of the object."""
-    lines = object_lines(manifest, overrides) + version_lines(kv, manifest)
+    lines = object_lines(manifest, overrides)
+    lines += newest_lines(kv, manifest) if newest else version_lines(kv, manifest)
     return lines if manifest.details is None else lines + tag_count_lines(manifest) + lock_lines(manifest)
 
 

@@ -11,11 +11,11 @@ from flared.api.s3.answers import reply_lines
 from flared.api.s3.bodies import wrong_payload
 from flared.api.s3.checksums import ONLY_ETAG, promised_digests
 from flared.api.s3.errors import S3_ERRORS
+from flared.api.s3.expiration import newest_lines
 from flared.api.s3.headers import object_headers, refuse_unknown, write_conditions
 from flared.api.s3.locking import LOCK_FIELDS
 from flared.api.s3.objects import checksums_if_asked, deletion_lines, described, lines_of, put_lines
 from flared.api.s3.tagging import tags_in_fields
-from flared.api.s3.versions import version_lines
 from flared.catalog.details import FIELD_NAMES
 from flared.objects.small_put import digest_of_small
 
@@ -78,7 +78,7 @@ class S3Words:
 
     def put_answer(self, exchange: Exchange, result: PutResult) -> tuple[int, bytes, bytes]:
         manifest = result.manifest
-        return 200, reply_lines(exchange.request_id) + put_lines(manifest) + version_lines(self._kv, manifest), b""
+        return 200, reply_lines(exchange.request_id) + put_lines(manifest) + newest_lines(self._kv, manifest), b""
 
     def delete_lines(self, exchange: Exchange, deletion: Deletion) -> bytes:
         return reply_lines(exchange.request_id) + deletion_lines(deletion, None)
