@@ -44,6 +44,9 @@ async def test_a_browser_asks_before_it_calls(autojump_clock: Clock) -> None:
         put = PAGE | {"access-control-request-method": "PUT"}
         assert (await ask("OPTIONS", "/one/key", fields=put)).code == "AccessForbidden"
         await ask("PUT", "/one?cors", SHOP)
+        link = "/one/key?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=A%2F20270101%2Fus-east-1%2Fs3%2Faws4_request"
+        link += "&X-Amz-Date=20270101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=" + "0" * 64
+        assert (await ask("OPTIONS", link, fields=put)).status == 200  # signed is the call that follows
         allowed = await ask("OPTIONS", "/one/key", fields=put | {"access-control-request-headers": "x-amz-date"})
         assert allowed.status == 200
         assert allowed.fields["access-control-allow-origin"] == PAGE["origin"]
