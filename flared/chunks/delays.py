@@ -37,7 +37,7 @@ class Delay:
         """There is a timer, or the actions are being run."""
 
     def add(self, action: Callable[[], None]) -> None:
-        self._waiting.append((trio.current_time() + self._seconds, action))
+        self._waiting.append((self._turns.now() + self._seconds, action))
         if not self._timed:
             self._set_timer()
 

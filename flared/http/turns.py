@@ -70,6 +70,8 @@ class Turns:
         self._timers: list[tuple[float, int, Action]] = []
         """A heap of (deadline, number that keeps equal deadlines in order, action)."""
         self._timer_numbers = count()
+        self._moment: float | None = None
+        """The time of this turn, once somebody asked."""
         self._turning = False
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN | select.EPOLLET)
@@ -109,6 +111,14 @@ class Turns:
         if self._timers[0][0] == deadline and not self._turning:
             self.wake()
 
+    def now(self) -> float:
+        """Return the time by trio's clock; of everything that happens in a turn it is the same."""
+        if not self._turning:
+            return trio.current_time()
+        if self._moment is None:
+            self._moment = trio.current_time()
+        return self._moment
+
     def add_reporter(self, report: Action) -> None:
         """Run ``report`` in the turn after each ``wake``: it collects results of a thread."""
         self._reports.append(report)
@@ -126,11 +136,11 @@ class Turns:
         task_status.started()
         while True:
             if self._timers:
-                with trio.move_on_at(self._timers[0][0]):
+                with trio.CancelScope(deadline=self._timers[0][0]):  # move_on_at takes twice as long, every turn
                     await trio.lowlevel.wait_readable(descriptor)
             else:
                 await trio.lowlevel.wait_readable(descriptor)
-            self._turning = True
+            self._turning, self._moment = True, None
             try:
                 events = poll(0, EVENTS_MAX)
                 soon, self._soon = self._soon, []

@@ -130,6 +130,38 @@ async def test_timers_run_in_their_order_at_their_time(autojump_clock: MockClock
         assert seen == [("now", 0), ("early", 2), ("late", 7), ("late too", 7)]
 
 
+async def test_timers_that_other_timers_set_are_not_missed(autojump_clock: MockClock) -> None:
+    async with taking() as turns:
+        began = trio.current_time()
+        seen: list[float] = []
+
+        def again() -> None:
+            seen.append(trio.current_time() - began)
+            if len(seen) < 4:
+                turns.at(trio.current_time() + 1.0, again)
+
+        turns.at(began + 5.0, lambda: seen.append(-5.0))
+        turns.at(began + 1.0, again)
+        await trio.sleep(10)
+        assert seen == [1.0, 2.0, 3.0, 4.0, -5.0]
+
+
+async def test_it_is_the_same_moment_for_all_of_a_turn(autojump_clock: MockClock) -> None:
+    async with taking() as turns:
+        times: list[float] = []
+
+        def ask() -> None:
+            times.append(turns.now())
+            autojump_clock.jump(1.0)
+            times.append(turns.now())
+
+        for _ in range(2):
+            turns.at_end(ask)
+            await trio.sleep(0.5)
+        assert times[0] == times[1] < times[2] == times[3]
+        assert turns.now() == trio.current_time()
+
+
 async def test_other_tasks_get_their_turn_between_endless_turns() -> None:
     async with taking() as turns:
 
