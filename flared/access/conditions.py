@@ -36,15 +36,18 @@ HEADER_KEYS = frozenset(
         "s3:x-amz-storage-class",
     }
 )
-"""Their values are fields of the head."""
 QUERY_KEYS: Mapping[str, str] = {
     "s3:prefix": "prefix",
     "s3:delimiter": "delimiter",
     "s3:max-keys": "max-keys",
     "s3:versionid": "versionId",
 }
+HEAD_KEYS: Mapping[str, str] = {"aws:referer": "referer", "aws:useragent": "user-agent"} | {
+    key: key.removeprefix("s3:") for key in HEADER_KEYS
+}
+"""Keys whose values are fields of the head, and the fields."""
 SOURCE_IP, SECURE, PRINCIPAL_NAME = "aws:sourceip", "aws:securetransport", "aws:username"
-KEYS = frozenset({SOURCE_IP, SECURE, PRINCIPAL_NAME, *HEADER_KEYS, *QUERY_KEYS})
+KEYS = frozenset({SOURCE_IP, SECURE, PRINCIPAL_NAME, *HEAD_KEYS, *QUERY_KEYS})
 
 
 class UnknownValue(Exception):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flared.access.bucket_access import AUTHENTICATED_READ, PRIVATE, PUBLIC_READ, PUBLIC_READ_WRITE, Acl
 from flared.access.conditions import (
     EXISTING_TAG,
-    HEADER_KEYS,
+    HEAD_KEYS,
     PRINCIPAL_NAME,
     QUERY_KEYS,
     REQUEST_TAG,
@@ -92,8 +92,8 @@ class RequestFacts:
             return self._name or None
         if key in QUERY_KEYS:
             return parse_values(self._query).get(QUERY_KEYS[key])
-        if key in HEADER_KEYS:
-            found = self._fields.get(key.removeprefix("s3:"))
+        if key in HEAD_KEYS:
+            found = self._fields.get(HEAD_KEYS[key])
             return _decode(found.lstrip("/")) if key == COPY_SOURCE and found is not None else found
         if key.startswith(REQUEST_TAG):
             return parse_values(self._fields.get(TAGGING, "")).get(key.removeprefix(REQUEST_TAG))

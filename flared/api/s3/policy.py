@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flared.access.bucket_access import PRIVATE
 from flared.access.policy import POLICY_BYTES_MAX, MalformedPolicy, parse_policy
 from flared.api.face import on_bucket
 from flared.api.s3.answers import send, send_xml
@@ -67,10 +68,10 @@ class PolicyCalls:
         await send(reply, 204)
 
     async def status(self, request: Request, reply: Reply, bucket: BucketName) -> None:
+        """Answer whether anything is open to everybody, by the policy or else by the bucket itself."""
+        access = (await find_bucket(self._store.kv, bucket)).access
         policy = find_policy(self._store.kv, bucket)
-        if policy is None:
-            raise _no_policy()
-        public = "TRUE" if policy.is_public else "FALSE"
+        public = access.public or access.acl is not PRIVATE or (policy is not None and policy.is_public)
         await send_xml(reply, document("PolicyStatus", [element("IsPublic", public)]))
 
     async def _check_names(self, policy: BucketPolicy) -> None:

@@ -1,0 +1,131 @@
+"""Canned ACLs by boto3, after what ceph/s3-tests asks of them."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.s3.conftest import Place, S3Client
+from tests.s3.support import body_of, check_error, keys_of, raw, status_of
+
+ALL = "http://acs.amazonaws.com/groups/global/AllUsers"
+AUTHENTICATED = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers"
+GRANTS: dict[str, list[tuple[str, str]]] = {
+    "private": [],
+    "public-read": [(ALL, "READ")],
+    "public-read-write": [(ALL, "READ"), (ALL, "WRITE")],
+    "authenticated-read": [(AUTHENTICATED, "READ")],
+}
+
+
+def grants_of(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Those beside the owner's, which is there always."""
+    owner, *others = answer["Grants"]
+    assert (owner["Grantee"]["ID"], owner["Permission"]) == (answer["Owner"]["ID"], "FULL_CONTROL")
+    assert owner["Grantee"]["Type"] == "CanonicalUser"
+    return sorted((grant["Grantee"]["URI"], grant["Permission"]) for grant in others)
+
+
+@pytest.mark.parametrize("acl", GRANTS)
+def test_a_bucket_has_the_acl_that_it_was_given(s3: S3Client, new_name: str, acl: str) -> None:
+    s3.create_bucket(Bucket=new_name, ACL=acl)
+    assert grants_of(s3.get_bucket_acl(Bucket=new_name)) == GRANTS[acl]
+    for other in ("private", acl):
+        s3.put_bucket_acl(Bucket=new_name, ACL=other)
+        assert grants_of(s3.get_bucket_acl(Bucket=new_name)) == GRANTS[other]
+
+
+@pytest.mark.parametrize("acl", GRANTS)
+def test_an_object_has_the_acl_that_it_was_given(s3: S3Client, bucket: str, acl: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body="x", ACL=acl)
+    assert grants_of(s3.get_object_acl(Bucket=bucket, Key="k")) == GRANTS[acl]
+    for other in ("private", acl):
+        s3.put_object_acl(Bucket=bucket, Key="k", ACL=other)
+        assert grants_of(s3.get_object_acl(Bucket=bucket, Key="k")) == GRANTS[other]
+    s3.put_object(Bucket=bucket, Key="k", Body="y")
+    assert grants_of(s3.get_object_acl(Bucket=bucket, Key="k")) == [], "a put replaces all"
+
+
+def test_what_is_read_can_be_written(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body="x", ACL="public-read")
+    found = s3.get_object_acl(Bucket=bucket, Key="k")
+    policy = {"Owner": found["Owner"], "Grants": found["Grants"]}
+    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)
+    assert grants_of(s3.get_bucket_acl(Bucket=bucket)) == GRANTS["public-read"]
+    s3.put_object_acl(Bucket=bucket, Key="k", AccessControlPolicy=policy | {"Grants": found["Grants"][:1]})
+    assert grants_of(s3.get_object_acl(Bucket=bucket, Key="k")) == []
+
+
+def test_grants_to_others_are_refused(s3: S3Client, bucket: str) -> None:
+    found = s3.get_bucket_acl(Bucket=bucket)
+    someone = {"Grantee": {"Type": "CanonicalUser", "ID": "_foo"}, "Permission": "READ"}
+    policy = {"Owner": found["Owner"], "Grants": [*found["Grants"], someone]}
+    check_error(400, "InvalidArgument", s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy=policy)
+    check_error(501, "NotImplemented", s3.put_bucket_acl, Bucket=bucket, GrantRead="id=_foo")
+    check_error(400, "InvalidArgument", s3.put_bucket_acl, Bucket=bucket, ACL="public-ready")
+    assert grants_of(s3.get_bucket_acl(Bucket=bucket)) == []
+
+
+# Who may do what by the ACLs of a bucket and of an object in it.
+READERS: dict[str, tuple[bool, bool]] = {
+    "private": (False, False),
+    "public-read": (True, True),
+    "public-read-write": (True, True),
+    "authenticated-read": (False, True),
+}
+"""Whether everybody, and whether any key may."""
+
+
+@pytest.mark.parametrize(("of_bucket", "of_object"), list(product(GRANTS, GRANTS)))
+def test_who_may_do_what(
+    s3: S3Client, alt: S3Client, stranger: S3Client, new_name: str, of_bucket: str, of_object: str
+) -> None:
+    s3.create_bucket(Bucket=new_name, ACL=of_bucket)
+    s3.put_object(Bucket=new_name, Key="k", Body="x", ACL=of_object)
+    for number, client in enumerate((stranger, alt)):
+        if READERS[of_object][number]:
+            assert body_of(client.get_object(Bucket=new_name, Key="k")) == b"x"
+        else:
+            check_error(403, "AccessDenied", client.get_object, Bucket=new_name, Key="k")
+        if READERS[of_bucket][number]:
+            assert keys_of(client.list_objects_v2(Bucket=new_name)) == ["k"]
+        else:
+            check_error(403, "AccessDenied", client.list_objects_v2, Bucket=new_name)
+        if of_bucket == "public-read-write":
+            assert status_of(client.put_object(Bucket=new_name, Key="theirs", Body="y")) == 200
+            assert status_of(client.delete_object(Bucket=new_name, Key="theirs")) == 204
+        else:
+            check_error(403, "AccessDenied", client.put_object, Bucket=new_name, Key="k", Body="y")
+            check_error(403, "AccessDenied", client.delete_object, Bucket=new_name, Key="k")
+        for call in (client.put_bucket_acl, client.delete_bucket_policy, client.delete_bucket):
+            arguments = {"ACL": "private"} if call == client.put_bucket_acl else {}
+            check_error(403, "AccessDenied", call, Bucket=new_name, **arguments)
+        check_error(403, "AccessDenied", client.put_object_acl, Bucket=new_name, Key="k", ACL="public-read")
+
+
+def test_what_is_gone_is_told_to_who_may_list(s3: S3Client, place: Place, new_name: str) -> None:
+    s3.create_bucket(Bucket=new_name, ACL="public-read")
+    s3.put_object(Bucket=new_name, Key="k", Body="x", ACL="public-read")
+    assert raw(place.port, "GET", f"/{new_name}/k")[::2] == (200, b"x")
+    s3.delete_object(Bucket=new_name, Key="k")
+    status, _, body = raw(place.port, "GET", f"/{new_name}/k")
+    assert (status, b"<Code>NoSuchKey</Code>" in body) == (404, True)
+    s3.delete_bucket(Bucket=new_name)
+    status, _, body = raw(place.port, "GET", f"/{new_name}/k")
+    assert (status, b"<Code>NoSuchBucket</Code>" in body) == (404, True)
+
+
+def test_a_copy_and_an_upload_in_parts_have_an_acl_of_their_own(s3: S3Client, stranger: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body="x", ACL="public-read")
+    source = {"Bucket": bucket, "Key": "k"}
+    s3.copy_object(Bucket=bucket, Key="closed", CopySource=source)
+    s3.copy_object(Bucket=bucket, Key="open", CopySource=source, ACL="public-read")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="parts", ACL="public-read")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="parts", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    s3.complete_multipart_upload(Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload=parts)
+    for key in ("open", "parts"):
+        assert body_of(stranger.get_object(Bucket=bucket, Key=key)) == b"x"
+    check_error(403, "AccessDenied", stranger.get_object, Bucket=bucket, Key="closed")
