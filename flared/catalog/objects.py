@@ -114,24 +114,30 @@ def _set_aside(
     """Make room for a newer version, and return the newest one so far. With versioning enabled it is kept; suspended,
     what is put next has no id, and replaces the one version that has none, wherever it is. The caller overwrites or
     deletes the row in ``object/``."""
-    newest = current if current is not None else versions.read_delete_marker(tx, name)
-    if newest is None:
-        return None
+    newest = current if current is not None else _read_marker(tx, name)
     suspended = bucket.versioning is Versioning.SUSPENDED
-    if not newest.is_readable:
-        return newest
-    if not (suspended and newest.is_null):
+    if newest is not None and newest.is_readable:
+        if suspended and newest.is_null:
+            if newest.deletes:
+                versions.remove_newest(tx, newest)
+            else:
+                release(tx, newest, due_ms)
+            return newest
         versions.demote(tx, newest)
-    elif newest.deletes:
-        versions.remove_newest(tx, newest)
-    else:
-        release(tx, newest, due_ms)
-        return newest
     if suspended:
         replaced = versions.take_null(tx, name)
         if replaced is not None:
             release(tx, replaced, due_ms)
     return newest
+
+
+def _read_marker(tx: Transaction, name: ObjectName) -> Manifest | None:
+    """The delete marker that is the newest version. A damaged one goes: nothing but a name is lost with it."""
+    try:
+        return versions.read_delete_marker(tx, name)
+    except RowCorrupt:
+        tx.delete(keys.delete_marker(*name))
+        return None
 
 
 def delete_version(
@@ -144,6 +150,10 @@ def delete_version(
     """
     if read_bucket(tx, name.bucket) is None:
         raise NoSuchBucket(f"there is no bucket {name.bucket}")
+    damaged = versions.find_damaged(tx, name, number) if number > 0 else None
+    if damaged is not None:
+        versions.remove_damaged(tx, name, damaged, number)
+        return Deletion(unreadable(name).with_version(number))
     known = versions.read_version(tx, name, number)
     if known is None:
         return Deletion(None)

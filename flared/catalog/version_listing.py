@@ -111,7 +111,11 @@ async def _decode_items(bucket: BucketName, items: list[_Item]) -> list[Listed |
             continue
         key, _, rest = place.partition(b"\0")
         name = ObjectName(bucket, ObjectKey(key.decode(errors="backslashreplace")))
-        listed.append(Listed(unreadable(name) if value == DAMAGED else decode(name, value), not rest))
+        if value == DAMAGED:
+            # Its number, by which it can be deleted, is all that is known of it.
+            listed.append(Listed(unreadable(name).with_version(keys.version_number(rest)), not rest))
+        else:
+            listed.append(Listed(decode(name, value), not rest))
     return listed
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from flared.catalog.details import Details
-from flared.catalog.manifest import Manifest, decode, encode
+from flared.catalog.manifest import Manifest, decode, encode, unreadable
 from flared.catalog.records import UNDECODABLE, corrupt, parse, text_of
 from flared.catalog.totals import NOTHING, Counted
+from flared.errors import RowCorrupt
 from flared.meta import keys
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ def is_version(manifest: Manifest, number: int) -> bool:
     return manifest.version == number or (number == NULL and manifest.is_null)
 
 
+def find_damaged(snapshot: Snapshot, name: ObjectName, number: int) -> bytes | None:
+    """The row of one of the others, if it is damaged: nothing but its key is known."""
+    key = keys.version(*name, number)
+    try:
+        snapshot.get(key)
+    except RowCorrupt:
+        return key
+    return None
+
+
 async def find_next(kv: KV, name: ObjectName) -> Next:
     """Look for the version that follows the newest one."""
     newest = await kv.view(lambda snapshot: read_newest(snapshot, name))
@@ -122,6 +133,14 @@ def remove(tx: Transaction, key: bytes, manifest: Manifest) -> None:
         tx.delete(keys.null_version(*manifest.name))
 
 
+def remove_damaged(tx: Transaction, name: ObjectName, key: bytes, number: int) -> None:
+    """Delete the damaged row of one of the others."""
+    tx.delete(key)
+    tx.note(Counted(key, 0, NOTHING))
+    if _read_null(tx, name) == number:
+        tx.delete(keys.null_version(*name))
+
+
 def remove_newest(tx: Transaction, newest: Manifest) -> None:
     """Delete the row of the newest version. The caller writes or promotes another one, and releases what it names."""
     _delete(tx, _newest_key(newest), newest)
@@ -130,11 +149,14 @@ def remove_newest(tx: Transaction, newest: Manifest) -> None:
 def take_null(tx: Transaction, name: ObjectName) -> Manifest | None:
     """Delete the one of the others that has no id, and return it for the caller to release."""
     number = _read_null(tx, name)
-    key = keys.version(*name, number) if number else b""
-    value = tx.get(key) if key else None
-    if value is None:
+    if not number:
         return None
-    manifest = decode(name, value)
+    key = keys.version(*name, number)
+    try:
+        value = tx.get(key)
+        manifest = unreadable(name) if value is None else decode(name, value)
+    except RowCorrupt:  # it goes all the same; what it named is not known, and stays
+        manifest = unreadable(name)
     remove(tx, key, manifest)
     return manifest
 

@@ -53,6 +53,11 @@ def version(bucket: str, key: str, number: int) -> bytes:
     return f"version/{bucket}/{key}\0{_NEWEST - number:0{_TIME_DIGITS}}".encode()
 
 
+def version_number(end: bytes) -> int:
+    """The number of a version from what follows the NUL in its key; 0 for the newest one, which has none there."""
+    return _NEWEST - int(end) if end else 0
+
+
 def null_version(bucket: str, key: str) -> bytes:
     return f"null/{bucket}/{key}".encode()
 

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flared.catalog import objects
+from flared.catalog.buckets import Versioning, set_versioning
 from flared.catalog.chunks import list_chunks, list_repairs
 from flared.catalog.nodes import NodeRecord, list_nodes, put_node
 from flared.catalog.objects import find_object, list_page
 from flared.catalog.totals import Totals
+from flared.catalog.version_listing import list_version_page
+from flared.catalog.versions import NULL, find_next
 from flared.errors import NoSuchObject, PreconditionFailed, RowCorrupt
+from flared.meta import keys
 from flared.names import NodeName
 from flared.objects.conditions import Conditions, check_write
 from tests.unit.catalog.support import BUCKET, LittleStore, draft, object_name
@@ -20,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flared.catalog.manifest import Manifest
-    from flared.meta.kv import Transaction
+    from flared.catalog.objects import Deletion
+    from flared.meta.kv import KV, Transaction
 
 B = object_name("b")
 
@@ -129,3 +135,61 @@ async def test_a_damaged_packed_row_is_an_error_for_its_chunk_and_hides_no_other
         assert totals.now().chunks == 3, (
             "the pieces that nothing names now are orphans; counted again at the next start"
         )
+
+
+async def make_versions(path: Path, *, deleted: bool = False) -> list[int]:
+    """Put three versions, the first of them without an id, and perhaps delete the object. Return their numbers."""
+    async with running(path) as kv:
+        store = LittleStore(kv)
+        await store.open()
+        numbers = [(await store.put_small(B, b"1")).version]
+        await kv.transact(lambda tx: set_versioning(tx, BUCKET, Versioning.ENABLED, 1))
+        numbers += [(await store.put_small(B, content)).version for content in (b"2", b"3")]
+        if deleted:
+            await store.delete(B)
+    return numbers
+
+
+def damage(path: Path, key: bytes) -> None:
+    change(path, f"UPDATE kv SET version = version + 1 WHERE key = x'{key.hex()}'")
+
+
+async def delete_version(kv: KV, number: int) -> Deletion:
+    found = await find_next(kv, B)
+    return await kv.transact(lambda tx: objects.delete_version(tx, B, number, found, lambda _: None, 1))
+
+
+async def test_an_old_version_can_be_deleted_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    numbers = await make_versions(path)
+    damage(path, keys.version(*B, numbers[1]))
+    async with running(path) as kv:
+        page = await list_version_page(kv, BUCKET, "", "", "", None, 10)
+        listed = [(found.version, found.is_readable) for found, _ in page.versions]
+        assert listed == [(numbers[2], True), (numbers[1], False), (numbers[0], True)]
+        with pytest.raises(RowCorrupt):
+            await find_object(kv, B, numbers[1])
+        assert (await find_object(kv, B)).version == numbers[2]
+        assert (await delete_version(kv, numbers[1])).deleted is not None
+        assert (await find_object(kv, B, NULL)).version == numbers[0], "which has no id is still known"
+        await delete_version(kv, numbers[2])
+        assert (await find_object(kv, B)).version == numbers[0]
+        assert kv.health().damaged_rows == 0
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_puts_go_on_whatever_of_the_old_versions_is_damaged(tmp_path: Path, suspended: bool) -> None:
+    path = tmp_path / "meta.db"
+    numbers = await make_versions(path, deleted=True)
+    damage(path, keys.version(*B, numbers[0]))
+    damage(path, keys.delete_marker(*B))
+    async with running(path) as kv:
+        store = LittleStore(kv)
+        store.now_ms += 100
+        if suspended:
+            await kv.transact(lambda tx: set_versioning(tx, BUCKET, Versioning.SUSPENDED, 1))
+        written = await store.put_small(B, b"4")
+        assert (await find_object(kv, B)).version == written.version
+        page = await list_version_page(kv, BUCKET, "", "", "", None, 10)
+        left = numbers[:0:-1] if suspended else numbers[::-1]
+        assert [found.version for found, _ in page.versions] == [written.version, *left]
