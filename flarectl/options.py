@@ -37,7 +37,7 @@ JSON = typer.Option(False, "--json", help="JSON, one line for each thing.")
 QUIET = typer.Option(False, "--quiet", "-q", help="Only errors.")
 RECURSIVE = typer.Option(False, "--recursive", "-r", help="Whole directories and prefixes.")
 VERSION = typer.Option(
-    0, "--version", metavar="NUMBER", show_default=False, min=1, help="One version of one object (ls --versions)."
+    0, "--version", metavar="NUMBER", show_default=False, min=0, help="One version of one object (ls --versions)."
 )
 EXCLUDE = typer.Option(
     [], "--exclude", metavar="PATTERN", show_default=False, help="Leave out names, or with a slash paths, that match."

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
@@ -121,7 +122,7 @@ def sign_request(authority: Authority, secrets: Sequence[bytes], node: str, requ
     if node not in names or len(names) > NAMES_MAX:
         raise ValueError(f"a request for a certificate names its node and at most {NAMES_MAX - 1} others")
     key, issuer = _open_key(authority.key, secrets), x509.load_pem_x509_certificate(authority.certificate)
-    if issuer.public_key() != key.public_key():
+    if _public_bytes(issuer.public_key()) != _public_bytes(key.public_key()):
         raise ValueError("the key of the cluster's authority is not that of its certificate")
     builder = (
         x509.CertificateBuilder()
@@ -181,7 +182,7 @@ def is_of_key(certificate: bytes, key: bytes) -> bool:
     from cryptography import x509
 
     public = _load_key(key).public_key()
-    return x509.load_pem_x509_certificate(certificate).public_key() == public
+    return _public_bytes(x509.load_pem_x509_certificate(certificate).public_key()) == _public_bytes(public)
 
 
 def first_certificate(content: bytes) -> bytes:
@@ -201,6 +202,13 @@ def _validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
     if hasattr(certificate, "not_valid_after_utc"):  # since cryptography 42, which warns of the other names
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return certificate.not_valid_before, certificate.not_valid_after
+
+
+def _public_bytes(key: CertificatePublicKeyTypes) -> bytes:
+    """Return a public key in DER; before cryptography 40 keys themselves compare by identity."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _make_key() -> EllipticCurvePrivateKey:
