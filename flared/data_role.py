@@ -13,7 +13,9 @@ from flared.chunks.budget import MemoryBudget
 from flared.config.settings import DataConfig
 from flared.data.transport.heartbeat import HeartbeatSender, HeartbeatSettings
 from flared.data.transport.service import DataService
-from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.open import open_volumes
+from flared.data.volume.values import DataSettings
+from flared.data.volume.volumes import Volumes
 from flared.http.address import host_names
 from flared.http.server import InTurns, Server, ServerSettings
 from flared.http.tls_context import TlsCaller

@@ -16,7 +16,9 @@ from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.transport.heartbeat import HeartbeatSender, HeartbeatSettings
 from flared.data.transport.remote import Remote, RemoteSettings
 from flared.data.transport.service import DataService
-from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.open import open_volumes
+from flared.data.volume.values import DataSettings
+from flared.data.volume.volumes import Volumes
 from flared.http.server import InTurns, Server
 from flared.http.turns import open_turns
 from flared.names import NodeName

@@ -10,7 +10,9 @@ import trio
 
 from flared.background import Threads
 from flared.data.pieces import LARGE_SIZE, Piece, describe_piece
-from flared.data.volume.volumes import DataSettings, Volumes, open_volumes
+from flared.data.volume.open import open_volumes
+from flared.data.volume.values import DataSettings
+from flared.data.volume.volumes import Volumes
 from flared.errors import FlareError
 from flared.http.turns import open_turns
 from tests.support.lanes import InlineLane

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flared.data.mark import SeenMark
-    from flared.data.volume.volumes import DataStatus
+    from flared.data.volume.values import DataStatus
     from flared.names import NodeName
 
 log = logging.getLogger(__name__)

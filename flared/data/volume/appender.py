@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import trio
 
 from flared.background import Threads
-from flared.data.disk.buffers import PieceBuffer
-from flared.data.disk.disk import Buffer, File
+from flared.data.disk.disk import File
 from flared.data.index.index import Location, Watermark
 from flared.data.record import (
-    ALIGNED,
     BLOCK,
     KIND_NAMES,
     LARGE,
-    Head,
-    pack_piece,
-    pack_quarantine,
-    pack_tombstone,
-    padding,
 )
-from flared.data.volume.changes import Batch, Change, Hide, Put
+from flared.data.volume.changes import Batch, Change, Put
+from flared.data.volume.group import Active, Group, mark_of, pack_large, pack_small, seal
 from flared.data.volume.segment import GROUP_BYTES_MAX, Segment, Segments
 from flared.errors import Busy, Damaged, FlareError, VolumeFull
 from flared.http.lane import Lane
@@ -62,35 +55,6 @@ class AppenderOwner(Protocol):
     def stop_writes(self, reason: str) -> None: ...
 
 
-@dataclass(slots=True)
-class _Active:
-    """The segment being written. Only the part below ``end`` is synced."""
-
-    head: Head
-    end: int = BLOCK
-    allocated: int = BLOCK
-    segment: Segment | None = None
-    file: File | None = None
-    error: FlareError | None = None
-    """Why it could not be sealed."""
-
-
-@dataclass(slots=True)
-class _Group:
-    """One write: the changes, where each goes, and the bytes."""
-
-    changes: list[Change]
-    active: _Active
-    check: list[str]
-    locations: list[Location] = field(default_factory=list)
-    buffers: list[Buffer] = field(default_factory=list)
-    end: int = 0
-    existing: list[str] = field(default_factory=list)
-    error: FlareError | None = None
-    synced: bool = False
-    """True if the failure came after the write: then the content of the disk remains unknown."""
-
-
 class Appender:
     """Writes only while ``run`` is running, in its own lane, which ``make_lane`` creates."""
 
@@ -117,16 +81,16 @@ class Appender:
         """True if the end of this turn begins a group."""
         self._broken = trio.Event()
         self._bug: BaseException | None = None
-        self._active: _Active | None = None
+        self._active: Active | None = None
         self._sealed: list[Watermark] = []
-        self._unsealed: list[_Active] = []
+        self._unsealed: list[Active] = []
         """Segments that ended while the lane was being closed."""
         self._roll_wanted: trio.Event | None = None
         self._failures = 0
         self.syncs = self.records = 0
         """Groups that became durable, and the records in them."""
         self._closed: FlareError | None = Busy("the volume is not open yet")
-        self._pack: Callable[[_Group], None] = self._pack_large if kind == LARGE else self._pack_small
+        self._pack = pack_large if kind == LARGE else pack_small
 
     def append(self, change: Change) -> None:
         """Queue a change; its batch gets the answer. Call ``wake`` after the last one."""
@@ -165,7 +129,7 @@ class Appender:
         """Return how far the active segment is durable, and the segments sealed since the last call."""
         marks, self._sealed = self._sealed, []
         if self._active and self._active.segment:
-            marks.append(_mark(self._active, sealed=False))
+            marks.append(mark_of(self._active, sealed=False))
         return marks
 
     async def run(self) -> None:
@@ -207,7 +171,7 @@ class Appender:
         active, self._active = self._active, None
         if active is None or active.segment is None:
             return rolled()
-        self._sealed.append(_mark(active, sealed=True))
+        self._sealed.append(mark_of(active, sealed=True))
         active.segment.sealed = True
         if self._lane is None:
             self._unsealed.append(active)
@@ -222,16 +186,16 @@ class Appender:
         self._lane.submit(partial(self._seal, active), sealed)
         return None
 
-    def _seal(self, active: _Active) -> None:
+    def _seal(self, active: Active) -> None:
         """Seal the segment, in the lane; a failure is recorded in it."""
         assert active.segment
         try:
-            _seal(active)
+            seal(active)
         except FlareError as error:
             log.error("event=seal_failed path=%s error=%r", active.segment.path, str(error))
             active.error = error
 
-    def _note_sealed(self, active: _Active) -> None:
+    def _note_sealed(self, active: Active) -> None:
         if active.error:
             self._owner.stop_writes(str(active.error))
 
@@ -256,7 +220,7 @@ class Appender:
         self._under_way = True
         self._lane.submit(partial(self._write, group), partial(self._written, group))
 
-    def _written(self, group: _Group, bug: BaseException | None) -> None:
+    def _written(self, group: Group, bug: BaseException | None) -> None:
         """Answer the group that the lane has written, and begin the next one."""
         self._under_way = False
         try:
@@ -285,7 +249,7 @@ class Appender:
         self._broken.set()
         self.close(Busy("the volume is being closed"))
 
-    def _write_rest(self, group: _Group) -> None:
+    def _write_rest(self, group: Group) -> None:
         """Write the others alone: some pieces existed already, so nothing was written."""
         changes = self._without(group.changes, set(group.existing))
         if changes and self._closed:
@@ -306,7 +270,7 @@ class Appender:
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
-    def _form(self, changes: list[Change], *, check: bool) -> _Group:
+    def _form(self, changes: list[Change], *, check: bool) -> Group:
         """Pack the changes for the active segment, or for a fresh one if they do not fit."""
         names = [change.name for change in changes if isinstance(change, Put) and not change.absent] if check else []
         total = sum([change.length for change in changes])
@@ -315,56 +279,12 @@ class Appender:
             self._roll()
             active = None
         if active is None:
-            active = self._active = _Active(self._segments.new_head(self._kind))
-        group = _Group(changes, active, names)
-        self._pack(group)
+            active = self._active = Active(self._segments.new_head(self._kind))
+        group = Group(changes, active, names)
+        self._pack(group, self._owner.draw_sequences(len(changes)))
         return group
 
-    def _pack_small(self, group: _Group) -> None:
-        head = group.active.head
-        segment, salt = head.id, head.salt
-        offset = group.active.end
-        buffers, locations, make = group.buffers, group.locations, tuple.__new__
-        for sequence, change in enumerate(group.changes, self._owner.draw_sequences(len(group.changes))):
-            if isinstance(change, Put):
-                piece = change.piece
-                size, length = piece.size, change.length
-                # Payloads are not copied: the write gathers them from the callers' buffers.
-                buffers.append(pack_piece(piece, segment, offset, sequence, salt))
-                if size:
-                    buffers.append(change.payload)  # type: ignore[arg-type]  # never a PieceBuffer in a small segment
-                    if size & 7:
-                        buffers.append(padding(size))
-                locations.append(make(Location, (segment, offset, size, length, sequence)))
-            else:
-                if isinstance(change, Hide):
-                    record = pack_quarantine(change.name, segment, offset, sequence, salt, change.since_ms)
-                else:
-                    record = pack_tombstone(change.name, segment, offset, sequence, salt)
-                length = len(record)
-                buffers.append(record)
-                locations.append(Location(segment, offset, 0, length, sequence))
-            offset += length
-        group.end = offset
-
-    def _pack_large(self, group: _Group) -> None:
-        head = group.active.head
-        offset = group.active.end
-        for sequence, change in enumerate(group.changes, self._owner.draw_sequences(len(group.changes))):
-            assert isinstance(change, Put)
-            assert isinstance(change.payload, PieceBuffer)
-            size = change.piece.size
-            length = change.length
-            header = pack_piece(change.piece, head.id, offset, sequence, head.salt, ALIGNED)
-            change.payload.header[:] = header.ljust(BLOCK, b"\0")
-            whole = change.payload.whole
-            whole[BLOCK + size : length] = bytes(length - BLOCK - size)  # overwrite the rest of an earlier piece
-            group.buffers.append(whole[:length])
-            group.locations.append(Location(head.id, offset, size, length, sequence))
-            offset += length
-        group.end = offset
-
-    def _write(self, group: _Group) -> None:
+    def _write(self, group: Group) -> None:
         """Write and sync the group, in the lane; a failure is recorded in the group."""
         active = group.active
         try:
@@ -382,7 +302,7 @@ class Appender:
         except FlareError as error:
             group.error = error
 
-    def _allocate(self, active: _Active, file: File, end: int) -> None:
+    def _allocate(self, active: Active, file: File, end: int) -> None:
         """Grow the file in large steps: few extents, and no allocation while a piece waits."""
         if end <= active.allocated:
             return
@@ -394,7 +314,7 @@ class Appender:
             wanted = end  # no room for a whole step; the write will show if there is room for the group
         active.allocated = wanted
 
-    def _settle(self, group: _Group) -> None:
+    def _settle(self, group: Group) -> None:
         active = group.active
         assert active.segment
         self._failures = 0
@@ -409,7 +329,7 @@ class Appender:
             if not batch.left:
                 batch.finish()
 
-    def _fail(self, group: _Group, error: FlareError) -> None:
+    def _fail(self, group: Group, error: FlareError) -> None:
         """A failed write ends the segment; a failed sync is never repeated and ends all writing to the volume."""
         log.error(
             "event=append_failed segment=%016x synced=%s error=%r", group.active.head.id, group.synced, str(error)
@@ -431,24 +351,3 @@ class Appender:
             else:
                 rest.append(change)
         return rest
-
-
-def _mark(active: _Active, *, sealed: bool) -> Watermark:
-    return Watermark(active.head.id, active.head.kind, active.head.salt, active.end, sealed)
-
-
-def _seal(active: _Active) -> None:
-    """Free the room preallocated beyond the last record, and cut off the rest of a failed write.
-
-    Otherwise a power cut could bring back records that readers have been answered do not exist.
-    """
-    assert active.file
-    assert active.segment
-    try:
-        rest = active.file.size() > active.end
-        active.file.truncate(active.end)
-        if rest:
-            active.file.sync()
-        active.segment.allocated = active.file.allocated()
-    finally:
-        active.file.close()

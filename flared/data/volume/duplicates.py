@@ -95,7 +95,7 @@ class Duplicates:
             return
         with suppress(FlareError):
             if keeper.piece_map.find(name) == location:
-                (answer,) = await volume.delete_many([name])
+                (answer,) = await volume.writer.delete_many([name])
                 if answer is True:
                     self.removed += 1
                     log.info("event=duplicate_removed piece=%s from=%s kept=%s", name, volume.path, keeper.path)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEEP_SECONDS = 7 * 86400.0
 BATCH = 512
 PAUSE_SECONDS = 10.0
 PAUSE_TIGHT_SECONDS = 1.0
@@ -109,7 +108,7 @@ class Quarantine:
         if not names:
             return 0
         # A piece that was shown again since it was listed must stay, so only hidden ones are deleted.
-        answers = await self._volume.delete_many(names, hidden_only=True)
+        answers = await self._volume.writer.delete_many(names, hidden_only=True)
         gone = sum(answer is True for answer in answers)
         errors = [answer for answer in answers if isinstance(answer, FlareError)]
         if errors:

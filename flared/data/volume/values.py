@@ -1,15 +1,20 @@
-"""The settings and the status of a volume."""
+"""The settings and the status of a volume, and of all volumes of a node."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX
+from flared.data.pieces import PIECE_SIZE_MAX
 from flared.data.report import VolumeReport
 
 if TYPE_CHECKING:
     from flared.background import Threads
+
+QUARANTINE_SECONDS = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +45,34 @@ class VolumeStatus(VolumeReport):
     """Groups of records written and synced since the start."""
     records: int = 0
     """Records in these groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """``volumes`` are directories, one for each disk; created if they are missing.
+
+    ``segment_size`` and ``reserve`` (kept free so that deletes and compaction go on) are upper limits: a small disk
+    uses less of either.
+    """
+
+    node: str
+    volumes: tuple[str, ...]
+    segment_size: int = SEGMENT_SIZE_MAX
+    reserve: int = RESERVE_MAX
+    direct: bool = True
+    new_volumes: bool = True
+    """True if an empty directory becomes a volume; otherwise it counts as the mount point of a missing disk."""
+    buffer_bytes: int = PIECE_SIZE_MAX
+    scrub_period_seconds: float = 30 * 86400.0
+    quarantine_seconds: float = QUARANTINE_SECONDS
+    """How long orphans are kept, hidden, before they are deleted."""
+    clock: Callable[[], float] = time.time
+    """The wall clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataStatus:
+    volumes: tuple[VolumeStatus, ...]
+    pieces: int
+    cluster: str
+    buffer_bytes: int

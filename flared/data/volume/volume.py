@@ -14,13 +14,11 @@ import trio
 from flared.background import Worker, WorkerRun, first_of
 from flared.data.disk.space import find_reserve, find_segment_size, is_low
 from flared.data.index.index import IndexCorrupt, Location, Watermark
-from flared.data.index.piece_map import UNKNOWN, PieceMap
+from flared.data.index.piece_map import PieceMap
 from flared.data.index.quarantine import count_hidden
-from flared.data.pieces import Piece
-from flared.data.record import LARGE, SMALL, record_length, small_lengths
+from flared.data.record import LARGE, SMALL
 from flared.data.volume.appender import Appender
-from flared.data.volume.changes import Answer, Answered, Answers, Batch, Change, Delete, Hide, Put
-from flared.data.volume.check import check_piece, check_pieces
+from flared.data.volume.changes import Change, Hide, Put
 from flared.data.volume.identity import FORMAT, VolumeIdentity, join_cluster, load_identity, raise_format
 from flared.data.volume.punch import Puncher
 from flared.data.volume.reader import PieceReader
@@ -28,14 +26,14 @@ from flared.data.volume.replay import Replay, facts, remove_index
 from flared.data.volume.segment import Segment, Segments
 from flared.data.volume.values import VolumeSettings, VolumeStatus, VolumeThreads
 from flared.data.volume.watch import DiskWatch
-from flared.errors import Busy, FlareError, VolumeFailed, VolumeFull
+from flared.data.volume.writer import Writer
+from flared.errors import Busy, FlareError, VolumeFailed
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from flared.data.disk.buffers import PieceBuffer
-    from flared.data.disk.disk import Buffer, Disk
+    from flared.data.disk.disk import Disk
     from flared.http.lane import Lane
     from flared.http.turns import Turns
 
@@ -92,10 +90,10 @@ class Volume:
         """Have compaction look for work at once."""
         self._turns = turns
         self._make_lane = make_lane
-        self._pending: dict[str, Batch] = {}
         self._sequence = 0
-        self._small = self._appender(SMALL)
-        self._large = self._appender(LARGE)
+        self.small = self._appender(SMALL)
+        self.large = self._appender(LARGE)
+        self.writer = Writer(self)
         self.watch = DiskWatch(self, disk, threads.probe)
         self.puncher = Puncher(self.segments, disk, threads.background)
 
@@ -172,16 +170,16 @@ class Volume:
 
     async def _serve(self) -> None:
         """Until cancelled, or until the index is lost."""
-        self._small = self._appender(SMALL)
-        self._large = self._appender(LARGE)
+        self.small = self._appender(SMALL)
+        self.large = self._appender(LARGE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.piece_map.run)
             nursery.start_soon(self.watch.run)
             nursery.start_soon(self.puncher.run)
             for worker in self.workers:
                 nursery.start_soon(WorkerRun(worker).run)
-            nursery.start_soon(self._small.run)
-            nursery.start_soon(self._large.run)
+            nursery.start_soon(self.small.run)
+            nursery.start_soon(self.large.run)
             await trio.lowlevel.checkpoint()
             self._enter("ok")
             self._judge_space()
@@ -204,264 +202,14 @@ class Volume:
         """Note which cluster this volume serves; ConfigError if it is another one's."""
         self.identity = join_cluster(self.disk, self.path, self.identity, cluster)
 
-    # Changing
-
-    def put_nowait(self, items: Sequence[tuple[Piece, Buffer]], done: Callable[[Answers], None]) -> bool:
-        """Begin to store small pieces; ``done`` gets what ``put_many`` returns, once: now, or in a turn. The buffers
-        are read until then. False if this has to wait for something first; then nothing has happened."""
-        if not self._refusal() and self._must_wait(items):
-            return False
-        self._begin_put(items, done)
-        return True
-
-    async def put_many(self, items: Sequence[tuple[Piece, Buffer]]) -> Answers:
-        """Store small pieces. Return for each True (stored now), False (existed), both durable, or its error."""
-        if not self._refusal():
-            await self._wait_for_room()
-            if self.hidden_pieces:
-                await self._prefer_puts(_small_bytes(items))
-        # Pieces that another change touches, that are damaged, or that come twice have to wait; the others go now.
-        later: list[int] = []
-        taken: set[str] = set()
-        for number, (piece, _) in enumerate(items):
-            if piece.name in self._pending or piece.name in self.damaged or piece.name in taken:
-                later.append(number)
-            taken.add(piece.name)
-        answered = Answered()
-        if not later:
-            self._begin_put(items, answered)
-            return await answered.wait_uncancellable()
-        self._begin_put([item for number, item in enumerate(items) if number not in later], answered)
-        found = iter(await answered.wait_uncancellable())
-        answers: Answers = [False if number in later else next(found) for number in range(len(items))]
-        for number in later:
-            try:
-                await self._clear_previous(items[number][0].name)
-                (answers[number],) = await self.put_many([items[number]])
-            except FlareError as error:
-                answers[number] = error
-        return answers
-
-    def _must_wait(self, items: Sequence[tuple[Piece, Buffer]]) -> bool:
-        """Return whether the index lags behind, other pieces have to go first, or another change of one of these."""
-        names = {piece.name for piece, _ in items}
-        return (
-            self.piece_map.backlog_soft
-            or len(names) < len(items)
-            or not self._pending.keys().isdisjoint(names)
-            or not self.damaged.keys().isdisjoint(names)
-            or (self.hidden_pieces > 0 and self.free < _small_bytes(items))
-        )
-
-    def _begin_put(self, items: Sequence[tuple[Piece, Buffer]], done: Callable[[Answers], None]) -> None:
-        """Decide about pieces none of which is being changed or known to be damaged; append those that are new."""
-        refusal = self._refusal()
-        if refusal:
-            return done([refusal] * len(items))
-        # Nothing below waits, so no other change can come between these checks and the claim of the names.
-        batch = Batch(len(items), self._pending, done)
-        piece_map, answers, make = self.piece_map, batch.answers, tuple.__new__
-        free = -1 if piece_map.backlog_hard else self.free
-        names = [piece.name for piece, _ in items]
-        refused, recent, last_name = check_pieces(items), piece_map.recent_many(names), piece_map.last_name
-        puts: list[Change] = []
-        lengths = small_lengths([piece for piece, _ in items])
-        for number, ((piece, payload), name, length) in enumerate(zip(items, names, lengths, strict=True)):
-            location = recent.get(name, UNKNOWN) if recent else UNKNOWN
-            if number in refused:
-                answers[number] = refused[number]
-            elif isinstance(location, Location):
-                answers[number] = False
-            elif free < length:
-                answers[number] = VolumeFull(f"{self.path} is full")
-            else:
-                free -= length
-                absent = location is None or name > last_name
-                puts.append(make(Put, (batch, number, name, piece, payload, length, absent)))
-        if puts:
-            self.free = free
-            batch.claim(names if len(puts) == len(names) else [put.name for put in puts])
-            self._small.extend(puts, batch)
-        self._begin(batch, self._small)
-        return None
-
-    def _begin(self, batch: Batch, appender: Appender) -> None:
-        """Its changes are queued: have them written. A batch without any is finished."""
-        if batch.left:
-            appender.wake()
-        else:
-            batch.finish()
-
-    async def put_large(self, piece: Piece, buffer: PieceBuffer) -> bool:
-        """Store the piece in ``buffer.payload``. Return True (stored now) or False (existed); both are durable."""
-        # Waiting for another change of the piece may take long: check again afterwards whether the volume serves.
-        bad = await self.threads.check.run(check_piece, piece, buffer.payload[: piece.size])
-        while True:
-            refusal = bad or self._refusal()
-            if refusal:
-                raise refusal
-            if piece.name not in self._pending and piece.name not in self.damaged:
-                break
-            await self._clear_previous(piece.name)
-        if self.hidden_pieces:
-            await self._prefer_puts(record_length(LARGE, 0, piece.size))
-        if self.piece_map.find(piece.name):
-            return False
-        # From here to the claim nothing waits, so the room and the name are this put's.
-        length = record_length(LARGE, 0, piece.size)
-        if self.free < length or self.piece_map.backlog_hard:
-            raise VolumeFull(f"{self.path} is full")
-        self.free -= length
-        answered = Answered()
-        batch = Batch(1, self._pending, answered)
-        batch.claim([piece.name])
-        self._large.append(Put(batch, 0, piece.name, piece, buffer, length, True))
-        self._begin(batch, self._large)
-        (answer,) = await answered.wait_uncancellable()
-        if isinstance(answer, FlareError):
-            raise answer
-        return answer
-
-    async def delete_many(self, names: Sequence[str], *, hidden_only: bool = False) -> Answers:
-        """Delete pieces. Return for each True (deleted now), False (missing), both durable, or its error.
-
-        A volume that is read-only refuses only what it holds. ``hidden_only``: what is not in quarantine any more when
-        its turn comes stays, and counts as not there.
-        """
-        refusal = self._refusal()
-        if refusal and self.state == "readonly" and self.piece_map.complete:
-            held = self.piece_map.find_many(names)
-            return [refusal if name in held else False for name in names]
-        if refusal:
-            return [refusal] * len(names)
-        await self._wait_for_room()
-        locations = self.piece_map.find_many(names)
-        answers = await self._append_each(
-            names,
-            self.piece_map.hidden(names) & locations.keys() if hidden_only else locations,
-            lambda batch, number, name: Delete(batch, number, name, locations[name]),
-        )
-        for number, answer in enumerate(answers):
-            if answer is None:
-                await self._wait_for(names[number])
-                (answers[number],) = await self.delete_many([names[number]], hidden_only=hidden_only)
-        return _all_answered(answers)
-
-    def must_wait_to_delete(self, names: Sequence[str]) -> bool:
-        """Return whether ``delete_many`` is needed: the volume refuses, its index lags behind, another change of one of
-        these is under way, or one comes twice."""
-        return (
-            self._refusal() is not None
-            or self.piece_map.backlog_soft
-            or not self._pending.keys().isdisjoint(names)
-            or len(set(names)) < len(names)
-        )
-
-    def begin_delete(self, names: Sequence[str], done: Callable[[Answers], None]) -> None:
-        """Begin to delete pieces, unless it ``must_wait_to_delete``; ``done`` gets what ``delete_many`` returns, once:
-        now, or in a turn. Raise Busy if the index was lost just now."""
-        locations = self.piece_map.find_many(names)
-        batch = Batch(len(names), self._pending, done)
-        deletes: list[Change] = []
-        for number, name in enumerate(names):
-            location = locations.get(name)
-            if location is None:
-                batch.answers[number] = False
-            else:
-                deletes.append(Delete(batch, number, name, location))
-        batch.claim(list(locations))
-        self._small.extend(deletes, batch)
-        self._begin(batch, self._small)
-
-    async def hide_many(self, names: Sequence[str], since_ms: int) -> Answers:
-        """Put pieces in quarantine, or with 0 take them out of it: True done and durable, False not there or so
-        already; else what went wrong with that one. Order: the volume's format is raised before the first record.
-        """
-        refusal = self._refusal()
-        if refusal:
-            return [refusal] * len(names)
-        await self._wait_for_room()
-        try:
-            self._raise_format()
-            hidden = self.piece_map.hidden(names)
-        except FlareError as error:
-            return [error] * len(names)
-        locations = self.piece_map.find_many(names)
-        answers = await self._append_each(
-            names,
-            {name for name in locations if (name in hidden) != bool(since_ms)},
-            lambda batch, number, name: Hide(batch, number, name, locations[name], since_ms),
-        )
-        for number, answer in enumerate(answers):
-            if answer is None:
-                await self._wait_for(names[number])
-                (answers[number],) = await self.hide_many([names[number]], since_ms)
-        return _all_answered(answers)
-
-    async def _append_each(
-        self, names: Sequence[str], meant: Container[str], change: Callable[[Batch, int, str], Change]
-    ) -> list[Answer | None]:
-        """Append the change of each name that is meant, else answer False; None for what is being changed already."""
-        answered = Answered()
-        batch = Batch(len(names), self._pending, answered)
-        later: list[int] = []
-        for number, name in enumerate(names):
-            if name in self._pending:
-                later.append(number)
-            elif name not in meant:
-                batch.answers[number] = False
-            else:
-                batch.claim([name])
-                self._small.append(change(batch, number, name))
-        self._begin(batch, self._small)
-        answers: list[Answer | None] = [*await answered.wait_uncancellable()]
-        for number in later:
-            answers[number] = None
-        return answers
-
-    async def show(self, names: Sequence[str]) -> None:
-        """Take those of the names that are in quarantine out of it, durably: somebody wants them."""
-        if not self.hidden_pieces:
-            return
-        hidden = self.piece_map.hidden(names)
-        if hidden:
-            answers = await self.hide_many(sorted(hidden), 0)
-            log.info("event=quarantine_lifted path=%s pieces=%d", self.path, answers.count(True))
-            for answer in answers:
-                if isinstance(answer, FlareError):
-                    raise answer
-
-    def _raise_format(self) -> None:
-        """Blocks for a sync, once in a volume's life."""
+    def raise_format(self) -> None:
+        """Have the volume in the newest format. Blocks for a sync, once in its life."""
         if self.identity.format < FORMAT:
             self.identity = raise_format(self.disk, self.path, self.identity)
             log.info("event=format_raised path=%s format=%d", self.path, FORMAT)
 
-    async def _prefer_puts(self, length: int) -> None:
-        """Make room for a put by deleting quarantined pieces."""
-        if self.free < length and self.make_room is not None:
-            await self.make_room(length)
-
-    async def _wait_for_room(self) -> None:
-        """Let the index catch up, if it lags behind."""
-        if self.piece_map.backlog_soft:
-            await self.piece_map.wait_for_room()
-
-    async def _clear_previous(self, name: str) -> None:
-        """Wait for another change of this piece; bury it if it is known to be damaged."""
-        await self._wait_for(name)
-        if name in self.damaged:
-            (answer,) = await self.delete_many([name])
-            self.damaged.pop(name, None)
-            if isinstance(answer, FlareError):
-                raise answer
-
-    async def _wait_for(self, name: str) -> None:
-        """Return when no change of this piece is under way."""
-        while name in self._pending:
-            await self._pending[name].wait()
-
-    def _refusal(self) -> FlareError | None:
+    def refusal(self) -> FlareError | None:
+        """Return why nothing can be changed now; None if it can."""
         if self.state in ("readonly", "failed"):
             return VolumeFailed(f"{self.path}: {self.reason}")
         if self.state == "replaying" or not self.piece_map.complete:
@@ -503,7 +251,7 @@ class Volume:
         if self.state in ("ok", "full"):
             log.error("event=volume_readonly path=%s reason=%r", self.path, reason)
             self._enter("readonly", reason)
-            for appender in (self._small, self._large):
+            for appender in (self.small, self.large):
                 appender.close(VolumeFailed(reason))
 
     def fail(self, reason: str) -> None:
@@ -512,15 +260,15 @@ class Volume:
 
     def _collect(self) -> tuple[Sequence[Watermark], dict[str, int]]:
         """Return the marks and facts for the next flush of the index."""
-        marks = [*self._small.take_marks(), *self._large.take_marks()]
+        marks = [*self.small.take_marks(), *self.large.take_marks()]
         return marks, facts(self.segments.next_id, self._sequence)
 
     async def roll(self, kind: int) -> None:
         """Seal the active segment of this kind as soon as no group is under way."""
-        await (self._small if kind == SMALL else self._large).request_roll()
+        await (self.small if kind == SMALL else self.large).request_roll()
 
     def active_segments(self) -> list[Segment]:
-        return [appender.active for appender in (self._small, self._large) if appender.active]
+        return [appender.active for appender in (self.small, self.large) if appender.active]
 
     # Space and health
 
@@ -530,7 +278,7 @@ class Volume:
             self.identity.volume, self.path, self.capacity, self.used, free, self.state, self.reason, self.pieces,
             round(trio.current_time() - self._state_since, 1), self.file_system,
             self.hidden_pieces, self.hidden_bytes,
-            self._small.syncs + self._large.syncs, self._small.records + self._large.records,
+            self.small.syncs + self.large.syncs, self.small.records + self.large.records,
         )  # fmt: skip
 
     def _enter(self, state: str, reason: str = "") -> None:
@@ -557,7 +305,7 @@ class Volume:
         self.capacity, self.file_system = space.capacity, space.file_system
         self.segment_size = find_segment_size(self.settings.segment_size, space.capacity)
         self.reserve = find_reserve(self.settings.reserve, space.capacity)
-        unused = self._small.unused_bytes + self._large.unused_bytes
+        unused = self.small.unused_bytes + self.large.unused_bytes
         self.free = space.free + unused - self.reserve
         self.used = sum(segment.allocated for segment in self.segments.known.values()) - unused
         self._judge_space()
@@ -585,12 +333,3 @@ class Volume:
 def _advance(steps: Iterator[None]) -> bool:
     """One step; False if there was none left."""
     return next(steps, "over") is None
-
-
-def _small_bytes(items: Sequence[tuple[Piece, Buffer]]) -> int:
-    """Return what these pieces take in a small segment."""
-    return sum(small_lengths([piece for piece, _ in items]))
-
-
-def _all_answered(answers: Sequence[Answer | None]) -> Answers:
-    return [answer for answer in answers if answer is not None]

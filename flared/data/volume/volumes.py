@@ -9,90 +9,44 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
-import random
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import trio
 
-from flared.background import Threads, WorkerRun, WorkerThreads
+from flared.background import WorkerRun
 from flared.data.disk.buffers import BufferPool, PieceBuffer
-from flared.data.disk.real_disk import RealDisk
-from flared.data.disk.space import RESERVE_MAX, SEGMENT_SIZE_MAX
 from flared.data.index.quarantine import page_hidden
-from flared.data.pieces import LARGE_SIZE, PIECE_SIZE_MAX, Piece
+from flared.data.pieces import Piece
+from flared.data.volume.answers import Route, combine
 from flared.data.volume.compact import Compactor
 from flared.data.volume.duplicates import Duplicates
-from flared.data.volume.identity import find_cluster, refuse_copies, require_volume
 from flared.data.volume.marks import Marks
-from flared.data.volume.quarantine import KEEP_SECONDS, Quarantine
-from flared.data.volume.reader import Found, OpenPiece, Wanted
+from flared.data.volume.quarantine import Quarantine
+from flared.data.volume.reader import Found, OpenPiece
 from flared.data.volume.scrub import Scrubber
-from flared.data.volume.values import VolumeSettings, VolumeStatus, VolumeThreads
+from flared.data.volume.search import missing, search
+from flared.data.volume.values import DataSettings, DataStatus, VolumeStatus
 from flared.data.volume.volume import Volume
 from flared.errors import (
     Busy,
     FlareError,
     NoSuchPiece,
     PieceCorrupt,
-    TooLarge,
     VolumeFailed,
     VolumeFull,
 )
-from flared.http.lane import Lane, ThreadLane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
-    from flared.data.disk.disk import Buffer, Disk, Lock
+    from flared.data.disk.disk import Buffer, Lock
     from flared.data.index.index import Location
     from flared.data.volume.changes import Answer, Answers
-    from flared.http.turns import Turns
-
-__all__ = ["DataSettings", "DataStatus", "OpenPiece", "PieceBuffer", "VolumeStatus", "Volumes", "open_volumes"]
 
 log = logging.getLogger(__name__)
-
-_CHECK_THREADS = 4
-_READ_THREADS = 16
-_BACKGROUND_THREADS = 2
-_LOOK_THREADS = 1
-_LOCK = "lock"
-
-
-@dataclass(frozen=True, slots=True)
-class DataSettings:
-    """``volumes`` are directories, one for each disk; created if they are missing.
-
-    ``segment_size`` and ``reserve`` (kept free so that deletes and compaction go on) are upper limits: a small disk
-    uses less of either.
-    """
-
-    node: str
-    volumes: tuple[str, ...]
-    segment_size: int = SEGMENT_SIZE_MAX
-    reserve: int = RESERVE_MAX
-    direct: bool = True
-    new_volumes: bool = True
-    """True if an empty directory becomes a volume; otherwise it counts as the mount point of a missing disk."""
-    buffer_bytes: int = PIECE_SIZE_MAX
-    scrub_period_seconds: float = 30 * 86400.0
-    quarantine_seconds: float = KEEP_SECONDS
-    """How long orphans are kept, hidden, before they are deleted."""
-    clock: Callable[[], float] = time.time
-    """The wall clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataStatus:
-    volumes: tuple[VolumeStatus, ...]
-    pieces: int
-    cluster: str
-    buffer_bytes: int
 
 
 class Volumes:
@@ -153,7 +107,7 @@ class Volumes:
             done(None if False in answers and (hid or self._hides_pieces()) else answers)
 
         if route.volume is not None:
-            return route.volume.put_nowait(route.items, stored)
+            return route.volume.writer.put_nowait(route.items, stored)
         stored([])
         return True
 
@@ -163,7 +117,7 @@ class Volumes:
         The buffers are read until this returns, also when cancelled.
         """
         route = self._route(items)
-        stored = await route.volume.put_many(route.items) if route.volume is not None else []
+        stored = await route.volume.writer.put_many(route.items) if route.volume is not None else []
         answers = route.merge(stored)
         if False not in answers:
             return answers
@@ -176,10 +130,10 @@ class Volumes:
                 (answers[number],) = await self.put_many([items[number]])
         return answers
 
-    def _route(self, items: Sequence[tuple[Piece, Buffer]]) -> _Route:
+    def _route(self, items: Sequence[tuple[Piece, Buffer]]) -> Route:
         """Decide which volume is to store which of these pieces."""
         if len(self._volumes) == 1 and not self._failed:
-            return _Route(self._volumes[0], items, (), [])
+            return Route(self._volumes[0], items, (), [])
         elsewhere = self._find_many([piece.name for piece, _ in items])
         numbers = [number for number, (piece, _) in enumerate(items) if piece.name not in elsewhere]
         answers: Answers = [False] * len(items)
@@ -190,7 +144,7 @@ class Volumes:
             except FlareError as error:
                 for number in numbers:
                     answers[number] = error
-        return _Route(volume, [items[number] for number in numbers], numbers, answers)
+        return Route(volume, [items[number] for number in numbers], numbers, answers)
 
     def _hides_pieces(self) -> bool:
         return any(volume.hidden_pieces for volume in self._working())
@@ -203,7 +157,7 @@ class Volumes:
         if len(self._volumes) > 1 and self._find_many([piece.name]):
             stored = False
         else:
-            stored = await self._roomiest().put_large(piece, buffer)
+            stored = await self._roomiest().writer.put_large(piece, buffer)
         if not stored:
             await self.show([piece.name])
             if not self._find_many([piece.name]):  # as in ``put_many``
@@ -219,16 +173,16 @@ class Volumes:
             return [_unasked(self.left_out[0])] * len(names)
         for volume in working:
             try:
-                hidden = await volume.hide_many(names, int(self._clock() * 1000))
+                hidden = await volume.writer.hide_many(names, int(self._clock() * 1000))
             except FlareError as error:
                 hidden = [error] * len(names)
-            answers = [_combine(one, other) for one, other in zip(answers, hidden, strict=True)]
+            answers = [combine(one, other) for one, other in zip(answers, hidden, strict=True)]
         return answers
 
     async def show(self, names: Sequence[str]) -> None:
         """Take these pieces out of quarantine, if they are in it, because they are needed. Durable on return."""
         for volume in self._working():
-            await volume.show(names)
+            await volume.writer.show(names)
 
     async def list_quarantined(self, after: str, limit: int) -> list[tuple[str, int, int]]:
         """Return (name, size, hidden since, ms) of the next hidden pieces in name order."""
@@ -265,10 +219,10 @@ class Volumes:
             return [_unasked(self.left_out[0])] * len(names)
         for volume in working:
             try:
-                deleted = await volume.delete_many(names)
+                deleted = await volume.writer.delete_many(names)
             except FlareError as error:
                 deleted = [error] * len(names)
-            answers = [_combine(one, other) for one, other in zip(answers, deleted, strict=True)]
+            answers = [combine(one, other) for one, other in zip(answers, deleted, strict=True)]
         return answers
 
     def delete_nowait(self, names: Sequence[str], done: Callable[[Answers], None]) -> bool:
@@ -277,27 +231,27 @@ class Volumes:
         False if something has to be waited for first; then nothing has happened.
         """
         working = self._working()
-        if not working or any(volume.must_wait_to_delete(names) for volume in working):
+        if not working or any(volume.writer.must_wait_to_delete(names) for volume in working):
             return False
         left, combined = len(working), cast("Answers", [False] * len(names))
 
         def deleted(some: Answers) -> None:
             nonlocal left, combined
-            combined = [_combine(one, other) for one, other in zip(combined, some, strict=True)]
+            combined = [combine(one, other) for one, other in zip(combined, some, strict=True)]
             left -= 1
             if not left:
                 done(combined)
 
         for volume in working:
             try:
-                volume.begin_delete(names, deleted)
+                volume.writer.begin_delete(names, deleted)
             except FlareError as error:
                 deleted([error] * len(names))
         return True
 
     def read_nowait(self, names: Sequence[str], bytes_max: int) -> list[Found | FlareError] | None:
         """As ``read_many``, if memory has all pieces, in at most so many bytes; return None if that takes a task."""
-        steps = self._search(names)
+        steps = search(self._working(), names, self._left_out())
         try:
             volume, wanted = next(steps)
             while True:
@@ -314,7 +268,7 @@ class Volumes:
     async def read_many(self, names: Sequence[str]) -> list[Found | FlareError]:
         """Small pieces, whole and verified. In the place of the others NoSuchPiece, PieceCorrupt, TooLarge or Busy."""
         await self._show_wanted(names)
-        steps = self._search(names)
+        steps = search(self._working(), names, self._left_out())
         try:
             volume, wanted = next(steps)
             while True:
@@ -327,50 +281,12 @@ class Volumes:
         except StopIteration as end:
             return cast("list[Found | FlareError]", end.value)
 
-    def _search(
-        self, names: Sequence[str]
-    ) -> Generator[tuple[Volume, list[Wanted]], Sequence[Found | FlareError], list[Found | FlareError]]:
-        """Yield a volume and what to read from it; wants the answers sent, or the VolumeFailed that came of it thrown.
-        Return the answers for all names."""
-        answers: dict[str, Found | FlareError] = {}
-        make = tuple.__new__
-        unsure: FlareError | None = self._left_out()
-        left: Sequence[str] = names
-        for volume in self._working():
-            try:
-                locations = volume.piece_map.find_many(left)
-            except FlareError as error:
-                unsure = error
-                continue
-            if not volume.piece_map.complete:
-                unsure = Busy(f"volume {volume.path} is not completely indexed yet")
-            wanted = []
-            for name, location in locations.items():
-                if location.size < LARGE_SIZE:
-                    wanted.append(make(Wanted, (name, location)))
-                else:
-                    answers[name] = TooLarge(f"{name} has {location.size} bytes: open it instead")
-            if wanted:
-                try:
-                    read = yield volume, wanted
-                except VolumeFailed as error:
-                    unsure = error
-                    continue
-                for (name, _), answer in zip(wanted, read, strict=True):
-                    if type(answer) is tuple or not isinstance(answer, NoSuchPiece):
-                        answers[name] = answer
-            # If a piece is damaged here, another volume may have a good copy.
-            left = [name for name in left if name not in answers or isinstance(answers[name], PieceCorrupt)]
-            if not left:
-                break
-        return [answers[name] if name in answers else _missing(name, unsure) for name in names]
-
     async def _show_wanted(self, names: Sequence[str]) -> None:
         """Take pieces that are asked for by name out of quarantine, before they are looked for: one that is deleted
         meanwhile is not found then. A disk that refuses that can still be read."""
         for volume in self._working():
             try:
-                await volume.show(names)
+                await volume.writer.show(names)
             except FlareError as error:
                 log.warning("event=quarantine_not_lifted pieces=%d error=%r", len(names), str(error))
 
@@ -388,7 +304,7 @@ class Volumes:
                 damaged = error
             except (Busy, VolumeFailed) as error:
                 unsure = error
-        raise damaged or _missing(name, unsure)
+        raise damaged or missing(name, unsure)
 
     async def head(self, name: str) -> Piece:
         """Return the Piece from its record's header. Raise NoSuchPiece, PieceCorrupt, Busy."""
@@ -478,110 +394,5 @@ class Volumes:
         return page
 
 
-async def open_volumes(
-    settings: DataSettings,
-    turns: Turns,
-    *,
-    disk: Disk | None = None,
-    threads: Threads | None = None,
-    make_lane: Callable[[Turns, str], Lane] = ThreadLane,
-    random_bits: random.Random | None = None,
-) -> Volumes:
-    """Lock and identify every volume. A disk that fails is left out (state ``failed``).
-
-    Raises Busy, naming the process, if another one holds a volume; ConfigError if one belongs to another node, two of
-    them to different clusters, or one is a copy of another. ``turns`` must run as long as the volumes do.
-    ``threads`` replaces all threads, and ``make_lane`` what makes lanes (for tests on a virtual clock).
-    """
-    disk = disk or RealDisk()
-    random_bits = random_bits or random.Random(os.urandom(16))
-    volumes: list[Volume] = []
-    failed: list[VolumeStatus] = []
-    locks: list[Lock] = []
-    # A failed disk is left out, so that the others serve; any other error is a mistake, and gives all locks back.
-    try:
-        for path in settings.volumes:
-            try:
-                if not settings.new_volumes:
-                    require_volume(disk, path)
-                disk.make_directory(path)
-                locks.append(disk.lock(f"{path}/{_LOCK}"))
-                volumes.append(
-                    Volume.open(
-                        path, settings.node, _volume_settings(settings), disk, _threads(threads), random_bits,
-                        turns, make_lane,
-                    )
-                )  # fmt: skip
-            except (VolumeFailed, VolumeFull) as error:
-                log.error("event=volume_failed path=%s error=%r", path, str(error))
-                failed.append(VolumeStatus("", path, 0, 0, 0, "failed", str(error)))
-        refuse_copies((volume.path, volume.identity) for volume in volumes)
-        cluster = find_cluster((volume.path, volume.identity) for volume in volumes)
-        if cluster:
-            _join_all(volumes, cluster)
-        await trio.lowlevel.checkpoint()
-        return Volumes(settings, volumes, failed, locks)
-    except BaseException:
-        for lock in locks:
-            lock.close()
-        raise
-
-
-class _Route(NamedTuple):
-    """Where the pieces of one call go."""
-
-    volume: Volume | None
-    items: Sequence[tuple[Piece, Buffer]]
-    """The pieces that this volume stores."""
-    numbers: Sequence[int]
-    """Where these stand in the call; empty if they are the call."""
-    answers: Answers
-    """For the call, where they are decided: False for what another volume has."""
-
-    def merge(self, stored: Answers) -> Answers:
-        """Return the answers for the whole call, given those of the volume."""
-        if not self.answers:
-            return stored
-        for number, answer in zip(self.numbers, stored, strict=False):
-            self.answers[number] = answer
-        return self.answers
-
-
-def _join_all(volumes: Sequence[Volume], cluster: str) -> None:
-    """Store the cluster also in a volume added later, which may become the only one that works."""
-    for volume in volumes:
-        try:
-            volume.join(cluster)
-        except (VolumeFailed, VolumeFull) as error:
-            log.error("event=cluster_not_noted path=%s error=%r", volume.path, str(error))
-
-
 def _unasked(path: str) -> Busy:
     return Busy(f"volume {path} could not be queried")
-
-
-def _missing(name: str, unsure: FlareError | None) -> FlareError:
-    return unsure or NoSuchPiece(f"{name} is not on this node")
-
-
-def _combine(one: Answer, other: Answer) -> Answer:
-    if isinstance(one, FlareError):
-        return one
-    if isinstance(other, FlareError):
-        return other
-    return one or other
-
-
-def _volume_settings(settings: DataSettings) -> VolumeSettings:
-    return VolumeSettings(settings.segment_size, settings.reserve, settings.direct)
-
-
-def _threads(shared: Threads | None) -> VolumeThreads:
-    if shared:
-        return VolumeThreads(shared, shared, shared, shared)
-    return VolumeThreads(
-        WorkerThreads(_CHECK_THREADS),
-        WorkerThreads(_READ_THREADS),
-        WorkerThreads(_BACKGROUND_THREADS),
-        WorkerThreads(_LOOK_THREADS),
-    )

@@ -17,7 +17,9 @@ from flared.data.pieces import BLOCK_SIZE, LARGE_SIZE, Piece, Span, block_is_goo
 from flared.data.transport import statuses, wire
 from flared.data.transport.remote import Remote
 from flared.data.transport.service import DataService
-from flared.data.volume.volumes import DataSettings, Volumes, VolumeStatus, open_volumes
+from flared.data.volume.open import open_volumes
+from flared.data.volume.values import DataSettings, VolumeStatus
+from flared.data.volume.volumes import Volumes
 from flared.errors import BadDigest, FlareError, NodeUnreachable, NoSuchPiece, PieceCorrupt, TooLarge, Unauthenticated
 from flared.http.pool import Pool
 from flared.http.server import InTurns, Server

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import trio
 
 from flared.data.index.index import Index
-from flared.data.volume.volumes import Volumes, open_volumes
+from flared.data.volume.open import open_volumes
+from flared.data.volume.volumes import Volumes
 from flared.errors import Busy, FlareError
 from flared.http.turns import open_turns
 from tests.support.engine import get, payload_of, piece_of, settings_for

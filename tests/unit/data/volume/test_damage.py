@@ -10,7 +10,8 @@ import trio
 from flared.data.index.index import IndexCorrupt
 from flared.data.volume import volume as volumes_file
 from flared.data.volume.scrub import Scrubber
-from flared.data.volume.volumes import DataSettings, Volumes
+from flared.data.volume.values import DataSettings
+from flared.data.volume.volumes import Volumes
 from flared.errors import Busy, NoSuchPiece, PieceCorrupt
 from flared.http.turns import open_turns
 from tests.support.engine import (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import pytest
 import trio
 
-from flared.data.volume.volumes import DataSettings, Volumes
+from flared.data.volume.values import DataSettings
+from flared.data.volume.volumes import Volumes
 from flared.errors import Busy, ConfigError, FlareError, PieceCorrupt, VolumeFailed
 from flared.http.turns import Turns
 from tests.support.engine import (
@@ -184,7 +185,7 @@ async def test_a_bug_in_one_volume_ends_that_one_only(
         monkeypatch.setattr(store._volumes[0].puncher, "_punch", break_down)
         await put(store, "a", bytes(100_000))
         for volume in store._volumes:
-            await volume.delete_many(["a"])
+            await volume.writer.delete_many(["a"])
         await put(store, "b", b"b")
         await trio.sleep(10)
         assert sorted(volume.state for volume in store.status().volumes) == ["failed", "ok"]
