@@ -64,7 +64,7 @@ from flared.meta.shared.follower import FollowerKV
 from flared.meta.shared.frames import BadFrame, Kind
 from flared.meta.shared.published import Subscriber
 from flared.workers.dealing import HandedListener, HandedPort, hand_over
-from flared.workers.flight import TELL_SECONDS, WorkerFlight
+from flared.workers.flight import REPORT_SECONDS, WorkerFlight
 from flared.workers.nodes import parse_nodes
 from flared.workers.owner import VARIABLE, read_settings
 
@@ -113,16 +113,16 @@ def main() -> None:
     trio.run(worker.run, socket.socket(fileno=channel), memory, strict_exception_groups=True)
 
 
-class _ToldDamage(DamageList):
+class _ReportedDamage(DamageList):
     """Passes found damage to the owner, and receives from it what is known to be damaged."""
 
-    def __init__(self, tell: Callable[[list[object]], None]) -> None:
+    def __init__(self, report: Callable[[list[object]], None]) -> None:
         super().__init__()
-        self._tell = tell
+        self._report = report
         self.known: frozenset[tuple[str, int]] = frozenset()
 
     def add(self, chunk: ChunkId, number: int, node: str, reason: str, *, corrupt: bool = False) -> None:
-        self._tell([chunk, number, node, reason, corrupt])
+        self._report([chunk, number, node, reason, corrupt])
 
     def holds(self, chunk: ChunkId, number: int) -> bool:
         return (chunk, number) in self.known
@@ -140,7 +140,7 @@ class _Worker:
         self._keyring = Keyring(config.secrets)
         self._gate = Gate(gate_settings(config))
         self._flight = WorkerFlight()
-        self._damage = _ToldDamage(lambda piece: self._send(Kind.FOUND, {"piece": piece}))
+        self._damage = _ReportedDamage(lambda piece: self._send(Kind.FOUND, {"piece": piece}))
         self._remotes: dict[NodeName, Remote] = {}
         self._fresh: list[Remote] = []
         self._hello: dict[str, Any] = {}  # type: ignore[explicit-any]  # JSON of a process of ours
@@ -157,14 +157,14 @@ class _Worker:
 
     async def run(self, connected: socket.socket, memory: int) -> None:
         async with open_turns() as turns:
-            self._channel = Channel(connected, turns, self._hear, _owner_ended)
+            self._channel = Channel(connected, turns, self._receive, _owner_ended)
             await self._greeted.wait()
             kv = self._kv = FollowerKV(self._config.metadata, Subscriber(memory), turns, self._hello)
             self._connector = Connector(self._keyring, turns, self._caller, self._config.workers)
             entries = self._build(kv, turns)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                kv.connect(self._channel, self._tell_flight)
+                kv.connect(self._channel, self._report_flight)
                 await nursery.start(kv.run)
                 uses = KeyUses(kv, self._store.now)
                 self._gate.note_use = uses.note
@@ -180,8 +180,8 @@ class _Worker:
                 gc.freeze()
                 self._send(Kind.HELLO, {})
                 self._connected.set()
-                nursery.start_soon(self._tell_regularly)
-                await self._tell_counts(entries)
+                nursery.start_soon(self._report_regularly)
+                await self._report_counts(entries)
 
     def _build(self, kv: FollowerKV, turns: Turns) -> list[Entry]:
         config = share_of(self._config)
@@ -205,13 +205,13 @@ class _Worker:
 
     # What the owner says
 
-    def _hear(self, kind: Kind, payload: bytes) -> None:
+    def _receive(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.ANSWERS:
             assert self._kv is not None
             return self._kv.take_answers(payload)
         said = json.loads(payload)
         if kind is Kind.PING:
-            self._tell_flight()
+            self._report_flight()
             if self._kv is not None:
                 self._kv.release()
             self._send(Kind.PONG, said)
@@ -272,34 +272,34 @@ class _Worker:
         async with trio.open_nursery() as nursery:
             for server in self._servers():
                 nursery.start_soon(server.stop, seconds)
-        self._tell_flight()
+        self._report_flight()
         self._nursery.cancel_scope.cancel()
 
-    # What the owner is told
+    # What is reported to the owner
 
     def _send(self, kind: Kind, said: dict[str, Any]) -> None:  # type: ignore[explicit-any]
         self._channel.send(kind, json.dumps(said).encode())
 
-    def _tell_flight(self) -> None:
+    def _report_flight(self) -> None:
         news = self._flight.take_news()
         if news is not None:
             self._send(Kind.PINS, news)
 
-    async def _tell_regularly(self) -> None:
+    async def _report_regularly(self) -> None:
         while True:
-            await trio.sleep(TELL_SECONDS)
-            self._tell_flight()
+            await trio.sleep(REPORT_SECONDS)
+            self._report_flight()
 
     def _servers(self) -> list[Server]:
         return [self._server] if self._s3 is None else [self._server, self._s3]
 
-    async def _tell_counts(self, entries: Sequence[Entry]) -> None:
+    async def _report_counts(self, entries: Sequence[Entry]) -> None:
         while True:
-            told = [asdict(replace(server.statistics(), turns=None)) for server in self._servers()]
+            each = [asdict(replace(server.statistics(), turns=None)) for server in self._servers()]
             requests = RequestCounts()
             for entry in entries:
                 requests.add(entry.counts.describe())
-            sums = {name: sum(counted[name] for counted in told) for name in _COUNTED}
+            sums = {name: sum(counted[name] for counted in each) for name in _COUNTED}
             self._send(Kind.COUNTS, {"server": sums, "requests": requests.describe()})
             self._store.chunks.budget.trim()
             self._store.chunks.units.trim()

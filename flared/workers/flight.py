@@ -1,8 +1,8 @@
-"""Flight: what a worker reads and writes right now, told to the owner, whose upkeep asks there before it deletes.
+"""Flight: what a worker reads and writes right now, reported to the owner, whose upkeep asks there before it deletes.
 
-What has begun is told before any commit of the worker's, so an upload is known there before its extent is; else within
-TELL_SECONDS, which is well inside the grace that garbage and orphans have. Most small reads are over by then and never
-told.
+What has begun is reported before any commit of the worker's, so an upload is known to the owner before its extent is;
+otherwise within REPORT_SECONDS, which is well inside the grace that garbage and orphans have. Most small reads are over
+by then and never reported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flared.names import ChunkId, NodeName
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TELL_SECONDS = 0.2
+REPORT_SECONDS = 0.2
 
 N = TypeVar("N", bound=str)
 
@@ -29,8 +29,8 @@ class WorkerFlight(InFlight):
         super().__init__()
         self._touched_writes: set[ChunkId] = set()
         self._touched_reads: set[str] = set()
-        self._told_writes: set[ChunkId] = set()
-        self._told_reads: set[str] = set()
+        self._reported_writes: set[ChunkId] = set()
+        self._reported_reads: set[str] = set()
         self._given_up: list[tuple[ChunkId, Pieces]] = []
 
     def claim(self, chunk: ChunkId) -> None:
@@ -58,22 +58,22 @@ class WorkerFlight(InFlight):
         """Return what has changed since the last call, as JSON has it; None if nothing has."""
         news: dict[str, object] = {}
         if self._touched_writes:
-            news["writes"] = _changes(self._touched_writes, self._told_writes, self.is_claimed)
+            news["writes"] = _changes(self._touched_writes, self._reported_writes, self.is_claimed)
         if self._touched_reads:
-            news["reads"] = _changes(self._touched_reads, self._told_reads, self.is_pinned)
+            news["reads"] = _changes(self._touched_reads, self._reported_reads, self.is_pinned)
         if self._given_up:
             news["given_up"] = self._given_up
             self._given_up = []
         return news or None
 
 
-def _changes(touched: set[N], told: set[N], holds: Callable[[N], bool]) -> list[list[N]]:
-    """Return [begun, ended] of those touched since they were told."""
-    begun = [name for name in touched if name not in told and holds(name)]
-    ended = [name for name in touched if name in told and not holds(name)]
+def _changes(touched: set[N], reported: set[N], holds: Callable[[N], bool]) -> list[list[N]]:
+    """Return [begun, ended] of those touched since the last report."""
+    begun = [name for name in touched if name not in reported and holds(name)]
+    ended = [name for name in touched if name in reported and not holds(name)]
     touched.clear()
-    told.update(begun)
-    told.difference_update(ended)
+    reported.update(begun)
+    reported.difference_update(ended)
     return [begun, ended]
 
 

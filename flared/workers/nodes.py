@@ -1,4 +1,4 @@
-"""Nodes: what the owner knows of the data nodes, as its workers are told it."""
+"""Nodes: what the owner knows of the data nodes, as it is sent to its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owner: starts the workers of an api node, watches them, tells them what changes, and takes what they say.
+"""Owner: starts the workers of an api node, watches them, sends them what changes, and takes what they report.
 
 A worker that ends is started again; one that does not answer HANGS pings is killed first. What it was reading and
 writing stays noted for SAFE_SECONDS: pieces that it sent may still be on their way. No worker outlives this process: it
@@ -47,8 +47,8 @@ MODULE = "flared.api_worker"
 VARIABLE = "FLARED_WORKER"
 """Names the descriptors that a worker inherits: channel, connections, published memory, settings."""
 
-TELL_SECONDS = 0.05
-"""Workers hear so often of data nodes that changed."""
+STATE_SECONDS = 0.05
+"""Changes of data nodes are sent to workers so often."""
 PING_SECONDS = 1.0
 SILENT = 2
 HANGS = 10
@@ -57,7 +57,7 @@ RELEASE_SECONDS = 0.1
 SAFE_SECONDS = 60.0
 START_SECONDS = 30.0
 RESTART_SECONDS = 1.0
-DAMAGED_TOLD = 1000
+DAMAGED_SENT = 1000
 
 
 class Reach(NamedTuple):
@@ -91,7 +91,7 @@ class _Worker:
         self.ready = False
         self.ended = trio.Event()
         """The channel has ended; everything that it brought was taken."""
-        self.unheard = 0
+        self.silent_pings = 0
         """Pings since it said anything."""
         self.pongs: dict[int, trio.Event] = {}
         self.counts: dict[str, Any] = {}  # type: ignore[explicit-any]  # JSON of a process of ours
@@ -113,7 +113,7 @@ class Workers:
         self._workers: list[_Worker] = []
         self._turn = 0
         self._pings = 0
-        self._told = b""
+        self._sent_state = b""
         self._stopping = False
         self._started = trio.Event()
         self.restarts = 0
@@ -126,7 +126,7 @@ class Workers:
             async with trio.open_nursery() as nursery:
                 for _ in range(self._config.workers - 1):
                     nursery.start_soon(self._keep, nursery)
-                nursery.start_soon(self._tell_changes)
+                nursery.start_soon(self._send_changes)
                 nursery.start_soon(self._watch)
                 task_status.started()
         finally:
@@ -144,7 +144,7 @@ class Workers:
     def deal(self, stream: TcpStream, port: str = "") -> bool:
         """Hand the connection to the process whose turn it is; False if that is this one. A worker that was silent for
         SILENT pings gets none: it may be hanging, and its connections would with it."""
-        ready = [worker for worker in self._workers if worker.ready and worker.unheard <= SILENT]
+        ready = [worker for worker in self._workers if worker.ready and worker.silent_pings <= SILENT]
         self._turn = (self._turn + 1) % (len(ready) + 1)
         return self._turn > 0 and not self._stopping and hand_over(ready[self._turn - 1].through, stream, port)
 
@@ -226,7 +226,7 @@ class Workers:
         through.setblocking(False)
         worker = _Worker(process, through, Held(self._reach.chunks.in_flight))
         reach = self._reach
-        channel = Channel(ours, reach.turns, partial(self._hear, worker), partial(self._ended, worker))
+        channel = Channel(ours, reach.turns, partial(self._receive, worker), partial(self._ended, worker))
         worker.channel = channel
         worker.desk = Desk(reach.kv, reach.turns, channel, reach.chunks.nodes.refuse_while_halted, _make_counted)
         self._workers.append(worker)
@@ -242,7 +242,7 @@ class Workers:
             except trio.ClosedResourceError:
                 return
 
-    def _hear(self, worker: _Worker, kind: Kind, payload: bytes) -> None:
+    def _receive(self, worker: _Worker, kind: Kind, payload: bytes) -> None:
         if kind is Kind.COMMITS:
             return worker.desk.take_commits(payload)
         try:
@@ -252,7 +252,7 @@ class Workers:
         return None
 
     def _take(self, worker: _Worker, kind: Kind, said: dict[str, Any]) -> None:  # type: ignore[explicit-any]
-        worker.unheard = 0
+        worker.silent_pings = 0
         if kind is Kind.PONG:
             pong = worker.pongs.pop(said["number"], None)
             if pong is not None:
@@ -304,21 +304,21 @@ class Workers:
 
     def _describe(self) -> bytes:
         chunks = self._reach.chunks
-        damaged = [[chunk, number] for chunk, number, _ in chunks.damage.oldest(DAMAGED_TOLD)]
+        damaged = [[chunk, number] for chunk, number, _ in chunks.damage.oldest(DAMAGED_SENT)]
         state = {"nodes": describe_nodes(chunks.nodes.now()), "damaged": damaged}
         return json.dumps(state).encode()
 
-    def _tell(self) -> None:
+    def _send_state(self) -> None:
         state = self._describe()
-        if state != self._told:
-            self._told = state
+        if state != self._sent_state:
+            self._sent_state = state
             for worker in self._workers:
                 worker.channel.send(Kind.STATE, state)
 
-    async def _tell_changes(self) -> None:
+    async def _send_changes(self) -> None:
         while True:
-            self._tell()
-            await trio.sleep(TELL_SECONDS)
+            self._send_state()
+            await trio.sleep(STATE_SECONDS)
 
     async def _watch(self) -> None:
         while True:
@@ -327,9 +327,9 @@ class Workers:
             for worker in list(self._workers):
                 worker.channel.send(Kind.STATE, health)
                 self._ping(worker)
-                worker.unheard += 1
-                if worker.unheard > (HANGS if worker.ready else 2 * START_SECONDS):
-                    worker.channel.close(f"it has not answered {worker.unheard} pings")
+                worker.silent_pings += 1
+                if worker.silent_pings > (HANGS if worker.ready else 2 * START_SECONDS):
+                    worker.channel.close(f"it has not answered {worker.silent_pings} pings")
 
     def _ping(self, worker: _Worker) -> trio.Event:
         self._pings += 1
@@ -341,7 +341,7 @@ class Workers:
 
     async def _settle(self) -> None:
         """See ``InFlight.settled``."""
-        self._tell()
+        self._send_state()
         for pong in [self._ping(worker) for worker in self._workers if worker.channel.open]:
             await pong.wait()
 

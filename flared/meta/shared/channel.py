@@ -25,19 +25,19 @@ UNSENT_BYTES_MAX = 2 * FRAME_BYTES_MAX
 
 
 class Channel:
-    """One end. It owns the socket. ``heard`` may raise BadFrame, which ends the channel."""
+    """One end. It owns the socket. ``receive`` gets each frame; it may raise BadFrame, which ends the channel."""
 
     def __init__(
         self,
         connected: socket.socket,
         turns: Turns,
-        heard: Callable[[Kind, bytes], None],
+        receive: Callable[[Kind, bytes], None],
         ended: Callable[[str], None],
     ) -> None:
         connected.setblocking(False)
         self._socket = connected
         self._turns = turns
-        self._heard = heard
+        self._receive = receive
         self._ended = ended
         self._unsent = bytearray()
         self._received = bytearray()
@@ -63,7 +63,7 @@ class Channel:
             self.close("it does not read what it is sent")
 
     def close(self, reason: str) -> None:
-        """End it; ``ended`` hears the reason."""
+        """End it; ``ended`` gets the reason."""
         if not self._open:
             return
         self._open = False
@@ -117,5 +117,5 @@ class Channel:
                 known = Kind(kind)
             except ValueError:
                 raise BadFrame(f"a frame has the kind {kind}") from None
-            self._heard(known, payload)
+            self._receive(known, payload)
         del received[:at]

@@ -67,7 +67,7 @@ class _Pending:
 
 
 class FollowerKV:
-    """A KV on the owner's file. ``run`` must be running, and the owner's HELLO be heard, before anything commits."""
+    """A KV on the owner's file. Nothing commits before ``run`` is running and the owner's HELLO has come."""
 
     def __init__(self, path: Path, subscriber: Subscriber, turns: Turns, hello: Mapping[str, object]) -> None:
         """``hello`` is the content of the owner's HELLO. Raises BadFrame if it is another version's."""

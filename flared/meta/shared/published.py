@@ -1,4 +1,4 @@
-"""Published: memory that the owner of the metadata shares with its followers, to tell them what was committed.
+"""Published: memory that the owner of the metadata shares with its followers, and that says what was committed.
 
     u64 magic | u64 commits | u64 changes | 5 x u64 unused | SLOTS x u64 hash of a changed key     (native byte order)
 

@@ -67,7 +67,7 @@ class SharedReads:
     def __init__(
         self, path: Path, subscriber: Subscriber, opening: str, cache_bytes: int, report: Callable[[bytes], None]
     ) -> None:
-        """``opening`` is the id of the owner's; ``report`` hears the key of each damaged row."""
+        """``opening`` is the id of the owner's; ``report`` gets the key of each damaged row."""
         self._reader = Reader(path, writes=False)
         self._subscriber = subscriber
         self._opening = opening
