@@ -69,6 +69,7 @@ def test_creating_a_bucket_again(s3: S3Client, alt: S3Client, bucket: str) -> No
     assert status_of(s3.create_bucket(Bucket=bucket)) == 200
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
     check_error(409, "BucketAlreadyExists", alt.create_bucket, Bucket=bucket)
+    check_error(409, "BucketAlreadyExists", s3.create_bucket, Bucket=bucket, ACL="public-read")
 
 
 def test_only_an_empty_bucket_is_deleted(s3: S3Client, alt: S3Client, bucket: str) -> None:

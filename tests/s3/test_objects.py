@@ -82,6 +82,19 @@ def test_metadata_and_standard_fields(s3: S3Client, bucket: str) -> None:
     assert answer["ContentType"] == "binary/octet-stream"
 
 
+def test_how_a_body_travels_is_not_kept(s3: S3Client, bucket: str) -> None:
+    for said, kept in (
+        ("gzip", "gzip"),
+        ("deflate, gzip", "deflate, gzip"),
+        ("gzip, aws-chunked", "gzip"),
+        ("aws-chunked, gzip", "gzip"),
+        ("aws-chunked", None),
+        ("aws-chunked, aws-chunked", None),
+    ):
+        s3.put_object(Bucket=bucket, Key="a", Body=b"", ContentEncoding=said)
+        assert s3.head_object(Bucket=bucket, Key="a").get("ContentEncoding") == kept
+
+
 def test_metadata_has_a_limit(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"", Metadata={"k": "x" * 2047})
     check_error(400, "MetadataTooLarge", s3.put_object, Bucket=bucket, Key="b", Body=b"", Metadata={"k": "x" * 2048})

@@ -42,6 +42,17 @@ def test_pre_signed_urls(place: Place, s3: S3Client, bucket: str) -> None:
     assert ask(place, url_of(s3, "get_object", bucket))[0] == 404
 
 
+def test_a_pre_signed_url_and_options(place: Place, s3: S3Client, bucket: str) -> None:
+    """A browser asks before it puts; the URL was not signed for that. Without an origin nothing can be said."""
+    url = url_of(s3, "put_object", bucket)
+    assert ask(place, url, "OPTIONS")[0] == 400
+    rule = {"AllowedMethods": ["PUT"], "AllowedOrigins": ["http://page.example"]}
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+    page = {"origin": "http://page.example", "access_control_request_method": "PUT"}
+    assert ask(place, url, "OPTIONS", **page)[0] == 200
+    assert ask(place, url, "PUT", b"from a page", origin="http://page.example")[0] == 200
+
+
 def test_a_pre_signed_url_is_for_what_it_says(place: Place, s3: S3Client, bucket: str) -> None:
     url = url_of(s3, "get_object", bucket)
     check_code(ask(place, url, "PUT", b"x"), 403, "SignatureDoesNotMatch")

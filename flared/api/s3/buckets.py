@@ -22,6 +22,7 @@ from flared.objects.buckets import create_bucket, list_buckets, remove_bucket
 
 if TYPE_CHECKING:
     from flared.access.authorize import Resource
+    from flared.access.bucket_access import Acl
     from flared.api.face import Handler
     from flared.api.router import Call
     from flared.api.s3.settings import S3Settings
@@ -109,7 +110,7 @@ class BucketCalls:
         locking = request.fields.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"
         acl = acl_of(request.fields)
         if not await create_bucket(self._store, bucket, owner=owner, acl=acl, locking=locking):
-            await self._check_own(bucket, owner)
+            await self._check_own(bucket, owner, acl)
         await send(reply, 200, f"location: /{bucket}\r\n".encode())
 
     async def head(self, request: Request, reply: Reply, bucket: BucketName) -> None:
@@ -127,9 +128,10 @@ class BucketCalls:
         # The one region that AWS gives no name here.
         await send_xml(reply, document("LocationConstraint", [] if region == REGION_DEFAULT else [escape(region)]))
 
-    async def _check_own(self, bucket: BucketName, owner: str) -> None:
-        """Raise unless whoever creates a bucket that exists may hear that all is well."""
-        if (await find_bucket(self._store.kv, bucket)).access.owner != owner:
+    async def _check_own(self, bucket: BucketName, owner: str, acl: Acl) -> None:
+        """Raise unless whoever creates a bucket that exists, with this ACL, may hear that all is well."""
+        access = (await find_bucket(self._store.kv, bucket)).access
+        if access.owner != owner or access.acl is not acl:
             raise S3Error(
                 "BucketAlreadyExists",
                 "The requested bucket name is not available. The bucket namespace is shared by all users of the "

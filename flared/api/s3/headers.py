@@ -88,10 +88,10 @@ def stored_acl(fields: Mapping[str, str]) -> str:
 
 def _response_fields(fields: Mapping[str, str]) -> dict[str, str]:
     found = {name: fields[name] for name in FIELDS if fields.get(name)}
-    if "content-encoding" in found:
+    if "aws-chunked" in found.get("content-encoding", ""):
         # It says how the body travels, and is no part of the object.
         kept = [one for one in map(str.strip, found["content-encoding"].split(",")) if one and one != "aws-chunked"]
-        found["content-encoding"] = ",".join(kept)
+        found["content-encoding"] = ", ".join(kept)
         if not kept:
             del found["content-encoding"]
     if any(len(value) > FIELD_BYTES_MAX for value in found.values()) or (

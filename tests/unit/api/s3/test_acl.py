@@ -108,7 +108,8 @@ async def test_a_bucket_is_created_open(autojump_clock: Clock) -> None:
     async with speaking_s3(anonymous="none") as ask:
         assert (await by(ask, MAIN, "PUT", "/photos", x_amz_acl="public-read")).status == 200
         assert (await ask("GET", "/photos")).status == 200
-        assert (await by(ask, MAIN, "PUT", "/photos", x_amz_acl="private")).status == 200
+        assert (await by(ask, MAIN, "PUT", "/photos", x_amz_acl="public-read")).status == 200
+        assert (await by(ask, MAIN, "PUT", "/photos", x_amz_acl="private")).code == "BucketAlreadyExists"
         assert (await ask("GET", "/photos")).status == 200, "one that is there keeps its ACL"
 
 
