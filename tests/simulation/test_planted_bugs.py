@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flared.catalog import chunks
+from flared.catalog import chunks, versions
 from flared.cluster.quorum import Tally
 from tests.simulation.__main__ import run_seed
 from tests.support.memory_disk import MemoryFile
@@ -56,6 +56,16 @@ def lose_references(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "_reference", reference)
 
 
+def lose_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put of a new version drops the one before, without a trace."""
+    monkeypatch.setattr(versions, "demote", lambda tx, newest: None)
+
+
+def lose_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the newest version is deleted, the one before it does not take its place."""
+    monkeypatch.setattr(versions, "promote", lambda tx, name, found: None)
+
+
 @pytest.mark.parametrize(
     ("plant", "variant"),
     [
@@ -64,6 +74,8 @@ def lose_references(monkeypatch: pytest.MonkeyPatch) -> None:
         (skip_syncs, "real"),
         (lose_references, "crashing"),
         (lose_references, "real"),
+        (lose_old_versions, "versions"),
+        (lose_the_way_back, "versions"),
     ],
 )
 def test_a_planted_bug_is_found(
