@@ -106,7 +106,7 @@ def show_key(key: Key) -> None:
 
 
 def state_text(key: Key) -> str:
-    if key.expires is None:
+    if key.expires is None or key.state not in ("works", "expired"):
         return key.state
     word = "expired" if key.state == "expired" else "until"
     return f"{word} {render.time_text(key.expires)}"

@@ -94,7 +94,7 @@ class Key(NamedTuple):
     name: str
     id: str
     state: str
-    """``works`` or ``expired``."""
+    """``works``, ``expired``, or ``unreadable``: no secret of the cluster opens it."""
     grants: tuple[str, ...]
     created: float
     expires: float | None

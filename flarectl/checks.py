@@ -13,7 +13,7 @@ from flared.findings import Check, Severity, Trouble
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flarectl.answers import Node, Status
+    from flarectl.answers import Key, Node, Status
 
 SKEW_SECONDS_MAX = 2.0
 """With larger differences the logs of two hosts cannot be read side by side."""
@@ -24,6 +24,7 @@ USED_SHARE_RISKY = 0.95
 DAMAGE_SECONDS = 30 * 86400.0
 """How long damage that was found and repaired remains a warning."""
 CERTIFICATE_SECONDS_MIN = 30 * 86400.0
+KEY_SECONDS_MIN = 7 * 86400.0
 AWAY = {"suspect": Severity.WARNING, "offline": Severity.CRITICAL}
 SOUND_VOLUMES = {"ok", "full", "replaying"}
 
@@ -44,6 +45,9 @@ class ClusterFacts(NamedTuple):
 
     endpoint_ends: float | None = None
     """When the certificate of the endpoint ends, in seconds since 1970; None without TLS."""
+
+    keys: Sequence[Key] | None = None
+    """Access keys; None if we may not list them."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -284,6 +288,28 @@ def check_certificates(cluster: ClusterFacts) -> list[Trouble] | None:
     ]
 
 
+def check_keys(cluster: ClusterFacts) -> list[Trouble] | None:
+    """Report access keys that cannot be used any more, or soon."""
+    if cluster.keys is None:
+        return None
+    found = [
+        Trouble(
+            Severity.CRITICAL,
+            f"no secret of the cluster opens the access key {key.name}: all who sign with it are refused",
+            f"add the secret it was made under to secret_file, or flarectl key rotate {key.name}",
+        )
+        for key in cluster.keys
+        if key.state == "unreadable"
+    ]
+    for key in cluster.keys:
+        left = None if key.expires is None else key.expires - cluster.time
+        if key.state == "works" and left is not None and left < KEY_SECONDS_MIN:
+            cause = f"the access key {key.name} ends in {span_text(max(0.0, left))}"
+            command = f"flarectl key create NAME with the grants of flarectl key show {key.name}, for who uses it"
+            found.append(Trouble(Severity.WARNING, cause, command))
+    return found
+
+
 CHECKS: Sequence[Check[ClusterFacts]] = (
     Check("F501", "all data nodes are online and accept writes", check_nodes),
     Check("F502", "all volumes are sound", check_volumes),
@@ -299,6 +325,7 @@ CHECKS: Sequence[Check[ClusterFacts]] = (
     Check("F512", "the metadata is sound, new enough, and can be written", check_metadata),
     Check("F513", "no data node had damaged pieces within 30 days", check_damage),
     Check("F514", "the certificates are good for a month", check_certificates),
+    Check("F515", "all access keys can be used, and none ends within a week", check_keys),
 )
 
 

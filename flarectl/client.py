@@ -40,7 +40,7 @@ from flarectl.answers import (
 from flarectl.calls import CHUNK_PAGE, KEYS_PAGE, Read, with_query
 from flarectl.errors import Exists, Failure, NotFound, Temporary, Unreachable, from_reply
 from flarectl.profile import secret_fields_of, tls_context, unreachable, untrusted, uses_tls
-from flarectl.proof import SecretProof, find_proof
+from flarectl.proof import Proof, SecretProof, find_proof
 from flarectl.request_ids import REQUEST_FIELD, new_request_id
 from flarectl.retry import Attempts, Retries
 from flarectl.target import Target, is_prefix, object_path
@@ -254,6 +254,11 @@ class Client:
     def prove(self, secret: bytes) -> None:
         """Show from now on that we know this secret of the cluster."""
         self._proof = SecretProof(secret)
+
+    @property
+    def proves(self) -> bool:
+        """Report whether calls show a secret or are signed, so that more than everybody may do is allowed perhaps."""
+        return type(self._proof) is not Proof
 
     def access_keys(self) -> list[Key]:
         """Return the access keys, by name."""

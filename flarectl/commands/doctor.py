@@ -10,6 +10,7 @@ import typer  # noqa: TC002  # typer itself evaluates the annotations
 from flarectl import options
 
 if TYPE_CHECKING:
+    from flarectl.answers import Key
     from flarectl.checks import ClusterFacts
     from flarectl.client import Client
 
@@ -49,7 +50,7 @@ def _gather(client: Client) -> ClusterFacts:
     theirs, lost = _number(fields.get("time")), _number(fields.get("lost_chunks"))
     ahead = None if theirs is None or after - before > ANSWER_SECONDS_MAX else theirs - (before + after) / 2
     clocks, schemes, ends = _clocks(fields.get("nodes")), _schemes(client), _endpoint_ends(client.endpoint)
-    return ClusterFacts(status, int(lost or 0), ahead, clocks, schemes, theirs or 0.0, ends)
+    return ClusterFacts(status, int(lost or 0), ahead, clocks, schemes, theirs or 0.0, ends, _keys(client))
 
 
 def _endpoint_ends(endpoint: str) -> float | None:
@@ -94,6 +95,19 @@ def _schemes(client: Client) -> list[str]:
         return sorted({bucket.scheme for bucket in client.buckets()})
     except Failure:
         return []
+
+
+def _keys(client: Client) -> list[Key] | None:
+    """Return the access keys; None if they cannot be listed: it takes the secret, or an admin's key."""
+    from flarectl import access
+    from flarectl.errors import Failure
+
+    try:
+        with access.open_client(client.endpoint) as keeper:
+            # Without a proof it would be refused, and each refusal is on record.
+            return keeper.access_keys() if keeper.proves else None
+    except Failure:
+        return None
 
 
 def _number(value: object) -> float | None:

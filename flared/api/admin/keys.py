@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
 from flared.access.access_key import ID_BYTES, SECRET_BYTES, make_id, make_secret, parse_key_name
 from flared.access.grants import GRANTS_MAX, parse_grants
-from flared.access.sealing import IV_BYTES, seal
+from flared.access.sealing import IV_BYTES, seal, unseal
 from flared.catalog.access_keys import (
     KEYS_MAX,
     StoredKey,
@@ -63,13 +63,12 @@ class KeyCalls:
     async def show(self, request: Request, reply: Reply) -> None:
         """Answer all keys, or with ``?name=NAME`` that one, without their secrets."""
         query = parse_query(request.query, "name")
-        moment, uses = now_ms(self._store), await list_uses(self._store.kv)
         if "name" not in query:
-            found = describe_all(await list_keys(self._store.kv), moment, uses)
-            return await _send(reply, 200, {"keys": found})
+            stored = await list_keys(self._store.kv)
+            return await _send(reply, 200, {"keys": describe_all(stored, await self._find_facts(stored))})
         name = parse_key_name(query["name"])
         stored = await self._store.kv.view(lambda look: read_keys(look, name))
-        return await _send(reply, 200, describe(stored, moment, uses))
+        return await _send(reply, 200, describe(stored, await self._find_facts(stored)))
 
     async def create(self, request: Request, reply: Reply) -> None:
         """Make a key, and answer with its secret. Raises Conflict for a name that is taken."""
@@ -89,7 +88,7 @@ class KeyCalls:
             "event=key_created key=%s id=%s grants=%r peer=%s",
             name, key.id, ",".join(map(str, grants)), request.peer,
         )  # fmt: skip
-        await _send(reply, 201, describe([key], moment) | {"secret": secret})
+        await _send(reply, 201, describe([key], Facts(moment)) | {"secret": secret})
 
     async def replace(self, request: Request, reply: Reply) -> None:
         """Give ``?name=NAME`` another id and secret; those it has go on working for ``grace_seconds``."""
@@ -103,7 +102,7 @@ class KeyCalls:
         await self._store.kv.transact(lambda tx: replace_key(tx, fresh, moment + grace * 1000, moment))
         stored = await self._store.kv.view(lambda look: read_keys(look, name))
         log.info("event=key_replaced key=%s id=%s grace_seconds=%d peer=%s", name, fresh.id, grace, request.peer)
-        await _send(reply, 200, describe(stored, moment) | {"secret": secret})
+        await _send(reply, 200, describe(stored, Facts(moment)) | {"secret": secret})
 
     async def remove(self, request: Request, reply: Reply) -> None:
         """Forget ``?name=NAME``: it works no more from the answer on. Raises NoSuchKey."""
@@ -111,6 +110,10 @@ class KeyCalls:
         await self._store.kv.transact(lambda tx: remove_key(tx, name))
         log.info("event=key_removed key=%s peer=%s", name, request.peer)
         await reply.send(204, b"")
+
+    async def _find_facts(self, stored: Sequence[StoredKey]) -> Facts:
+        unreadable = await self._store.chunks.threads.run(find_unreadable, self._keyring.secrets, stored)
+        return Facts(now_ms(self._store), await list_uses(self._store.kv), unreadable)
 
     async def _make(self, name: str) -> tuple[StoredKey, str]:
         """Return a key that no one has, without grants, and its secret. Raises Conflict."""
@@ -126,10 +129,30 @@ class KeyCalls:
         return StoredKey(access_key_id, name, sealed, (), now_ms(self._store)), secret
 
 
-def describe(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int] | None = None) -> dict[str, object]:
-    """Return all that may be known of the keys of one name, the newest first. ``uses``: last ones, by id."""
-    newest = keys[0]
-    used = max((uses.get(key.id, 0) for key in keys), default=0) if uses else 0
+class Facts(NamedTuple):
+    """What is known of keys beside their records."""
+
+    now_ms: int
+    uses: Mapping[str, int] = {}
+    """When each was last used, in ms since 1970, by id."""
+    unreadable: frozenset[str] = frozenset()
+    """Ids of keys whose secret no secret of the cluster opens."""
+
+    def state_of(self, key: StoredKey) -> str:
+        if not key.works_at(self.now_ms):
+            return "expired"
+        return "unreadable" if key.id in self.unreadable else "works"
+
+
+def find_unreadable(secrets: Sequence[bytes], stored: Sequence[StoredKey]) -> frozenset[str]:
+    """Return the ids of keys that none of the cluster's secrets opens: no one can sign with them."""
+    return frozenset(key.id for key in stored if unseal(secrets, key.sealed, key.id, key.name) is None)
+
+
+def describe(keys: Sequence[StoredKey], facts: Facts) -> dict[str, object]:
+    """Return all that may be known of the keys of one name, the newest first."""
+    newest, now_ms = keys[0], facts.now_ms
+    used = max((facts.uses.get(key.id, 0) for key in keys), default=0)
     return {
         "name": newest.name,
         "id": newest.id,
@@ -137,7 +160,7 @@ def describe(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int] | N
         "created": newest.created_ms / 1000,
         "expires": newest.expires_ms / 1000 if newest.expires_ms else None,
         "used": used / 1000 if used else None,
-        "state": "works" if newest.works_at(now_ms) else "expired",
+        "state": facts.state_of(newest),
         "replaced": [
             {"id": old.id, "created": old.created_ms / 1000, "until": old.ends_ms / 1000}
             for old in keys[1:]
@@ -146,12 +169,12 @@ def describe(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int] | N
     }
 
 
-def describe_all(keys: Sequence[StoredKey], now_ms: int, uses: Mapping[str, int]) -> list[dict[str, object]]:
+def describe_all(keys: Sequence[StoredKey], facts: Facts) -> list[dict[str, object]]:
     """The same of all names."""
     names: dict[str, list[StoredKey]] = {}
     for key in sorted(keys, key=lambda key: bool(key.replaced_ms)):
         names.setdefault(key.name, []).append(key)
-    return [describe(names[name], now_ms, uses) for name in sorted(names)]
+    return [describe(names[name], facts) for name in sorted(names)]
 
 
 async def _read(request: Request, *known: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flarectl.answers import Node, NodeVolume, Status
+from flarectl.answers import Key, Node, NodeVolume, Status
 from flarectl.checks import CHECKS, ClusterFacts
 from flared.findings import Severity, diagnose, worst
 
@@ -36,8 +36,12 @@ NODES = tuple(
 API = NODES[0]._replace(name="api", role="api", zone="", address="10.0.0.9:8000", volumes=())
 STATUS = Status("ok", "0.2", 1, 1, 1, 0, (), (), (API, *NODES), ())
 WELL = ClusterFacts(STATUS, 0, 0.1, {"data1": 0.2, "data2": -0.2}, ["replica:3"])._replace(
-    time=1.7e9, endpoint_ends=1.7e9 + 90 * 86400
+    time=1.7e9, endpoint_ends=1.7e9 + 90 * 86400, keys=[]
 )
+
+
+def key(state: str, expires: float | None = None) -> Key:
+    return Key("laptop", "FL" + "A" * 18, state, ("admin",), 1.0, expires, (), "")
 
 
 def nodes(*wanted: Node, schemes: tuple[str, ...] = ()) -> ClusterFacts:
@@ -145,6 +149,8 @@ def test_a_sound_cluster_has_every_check_well() -> None:
             first(checksum_errors=2, pieces_mended=1, damaged_last=1.7e9)._replace(time=1.7e9 + 29 * 86400),
         ),
         ("F514", WARNING, "node data1 ends in 20 d", first(certificate_ends=1.7e9 + 20 * 86400)),
+        ("F515", WARNING, "access key laptop ends in 3 d", WELL._replace(keys=[key("works", 1.7e9 + 3 * 86400)])),
+        ("F515", CRITICAL, "opens the access key laptop", WELL._replace(keys=[key("unreadable")])),
         ("F514", CRITICAL, "the api node has ended", WELL._replace(endpoint_ends=1.7e9 - 1)),
         ("F510", CRITICAL, "data1 holds 4,000 pieces", first(orphans_held=4000)),
         ("F508", WARNING, "3.0 s ahead of this machine", WELL._replace(api_ahead_seconds=3.0)),
@@ -158,6 +164,12 @@ def test_what_is_wrong_is_found_and_nothing_else(
     assert [(finding.code, finding.severity) for finding in found] == [(code, severity)]
     assert word in found[0].cause
     assert found[0].command
+
+
+def test_keys_that_have_ended_or_go_on_are_no_trouble() -> None:
+    known = [key("expired", 1.7e9 - 1), key("works"), key("works", 1.7e9 + 8 * 86400)]
+    assert worst(diagnose(CHECKS, WELL._replace(keys=known))) is OK
+    assert "F515" not in {finding.code for finding in diagnose(CHECKS, WELL._replace(keys=None))}
 
 
 def test_one_node_alone_is_no_failure_domain_to_speak_of() -> None:

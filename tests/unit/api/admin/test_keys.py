@@ -127,6 +127,17 @@ async def test_an_old_key_works_for_a_day_unless_the_call_says_otherwise(autojum
         assert call.keys.find(str(second["id"])) is None
 
 
+async def test_a_key_that_no_secret_opens_is_shown_as_such(autojump_clock: Clock) -> None:
+    async with serving() as call:
+        await call.create("laptop", "read:*")
+        other = b"another secret of the cluster"
+        call.keyring.change([other])
+        status, shown = await call.send("GET", query="?name=laptop", secret=other)
+        assert (status, shown["state"]) == (200, "unreadable")
+        call.keyring.change([other, SECRET])
+        assert (await call.send("GET", query="?name=laptop"))[1]["state"] == "works"
+
+
 async def test_a_key_expires(autojump_clock: Clock) -> None:
     async with serving() as call:
         until = call.cluster.store.now() + 60
