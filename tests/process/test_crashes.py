@@ -13,8 +13,11 @@ from tests.support.faultdisk import why_not
 SEED = 20240607
 
 
-def test_nothing_acknowledged_is_lost_when_processes_are_killed(directory: Path) -> None:
-    run_rounds(directory, rounds=10, seed=SEED, nodes=3, scheme="replica:2")
+@pytest.mark.parametrize(("scheme", "nodes", "rounds"), [("replica:2", 3, 8), ("rs:2+1", 4, 4)])
+def test_nothing_acknowledged_is_lost_when_processes_are_killed(
+    directory: Path, scheme: str, nodes: int, rounds: int
+) -> None:
+    run_rounds(directory, rounds=rounds, seed=SEED, nodes=nodes, scheme=scheme)
 
 
 @pytest.mark.skipif(why_not() is not None, reason=f"no power cuts on this machine: {why_not()}")
