@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, Blocks, BucketAccess
 from flared.access.conditions import UnknownValue
 from flared.access.facts import NO_OBJECT, RequestFacts, no_object
 from flared.access.grants import Grant, Permission, allows
 from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
-from flared.access.policy import DENY
+from flared.access.policy import ALLOW, DENY
 from flared.access.s3_actions import OF_POLICY, action_of
 from flared.errors import BadRequest, Forbidden, NoSuchObject, Unauthenticated
 from flared.http.eviction import GUEST, STRANGER
@@ -245,6 +245,9 @@ def authorize(
     if action is _WRITE and context.fields.get(ACL_FIELD, PRIVATE) in OPEN_ACLS:
         # Who may write an object does not open it to everybody by that.
         authorize(identity, Action.CONFIGURE_BUCKET, resource, context, query, "PutObjectAcl")
+        if resource is not None and context.find_bucket(_bucket_of(resource)).is_blocked(Blocks.PUT_ACLS):
+            lacking = f"the public access block of bucket {_bucket_of(resource)} forbids open ACLs"
+            raise Forbidden(KEY_REFUSED, lacking=lacking)
     standing = identity.proved
     local = identity.who is BY_LOCAL
     if identity.who is BY_CLUSTER:
@@ -303,11 +306,14 @@ def _is_allowed(
         if effect is DENY and not (name in OF_POLICY and (owns or (key is not None and key.is_admin))):
             lacking = f"the policy of bucket {_bucket_of(resource)} denies s3:{name}"
             raise Unauthenticated(SHUT, lacking=lacking) if key is None else Forbidden(KEY_REFUSED, lacking=lacking)
-        if effect is not None and effect is not DENY:
+        is_restricted = key is None and access.is_blocked(Blocks.POLICY) and access.policy.is_public
+        if effect is ALLOW and not is_restricted:
             return True
     if granted or owns:
         return True
     has_key = key is not None
+    if access.is_blocked(Blocks.ACLS):
+        return False
     if access is not CLOSED and _is_public(access, action, name, has_key=has_key):
         return True
     if not isinstance(resource, ObjectName) or name != "GetObject":

@@ -11,7 +11,7 @@ which mean the same on every face:
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Flag, StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,13 +30,31 @@ class Acl(StrEnum):
 PRIVATE, PUBLIC_READ, PUBLIC_READ_WRITE, AUTHENTICATED_READ = Acl
 
 
+class Blocks(Flag):
+    """What a bucket's public access block forbids, as S3 has it."""
+
+    PUT_ACLS = 1
+    """ACLs that let everybody in are refused."""
+    ACLS = 2
+    """What ACLs and ``public`` let everybody do does not count."""
+    PUT_POLICY = 4
+    """A policy that lets everybody in is refused."""
+    POLICY = 8
+    """A policy that lets everybody in lets in only holders of access keys."""
+
+
 class BucketAccess(NamedTuple):
     """Of one bucket."""
 
     owner: str = ""
     public: bool = False
     acl: Acl = PRIVATE
+    blocks: Blocks | None = None
+    """None: it has no public access block."""
     policy: BucketPolicy | None = None
+
+    def is_blocked(self, block: Blocks) -> bool:
+        return self.blocks is not None and block in self.blocks
 
     def is_owned_by(self, name: str) -> bool:
         """Return whether the access key of this name owns it; the cluster itself has no name."""

@@ -1,7 +1,8 @@
 """Buckets: their settings, and a removal that no put can slip into.
 
     record = "1" {"t": created ms, "m": scheme, "k": chunk size, "z": 1 if chunks are compressed, else 0
-                  ["o": owner, the name of an access key, "p": 1 if all objects are public, "a": canned ACL]
+                  ["o": owner, the name of an access key, "p": 1 if all objects are public, "a": canned ACL,
+                   "b": bits of its public access block]
                   ["r": being removed until ms] ["d": [kinds of its documents]]
                   ["w": 1 if versioning is enabled, 2 if it is suspended]}
 
@@ -18,7 +19,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, Blocks, BucketAccess
 from flared.catalog.records import UNDECODABLE, corrupt, parse, quote, text_of
 from flared.errors import BucketNotEmpty, Busy, NoSuchBucket
 from flared.meta import keys
@@ -177,6 +178,8 @@ def encode(bucket: Bucket) -> bytes:
         text += f',"o":{quote(access.owner)}'
     if access.public:
         text += ',"p":1'
+    if access.blocks is not None:
+        text += f',"b":{access.blocks.value}'
     if access.acl is not PRIVATE:
         text += f',"a":{quote(access.acl)}'
     if bucket.removing_until_ms:
@@ -193,7 +196,8 @@ def decode(name: BucketName, value: bytes) -> Bucket:
     """Raises ManifestCorrupt."""
     try:
         fields = parse(text_of(value), 1)[0]
-        access = BucketAccess(fields.get("o", ""), bool(fields.get("p")), Acl(fields.get("a", PRIVATE)))
+        blocks = Blocks(fields["b"]) if "b" in fields else None
+        access = BucketAccess(fields.get("o", ""), bool(fields.get("p")), Acl(fields.get("a", PRIVATE)), blocks)
         return Bucket(
             name,
             fields["t"],

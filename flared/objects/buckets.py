@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import CLOSED, PRIVATE, Acl, BucketAccess
+from flared.access.bucket_access import CLOSED, PRIVATE, Acl, Blocks, BucketAccess
 from flared.catalog import buckets as catalog
 from flared.catalog.bucket_documents import Kind, set_document
 from flared.catalog.buckets import Bucket, Versioning
@@ -116,6 +116,16 @@ async def list_buckets(
             break
         after = page[-1].name
     return found[:limit]
+
+
+async def set_blocks(store: Store, name: BucketName, blocks: Blocks | None) -> None:
+    """Give the bucket this public access block, or none. Raises NoSuchBucket."""
+
+    def decide(tx: Transaction) -> None:
+        store.chunks.nodes.refuse_while_halted()
+        catalog.change_access(tx, name, lambda now: now._replace(blocks=blocks))
+
+    await store.kv.transact(decide)
 
 
 async def change_access(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from typing import Any
 
@@ -129,3 +130,66 @@ def test_a_copy_and_an_upload_in_parts_have_an_acl_of_their_own(s3: S3Client, st
     for key in ("open", "parts"):
         assert body_of(stranger.get_object(Bucket=bucket, Key=key)) == b"x"
     check_error(403, "AccessDenied", stranger.get_object, Bucket=bucket, Key="closed")
+
+
+def block(s3: S3Client, bucket: str, *names: str) -> dict[str, bool]:
+    wanted = {
+        name: name in names
+        for name in ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    }
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
+    return wanted
+
+
+def test_a_public_access_block_is_kept_until_it_is_deleted(s3: S3Client, alt: S3Client, bucket: str) -> None:
+    missing = (404, "NoSuchPublicAccessBlockConfiguration", s3.get_public_access_block)
+    check_error(*missing, Bucket=bucket)
+    for names in ((), ("IgnorePublicAcls",), ("BlockPublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")):
+        wanted = block(s3, bucket, *names)
+        assert s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"] == wanted
+        check_error(403, "AccessDenied", alt.get_public_access_block, Bucket=bucket)
+    s3.delete_public_access_block(Bucket=bucket)
+    check_error(*missing, Bucket=bucket)
+
+
+@pytest.mark.parametrize("acl", ["public-read", "public-read-write", "authenticated-read"])
+def test_a_block_refuses_open_acls(s3: S3Client, bucket: str, acl: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body="x")
+    block(s3, bucket, "BlockPublicAcls")
+    check_error(403, "AccessDenied", s3.put_bucket_acl, Bucket=bucket, ACL=acl)
+    check_error(403, "AccessDenied", s3.put_object_acl, Bucket=bucket, Key="k", ACL=acl)
+    check_error(403, "AccessDenied", s3.put_object, Bucket=bucket, Key="k", Body="y", ACL=acl)
+    s3.put_object(Bucket=bucket, Key="k", Body="z", ACL="private")
+    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    assert body_of(s3.get_object(Bucket=bucket, Key="k")) == b"z"
+
+
+def test_a_block_makes_open_acls_not_count(s3: S3Client, alt: S3Client, stranger: S3Client, bucket: str) -> None:
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read")
+    s3.put_object(Bucket=bucket, Key="k", Body="x", ACL="public-read")
+    assert body_of(stranger.get_object(Bucket=bucket, Key="k")) == b"x"
+    block(s3, bucket, "IgnorePublicAcls")
+    for client in (alt, stranger):
+        check_error(403, "AccessDenied", client.list_objects_v2, Bucket=bucket)
+        check_error(403, "AccessDenied", client.get_object, Bucket=bucket, Key="k")
+    assert body_of(s3.get_object(Bucket=bucket, Key="k")) == b"x"
+
+
+def test_a_block_is_about_policies_that_let_everybody_in(
+    s3: S3Client, alt: S3Client, stranger: S3Client, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body="x")
+    one = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+
+    def policy(**more: Any) -> str:
+        return json.dumps({"Version": "2012-10-17", "Statement": [one | more]})
+
+    block(s3, bucket, "BlockPublicPolicy")
+    check_error(403, "AccessDenied", s3.put_bucket_policy, Bucket=bucket, Policy=policy())
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy(Principal={"AWS": "alt"}))
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy())
+    assert body_of(stranger.get_object(Bucket=bucket, Key="k")) == b"x"
+    block(s3, bucket, "RestrictPublicBuckets")
+    check_error(403, "AccessDenied", stranger.get_object, Bucket=bucket, Key="k")
+    assert body_of(alt.get_object(Bucket=bucket, Key="k")) == b"x"

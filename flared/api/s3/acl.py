@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import AUTHENTICATED_READ, PRIVATE, PUBLIC_READ, PUBLIC_READ_WRITE, Acl
+from flared.access.bucket_access import AUTHENTICATED_READ, PRIVATE, PUBLIC_READ, PUBLIC_READ_WRITE, Acl, Blocks
 from flared.api.face import on_bucket, on_object
 from flared.api.s3.answers import send, send_xml
 from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
@@ -66,7 +66,9 @@ class AclCalls:
         await send_xml(reply, format_acl((await find_bucket(self._store.kv, bucket)).access.acl))
 
     async def put_of_bucket(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        await change_access(self._store, bucket, acl=await _read(request))
+        acl = await _read(request)
+        await self._refuse_blocked(bucket, acl)
+        await change_access(self._store, bucket, acl=acl)
         await send(reply, 200)
 
     async def get_of_object(self, request: Request, reply: Reply, name: ObjectName) -> None:
@@ -79,8 +81,15 @@ class AclCalls:
 
     async def put_of_object(self, request: Request, reply: Reply, name: ObjectName) -> None:
         version = parse_version(parse_query(request.query).get("versionId", ""))
-        manifest = await set_acl(self._store, name, await _read(request), version=version)
+        acl = await _read(request)
+        await self._refuse_blocked(name.bucket, acl)
+        manifest = await set_acl(self._store, name, acl, version=version)
         await send(reply, 200, version_lines(self._store.kv, manifest))
+
+    async def _refuse_blocked(self, bucket: BucketName, acl: Acl) -> None:
+        """Raise S3Error if the bucket's public access block forbids this ACL."""
+        if acl is not PRIVATE and (await find_bucket(self._store.kv, bucket)).access.is_blocked(Blocks.PUT_ACLS):
+            raise S3Error("AccessDenied", "Access Denied")
 
 
 async def _read(request: Request) -> Acl:

@@ -115,6 +115,7 @@ STATUSES: Mapping[str, int] = {
     "MissingSecurityHeader": 400,
     "NoSuchBucket": 404,
     "NoSuchBucketPolicy": 404,
+    "NoSuchPublicAccessBlockConfiguration": 404,
     "NoSuchCORSConfiguration": 404,
     "NoSuchKey": 404,
     "NoSuchLifecycleConfiguration": 404,

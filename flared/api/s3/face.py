@@ -23,6 +23,7 @@ from flared.api.s3.objects import object_handlers
 from flared.api.s3.operations import CALLS, FACE
 from flared.api.s3.policy import policy_handlers
 from flared.api.s3.post import post_handlers
+from flared.api.s3.public_access import public_access_handlers
 from flared.api.s3.quick import S3Words
 from flared.api.s3.states import state_handlers
 from flared.api.s3.tagging import tagging_handlers
@@ -44,6 +45,7 @@ def s3_face(store: Store, callers: S3Callers, settings: S3Settings) -> Face:
         **lifecycle_handlers(store),
         **policy_handlers(store),
         **acl_handlers(store),
+        **public_access_handlers(store),
         **state_handlers(store),
         **listing_handlers(store),
         **object_handlers(store),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flared.access.bucket_access import PRIVATE
+from flared.access.bucket_access import PRIVATE, Blocks
 from flared.access.policy import POLICY_BYTES_MAX, MalformedPolicy, parse_policy
 from flared.api.face import on_bucket
 from flared.api.s3.answers import send, send_xml
@@ -51,7 +51,7 @@ class PolicyCalls:
         await send(reply, 200, JSON, found)
 
     async def put(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        await find_bucket(self._store.kv, bucket)
+        access = (await find_bucket(self._store.kv, bucket)).access
         try:
             body = await request.body.read_all(POLICY_BYTES_MAX)
             policy = parse_policy(body, bucket)
@@ -59,6 +59,8 @@ class PolicyCalls:
             raise S3Error("PolicyTooLarge", f"a policy has at most {POLICY_BYTES_MAX} bytes") from None
         except MalformedPolicy as error:
             raise S3Error("MalformedPolicy", str(error)) from None
+        if policy.is_public and access.is_blocked(Blocks.PUT_POLICY):
+            raise S3Error("AccessDenied", "Access Denied")
         await self._check_names(policy)
         await put_document(self._store, bucket, Kind.POLICY, body)
         await send(reply, 204)

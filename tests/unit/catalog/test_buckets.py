@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from flared.access.bucket_access import CLOSED, Acl, BucketAccess
+from flared.access.bucket_access import CLOSED, Acl, Blocks, BucketAccess
 from flared.catalog.access import find_access
 from flared.catalog.buckets import (
     REMOVAL_MS,
@@ -157,6 +157,8 @@ async def test_what_a_bucket_says_about_access_is_kept(store: LittleStore) -> No
         BucketAccess("laptop"),
         BucketAccess(public=True, acl=Acl.PUBLIC_READ_WRITE),
         BucketAccess("laptop", acl=Acl.AUTHENTICATED_READ),
+        BucketAccess(blocks=Blocks(0)),
+        BucketAccess(blocks=Blocks.ACLS | Blocks.POLICY),
         CLOSED,
     ):
         await store.kv.transact(lambda tx, access=access: change_access(tx, BUCKET, lambda _: access))
