@@ -156,11 +156,14 @@ class DuplicateNode(Conflict):
 
 
 class PreconditionFailed(Refused):
-    """An If-Match, If-None-Match or If-Unmodified-Since condition does not hold. ``absent``: there is no object that a
-    write's If-Match could be about."""
+    """An If-Match, If-None-Match or If-Unmodified-Since condition does not hold; ``condition`` names it.
 
-    def __init__(self, message: str, *, absent: bool = False) -> None:
+    ``absent``: there is no object that a write's If-Match could be about.
+    """
+
+    def __init__(self, message: str, *, condition: str = "", absent: bool = False) -> None:
         super().__init__(message)
+        self.condition = condition
         self.absent = absent
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flared.errors import NotModified, PreconditionFailed
 
 ANY = "*"
+MATCH, NONE_MATCH, UNMODIFIED = "If-Match", "If-None-Match", "If-Unmodified-Since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,18 @@ ALWAYS = ReadConditions()
 def check_write(when: Conditions, etag: str | None) -> None:
     """Raise PreconditionFailed unless ``when`` holds for an object with this tag (None: not there)."""
     if when.if_match is not None and not _matches(when.if_match, etag):
-        raise PreconditionFailed("the object is not the one named by If-Match", absent=etag is None)
+        raise PreconditionFailed("the object is not the one named by If-Match", condition=MATCH, absent=etag is None)
     if when.if_none_match is not None and _matches(when.if_none_match, etag):
-        raise PreconditionFailed("an object named by If-None-Match is there already")
+        raise PreconditionFailed("an object named by If-None-Match is there already", condition=NONE_MATCH)
 
 
 def check_read(when: ReadConditions, etag: str, modified: float) -> None:
     """Raise PreconditionFailed or NotModified unless the object is to be sent; in the order of RFC 9110, 13.2.2."""
     if when.if_match is not None:
         if not _matches(when.if_match, etag):
-            raise PreconditionFailed("the object is not the one named by If-Match")
+            raise PreconditionFailed("the object is not the one named by If-Match", condition=MATCH)
     elif when.if_unmodified_since is not None and int(modified) > when.if_unmodified_since:
-        raise PreconditionFailed("the object was modified after If-Unmodified-Since")
+        raise PreconditionFailed("the object was modified after If-Unmodified-Since", condition=UNMODIFIED)
     if when.if_none_match is not None:
         if _matches(when.if_none_match, etag):
             raise NotModified("the object is the one named by If-None-Match")

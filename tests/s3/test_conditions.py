@@ -71,9 +71,14 @@ def test_conditions_of_reads(s3: S3Client, bucket: str, etag: str) -> None:
 
 def test_conditions_of_writes(s3: S3Client, bucket: str, etag: str) -> None:
     put = {"Bucket": bucket, "Key": "a", "Body": b"new"}
-    check_error(412, "PreconditionFailed", s3.put_object, **put, IfNoneMatch="*")
-    check_error(412, "PreconditionFailed", s3.put_object, **put, IfMatch='"other"')
+    answer = check_error(412, "PreconditionFailed", s3.put_object, **put, IfNoneMatch="*")
+    assert answer["Error"]["Condition"] == "If-None-Match"
+    answer = check_error(412, "PreconditionFailed", s3.put_object, **put, IfMatch='"other"')
+    assert answer["Error"]["Condition"] == "If-Match"
     assert body_of(s3.get_object(Bucket=bucket, Key="a")) == CONTENT
+    for tag in (etag, etag.strip('"'), etag[1:], etag[:-1], f'"other", {etag}'):
+        s3.put_object(**put, IfMatch=tag)
+        s3.put_object(Bucket=bucket, Key="a", Body=CONTENT)
     s3.put_object(**put, IfMatch=etag)
     assert body_of(s3.get_object(Bucket=bucket, Key="a")) == b"new"
     fresh = {"Bucket": bucket, "Key": "fresh", "Body": b"new"}

@@ -237,6 +237,8 @@ def _details(error: FlareError) -> Mapping[str, str]:
         return error.details
     if isinstance(error, BadRange):
         return {"ActualObjectSize": str(error.size)}
+    if isinstance(error, PreconditionFailed) and error.condition and not error.absent:
+        return {"Condition": error.condition}
     return {}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import PRIVATE, Acl
-from flared.api.fields import format_date, parse_date, parse_tags
+from flared.api.fields import format_date, parse_date
 from flared.api.s3.errors import NOT_IMPLEMENTED, S3Error
 from flared.catalog.details import FIELD_BYTES_MAX, FIELDS, FIELDS_BYTES_MAX, Details, some
 from flared.objects.commit import ObjectHeaders
@@ -133,8 +133,21 @@ def write_conditions(fields: Mapping[str, str]) -> Conditions:
     if "if-match" not in fields and "if-none-match" not in fields:
         return UNCONDITIONAL
     return Conditions(
-        parse_tags(fields.get("if-match"), weak=False), parse_tags(fields.get("if-none-match"), weak=True)
+        parse_etags(fields.get("if-match"), weak=False), parse_etags(fields.get("if-none-match"), weak=True)
     )
+
+
+def parse_etags(value: str | None, *, weak: bool) -> tuple[str, ...] | None:
+    """Return entity tags without quotes, or ANY. Quotes may be missing, as for AWS; weak tags never match where the
+    comparison is strong."""
+    if value is None:
+        return None
+    tags: list[str] = []
+    for part in map(str.strip, value.split(",")):
+        tag = part.removeprefix("W/").strip('"')
+        if tag and (weak or not part.startswith("W/")):
+            tags.append(tag)
+    return tuple(tags)
 
 
 def source_conditions(fields: Mapping[str, str]) -> ReadConditions:
@@ -143,8 +156,8 @@ def source_conditions(fields: Mapping[str, str]) -> ReadConditions:
     if not any(name.startswith(prefix) for name in fields):
         return ALWAYS
     return ReadConditions(
-        if_match=parse_tags(fields.get(prefix + "match"), weak=False),
-        if_none_match=parse_tags(fields.get(prefix + "none-match"), weak=True),
+        if_match=parse_etags(fields.get(prefix + "match"), weak=False),
+        if_none_match=parse_etags(fields.get(prefix + "none-match"), weak=True),
         if_modified_since=parse_date(fields.get(prefix + "modified-since", "")),
         if_unmodified_since=parse_date(fields.get(prefix + "unmodified-since", "")),
     )
