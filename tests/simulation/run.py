@@ -46,6 +46,8 @@ class Variant:
     """True for a scheme whose pieces differ, two of three sufficing, over four nodes."""
     versioned: bool = False
     """True for a bucket that keeps versions."""
+    in_parts: bool = False
+    """True for clients that upload in parts, too."""
     pause_seconds: float = 1.0
     """At most so long between two things that a client does: the longer, the more faults fall into a life."""
 
@@ -61,6 +63,7 @@ VARIANTS = {
     "network": Variant(lives=2, network=True),
     "coded": Variant(lives=2, network=True, coded=True),
     "versions": Variant(lives=2, network=True, versioned=True),
+    "parts": Variant(lives=3, network=True, in_parts=True),
     "real": Variant(lives=2, real=True, pause_seconds=4.0),
     "real-network": Variant(lives=2, real=True, network=True, pause_seconds=4.0),
 }
@@ -112,8 +115,9 @@ async def live(cluster: Cluster, ledger: Ledger, variant: Variant, seed: int, li
             nursery.start_soon(disturb, links, seed * 13 + life, counts)
         async with trio.open_nursery() as clients:
             for number in range(CLIENTS):
-                mine, pause, versioned = seed * 1000 + life * 100 + number, variant.pause_seconds, variant.versioned
-                clients.start_soon(partial(client, cluster, ledger, mine, pause, versioned=versioned))
+                work = partial(client, versioned=variant.versioned, in_parts=variant.in_parts)
+                mine = seed * 1000 + life * 100 + number
+                clients.start_soon(work, cluster, ledger, mine, variant.pause_seconds)
         nursery.cancel_scope.cancel()
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flared.catalog import chunks, versions
+from flared.catalog import chunks, uploads, versions
 from flared.cluster.quorum import Tally
+from flared.objects import complete_upload
 from tests.simulation.__main__ import run_seed
 from tests.support.memory_disk import MemoryFile
 
@@ -66,6 +67,12 @@ def lose_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "promote", lambda tx, name, found: None)
 
 
+def keep_owning_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of a completed upload release what its object has now."""
+    retire = uploads.retire
+    monkeypatch.setattr(complete_upload, "retire", lambda tx, upload, _, due_ms: retire(tx, upload, (), due_ms))
+
+
 @pytest.mark.parametrize(
     ("plant", "variant"),
     [
@@ -76,6 +83,7 @@ def lose_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
         (lose_references, "real"),
         (lose_old_versions, "versions"),
         (lose_the_way_back, "versions"),
+        (keep_owning_parts, "parts"),
     ],
 )
 def test_a_planted_bug_is_found(

@@ -63,9 +63,19 @@ class Ledger:
         return next(iter(values)) if len(values) == 1 else None
 
 
-async def client(cluster: Cluster, ledger: Ledger, seed: int, pause_seconds: float, *, versioned: bool = False) -> None:
+async def client(
+    cluster: Cluster,
+    ledger: Ledger,
+    seed: int,
+    pause_seconds: float,
+    *,
+    versioned: bool = False,
+    in_parts: bool = False,
+) -> None:
     rng = random.Random(seed)
-    operations = [write, write, read, read, erase, duplicate, write_in_parts]
+    operations = [write, write, read, read, erase, duplicate]
+    if in_parts:
+        operations += [write_in_parts, write_in_parts]
     if versioned:
         operations += [read_old, remove_old, undelete]
     for _ in range(STEPS):
