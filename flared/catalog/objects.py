@@ -37,7 +37,7 @@ MANIFESTS_PER_TURN = 64
 
 
 def put_version(
-    tx: Transaction, manifest: Manifest, conditions: Conditions, now_ms: int, due_ms: int
+    tx: Transaction, manifest: Manifest, conditions: Conditions | None, now_ms: int, due_ms: int
 ) -> tuple[Manifest, Manifest | None]:
     """Make ``manifest`` the newest version of its object: (as written, what it replaced).
 
@@ -49,7 +49,8 @@ def put_version(
     bucket = writable_bucket(tx, name.bucket, now_ms)
     key = keys.object_(*name)
     replaced = _read_replaced(tx, key, name)
-    conditions(replaced)
+    if conditions is not None:
+        conditions(replaced)
     size_before = NOTHING if replaced is None else replaced.size
     if bucket.versioning:
         newest = _set_aside(tx, bucket, manifest.name, replaced, due_ms)

@@ -15,7 +15,7 @@ import trio
 
 from flared.chunks.chunk import ChunkRecord, placed_pieces
 from flared.chunks.delays import STRAGGLER_SECONDS
-from flared.cluster.quorum import Tally
+from flared.cluster.quorum import COMPLETE, QUORUM, WAITING, Tally
 from flared.data.pieces import LARGE_SIZE
 from flared.errors import FlareError, NoPlacement, QuorumNotReached, VolumeFull, drop_tracebacks
 from flared.names import chunk_digest_hex
@@ -142,18 +142,21 @@ class FanOut:
     def _answered(self, number: int, error: FlareError | None) -> None:
         # After the put was answered a straggler may still end well; heal finds its piece already there.
         if self.complete:
-            return
-        if error is not None and self._take_spare(number, error):
-            self._queue(number)
-            return
-        is_quorum = self._count(number, error)
-        if not self.complete:
-            if is_quorum:
-                self._chunks.stragglers.add(self.give_up_stragglers)
-            return
-        decided, self._decided = self._decided, None
-        if decided is not None:
-            decided()
+            return None
+        if error is None:
+            progress = self.tally.store(number)
+        elif self._take_spare(number, error):
+            return self._queue(number)
+        else:
+            progress = self._fail(number, error)
+        if progress == QUORUM:
+            self._chunks.stragglers.add(self.give_up_stragglers)
+        elif progress == COMPLETE:
+            self.complete = True
+            decided, self._decided = self._decided, None
+            if decided is not None:
+                decided()
+        return None
 
     # In a task
 
@@ -200,22 +203,19 @@ class FanOut:
                 error = refusal
             if error is None or not self._take_spare(number, error):
                 break
-        if self._count(number, error) or self.complete:
+        progress = self.tally.store(number) if error is None else self._fail(number, error)
+        if progress != WAITING:
             enough.set()
-        if self.complete:
+        if progress == COMPLETE:
+            self.complete = True
             all_answered.set()
 
     # Both
 
-    def _count(self, number: int, error: FlareError | None) -> bool:
-        """Count an answer; True if it is the one that makes the quorum."""
-        tally = self.tally
-        if error is None:
-            self.complete = tally.store(number)
-            return len(tally.stored) == tally.quorum
+    def _fail(self, number: int, error: FlareError) -> int:
+        """Count a piece that no node took, as the tally does."""
         self._full += isinstance(error, VolumeFull)
-        self.complete = tally.fail(number, str(error))
-        return False
+        return self.tally.fail(number, str(error))
 
     def _note_absent(self, pieces: int) -> None:
         """Pieces that no node can take now belong to the next nodes of the ring, and are missing there."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+WAITING, QUORUM, COMPLETE = range(3)
+"""An answer leaves others to wait for, or just reached the quorum, or was the last one."""
+
 
 def write_quorum(pieces: int, needed: int) -> int:
     """Return how many of ``pieces`` must be durable before a put is answered, if ``needed`` suffice to read.
@@ -24,15 +27,19 @@ class Tally:
         self.failed: list[int] = []
         self.failures: list[str] = []
 
-    def store(self, number: int) -> bool:
-        """Count a piece that is durable. Return whether every piece has been answered for now, as ``fail`` does."""
-        self.stored.append(number)
-        return len(self.stored) + len(self.failed) >= self.wanted
+    def store(self, number: int) -> int:
+        """Count a piece that is durable; return what that means: WAITING, QUORUM or COMPLETE."""
+        stored = self.stored
+        stored.append(number)
+        if len(stored) + len(self.failed) >= self.wanted:
+            return COMPLETE
+        return QUORUM if len(stored) == self.quorum else WAITING
 
-    def fail(self, number: int, reason: str) -> bool:
+    def fail(self, number: int, reason: str) -> int:
+        """Count a piece that no node took; return WAITING or COMPLETE."""
         self.failed.append(number)
         self.failures.append(reason)
-        return len(self.stored) + len(self.failed) >= self.wanted
+        return COMPLETE if len(self.stored) + len(self.failed) >= self.wanted else WAITING
 
     @property
     def won(self) -> bool:

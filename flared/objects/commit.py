@@ -121,15 +121,11 @@ def put_manifest(
     store.chunks.nodes.refuse_while_halted()
     moment = int(now * 1000)
     due = moment + int(store.garbage_grace_seconds * 1000)
-    check = _hold if when is UNCONDITIONAL or when.empty else partial(_check, when)
+    check = None if when is UNCONDITIONAL or when.empty else partial(_check, when)
     kind, user, details = headers.content_type, headers.user, headers.details
     draft = Manifest(target.name, 0, size, etag, now, kind, user, chunk, extents, packed, details)
     manifest, replaced = put_version(tx, draft, check, moment, due)
     return PutResult(manifest, replaced is None)
-
-
-def _hold(_current: Manifest | None) -> None:
-    """Accept any state: the write has no condition."""
 
 
 def _check(when: Conditions, current: Manifest | None) -> None:

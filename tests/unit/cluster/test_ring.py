@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flared.cluster.placement import RoundRobin, choose
-from flared.cluster.quorum import Tally, write_quorum
+from flared.cluster.quorum import COMPLETE, QUORUM, WAITING, Tally, write_quorum
 from flared.cluster.ring import Ring, RingNode
 from flared.cluster.states import NodeState, Sighting, decide_state
 from flared.names import NodeName
@@ -77,12 +77,22 @@ def test_write_quorums_are_those_of_the_design() -> None:
 
 def test_a_tally_is_won_at_the_quorum_and_complete_at_the_end() -> None:
     tally = Tally(3, 2)
-    assert not tally.store(0)
-    assert not tally.fail(1, "gone")
+    assert tally.store(0) == WAITING
+    assert tally.fail(1, "gone") == WAITING
     assert not tally.won
-    assert tally.store(2), "the last answer"
+    assert tally.store(2) == COMPLETE
     assert tally.won
     assert tally.missing == [1]
+
+
+def test_a_tally_tells_the_answer_that_reaches_the_quorum_from_the_last_one() -> None:
+    tally = Tally(3, 2)
+    assert [tally.store(number) for number in range(3)] == [WAITING, QUORUM, COMPLETE]
+    lost = Tally(3, 2)
+    assert [lost.fail(number, "gone") for number in range(2)] == [WAITING, WAITING]
+    assert lost.store(2) == COMPLETE
+    assert not lost.won
+    assert Tally(1, 1).store(0) == COMPLETE
 
 
 def test_a_silent_node_becomes_suspect_then_offline() -> None:
