@@ -306,6 +306,7 @@ def test_settings_and_the_end_reach_every_process(start: Start) -> None:
 
 def test_what_all_processes_count_is_summed(start: Start) -> None:
     cluster = start(nodes=1, api={"workers": 2})
+    wait_for_serving_worker(cluster)
     all_of_them = clients(cluster)
     for client in all_of_them:
         assert client.call("PUT", object_path("k"), b"v").status in (200, 201)

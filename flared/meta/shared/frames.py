@@ -2,22 +2,26 @@
 
     frame    u32 length of what follows the kind | u8 kind | payload                    (little-endian)
     HELLO    u16 PROTOCOL | u32 length, JSON: first frame of both ends
-    COMMITS  u32 count, each:  u64 id | u8 flags | u32 count of (key, i64 version that it must have, 0: not there)
-             | u32 count of (key, u8 1 and value, or u8 0: delete) | u32 count of notes (key, i64 before, i64 after)
-    ANSWERS  u32 count, each:  u64 id | u8 outcome | text
+    COMMITS  u32 count, each:  u64 id | u8 flags | u32 expected | u32 writes | u32 notes | numbers | lengths | bytes
+    ANSWERS  u32 count, each:  u64 id | u8 outcome | u32 length | text
     all else JSON
 
-A key, a value and a text are a u32 length and its bytes. Both ends are of one version (HELLO says so), therefore any
-frame that does not parse is the end of the connection: BadFrame.
+    numbers  the version that each expected key must have, i64, 0: not there; of each note i64 before, i64 after
+    lengths  u32 of each expected key; of key and value of each write, 2^32 - 1: delete; of each note's key
+    bytes    the keys and values, in the order of their lengths
+
+What has a fixed size lies together, so that two calls take a commit apart, however many keys it has. Both ends are of
+one version (HELLO says so), therefore any frame that does not parse is the end of the connection: BadFrame.
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
-PROTOCOL = 1
+PROTOCOL = 2
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 HEAD = struct.Struct("<IB")
 
@@ -74,124 +78,120 @@ class Answer(NamedTuple):
     text: str = ""
 
 
-_U32 = struct.Struct("<I")
-_COMMIT = struct.Struct("<QB")
-_VERSION = struct.Struct("<q")
-_NOTE = struct.Struct("<qq")
-
-
-def _pack_bytes(data: bytes, parts: list[bytes]) -> None:
-    parts.append(_U32.pack(len(data)))
-    parts.append(data)
+_COUNT = struct.Struct("<I")
+_COMMIT = struct.Struct("<QBIII")
+_ANSWER = struct.Struct("<QBI")
+_DELETED = 0xFFFF_FFFF
+"""Stands for the length of a value that there is none of."""
+_OUTCOMES = {int(outcome): outcome for outcome in Outcome}
 
 
 def pack_commit(commit: Commit) -> bytes:
     """Return one entry of a COMMITS frame."""
-    parts = [_COMMIT.pack(commit.id, RECLAIMS if commit.reclaims else 0), _U32.pack(len(commit.expected))]
-    for key, version in commit.expected.items():
-        _pack_bytes(key, parts)
-        parts.append(_VERSION.pack(version))
-    parts.append(_U32.pack(len(commit.writes)))
-    for key, value in commit.writes.items():
-        _pack_bytes(key, parts)
-        parts.append(b"\0" if value is None else b"\1")
-        if value is not None:
-            _pack_bytes(value, parts)
-    parts.append(_U32.pack(len(commit.notes)))
-    for key, before, after in commit.notes:
-        _pack_bytes(key, parts)
-        parts.append(_NOTE.pack(before, after))
-    return b"".join(parts)
+    number, expected, writes, notes, reclaims = commit
+    numbers = [*expected.values()]
+    blobs = [*expected]
+    lengths = [*map(len, expected)]
+    for key, value in writes.items():
+        blobs += (key, value or b"")
+        lengths += (len(key), _DELETED if value is None else len(value))
+    for key, before, after in notes:
+        blobs.append(key)
+        lengths.append(len(key))
+        numbers += (before, after)
+    head = _COMMIT.pack(number, RECLAIMS if reclaims else 0, len(expected), len(writes), len(notes))
+    table = _table(len(numbers), len(lengths)).pack(*numbers, *lengths)
+    return b"".join([head, table, *blobs])
 
 
 def pack_list(entries: list[bytes]) -> bytes:
     """Return a payload of entries that are packed already."""
-    return _U32.pack(len(entries)) + b"".join(entries)
+    return _COUNT.pack(len(entries)) + b"".join(entries)
 
 
 def pack_answer(answer: Answer) -> bytes:
     """Return one entry of an ANSWERS frame."""
     text = answer.text.encode()
-    return _COMMIT.pack(answer.id, answer.outcome) + _U32.pack(len(text)) + text
+    return _ANSWER.pack(answer.id, answer.outcome, len(text)) + text
 
 
 def unpack_commits(payload: bytes) -> list[Commit]:
     """Return the commits of a frame. Raises BadFrame."""
-    reader = _Reader(payload)
-    commits = []
-    for _ in range(reader.count()):
-        number, flags = reader.unpack(_COMMIT)
-        if flags not in (0, RECLAIMS):
-            raise BadFrame(f"the flags of a commit are {flags}")
-        expected: dict[bytes, int] = {}
-        for _ in range(reader.count()):
-            key = reader.bytes()
-            (expected[key],) = reader.unpack(_VERSION)
-        writes: dict[bytes, bytes | None] = {}
-        for _ in range(reader.count()):
-            key = reader.bytes()
-            writes[key] = reader.bytes() if reader.flag() else None
-        notes = []
-        for _ in range(reader.count()):
-            key = reader.bytes()
-            before, after = reader.unpack(_NOTE)
-            notes.append((key, before, after))
-        commits.append(Commit(number, expected, writes, notes, bool(flags)))
-    reader.finish()
+    commits, at = [], _COUNT.size
+    for _ in range(_count(payload)):
+        commit, at = _unpack_commit(payload, at)
+        commits.append(commit)
+    _finish(payload, at)
     return commits
 
 
 def unpack_answers(payload: bytes) -> list[Answer]:
     """Return the answers of a frame. Raises BadFrame."""
-    reader = _Reader(payload)
-    answers = []
-    for _ in range(reader.count()):
-        number, outcome = reader.unpack(_COMMIT)
+    answers, at = [], _COUNT.size
+    for _ in range(_count(payload)):
+        if at + _ANSWER.size > len(payload):
+            raise BadFrame("a frame ends too early")
+        number, code, length = _ANSWER.unpack_from(payload, at)
+        at += _ANSWER.size
+        outcome = _OUTCOMES.get(code)
+        if outcome is None or at + length > len(payload):
+            raise BadFrame(f"an answer has the outcome {code} and a text of {length} bytes")
         try:
-            answers.append(Answer(number, Outcome(outcome), reader.bytes().decode()))
-        except ValueError as error:
+            text = payload[at : at + length].decode() if length else ""
+        except UnicodeDecodeError as error:
             raise BadFrame(f"an answer is wrong: {error}") from None
-    reader.finish()
+        at += length
+        answers.append(Answer(number, outcome, text))
+    _finish(payload, at)
     return answers
 
 
-class _Reader:
-    """Takes values off a payload; never more than is there."""
+def _unpack_commit(payload: bytes, at: int) -> tuple[Commit, int]:
+    """Return the commit at ``at``, and where it ends. Nothing is taken that is not there, whatever it announces."""
+    if at + _COMMIT.size > len(payload):
+        raise BadFrame("a frame ends too early")
+    number, flags, keys, writes_count, notes_count = _COMMIT.unpack_from(payload, at)
+    at += _COMMIT.size
+    if flags not in (0, RECLAIMS):
+        raise BadFrame(f"the flags of a commit are {flags}")
+    numbers, blobs = keys + 2 * notes_count, keys + 2 * writes_count + notes_count
+    end = at + 8 * numbers + 4 * blobs
+    if end > len(payload):
+        raise BadFrame(f"a frame of {len(payload)} bytes announces {numbers} numbers and {blobs} lengths")
+    table = _table(numbers, blobs).unpack_from(payload, at)
+    parts: list[bytes | None] = []
+    for length in table[numbers:]:
+        if length == _DELETED:
+            parts.append(None)
+        else:
+            parts.append(payload[end : end + length])
+            end += length
+    if end > len(payload):
+        raise BadFrame("a frame ends too early")
+    expected = dict(zip(parts[:keys], table, strict=False))
+    split = keys + 2 * writes_count
+    writes = dict(zip(parts[keys:split:2], parts[keys + 1 : split : 2], strict=True))
+    notes = list(zip(parts[split:], table[keys:numbers:2], table[keys + 1 : numbers : 2], strict=True))
+    if parts.count(None) != [*writes.values()].count(None):
+        raise BadFrame("a key is missing, or one is written twice")
+    return Commit(number, expected, writes, notes, bool(flags)), end  # type: ignore[arg-type]  # no key is None
 
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-        self._at = 0
 
-    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
-        end = self._at + form.size
-        if end > len(self._payload):
-            raise BadFrame("a frame ends too early")
-        values = form.unpack_from(self._payload, self._at)
-        self._at = end
-        return values
+@lru_cache(64)
+def _table(numbers: int, lengths: int) -> struct.Struct:
+    return struct.Struct(f"<{numbers}q{lengths}I")
 
-    def count(self) -> int:
-        """Return how many entries follow: each has at least one byte, so no number makes us take memory for it."""
-        (count,) = self.unpack(_U32)
-        if count > len(self._payload) - self._at:
-            raise BadFrame(f"a frame of {len(self._payload)} bytes announces {count} entries")
-        return count
 
-    def bytes(self) -> bytes:
-        length = self.count()
-        data = self._payload[self._at : self._at + length]
-        self._at += length
-        return data
+def _count(payload: bytes) -> int:
+    """Return how many entries follow: each has at least one byte, so no number makes us take memory for it."""
+    if len(payload) < _COUNT.size:
+        raise BadFrame("a frame ends too early")
+    (count,) = _COUNT.unpack_from(payload)
+    if count > len(payload) - _COUNT.size:
+        raise BadFrame(f"a frame of {len(payload)} bytes announces {count} entries")
+    return int(count)
 
-    def flag(self) -> bool:
-        if self._at >= len(self._payload):
-            raise BadFrame("a frame ends too early")
-        value = self._payload[self._at]
-        self._at += 1
-        if value > 1:
-            raise BadFrame(f"a flag has the value {value}")
-        return bool(value)
 
-    def finish(self) -> None:
-        if self._at != len(self._payload):
-            raise BadFrame(f"a frame has {len(self._payload) - self._at} bytes too many")
+def _finish(payload: bytes, at: int) -> None:
+    if at != len(payload):
+        raise BadFrame(f"a frame has {len(payload) - at} bytes too many")

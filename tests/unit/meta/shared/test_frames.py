@@ -3,6 +3,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flared.meta.shared.frames import (
     Answer,
@@ -46,6 +48,30 @@ def test_absurd_counts_take_no_memory() -> None:
         unpack_commits(b"\xff\xff\xff\xff")
     with pytest.raises(BadFrame):
         unpack_answers(b"\x01\0\0\0" + b"\0" * 8 + b"\0" + b"\xff\xff\xff\xff")
+
+
+keys = st.binary(max_size=20)
+versions = st.integers(-(2**63), 2**63 - 1)
+commits = st.builds(
+    Commit,
+    st.integers(0, 2**64 - 1),
+    st.dictionaries(keys, versions, max_size=5),
+    st.dictionaries(keys, st.none() | st.binary(max_size=50), max_size=5),
+    st.lists(st.tuples(keys, versions, versions), max_size=5),
+    st.booleans(),
+)
+
+
+@given(st.lists(commits, max_size=4))
+def test_any_commits_come_back(some: list[Commit]) -> None:
+    assert unpack_commits(pack_list([pack_commit(commit) for commit in some])) == some
+
+
+def test_a_key_that_is_not_there_is_refused() -> None:
+    packed = bytearray(pack_list([pack_commit(Commit(1, {b"": 7}, {}, [], reclaims=False))]))
+    packed[-4:] = b"\xff" * 4
+    with pytest.raises(BadFrame, match="key"):
+        unpack_commits(bytes(packed))
 
 
 def test_flipped_bytes_are_refused_or_mean_something_else() -> None:
