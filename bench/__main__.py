@@ -1,7 +1,8 @@
-"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIRECTORY] [--against VENV | --faces] [--pairs N]
+"""python -m bench [--quick] [--only NAME] [--json FILE] [--dir DIR] [--against VENV | --faces | --tls] [--pairs N]
 
 Prints each figure as it comes, with its ratio to nginx and its goal, and writes all of them as JSON; with --against,
-with its ratio to another installed version; with --faces, of signed calls and S3 to plain ones.
+with its ratio to another installed version; with --faces, of signed calls and S3 to plain ones; with --tls, of TLS to
+plain HTTP.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import against, faces, large, machine, small
+from bench import against, faces, large, machine, small, tls
 from bench.report import DURABILITY, HEADING, Figure, text, write_json
 from bench.yardstick import Yardstick
 from flared.data.pieces import CODEC_PLAIN, describe_piece
@@ -243,12 +244,19 @@ def main() -> None:
         "--against", type=Path, metavar="VENV", help="measure against the version whose bin/flared is here"
     )
     parser.add_argument("--faces", action="store_true", help="measure signed calls and S3 against plain ones")
-    parser.add_argument("--pairs", type=int, help="with --against and --faces: so many runs of either in each row")
+    parser.add_argument("--tls", action="store_true", help="measure TLS everywhere against plain HTTP")
+    parser.add_argument(
+        "--pairs", type=int, help="with --against, --faces and --tls: so many runs of either in each row"
+    )
     options = parser.parse_args()
     known = against.NAMES if options.against else list(MEASURES)
     if unknown := set(options.only or ()) - set(known):
         parser.error(f"--only knows {', '.join(known)}; not {', '.join(sorted(unknown))}")
-    if options.faces:
+    if options.tls:
+        with scratch_directory(below=options.dir) as directory:
+            path = options.json or Path("build/bench-tls.json")
+            tls.run_tls(directory, pairs=options.pairs, quick=options.quick, json_path=path)
+    elif options.faces:
         with scratch_directory(below=options.dir) as directory:
             path = options.json or Path("build/bench-faces.json")
             faces.run_faces(directory, pairs=options.pairs, quick=options.quick, json_path=path)

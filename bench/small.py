@@ -52,6 +52,7 @@ def measure(
     connections: int = CONNECTIONS,
     threads: int = 1,
     policy: int = os.SCHED_OTHER,
+    scheme: str = "http",
 ) -> SmallLoad:
     """Load the server for a while, from this many connections; ``pids`` are the processes whose CPU is counted.
 
@@ -61,7 +62,7 @@ def measure(
         whole.write((LUA / script).read_text() + (LUA / "done.lua").read_text())
         whole.flush()
         command = [find_wrk(), f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
-        command += ["-s", whole.name, f"http://127.0.0.1:{port}/", "--", *map(str, arguments)]
+        command += ["-s", whole.name, f"{scheme}://127.0.0.1:{port}/", "--", *map(str, arguments)]
         ours = _children_cpu()
         before = [thread_times(pid) for pid in pids]
         done = subprocess.run(

@@ -139,32 +139,44 @@ class TlsStream(_Covered):
                 self._incoming.write_eof()
 
     def send_nowait(self, data: Buffer) -> int:
-        if not self._owed:
-            try:
-                self._owed = self._tls.write(memoryview(data)[:ENCRYPT_BYTES])
-            except ssl.SSLWantReadError:
-                self._owed = 0  # the handshake is not over: a receive continues it
-            except ssl.SSLError as error:
-                raise ConnectionLost(_explain(self.peer, error)) from error
-        if not self._push():
-            return 0
-        count = min(self._owed, len(data))
-        self._owed -= count
-        self.sent += count
-        return count
+        # Until the kernel accepts no more: who is left with a rest waits for the edge that only a full socket raises.
+        total = 0
+        with memoryview(data) as view:
+            while total < len(view):
+                if not self._owed:
+                    self._owed = self._encrypt(view[total : total + ENCRYPT_BYTES])
+                if not self._push() or not self._owed:
+                    break
+                count = min(self._owed, len(view) - total)
+                self._owed -= count
+                total += count
+        self.sent += total
+        return total
 
     def send_parts_nowait(self, parts: Sequence[Buffer]) -> int:
         # Together: a batch of small pieces is a few records and one call, not one of each for every piece.
-        if len(parts) == 1 or len(parts[0]) >= ENCRYPT_BYTES:
-            return self.send_nowait(parts[0])
-        together: list[Buffer] = []
-        size = 0
-        for part in parts:
-            if size >= ENCRYPT_BYTES:
+        total, at = 0, 0
+        while at < len(parts):
+            group = [parts[at]]
+            size = len(parts[at])
+            while at + len(group) < len(parts) and size + len(parts[at + len(group)]) <= ENCRYPT_BYTES:
+                group.append(parts[at + len(group)])
+                size += len(group[-1])
+            at += len(group)
+            count = self.send_nowait(group[0] if len(group) == 1 else b"".join(group))
+            total += count
+            if count < size:
                 break
-            together.append(part if len(part) <= ENCRYPT_BYTES else memoryview(part)[:ENCRYPT_BYTES])
-            size += len(together[-1])
-        return self.send_nowait(b"".join(together))
+        return total
+
+    def _encrypt(self, data: memoryview) -> int:
+        """Encrypt the bytes; return how many, 0 while the handshake is not over: a receive continues it."""
+        try:
+            return self._tls.write(data)
+        except ssl.SSLWantReadError:
+            return 0
+        except ssl.SSLError as error:
+            raise ConnectionLost(_explain(self.peer, error)) from error
 
     def _push(self) -> bool:
         """Pass the ciphertext to the kernel; return False if it did not accept all."""

@@ -205,6 +205,31 @@ def test_every_byte_arrives_once_and_in_order(
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+async def test_a_send_ends_only_where_the_network_is_full(
+    files: tuple[Path, Path], autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Senders in turns wait for an edge after a short send, and the kernel raises none while it has room."""
+    monkeypatch.setattr("tests.support.memory_net.WINDOW_BYTES", 8 << 20)
+    network = MemoryNetwork()
+    listener = network.listen(ADDRESS)
+    client = TlsStream(await network.connect(ADDRESS), trusting(), host="localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    server = TlsStream(await listener.accept(), context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.shake_hands)
+        nursery.start_soon(server.shake_hands)
+    assert server.send_nowait(bytes(1_000_000)) == 1_000_000
+    parts = [bytes(5000)] * 300 + [bytes(700_000), b"", bytes(3)]
+    size = sum(map(len, parts))
+    assert server.send_parts_nowait(parts) == size
+    left = 1_000_000 + size
+    while left:
+        data = client.receive_nowait(left)
+        assert data
+        left -= len(data)
+
+
 async def shake(server: Tls, client: ssl.SSLContext, name: str) -> str:
     """Return the answer that a client gets over the contexts of two nodes, or why there is none."""
     network = MemoryNetwork()
