@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import random
 import threading
 import zlib
@@ -15,9 +16,12 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from tests.s3.conftest import Place, S3Client
+from tests.support.daemons import API
+from tests.support.flarectl import flarectl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 MIB = 1024 * 1024
 PART = 5 * MIB
@@ -519,6 +523,17 @@ def test_clients_that_upload_large_files_by_themselves(s3: S3Client, bucket: str
     assert back.getvalue() == body
     s3.copy({"Bucket": bucket, "Key": KEY}, bucket, "copy", Config=settings)
     assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == body
+
+
+def test_flarectl_gets_and_verifies_what_came_in_parts(s3: S3Client, place: Place, bucket: str, tmp_path: Path) -> None:
+    upload, parts = uploaded(s3, bucket, (PART, 17 * MIB, 3))
+    upload.complete()
+    port = place.cluster.daemons[API].port
+    as_main = {"FLARE_ACCESS_KEY": place.main.id, "FLARE_SECRET_KEY": place.main.secret}
+    flarectl(port, "get", f"{bucket}:{KEY}", str(tmp_path / "whole"), environment=as_main)
+    assert (tmp_path / "whole").read_bytes() == b"".join(parts)
+    shown = json.loads(flarectl(port, "stat", f"{bucket}:{KEY}", "--json", environment=as_main))
+    assert shown["etag"] == etag_of(parts).strip('"')
 
 
 def test_a_stranger_may_not_upload(s3: S3Client, stranger: S3Client, bucket: str) -> None:
