@@ -58,7 +58,8 @@ CHANGES = frozenset(
         Action.JOIN,
     }
 )
-OBJECT_CHANGES = frozenset({Action.WRITE, Action.DELETE})
+OBJECT_CHANGES = frozenset({Action.WRITE, Action.DELETE, Action.POST_FORM, Action.SHOW_BUCKET})
+"""``SHOW_BUCKET`` with a method that changes something is the delete of many, which asks again for each."""
 
 _KEY_ID = re.compile(r"\bFL[A-Z0-9]{18}\b")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from flared.access.keys import Keyring
     from flared.api.face import Face
+    from flared.api.gate import Gate
     from flared.metrics import Durations, Metric
     from tests.support.cluster import Cluster
 
@@ -33,9 +34,15 @@ HOSTS = frozenset({"api"})
 
 
 def make_entry(
-    cluster: Cluster, keyring: Keyring, anonymous: str = "none", *, authority: AuthorityFiles | None = None
+    cluster: Cluster,
+    keyring: Keyring,
+    anonymous: str = "none",
+    *,
+    authority: AuthorityFiles | None = None,
+    gate: Gate | None = None,
 ) -> Entry:
-    entry = Entry(make_faces(cluster, keyring, anonymous, lambda: entry.counts.metrics(), authority=authority))
+    faces = make_faces(cluster, keyring, anonymous, lambda: entry.counts.metrics(), authority=authority)
+    entry = Entry(faces, gate=gate)
     return entry
 
 

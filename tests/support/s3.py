@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from flared.access.aws_chunks import ChunkSeal
+    from flared.api.gate import Gate
     from flared.api.s3.callers import KeySource
 
 MAIN = AccessKey("FLMAIN00000000000000", "main", "the secret of the main key, 40 characters", parse_grants(["admin"]))
@@ -51,11 +52,12 @@ def make_s3_entry(
     anonymous: str,
     settings: S3Settings | None = None,
     keys: KeySource | None = None,
+    gate: Gate | None = None,
 ) -> Entry:
     chosen = settings or S3Settings()
     policy = access_policy(cluster.store.kv, keyring, anonymous, frozenset({"api"}), tells_missing=True)
     callers = S3Callers(policy, chosen, keys or FixedKeys(), cluster.store.now)
-    return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain))
+    return Entry([s3_face(cluster.store, callers, chosen)], S3Router(chosen.domain), gate)
 
 
 class Answer(NamedTuple):
@@ -103,10 +105,11 @@ async def speaking_s3(
     secret: bytes = b"the cluster's secret",
     *,
     in_turns: bool = True,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Asker]:
     """A client of the S3 face; without a ``secret`` everything is granted."""
     cluster = Cluster()
-    entry = make_s3_entry(cluster, Keyring([secret] if secret else []), anonymous, settings)
+    entry = make_s3_entry(cluster, Keyring([secret] if secret else []), anonymous, settings, gate=gate)
     network = MemoryNetwork()
     turns = InTurns(cluster.turns, entry, MemoryBudget(1 << 20)) if in_turns else None
     server = Server(entry.answer, in_turns=turns)

@@ -78,6 +78,7 @@ class PostCall:
         identity, policy = self._identify(fields, bucket)
         caller = request.caller
         assert isinstance(caller, Caller)
+        request.caller = caller._replace(identity=identity)  # for the audit
         context = replace(caller.context, fields=head)  # a policy is about what stands in the form
         reply.prove(authorize(identity, Action.WRITE, name, context, call="PostObject"))
         # The object, as a put with these fields in its head would make it.
