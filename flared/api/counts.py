@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flared.http.parsing import METHODS
 from flared.metrics import OTHER_BUCKETS, Durations, Histogram, Metric, Sample
+
+if TYPE_CHECKING:
+    from flared.api.router import Call
 
 BUCKET_SERIES_MAX = 400
 METHOD_NAMES = frozenset(METHODS.values())
@@ -13,14 +16,19 @@ OTHER_METHODS = "_other"
 """The label of every method that HTTP does not define: a stranger can think of any number of them."""
 
 
+NO_CALL = "_none"
+"""The label of requests for what no face has."""
+
+
 class RequestCounts:
-    """By method and status, by method and duration, by bucket and method."""
+    """By method and status, by method and duration, by bucket and method, by call and status."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], int] = {}
         self._durations: dict[str, Histogram] = {}
         self._in_buckets: dict[tuple[str, str], int] = {}
         self._refused: dict[str, int] = {}
+        self._calls: dict[tuple[str, str, int], int] = {}
 
     def count(self, method: str, status: int, seconds: float, bucket: str) -> None:
         """Count an answer. ``bucket`` is the one that the request was about if it succeeded, else empty: no one makes
@@ -41,6 +49,11 @@ class RequestCounts:
                 in_buckets.setdefault((bucket, method), 0)
             in_buckets[bucket, method] += 1
 
+    def count_call(self, face: str, call: Call | None, status: int) -> None:
+        """Count an answer by what was asked for; ``face`` is the one that says so if there is no such call."""
+        key = (face, NO_CALL, status) if call is None else (call.face, call.name, status)
+        self._calls[key] = self._calls.get(key, 0) + 1
+
     def count_refusal(self, reason: str) -> None:
         """Count a caller that may not do what it asks for; ``reason`` is the code of the error."""
         self._refused[reason] = self._refused.get(reason, 0) + 1
@@ -52,6 +65,7 @@ class RequestCounts:
             "durations": {method: [held.seconds, held.counts] for method, held in self._durations.items()},
             "buckets": [[bucket, method, count] for (bucket, method), count in self._in_buckets.items()],
             "refused": self._refused,
+            "calls": [[*key, count] for key, count in self._calls.items()],
         }
 
     def add(self, described: dict[str, Any]) -> None:  # type: ignore[explicit-any]  # JSON of another process of ours
@@ -66,6 +80,9 @@ class RequestCounts:
             self._in_buckets[bucket, method] = self._in_buckets.get((bucket, method), 0) + count
         for reason, count in described["refused"].items():
             self._refused[reason] = self._refused.get(reason, 0) + count
+        for face, name, status, count in described["calls"]:
+            key = face, name, status
+            self._calls[key] = self._calls.get(key, 0) + count
 
     def metrics(self) -> list[Metric | Durations]:
         answers = [Sample(count, (method, str(status))) for (method, status), count in self._counts.items()]
@@ -87,6 +104,12 @@ class RequestCounts:
                 "Requests about a bucket or its objects that succeeded.",
                 [Sample(count, key) for key, count in self._in_buckets.items()],
                 ("bucket", "method"),
+            ),
+            Metric(
+                "flare_calls_total",
+                "Requests answered, by what they asked for.",
+                [Sample(count, (face, name, str(status))) for (face, name, status), count in self._calls.items()],
+                ("face", "call", "status"),
             ),
             Metric(
                 "flare_requests_refused_total",

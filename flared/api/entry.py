@@ -96,6 +96,7 @@ class Entry:
             await face.errors.answer(request, reply, cause)
         finally:
             self._counts.count(request.method, reply.status, perf_counter() - began, bucket)
+            self._counts.count_call(face.name, call, reply.status)
             if admitted and call is not None:
                 self._gate.done(request, call, resource, reply.status)
 
@@ -113,6 +114,7 @@ class Entry:
             if in_turn is None:
                 return False
             face, begin = in_turn
+            exchange.call = route.call
             fields = exchange.fields
             exchange.request_id = _request_id(fields) if REQUEST_FIELD in fields else next_request()
             resource = self._admit(face, route, exchange, exchange.prove, exchange.memo)
@@ -136,6 +138,7 @@ class Entry:
     def answered(self, exchange: Exchange, status: int) -> None:
         """Count a reply that was given in turns."""
         self._counts.count(exchange.method, status, perf_counter() - exchange.began, exchange.bucket)
+        self._counts.count_call(self._first.name, cast("Call | None", exchange.call), status)
         if exchange.change is not None and status not in REFUSED:
             call, resource = cast("tuple[Call, ObjectName]", exchange.change)
             token = current_request.set(exchange.request_id)

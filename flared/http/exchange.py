@@ -58,6 +58,7 @@ class Exchange:
         "began",
         "body",
         "bucket",
+        "call",
         "caller",
         "change",
         "fields",
@@ -91,6 +92,8 @@ class Exchange:
         self.began = perf_counter()
         self.request_id: int | str = 0
         self.bucket = ""
+        self.call: object = None
+        """What the handler takes the request for."""
         self.caller: object = None
         self.about = ""
         self.change: object = None

@@ -76,10 +76,11 @@ class Answer(NamedTuple):
 class Asker:
     """Asks an S3 face over a network in memory."""
 
-    def __init__(self, pool: Pool, cluster: Cluster, server: Server) -> None:
+    def __init__(self, pool: Pool, cluster: Cluster, server: Server, entry: Entry) -> None:
         self._pool = pool
         self.cluster = cluster
         self.server = server
+        self.entry = entry
 
     async def __call__(
         self, method: str, target: str, body: bytes = b"", fields: Mapping[str, str] | None = None
@@ -115,7 +116,7 @@ async def speaking_s3(
     server = Server(entry.answer, in_turns=turns)
     async with cluster.running(), trio.open_nursery() as nursery:
         await nursery.start(server.serve, [network.listen("api:8333")])
-        yield Asker(Pool("api:8333", PoolSettings(), network.connect), cluster, server)
+        yield Asker(Pool("api:8333", PoolSettings(), network.connect), cluster, server, entry)
         nursery.cancel_scope.cancel()
 
 

@@ -80,6 +80,14 @@ async def test_both_ways_give_the_same_answers(
             before = asker.server.statistics().handed_over
             ways.append(await answers(asker, calls))
             handed_over = asker.server.statistics().handed_over - before
+            counted = {
+                (sample.labels[1], sample.labels[2])
+                for metric in asker.entry.counts.metrics()
+                if metric.name == "flare_calls_total"
+                for sample in metric.samples
+            }
+            assert ("PutObject", "200") in counted
+            assert ("GetObject", "404" if calls is QUICK else "206") in counted
             if in_turns:
                 # Two of GENERAL are plain ones: the first put, and the get of what is empty.
                 assert handed_over == (0 if calls is QUICK else len(calls) - 2)
