@@ -256,6 +256,13 @@ def test_an_upload_may_lock_its_object(s3: S3Client, new_name: str) -> None:
     s3.delete_object(**upload.where, VersionId=version)
 
 
+def test_the_place_of_an_object_is_an_address(s3: S3Client, bucket: str) -> None:
+    upload = Upload(s3, bucket, "a folder/ä&b")
+    upload.put(1, b"x")
+    assert upload.complete()["Location"].endswith(f"/{bucket}/a%20folder/%C3%A4%26b")
+    assert upload.get() == b"x"
+
+
 # Copies
 
 
