@@ -24,7 +24,6 @@ from flared.api.s3.copying import parse_copy_source
 from flared.api.s3.errors import S3Error
 from flared.api.s3.expiration import newest_lines
 from flared.api.s3.headers import object_headers, refuse_unknown, source_conditions, write_conditions
-from flared.api.s3.listing import encode_name
 from flared.api.s3.locking import lock_in_fields
 from flared.api.s3.objects import described, parse_part_number, require_length
 from flared.api.s3.operations import COPY_SOURCE
@@ -141,7 +140,7 @@ class MultipartCalls:
         result = await complete_upload(self._store, name, upload, parts, when=when, promise=promise)
         manifest, scheme = result.manifest, "https" if request.secure else "http"
         inside = [
-            element("Location", f"{scheme}://{fields.get('host', '')}{encode_name(request.path)}"),
+            element("Location", f"{scheme}://{fields.get('host', '')}{request.path}"),
             element("Bucket", name.bucket),
             element("Key", name.key),
             element("ETag", f'"{manifest.etag}"'),
