@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from flared.access.bucket_access import CLOSED, PRIVATE, Acl, Blocks, BucketAccess
 from flared.access.conditions import UnknownValue
-from flared.access.facts import NO_OBJECT, RequestFacts, no_object
+from flared.access.facts import NO_OBJECT, RequestFacts, names_version, no_object
 from flared.access.grants import Grant, Permission, allows
 from flared.access.identity import BY_CLUSTER, BY_KEY, BY_LOCAL, is_local
 from flared.access.origin import foreign_reason
@@ -165,6 +165,8 @@ OWNED = frozenset(
 
 READ_BY_ALL = frozenset({"GetObject", "GetObjectVersion", "GetObjectAttributes", "GetObjectVersionAttributes"})
 """What reading an object means where everybody may: not its tags, nor its ACL."""
+WRITE_BY_ALL = frozenset({"PutObject", "AbortMultipartUpload", "DeleteObject"})
+"""What writing means where everybody may: no tags, locks or old versions."""
 
 EACH_ASKS_AGAIN = frozenset({"DeleteObjects"})
 """Calls about many objects, which a policy may tell apart: the face has each one authorized."""
@@ -296,7 +298,7 @@ def _is_allowed(
     if granted and access.policy is None:
         return True
     owns = access.is_owned_by(identity.name)
-    name = action_of(call, action, versioned="versionId" in query)
+    name = action_of(call, action, versioned=names_version(query))
     if call in EACH_ASKS_AGAIN and access.policy is not None:
         return True
     if access.policy is not None:
@@ -343,7 +345,7 @@ def _is_public(access: BucketAccess, action: Action, name: str, *, has_key: bool
     if action is _LIST:
         return access.may_list(has_key=has_key)
     if action is _WRITE or action is _DELETE:
-        return access.may_write
+        return access.may_write and name in WRITE_BY_ALL
     return action is _SHOW_BUCKET and (access.public or access.may_list(has_key=has_key))
 
 

@@ -22,7 +22,8 @@ from flared.names import ObjectName
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-VERSION = "versionId"
+VERSIONS = frozenset({"versionId", "version"})
+"""Names of a query that name a version of the object: S3's, and the native face's."""
 TAGGING = "x-amz-tagging"
 COPY_SOURCE = "s3:x-amz-copy-source"
 
@@ -78,10 +79,6 @@ class RequestFacts:
         self._secure = secure
         self._find_object = find_object
 
-    @property
-    def names_version(self) -> bool:
-        return VERSION in self._query and VERSION in parse_values(self._query)
-
     def value(self, key: str) -> str | None:
         """As ``conditions.Facts`` has it."""
         if key == SOURCE_IP:
@@ -102,9 +99,19 @@ class RequestFacts:
         raise UnknownValue
 
     def _tags(self) -> Mapping[str, str]:
-        if not isinstance(self._resource, ObjectName) or self.names_version:
+        if not isinstance(self._resource, ObjectName) or names_version(self._query):
             raise UnknownValue  # an older version may have other tags
         return self._find_object(self._resource).tags
+
+
+def names_version(query: str) -> bool:
+    """Return whether a query names a version of the object, or may be read so."""
+    if not query:
+        return False
+    try:
+        return not VERSIONS.isdisjoint(parse_values(query))
+    except UnknownValue:
+        return True
 
 
 def parse_values(query: str) -> dict[str, str]:

@@ -84,14 +84,16 @@ class Callers:
         return caller
 
 
-def authorize_also(request: Request | Exchange, action: Action, resource: Resource, call: str = "") -> None:
+def authorize_also(
+    request: Request | Exchange, action: Action, resource: Resource, call: str = "", *, version: object = None
+) -> None:
     """Raise what ``authorize`` does, unless the caller of ``request`` may do this, too: for a second resource.
 
-    ``call`` is the operation of S3 that would do it by itself, for policies.
+    ``call`` is the operation of S3 that would do it by itself, for policies; ``version``: it is about an old version.
     """
     caller = request.caller
     assert isinstance(caller, Caller), "the entry has found the caller before"
-    authorize(caller.identity, action, resource, caller.context, call=call)
+    authorize(caller.identity, action, resource, caller.context, "" if version is None else "versionId=", call)
 
 
 def identity_of(request: Request | Exchange) -> Identity:

@@ -193,3 +193,30 @@ def test_a_block_is_about_policies_that_let_everybody_in(
     block(s3, bucket, "RestrictPublicBuckets")
     check_error(403, "AccessDenied", stranger.get_object, Bucket=bucket, Key="k")
     assert body_of(alt.get_object(Bucket=bucket, Key="k")) == b"x"
+
+
+def test_an_open_version_opens_no_other(
+    s3: S3Client, alt: S3Client, stranger: S3Client, place: Place, bucket: str
+) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    closed = s3.put_object(Bucket=bucket, Key="k", Body="closed")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="k", Body="open", ACL="public-read")
+    assert body_of(stranger.get_object(Bucket=bucket, Key="k")) == b"open"
+    for client in (stranger, alt):
+        check_error(403, "AccessDenied", client.get_object, Bucket=bucket, Key="k", VersionId=closed)
+    for query in (f"versionId={closed}", f"version%49d={closed}"):
+        assert raw(place.port, "GET", f"/{bucket}/k?{query}")[0] == 403
+    own = f"{bucket}-alt"
+    alt.create_bucket(Bucket=own)
+    source = {"Bucket": bucket, "Key": "k"}
+    alt.copy_object(Bucket=own, Key="k", CopySource=source)
+    check_error(403, "AccessDenied", alt.copy_object, Bucket=own, Key="k", CopySource=source | {"VersionId": closed})
+    upload = alt.create_multipart_upload(Bucket=own, Key="k")["UploadId"]
+    part = {"Bucket": own, "Key": "k", "UploadId": upload, "PartNumber": 1}
+    check_error(403, "AccessDenied", alt.upload_part_copy, **part, CopySource=source | {"VersionId": closed})
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    check_error(403, "AccessDenied", stranger.delete_object, Bucket=bucket, Key="k", VersionId=closed)
+    answer = stranger.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", "VersionId": closed}]})
+    assert [entry["Code"] for entry in answer["Errors"]] == ["AccessDenied"]
+    check_error(403, "AccessDenied", stranger.put_object_tagging, Bucket=bucket, Key="k", Tagging={"TagSet": []})
+    assert body_of(s3.get_object(Bucket=bucket, Key="k", VersionId=closed)) == b"closed"

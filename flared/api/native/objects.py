@@ -122,7 +122,9 @@ class ObjectCalls:
         form = FormFile(request.body, parse_boundary(fields.get("content-type", "")))
         when, digests, user = write_conditions(fields), promised_digests(fields), object_headers(fields).user
         part = await form.open()
-        name = name or ObjectName(bucket, parse_key(part.filename or ""))
+        if name is None:
+            name = ObjectName(bucket, parse_key(part.filename or ""))
+            authorize_also(request, Action.WRITE, name)  # the bucket as a whole was asked for before
         result = await put_object(
             self._store,
             name,

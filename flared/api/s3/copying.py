@@ -47,7 +47,7 @@ class CopyCalls:
         fields = request.fields
         source, version = parse_copy_source(fields[COPY_SOURCE])
         try:
-            authorize_also(request, Action.READ, source)
+            authorize_also(request, Action.READ, source, version=version)
         except (Forbidden, Unauthenticated):
             await find_bucket(self._store.kv, source.bucket)  # that there is none is told to everyone
             raise

@@ -72,8 +72,8 @@ class DeletingCalls:
         key, version_id = entry.text_of("Key"), entry.text_of("VersionId")
         try:
             name = ObjectName(bucket, parse_key(key))
-            authorize_also(request, Action.DELETE, name)
             version = parse_version(version_id)
+            authorize_also(request, Action.DELETE, name, version=version)
             when = _conditions(entry)
             if version is None:
                 done = await delete_object(self._store, name, when)

@@ -116,7 +116,7 @@ class MultipartCalls:
         fields, query = request.fields, parse_query(request.query)
         upload, number = parse_upload(query), parse_part_number(query["partNumber"])
         source, version = parse_copy_source(fields[COPY_SOURCE])
-        authorize_also(request, Action.READ, source)
+        authorize_also(request, Action.READ, source, version=version)
         refuse_unknown(fields)
         wanted, only = parse_copy_range(fields), source_conditions(fields)
         result = await copy_part(self._store, source, name, upload, number, within=wanted, only=only, version=version)

@@ -401,7 +401,32 @@ def test_an_object_says_who_may_read_it(acl: Acl, everybody: bool, any_key: bool
     assert is_let_in(ANONYMOUS, Action.READ, where) is everybody
     assert is_let_in(key_of(), Action.READ, where) is any_key
     assert not is_let_in(ANONYMOUS, Action.WRITE, where)
-    with pytest.raises(Unauthenticated):  # another version may have another ACL
-        authorize(ANONYMOUS, Action.READ, NAME, where, "versionId=5", "GetObject")
+    for query in ("versionId=5", "version%49d=5", "versionId=5&versionId=6", "a=%zz", "version=5"):
+        with pytest.raises(Unauthenticated):  # another version may have another ACL
+            authorize(ANONYMOUS, Action.READ, NAME, where, query, "GetObject")
     with pytest.raises(Unauthenticated):
         authorize(ANONYMOUS, Action.READ, NAME, where, "tagging", "GetObjectTagging")
+
+
+@pytest.mark.parametrize(
+    ("call", "action", "query", "allowed"),
+    [
+        ("PutObject", Action.WRITE, "", True),
+        ("UploadPart", Action.WRITE, "partNumber=1&uploadId=x", True),
+        ("AbortMultipartUpload", Action.WRITE, "uploadId=x", True),
+        ("put_object", Action.WRITE, "", True),
+        ("DeleteObject", Action.DELETE, "", True),
+        ("DeleteObject", Action.DELETE, "versionId=5", False),
+        ("delete_object", Action.DELETE, "version=5", False),
+        ("PutObjectTagging", Action.WRITE, "tagging", False),
+        ("PutObjectRetention", Action.WRITE, "retention", False),
+        ("PutObjectLegalHold", Action.WRITE, "legal-hold", False),
+    ],
+)
+def test_what_everybody_may_write(call: str, action: Action, query: str, allowed: bool) -> None:
+    where = context("none", access=BucketAccess(acl=Acl.PUBLIC_READ_WRITE))
+    if allowed:
+        authorize(ANONYMOUS, action, NAME, where, query, call)
+        return
+    with pytest.raises(Unauthenticated):
+        authorize(ANONYMOUS, action, NAME, where, query, call)

@@ -17,12 +17,15 @@ import trio.testing
 
 from flared.access.keys import API_AUDIENCE, Keyring, authorization, node_token
 from flared.api.errors import status_of
+from flared.catalog.bucket_documents import Kind
 from flared.data.mark import SeenMark, parse_mark
 from flared.errors import FlareError
 from flared.http.messages import encode_fields
 from flared.http.pool import Pool, PoolSettings
 from flared.http.server import Server
 from flared.meta import keys
+from flared.names import BucketName
+from flared.objects.bucket_documents import put_document
 from flared.upkeep.deletion import brake
 from tests.support.cluster import CHUNK, GRACE, REPAIR_AFTER, Cluster
 from tests.support.entry import make_entry
@@ -663,6 +666,27 @@ async def test_what_is_copied_must_be_readable(autojump_clock: Clock) -> None:
         assert (await call("PUT", "/bucket/photos/object/b", fields=head)).status == 401
         assert (await call("GET", "/bucket/photos/object/b", fields=secret)).status == 404
         assert (await call("PUT", "/bucket/photos/object/b", fields=head | secret)).status == 201
+
+
+async def test_a_form_is_put_only_under_a_name_that_its_sender_may_write(autojump_clock: Clock) -> None:
+    cluster, secret = Cluster(), {"authorization": authorization(TOKEN)}
+    everything = ["arn:aws:s3:::photos", "arn:aws:s3:::photos/*"]
+    rules = [("Allow", everything), ("Deny", "arn:aws:s3:::photos/closed*")]
+    statements = [
+        {"Effect": effect, "Principal": "*", "Action": "s3:PutObject", "Resource": arn} for effect, arn in rules
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements}).encode()
+    async with serving(cluster, host="10.0.0.9") as call:
+        await call("PUT", "/bucket/photos", fields=secret)
+        await put_document(cluster.store, BucketName("photos"), Kind.POLICY, policy)
+        for name, status in (("open", 201), ("closed", 401)):
+            disposition = f'Content-Disposition: form-data; name="f"; filename="{name}"'
+            body = f"--b\r\n{disposition}\r\n\r\ncontent\r\n--b--\r\n".encode()
+            head = {"content-type": "multipart/form-data; boundary=b"}
+            assert (await call("POST", "/bucket/photos/object/", body, head)).status == status
+            assert (await call("GET", f"/bucket/photos/object/{name}", fields=secret)).status == (
+                200 if status == 201 else 404
+            )
 
 
 async def test_a_bucket_says_what_everybody_may(autojump_clock: Clock) -> None:
