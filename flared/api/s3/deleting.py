@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,16 +17,20 @@ from flared.api.s3.locking import may_bypass
 from flared.api.s3.versions import parse_version, show_version
 from flared.api.s3.xml import MalformedXml, document, element, group, parse_xml
 from flared.catalog.buckets import find_bucket
-from flared.errors import BadDigest, FlareError
+from flared.chunks.chunker import OWN_SIZE
+from flared.errors import BadDigest, FlareError, SlowDown
 from flared.names import ObjectName, parse_key
 from flared.objects.conditions import UNCONDITIONAL, Conditions
 from flared.objects.delete import delete_object, delete_version
 from flared.objects.digests import BodyDigests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flared.api.face import Handler
     from flared.api.s3.xml import Element
     from flared.catalog.objects import Deletion
+    from flared.chunks.budget import MemoryBudget
     from flared.http.messages import Reply, Request
     from flared.names import BucketName
     from flared.objects.store import Store
@@ -49,7 +54,12 @@ class DeletingCalls:
         self._store = store
 
     async def delete_many(self, request: Request, reply: Reply, bucket: BucketName) -> None:
-        root = parse_xml(await read_checked(request, BODY_BYTES_MAX), "Delete")
+        size = request.body.length
+        with reserved(self._store.chunks.stages, BODY_BYTES_MAX if size is None else size):
+            root = parse_xml(await read_checked(request, BODY_BYTES_MAX), "Delete")
+            await self._delete_all(request, reply, bucket, root)
+
+    async def _delete_all(self, request: Request, reply: Reply, bucket: BucketName, root: Element) -> None:
         entries = root.find_all("Object")
         if not 1 <= len(entries) <= KEYS_MAX:
             raise MalformedXml("The XML you provided names no key, or more than 1000")
@@ -104,6 +114,22 @@ def _describe(done: Deletion, version_id: str) -> list[str]:
 def _conditions(entry: Element) -> Conditions:
     etag = entry.text_of("ETag").strip().strip('"')
     return Conditions(if_match=(etag,)) if etag else UNCONDITIONAL
+
+
+@contextmanager
+def reserved(budget: MemoryBudget, size: int) -> Iterator[None]:
+    """Hold room for a document of ``size`` bytes and what is parsed of it, beside what every client has. Raise SlowDown
+    if there is none: a thousand clients with such documents would take gigabytes."""
+    if size <= OWN_SIZE:
+        yield
+        return
+    amount = min(2 * size, budget.total // 4)
+    if not budget.reserve_nowait(amount):
+        raise SlowDown("the memory for documents is in use")
+    try:
+        yield
+    finally:
+        budget.give_back(amount)
 
 
 async def read_checked(request: Request, limit: int) -> bytes:
