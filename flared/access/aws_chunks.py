@@ -18,7 +18,8 @@ from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from flared.access.sigv4 import EMPTY_SHA256, SignatureRefused, sign
+from flared.access.sigv4 import SignatureRefused
+from flared.access.sigv4_canonical import EMPTY_SHA256, sign
 from flared.errors import BadRequest, BodyTruncated
 
 if TYPE_CHECKING:

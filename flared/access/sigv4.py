@@ -1,9 +1,5 @@
 """AWS Signature Version 4 for S3: what a request says of its signature, and whether it is right. Pure.
 
-    string to sign = "AWS4-HMAC-SHA256" \\n time \\n scope \\n SHA-256(canonical request)
-    scope          = date / region / "s3/aws4_request"
-    key            = HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), "s3"), "aws4_request")
-
 A signature stands in the Authorization field, or in the query of a pre-signed URL. Source: the S3 API reference,
 "Authenticating Requests (AWS Signature Version 4)". Errors carry the words that AWS has for them (``code``), because
 clients branch on them: a wrong clock or region is found and corrected by many.
@@ -16,28 +12,29 @@ import hmac
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
+from flared.access.sigv4_canonical import (
+    ALGORITHM,
+    QUERY_SIGNATURE,
+    SERVICE,
+    TERMINAL,
+    canonical_request,
+    sign,
+    signing_key,
+    string_to_sign,
+)
 from flared.errors import Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-ALGORITHM = "AWS4-HMAC-SHA256"
-SERVICE = "s3"
-TERMINAL = "aws4_request"
 SKEW_SECONDS = 15 * 60
 EXPIRES_SECONDS_MAX = 7 * 86400
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-EMPTY_SHA256 = sha256(b"").hexdigest()
-KEYS_KEPT = 256
-"""Derived keys, one for each access key, day and region. Deriving one takes four HMACs, about as long as the rest."""
 SHOWN_CHARS_MAX = 8192
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
-_SPACES = re.compile(" {2,}")
 _USUAL = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/([0-9]{8})/([^/,\s]+)/([^/,\s]+)/([^/,\s]+), ?"
     r"SignedHeaders=([^,\s]+), ?Signature=([0-9a-f]{64})"
@@ -49,7 +46,6 @@ _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 QUERY_NAMES = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders")
-QUERY_SIGNATURE = "X-Amz-Signature"
 
 _MISSING = (
     "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
@@ -261,66 +257,6 @@ def check_signed_fields(signature: Signature, fields: Mapping[str, str]) -> None
         )
 
 
-def canonical_request(
-    method: str,
-    path: str,
-    query: str,
-    fields: Mapping[str, str],
-    signed: Sequence[str],
-    payload: str,
-    *,
-    presigned: bool = False,
-) -> bytes:
-    """Return what is hashed into the string to sign."""
-    lines = "".join([f"{name}:{canonical_value(fields.get(name, ''))}\n" for name in signed])
-    head = f"{method}\n{canonical_path(path)}\n{canonical_query(query, presigned=presigned) if query else ''}\n"
-    return f"{head}{lines}\n{';'.join(signed)}\n{payload}".encode("latin-1", "replace")
-
-
-def canonical_path(path: str) -> str:
-    """Return a path encoded as AWS does it, however its sender did."""
-    if _PLAIN_PATH.fullmatch(path):
-        return path
-    return quote(unquote_to_bytes(path.encode("latin-1", "replace")), safe="/-._~")
-
-
-def canonical_query(query: str, *, presigned: bool) -> str:
-    """Return the names and values in their order, without the signature itself."""
-    pairs = []
-    for part in query.split("&"):
-        if not part:
-            continue
-        name, _, value = part.replace("+", "%20").partition("=")
-        pair = _encode(name), _encode(value)
-        if not (presigned and pair[0] == QUERY_SIGNATURE):
-            pairs.append(pair)
-    pairs.sort()
-    return "&".join([f"{name}={value}" for name, value in pairs])
-
-
-def canonical_value(value: str) -> str:
-    if "  " in value:
-        value = _SPACES.sub(" ", value)
-    return value.strip()
-
-
-def string_to_sign(time: str, scope: str, canonical: bytes) -> str:
-    return f"{ALGORITHM}\n{time}\n{scope}\n{sha256(canonical).hexdigest()}"
-
-
-@lru_cache(KEYS_KEPT)
-def signing_key(secret: str, date: str, region: str) -> bytes:
-    """Return the key of a day, a region and S3."""
-    key = f"AWS4{secret}".encode()
-    for part in (date, region, SERVICE, TERMINAL):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key
-
-
-def sign(key: bytes, text: str) -> str:
-    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()
-
-
 @lru_cache(64)  # those who call at once write the same second
 def parse_time(text: str) -> int | None:
     """Return seconds since 1970; None if it is not such a time."""
@@ -383,10 +319,6 @@ def _decode_pair(part: str) -> tuple[str, str]:
 
 def _decode(text: str) -> str:
     return unquote_to_bytes(text.encode("latin-1", "replace")).decode("utf-8", "replace")
-
-
-def _encode(text: str) -> str:
-    return quote(unquote_to_bytes(text.encode("latin-1", "replace")), safe="-._~")
 
 
 def _malformed(reason: str, details: Mapping[str, str] | None = None) -> SignatureRefused:

@@ -12,7 +12,7 @@ import trio
 from flared.access.access_key import AccessKey
 from flared.access.grants import parse_grants
 from flared.access.keys import Keyring
-from flared.access.sigv4 import EMPTY_SHA256, canonical_request, sign, signing_key, string_to_sign
+from flared.access.sigv4_canonical import EMPTY_SHA256, canonical_request, sign, signing_key, string_to_sign
 from flared.api.callers import access_policy
 from flared.api.entry import Entry
 from flared.api.s3.callers import S3Callers

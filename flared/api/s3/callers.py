@@ -19,7 +19,6 @@ from flared.access.aws_chunks import (
 )
 from flared.access.identity import ANONYMOUS, key_identity
 from flared.access.sigv4 import (
-    EMPTY_SHA256,
     UNSIGNED_PAYLOAD,
     Signature,
     SignatureRefused,
@@ -28,8 +27,8 @@ from flared.access.sigv4 import (
     check_time,
     find_signature,
     is_sha256,
-    signing_key,
 )
+from flared.access.sigv4_canonical import EMPTY_SHA256, signing_key
 from flared.api.callers import Caller
 from flared.api.s3.bodies import ChunkedPayload, HashedBody, wrong_payload
 from flared.api.s3.errors import S3Error

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from flared.access.authorize import Action, authorize
 from flared.access.identity import ANONYMOUS, key_identity
 from flared.access.post_policy import parse_post_policy
-from flared.access.sigv4 import ALGORITHM, SignatureRefused, parse_credential, sign, signing_key
+from flared.access.sigv4 import SignatureRefused, parse_credential
+from flared.access.sigv4_canonical import ALGORITHM, sign, signing_key
 from flared.api.callers import Caller
 from flared.api.face import on_bucket
 from flared.api.forms import FormFile, parse_boundary

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flared.access.aws_chunks import ChunkDecoder, ChunkSeal, Wants, decoded_length
-from flared.access.sigv4 import signing_key
+from flared.access.sigv4_canonical import signing_key
 from flared.errors import FlareError
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

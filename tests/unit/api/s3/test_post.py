@@ -10,7 +10,7 @@ import pytest
 import trio.testing
 
 from flared.access.bucket_access import Acl
-from flared.access.sigv4 import sign, signing_key
+from flared.access.sigv4_canonical import sign, signing_key
 from flared.names import BucketName
 from flared.objects.buckets import change_access
 from tests.support.s3 import ALT, MAIN, speaking_s3

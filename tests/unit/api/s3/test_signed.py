@@ -10,7 +10,8 @@ import pytest
 import trio.testing
 
 from flared.access.aws_chunks import SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER, ChunkSeal
-from flared.access.sigv4 import UNSIGNED_PAYLOAD, signing_key
+from flared.access.sigv4 import UNSIGNED_PAYLOAD
+from flared.access.sigv4_canonical import signing_key
 from flared.objects.crc import CRC32, updating
 from tests.support.s3 import ALT, MAIN, Answer, Asker, pack_chunks, sign_request, speaking_s3
 
