@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -34,6 +34,8 @@ ENCRYPT_BYTES = 256 * 1024
 """Plain bytes that are encrypted at once; the part that the kernel does not accept is held until it does."""
 RECORD_BYTES = 16 * 1024 + 2048
 """Size of one receive: the largest record."""
+RECEIVE_BYTES_MAX = 256 * 1024
+"""Size of one receive of a large body: ciphertext that waits to be decrypted at once."""
 HANDSHAKE = 0x16
 """The first byte of a TLS connection: the content type of its first record. No HTTP method begins with it."""
 PLAIN_REFUSED = "this port speaks TLS only: use https:// in the URL"
@@ -88,16 +90,25 @@ class TlsStream(_Covered):
         """Ciphertext that the kernel has not accepted."""
         self._owed = 0
         """Plain bytes, encrypted or not, that no call has counted as sent."""
+        self._finished = False
         self.received = self.sent = 0
 
     def receive_nowait(self, size: int) -> bytes | None:
+        if self._finished:
+            return self._drop()
         parts: list[bytes] = []
         left = size
         # Read until the size is reached or the kernel has no more: after a short read the next byte raises an edge.
         while left:
-            data = self._read(left)
-            if data is None:
-                break
+            try:
+                data = self._tls.read(left)
+            except ssl.SSLError as error:
+                more = self._continue(error, left)
+                if more:
+                    continue
+                data = b""
+                if more is None:
+                    break
             if not data:
                 if not parts:
                     return b""
@@ -110,33 +121,53 @@ class TlsStream(_Covered):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def receive_into_nowait(self, buffer: memoryview) -> int | None:
-        data = self.receive_nowait(len(buffer))
-        if data is None:
-            return None
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _read(self, size: int) -> bytes | None:
-        """Return the next plain bytes; None if the kernel has no more, empty at the end. Sends TLS's own answers."""
-        while True:
+        if self._finished:
+            return None if self._drop() is None else 0
+        # As above, without a copy: a large body is decrypted into the buffer that it is for.
+        filled, size = 0, len(buffer)
+        while filled < size:
             try:
-                return self._tls.read(size)
-            except ssl.SSLWantReadError:
-                self._push()
-            except ssl.SSLZeroReturnError:
-                return b""
-            except ssl.SSLEOFError:
-                return b""  # without close_notify; HTTP itself marks the ends of its messages
+                # With a buffer it returns how many bytes it has put there, whatever its annotation says.
+                count = cast("int", self._tls.read(size - filled, buffer[filled:]))
             except ssl.SSLError as error:
-                self._push()  # send the alert
-                raise ConnectionLost(_explain(self.peer, error)) from error
-            data = self._below.receive_nowait(RECORD_BYTES)
+                more = self._continue(error, size - filled)
+                if more:
+                    continue
+                if more is None:
+                    break
+                count = 0
+            if not count:
+                if not filled:
+                    return 0
+                break
+            filled += count
+        if not filled:
+            return None
+        self.received += filled
+        return filled
+
+    def _drop(self) -> bytes | None:
+        """Receive and drop, after the end was sent: OpenSSL reads no more then, and closing at once would reset the
+        connection under a reply. Return None while more may come, empty at the end."""
+        return None if self._below.receive_nowait(RECEIVE_BYTES_MAX) != b"" else b""
+
+    def _continue(self, error: ssl.SSLError, wanted: int) -> bool | None:
+        """Go on after a read that gave nothing: True if more came from the kernel, None if it has no more, False at
+        the end. Sends TLS's own answers. Raise ConnectionLost."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self._push()
+            data = self._below.receive_nowait(min(max(wanted, RECORD_BYTES), RECEIVE_BYTES_MAX))
             if data is None:
                 return None
             if data:
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
+            return True
+        if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
+            return False  # perhaps without close_notify; HTTP itself marks the ends of its messages
+        self._push()  # send the alert
+        raise ConnectionLost(_explain(self.peer, error)) from error
 
     def send_nowait(self, data: Buffer) -> int:
         # Until the kernel accepts no more: who is left with a rest waits for the edge that only a full socket raises.
@@ -217,12 +248,13 @@ class TlsStream(_Covered):
         return float(ssl.cert_time_to_seconds(ends)) if isinstance(ends, str) else None
 
     async def wait_readable(self) -> None:
-        if self._tls.pending() or self._incoming.pending:
+        if not self._finished and (self._tls.pending() or self._incoming.pending):
             await trio.lowlevel.checkpoint()
         else:
             await self._below.wait_readable()
 
     def finish_sending(self) -> None:
+        self._finished = True
         with suppress(ssl.SSLError):  # the peer has not sent close_notify yet, or there was no handshake
             self._tls.unwrap()
         with suppress(ConnectionLost):  # the peer has closed it already

@@ -37,6 +37,8 @@ from tests.unit.http.bench import ADDRESS, Raw, Way, echo, serve
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+    from flared.http.messages import Reply, Request
+
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
 
@@ -146,13 +148,24 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
-async def pass_through(sender: TlsStream, receiver: TlsStream, sent: bytes, sizes: list[int]) -> bytes:
-    """Send ``sent`` by offers of these sizes, in turn, while the other end receives; the bytes that came."""
+def receive_into(stream: TlsStream, size: int) -> bytes | None:
+    buffer = bytearray(size)
+    with memoryview(buffer) as view:
+        count = stream.receive_into_nowait(view)
+    return None if count is None else bytes(buffer[:count])
+
+
+async def pass_through(
+    sender: TlsStream, receiver: TlsStream, sent: bytes, sizes: list[int], *, into: bool = False
+) -> bytes:
+    """Send ``sent`` by offers of these sizes, in turn, while the other end receives; the bytes that came. With ``into``
+    the receiver brings its own buffer."""
     got = bytearray()
 
     async def receive() -> None:
         while len(got) < len(sent):
-            data = receiver.receive_nowait(sizes[len(got) % len(sizes)])
+            size = sizes[len(got) % len(sizes)]
+            data = receive_into(receiver, size) if into else receiver.receive_nowait(size)
             if data is None:
                 await receiver.wait_readable()
             else:
@@ -177,9 +190,10 @@ async def pass_through(sender: TlsStream, receiver: TlsStream, sent: bytes, size
     size=st.integers(0, 700_000),
     sizes=st.lists(st.sampled_from([1000, 4096, 16_384, 16_385, 70_000, 300_000]), min_size=1, max_size=4),
     fragment=st.booleans(),
+    into=st.booleans(),
 )
 def test_every_byte_arrives_once_and_in_order(
-    files: tuple[Path, Path], seed: int, size: int, sizes: list[int], fragment: bool
+    files: tuple[Path, Path], seed: int, size: int, sizes: list[int], fragment: bool, into: bool
 ) -> None:
     """Offers grow and shrink while the network takes what it likes: a byte that was encrypted counts once."""
 
@@ -196,8 +210,8 @@ def test_every_byte_arrives_once_and_in_order(
         if fragment:
             network.fragment(ADDRESS)
         sent = random.Random(seed).randbytes(size)
-        assert await pass_through(client, server, sent, sizes) == sent
-        assert await pass_through(server, client, sent, sizes) == sent
+        assert await pass_through(client, server, sent, sizes, into=into) == sent
+        assert await pass_through(server, client, sent, sizes, into=into) == sent
         assert (client.sent, client.received, server.sent, server.received) == (size,) * 4
         client.finish_sending()
         assert server.receive_nowait(1) == b""
@@ -228,6 +242,25 @@ async def test_a_send_ends_only_where_the_network_is_full(
         data = client.receive_nowait(left)
         assert data
         left -= len(data)
+
+
+async def test_a_refused_upload_is_dropped_until_its_sender_has_seen_why(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async def refuse(request: Request, reply: Reply) -> None:
+        reply.close = True
+        await reply.send(413, [], b"too large")
+
+    async with serve(refuse, tls=Tls(TlsSettings(*write_certificate(tmp_path), "refuse"))) as bench:
+        raw = await bench.connect()
+        await raw.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n")
+        for _ in range(30):
+            await raw.send(bytes(100_000))
+            await trio.sleep(0.01)
+        answer = await raw.receive_all()
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert answer.endswith(b"too large")
+        raw.stream.close()
 
 
 async def shake(server: Tls, client: ssl.SSLContext, name: str) -> str:
