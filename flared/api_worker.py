@@ -31,7 +31,7 @@ from flared.api.errors import JSON_ERRORS
 from flared.api.face import Face, on_nothing
 from flared.api.gate import Gate
 from flared.api.native.face import native_face
-from flared.api_role import (
+from flared.api_process import (
     GATHERING,
     S3,
     S3_HEADS,

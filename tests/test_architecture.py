@@ -16,6 +16,7 @@ LAYERS = [
     {"api_worker"},
     {"daemon"},
     {"api_role", "data_role"},
+    {"api_process", "api_reports"},
     {"role"},
     {"workers"},
     {"config"},
