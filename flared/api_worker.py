@@ -256,9 +256,10 @@ class _Worker:
         self._config = config
         set_up_logging(level=config.log.level, format=config.log.format)
         self._keyring.change(config.secrets)
-        self._connector.renew()
         take_gate(self._gate, config)
-        resize(self._store, self._server, share_of(config))
+        if self._kv is not None:  # else it is still starting, and will be built with these settings
+            self._connector.renew()
+            resize(self._store, self._server, share_of(config))
         if self._s3 is not None:
             self._s3.limit_connections(share_of(config).connections)
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.process.test_workers import clients, wait_for_serving_worker
 from tests.support.daemons import API
 from tests.support.flarectl import flarectl
 
@@ -130,3 +133,30 @@ def test_a_key_does_what_its_grants_say_through_every_process(
     assert "who=key:root peer=127.0.0.1" in audited
     assert f"reason=BadSignature key={made['id']}" in audited
     assert made["secret"] not in audited + cluster.log_tail(API, 10_000)
+
+
+def processes_in(file: Path) -> set[str]:
+    """The processes that wrote lines about refused listings of keys: ids of requests begin with theirs."""
+    return set(re.findall(r"call=admin.show_keys .* request=([0-9a-f]+)-", file.read_text()))
+
+
+def test_every_process_opens_the_audit_file_anew_and_takes_its_limits(cluster: Cluster) -> None:
+    """As after logrotate: the file was moved away, and the node is told to reload."""
+    daemon, file = cluster.daemons[API], cluster.directory / "audit.log"
+    wait_for_serving_worker(cluster)
+    before = clients(cluster)
+    for client in before:
+        assert client.call("GET", "/cluster/key").status == 401
+    file.rename(cluster.directory / "audit.log.1")
+    daemon.config.write_text(daemon.config.read_text() + "\n[limits]\nrequests_per_address = 1000\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    cluster.wait_until(file.exists, "the audit file is not opened anew")
+
+    def all_write_to_it() -> bool:
+        for client in before:
+            client.call("GET", "/cluster/key")
+        return len(processes_in(file)) == 2
+
+    cluster.wait_until(all_write_to_it, "not every process writes to the new file")
+    assert len(processes_in(cluster.directory / "audit.log.1")) == 2
+    assert "changed=requests_per_address" in cluster.log_tail(API, 1000)
