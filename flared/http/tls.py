@@ -90,11 +90,11 @@ class TlsStream(_Covered):
         """Ciphertext that the kernel has not accepted."""
         self._owed = 0
         """Plain bytes, encrypted or not, that no call has counted as sent."""
-        self._finished = False
+        self._finished = self._dropping = False
         self.received = self.sent = 0
 
     def receive_nowait(self, size: int) -> bytes | None:
-        if self._finished:
+        if self._dropping:
             return self._drop()
         parts: list[bytes] = []
         left = size
@@ -121,7 +121,7 @@ class TlsStream(_Covered):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def receive_into_nowait(self, buffer: memoryview) -> int | None:
-        if self._finished:
+        if self._dropping:
             return None if self._drop() is None else 0
         # As above, without a copy: a large body is decrypted into the buffer that it is for.
         filled, size = 0, len(buffer)
@@ -147,8 +147,8 @@ class TlsStream(_Covered):
         return filled
 
     def _drop(self) -> bytes | None:
-        """Receive and drop, after the end was sent: OpenSSL reads no more then, and closing at once would reset the
-        connection under a reply. Return None while more may come, empty at the end."""
+        """Receive and drop: OpenSSL reads no more when it was asked to send the end while data came, and to close at
+        once would reset the connection under a reply. Return None while more may come, empty at the end."""
         return None if self._below.receive_nowait(RECEIVE_BYTES_MAX) != b"" else b""
 
     def _continue(self, error: ssl.SSLError, wanted: int) -> bool | None:
@@ -164,6 +164,9 @@ class TlsStream(_Covered):
             else:
                 self._incoming.write_eof()
             return True
+        if self._finished:
+            self._dropping = True
+            return None
         if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
             return False  # perhaps without close_notify; HTTP itself marks the ends of its messages
         self._push()  # send the alert
@@ -248,7 +251,7 @@ class TlsStream(_Covered):
         return float(ssl.cert_time_to_seconds(ends)) if isinstance(ends, str) else None
 
     async def wait_readable(self) -> None:
-        if not self._finished and (self._tls.pending() or self._incoming.pending):
+        if not self._dropping and (self._tls.pending() or self._incoming.pending):
             await trio.lowlevel.checkpoint()
         else:
             await self._below.wait_readable()
