@@ -98,6 +98,8 @@ def test_a_cluster_that_runs_moves_to_mutual_tls_node_by_node(start: Start, dire
     then nothing without TLS is taken. No request is refused in between."""
     cluster = start(nodes=3, scheme="replica:2", api={"workers": workers})
     own, port = OwnAuthority(directory), cluster.daemons[API].port
+    for name in cluster.data_names():  # health is ok with two of them
+        cluster.wait_until(lambda name=name: state_of(cluster.client(), name) == "online", f"{name} is not there")  # type: ignore[misc]
     with Askers(cluster) as askers:
         cluster.change(API, {"tls": own.write(API)})
         assert "changed=tls" in reload(cluster, cluster.daemons[API])
@@ -157,4 +159,4 @@ def state_of(client: Client, name: str) -> str:
 def node_of(client: Client, name: str) -> dict[str, object]:
     nodes = client.call("GET", "/status").json()["nodes"]
     assert isinstance(nodes, list)
-    return next(node for node in nodes if node["name"] == name)
+    return next((node for node in nodes if node["name"] == name), {})
