@@ -19,6 +19,7 @@ SETTINGS = {
     "endpoint": "the URL of an api node, such as http://10.0.0.1:8000",
     "access_key": "the id of an access key, which signs every call",
     "secret_key": "the secret of that access key",
+    "public_endpoint": "the URL by which those reach the api node who get a link, where it is not the endpoint",
     "secret_file": "a file with the secret of the cluster, which others may not read",
     "ca_file": "certificates in PEM to trust at https:// endpoints, instead of those of this system",
 }
@@ -26,10 +27,12 @@ VARIABLES = {
     "endpoint": "FLARE_ENDPOINT",
     "access_key": "FLARE_ACCESS_KEY",
     "secret_key": "FLARE_SECRET_KEY",
+    "public_endpoint": "FLARE_PUBLIC_ENDPOINT",
     "secret_file": "FLARE_SECRET_FILE",
     "ca_file": "FLARE_CA_FILE",
 }
 PROFILE_VARIABLE = "FLARE_PROFILE"
+URLS = ("endpoint", "public_endpoint")
 PATHS = ("secret_file", "ca_file")
 SECRET = "secret_key"
 """Never printed, and never an argument: others see those."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flarectl.errors import Refusal, Usage
+from flarectl.profile import check_endpoint
 from flarectl.proof import find_key
+from flarectl.settings import find_setting
 from flarectl.target import object_path, parse_duration
 from flared.access.signing import LINK_SECONDS_MAX, ShareLink, link_query
 from flared.http.address import LOOPBACK
@@ -35,6 +37,12 @@ def find_signer() -> KeyProof:
             "and flarectl config set secret_key (an admin makes one: flarectl key create)"
         )
     return key
+
+
+def find_public(endpoint: str) -> str:
+    """Return the URL by which others reach the api node at ``endpoint``. Raise Usage if that setting is not valid."""
+    found = find_setting("public_endpoint")
+    return check_endpoint(*found) if found else endpoint
 
 
 def make_link(key: KeyProof, endpoint: str, method: str, target: Target, until: int) -> str:

@@ -6,7 +6,7 @@ import typer
 
 from flarectl import completing, options
 from flarectl.lean import LeanCommand, LeanGroup
-from flarectl.settings import PATHS, SECRET, SETTINGS
+from flarectl.settings import PATHS, SECRET, SETTINGS, URLS
 
 app = typer.Typer(
     cls=LeanGroup,
@@ -104,7 +104,7 @@ def show(ctx: typer.Context, endpoint: str = options.ENDPOINT) -> None:
     render.say(f'endpoint = "{url}"  # from {origin}')
     if key := find_key():
         render.say(f'access_key = "{key.access_key}"  # from {key.origin}, with its secret_key')
-    for name in PATHS:
+    for name in ("public_endpoint", *PATHS):
         if found := find_setting(name):
             render.say(f'{name} = "{found[0]}"  # from {found[1]}')
     render.say(f"# the file is {config_path()}{f', its profile {profile()}' if profile() else ''}")
@@ -141,7 +141,7 @@ def _check(name: str, value: str) -> str:
     from flarectl.profile import check_endpoint
     from flared.access.access_key import is_access_key_id
 
-    if name == "endpoint":
+    if name in URLS:
         return check_endpoint(value, name)
     if name in PATHS:
         return os.path.abspath(value)

@@ -37,11 +37,12 @@ def share(
         with Client(place) as client:  # a link to nothing, or one that the key may not open, is more likely a mistake
             client.head_named(target, "a link opens one object")
     method, until = "PUT" if put else "GET", int(time.time()) + seconds
-    url = sharing.make_link(signer, place, method, target, until)
+    public = sharing.find_public(place)
+    url = sharing.make_link(signer, public, method, target, until)
     if json:
         record = {"url": url, "method": method, "bucket": target.bucket, "key": target.key, "expires": until}
         return render.say_json(record)
     render.say(url)
-    if sharing.is_loopback(place):
-        render.remark(f"{place} leads to this machine only; name the api node as others reach it: --endpoint URL")
+    if sharing.is_loopback(public):
+        render.remark(f"{public} leads to this machine only; for others: flarectl config set public_endpoint URL")
     return None

@@ -115,6 +115,17 @@ def test_a_link_opens_its_object(api: FakeApi, run: Run) -> None:
     assert "leads to this machine only" in done.err
 
 
+def test_a_link_names_the_api_node_as_others_reach_it(api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.store("a", b"x")
+    monkeypatch.setenv("FLARE_PUBLIC_ENDPOINT", "https://files.example")
+    done = run("share", "a")
+    assert done.out.startswith("https://files.example/bucket/default/object/a?")
+    assert not done.err
+    assert opened(done.out.strip(), "GET")
+    monkeypatch.setenv("FLARE_PUBLIC_ENDPOINT", "files")
+    assert run("share", "a").code == 2
+
+
 def test_a_link_to_put_needs_no_object(api: FakeApi, run: Run) -> None:
     done = run("share", "--put", "new", "--json", "--expires", "7d")
     record = json.loads(done.out)
