@@ -63,7 +63,7 @@ def offered(work: Path, endpoint: str, line: str, shell: str = "bash") -> list[s
         ("bucket rm b", ["backup"]),
         ("node show ", ["data1", "api"]),
         ("node rm d", ["data1"]),
-        ("config set ", ["endpoint", "secret_file", "ca_file"]),
+        ("config set ", ["endpoint", "access_key", "secret_key", "public_endpoint", "secret_file", "ca_file"]),
         ("config set secret_file lo", ["loc/", "local.txt"]),
         ("config set endpoint lo", []),
         ("cat nope:", []),
