@@ -89,6 +89,7 @@ class Client:
         self._proof = find_proof()
         self._local = threading.local()
         self._connections: list[HTTPConnection] = []
+        self._aborted = False
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +105,8 @@ class Client:
         self._retries.stop()
 
     def abort(self) -> None:
-        """Break the calls that wait for an answer."""
+        """Break the calls that wait for an answer, and those that begin now."""
+        self._aborted = True
         self._retries.stop()
         for connection in self._connections:
             if connection.sock is not None:
@@ -381,6 +383,8 @@ class Client:
     def _exchange(self, method: str, path: str, fields: dict[str, str], content: bytes) -> ApiReply:
         connection = self._connection()
         try:
+            if self._aborted:  # its connection may have been made after the others were broken
+                raise ConnectionAbortedError("it was broken off")
             connection.request(method, path, content or None, fields)
             answer = connection.getresponse()
             names = {name.lower(): value for name, value in answer.getheaders()}

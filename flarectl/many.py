@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 
 from flarectl.client import Client
 from flarectl.errors import Existing, ExitCode, Failure, Unreachable
@@ -30,7 +31,8 @@ def on_each(
     running: dict[Future[None], RemoteObject] = {}
     try:
         for remote in objects:
-            running[executor.submit(call, remote)] = remote
+            with _interrupts_held():
+                running[executor.submit(call, remote)] = remote
             if len(running) >= AT_ONCE:
                 _collect(running, report)
         while running:
@@ -43,6 +45,17 @@ def on_each(
     finally:
         executor.shutdown(cancel_futures=True)
     return report.finish()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Have a Ctrl-C wait for the end of the block, so that every call that was begun is known. The threads that are
+    started here never get one."""
+    held = pthread_sigmask(SIG_BLOCK, {SIGINT})
+    try:
+        yield
+    finally:
+        pthread_sigmask(SIG_SETMASK, held)
 
 
 def _finish_running(client: Client, running: dict[Future[None], RemoteObject], report: Report) -> None:
