@@ -95,15 +95,7 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
         uses = KeyUses(kv, store.now)
         gate.note_use = uses.note
         # The nodes.
-        cluster = await open_cluster(kv, secrets.token_hex(16), now_ms(store))
-        membership = Membership(
-            kv,
-            store.chunks.nodes,
-            store.chunks.damage,
-            cluster=cluster.id,
-            connect=connector,
-            repair_after_seconds=config.repair_after,
-        )
+        membership = await _open_membership(config, store, connector)
         upkeep.follow(membership)
         await ensure_default_bucket(store)
         # The servers of both ports, and what they report about the node.
@@ -144,6 +136,18 @@ async def open_api_role(config: ApiConfig) -> AsyncIterator[Role]:
             role = replace(_role(store, membership, upkeep, server, reports, reload), s3=s3)
             yield role if reports.workers is None else _with_workers(role, reports.workers)
             nursery.cancel_scope.cancel()
+
+
+async def _open_membership(config: ApiConfig, store: Store, connector: Connector) -> Membership:
+    cluster = await open_cluster(store.kv, secrets.token_hex(16), now_ms(store))
+    return Membership(
+        store.kv,
+        store.chunks.nodes,
+        store.chunks.damage,
+        cluster=cluster.id,
+        connect=connector,
+        repair_after_seconds=config.repair_after,
+    )
 
 
 def _with_workers(role: Role, workers: Workers) -> Role:
