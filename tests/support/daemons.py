@@ -250,9 +250,13 @@ def merged(below: Toml, above: Toml) -> Toml:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports below those the kernel hands to clients: a node that is down keeps its own."""
+    """Return free ports below those the kernel hands to clients: a node that is down keeps its own.
+
+    ``FLARE_TEST_PORTS`` (``FIRST-LAST``) keeps runs apart that share a machine.
+    """
     ports: list[int] = []
-    candidates = random.sample(range(12_000, 32_000), 1000)
+    first, _, last = os.environ.get("FLARE_TEST_PORTS", "12000-31999").partition("-")
+    candidates = random.sample(range(int(first), int(last) + 1), 1000)
     while len(ports) < count:
         port = candidates.pop()
         with socket.socket() as probe, contextlib.suppress(OSError):
