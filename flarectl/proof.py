@@ -22,7 +22,7 @@ CHUNKS_IN_TRAILER = "TRAILER-CHUNKS"
 
 
 class Proof:
-    """Shows nothing. ``signs`` tells whether bodies are covered, too."""
+    """Shows nothing. ``signs`` says whether bodies are covered, too."""
 
     signs = False
 

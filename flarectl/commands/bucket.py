@@ -45,7 +45,7 @@ VERSIONING = typer.Option(
     "--versioning",
     metavar="on|suspended",
     show_default=False,
-    help="Whether old versions are kept.",
+    help="Keep old versions: on or suspended.",
     autocompletion=lambda: list(STATES),
 )
 

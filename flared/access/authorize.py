@@ -7,7 +7,7 @@ The one decision that every call of an api node passes, on every face. In short:
 - this machine may do everything that does not hand out the secret or a key, or speak for a node;
 - everybody may do what a bucket or an object allows to everybody (``bucket_access``), from everywhere;
 - to all but the cluster's secret and this machine, what the policy of a bucket allows is allowed, and what it denies is
-  refused, whatever else allows it (``policy``);
+  refused, even if something else allows it (``policy``);
 - everybody else may do what the setting ``anonymous`` grants, and the few calls that tell nothing;
 - what this machine and ``anonymous`` allow is refused to web pages that came from elsewhere (``origin``).
 """
@@ -203,7 +203,7 @@ class Context:
     secure: bool = False
     """The connection is encrypted."""
     tells_missing: bool = False
-    """As S3: everybody is told of an object that it does not exist, if everybody may list its bucket."""
+    """As with S3, everybody may know that an object does not exist if everybody may list its bucket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Wants(Enum):
 
 
 class ChunkDecoder:
-    """Decodes one body. ``wants`` tells what comes next. Whatever it refuses, the body is not the one signed."""
+    """Decodes one body. ``wants`` says what comes next. A body that it refuses is not the one that was signed."""
 
     def __init__(self, seal: ChunkSeal | None, *, trailers: bool) -> None:
         """``seal``: None if the chunks are not signed."""

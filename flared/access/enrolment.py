@@ -5,7 +5,7 @@
 
 ``key`` is the HMAC of a text under the secret. Neither side needs TLS for it, so it is also how the first certificate
 comes, and a node believes the authority because only the cluster can have sealed it. A replayed message gains nothing:
-whoever sent it cannot open the answer, whose certificate is for the same key as before.
+its sender cannot open the answer, whose certificate is for the same key as before.
 """
 
 from __future__ import annotations

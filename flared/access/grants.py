@@ -34,7 +34,7 @@ class Permission(StrEnum):
     LIST = "list"
     DELETE = "delete"
     CREATE = "create"
-    """Make buckets. Whoever makes a bucket owns it, and may do everything in it."""
+    """Make buckets. The key that makes a bucket owns it, and may do everything in it."""
     ADMIN = "admin"
     """Everything that the cluster's secret may do at an api node, except what would give the secret away."""
 

@@ -1,7 +1,7 @@
 """Limits: how often something may happen by one name. Pure.
 
 A token bucket for each name: it holds as much as a *burst* and fills at a *rate*. Names beyond ``names_max`` push out
-the one that was used least recently; what it had used up is forgotten, so state stays bounded whatever comes.
+the one that was used least recently; what it had used up is forgotten, so state stays bounded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names that bucket policies have for what callers do. Pure.
 
 Calls of the S3 face are named after operations of S3; most operations have an action of the same name, and ``_BY_CALL``
-has the others. Calls of other faces are told by their kind.
+has the others. Calls of other faces have the action of their kind.
 """
 
 from __future__ import annotations

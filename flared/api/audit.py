@@ -36,7 +36,7 @@ def set_up_audit(file: Path | None, format: str) -> None:  # noqa: A002  # the w
     for old in audit.handlers[:]:
         audit.removeHandler(old)
         old.close()
-    audit.setLevel(logging.INFO)  # whatever the level of the log is
+    audit.setLevel(logging.INFO)  # at any level of the log
     audit.propagate = handler is None
     if handler is not None:
         audit.addHandler(handler)

@@ -104,7 +104,7 @@ def identity_of(request: Request | Exchange) -> Identity:
 
 
 def sees_bucket(request: Request) -> Callable[[Bucket], bool]:
-    """Return what tells whether the caller of a listing of buckets sees one."""
+    """Return what says whether the caller of a listing of buckets sees one."""
     caller = request.caller
     assert isinstance(caller, Caller), "the entry has found the caller before"
     return lambda bucket: may_see(caller.identity, bucket.name, bucket.access, caller.context)

@@ -1,7 +1,7 @@
 """Quick: the small calls on objects that are answered in turns, without a task each; for every face.
 
 Each begins one verb, and answers when the verb is done. How a face reads a head and words an answer is in its
-``Words``. Whatever is not the plain case of a call is left to the general way, which has every case; so is what a verb
+``Words``. What is not the plain case of a call is left to the general way, which has every case; so is what a verb
 hands back. ``entry`` has let the caller in before.
 """
 

@@ -67,7 +67,7 @@ class Manifest(NamedTuple):
 
     @property
     def deletes(self) -> bool:
-        """Whether this version is a delete marker."""
+        """Return whether this version is a delete marker."""
         return self.details is not None and self.details.deletes
 
     @property

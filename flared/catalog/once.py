@@ -33,7 +33,7 @@ def make_once(signature: str, expires_ms: int) -> Once:
     """Return what the write with this signature is recorded by: in hex, at least 32 digits that no other call has.
 
     It covers a time, and a nonce if its form has one. From ``expires_ms`` on the call would be refused anyway, by every
-    process whatever its clock says.
+    process, even one whose clock is wrong.
     """
     return Once(keys.signed(expires_ms, signature[:32]))
 

@@ -8,7 +8,7 @@
 The rows are manifests; of small objects they are packed, and move from key to key as they are. A bucket that never had
 versioning has only the first one.
 
-**Invariant:** an object with other versions has a newest one. Whatever adds one of the others changes which is the
+**Invariant:** an object with other versions has a newest one. What adds one of the others changes which is the
 newest; so a transaction that reads the newest sees whether a scan before it has missed any (``find_next``).
 """
 

@@ -263,7 +263,7 @@ class Reply:
     finished = False
     """True once the whole reply was sent."""
     extra = b""
-    """Field lines that the reply gets whatever it is, an error, too."""
+    """Field lines that any reply gets, an error, too."""
     _head = b""
     _left = 0
     _writing = False

@@ -127,7 +127,7 @@ class TlsStream(_Covered):
         filled, size = 0, len(buffer)
         while filled < size:
             try:
-                # With a buffer it returns how many bytes it has put there, whatever its annotation says.
+                # With a buffer it returns how many bytes it has put there, though its annotation says otherwise.
                 count = cast("int", self._tls.read(size - filled, buffer[filled:]))
             except ssl.SSLError as error:
                 more = self._continue(error, size - filled)

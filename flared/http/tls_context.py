@@ -52,7 +52,7 @@ class TlsListener:
     """A Listener that detects which connections begin with a handshake, if its node has a certificate."""
 
     def __init__(self, below: Listener, tls: Tls, *, for_all: bool = False) -> None:
-        """``for_all``: no client needs a certificate here, whatever the node's other ports ask for."""
+        """``for_all``: no client needs a certificate here, even if the node's other ports ask for one."""
         self._below = below
         self._tls = tls
         self._for_all = for_all

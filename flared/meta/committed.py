@@ -44,7 +44,7 @@ class Committed:
         return None if entry is None else entry.value
 
     def read(self, key: bytes) -> Entry | None:
-        """The entry in the file, whatever is in memory."""
+        """The entry in the file, past what is in memory."""
         try:
             return self.reader.get(key)
         except RowCorrupt:

@@ -79,7 +79,7 @@ class Transaction(Snapshot, Protocol):
     def note(self, what: object, /) -> None:
         """Tell the listeners ``what`` once the transaction is committed: in commit order, before its answer.
 
-        Those of a group that commits together are told together.
+        Those of a group that commits together arrive together.
         """
 
     def reclaim(self) -> None:

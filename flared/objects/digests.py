@@ -1,7 +1,7 @@
 """Digests of a body: computed once, while it passes, compared with what the client promised before anything is visible.
 
 A request may promise digests before its body or behind it (``late``), ask for others to be stored, and take the ETag of
-its object from the MD5. Whatever it is, each is computed once; the SHA-256 of a body of one chunk is that of the chunk.
+its object from the MD5. Each is computed once; the SHA-256 of a body of one chunk is that of the chunk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Object lock: versions that nobody deletes before their time.
+"""Object lock: versions that no one deletes before their time.
 
-A retention ends by itself: in *governance* mode whoever has the right may end it earlier, in *compliance* mode no one
+A retention ends by itself: in *governance* mode a caller with the right may end it earlier, in *compliance* mode no one
 may. A legal hold has no end but the one that is set. Both are of one version; a put never takes one away.
 """
 

@@ -196,9 +196,7 @@ class TestOfTheFake(PieceNodeContract):
 
 
 class _OfTheRealCode(PieceNodeContract):
-    @pytest.fixture
-    def real(self) -> RealSubject:
-        raise NotImplementedError
+    """Each class below has the fixture ``real``."""
 
     @pytest.fixture
     async def subject(self, real: RealSubject) -> AsyncIterator[Subject]:

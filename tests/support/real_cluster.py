@@ -190,7 +190,7 @@ class RealCluster(Cluster):
             await reply.send(200, JSON, json.dumps({"cluster": self.membership.cluster}).encode())
 
     def held_pieces(self) -> set[tuple[str, str]]:
-        raise NotImplementedError("the nodes have to be asked: find_held")
+        raise AssertionError("nodes of the real code have to be asked: await find_held")
 
     async def find_held(self) -> set[tuple[str, str]]:
         """Of the nodes that are up; a piece that lies on two volumes once."""

@@ -64,7 +64,7 @@ class CertificateCalls:
         """One at a time: each takes a thread for some milliseconds."""
 
     async def show_authority(self, request: Request, reply: Reply) -> None:
-        """Send the authority's certificate, which is no secret. Who believes it must know its fingerprint."""
+        """Send the authority's certificate, which is public. Who believes it must know its fingerprint."""
         parse_query(request.query)
         files = self._require_files()
         content = await self._store.chunks.threads.run(_read, files.certificate)

@@ -1,7 +1,7 @@
-"""Share links in web pages of other sites: a page that has a link may use it, because whoever has it may.
+"""Share links in web pages of other sites: a page that has a link may use it, as anyone may who has it.
 
-A browser asks first whether a page may put (Fetch, 3.2.2), without the page's own fields; it is told so for anything
-that has the form of a link, and the call itself is refused if the link is not right. No other call has CORS fields.
+A browser asks first whether a page may put (Fetch, 3.2.2), without its own fields; the answer is yes for all that
+has the form of a link, and the call itself is refused if the link is not right. No other call has CORS fields.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class ChunkedPayload(Body):
                     return count
                 if decoder.size > self.length or decoder.left:
                     raise _other_length()
-                # Whoever is cancelled while the end is awaited gets these bytes at the next call.
+                # A caller that is cancelled while it awaits the end gets these bytes at the next call.
                 self._undelivered = bytes(view[:count])
         if not self._ended:
             await self._check_end()

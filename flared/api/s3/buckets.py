@@ -47,7 +47,7 @@ def bucket_handlers(store: Store, settings: S3Settings) -> dict[str, Handler]:
 
 
 class MissingBuckets:
-    """Tells everyone that a bucket does not exist, as AWS does: to S3's clients its name is no secret."""
+    """Says to everyone that a bucket does not exist, as AWS does: S3's clients take its name for public."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -129,7 +129,7 @@ class BucketCalls:
         await send_xml(reply, document("LocationConstraint", [] if region == REGION_DEFAULT else [escape(region)]))
 
     async def _check_own(self, bucket: BucketName, owner: str, acl: Acl) -> None:
-        """Raise unless whoever creates a bucket that exists, with this ACL, may hear that all is well."""
+        """Raise unless a caller that creates a bucket that exists, with this ACL, may hear that all is well."""
         access = (await find_bucket(self._store.kv, bucket)).access
         if access.owner != owner or access.acl is not acl:
             raise S3Error(

@@ -89,7 +89,7 @@ def stored_acl(fields: Mapping[str, str]) -> str:
 def _response_fields(fields: Mapping[str, str]) -> dict[str, str]:
     found = {name: fields[name] for name in FIELDS if fields.get(name)}
     if "aws-chunked" in found.get("content-encoding", ""):
-        # It says how the body travels, and is no part of the object.
+        # It says how the body travels, and does not belong to the object.
         kept = [one for one in map(str.strip, found["content-encoding"].split(",")) if one and one != "aws-chunked"]
         found["content-encoding"] = ", ".join(kept)
         if not kept:

@@ -1,4 +1,4 @@
-"""Public access blocks: what of ACLs and policies may not open a bucket to everybody, whatever they say."""
+"""Public access blocks: what of ACLs and policies is kept from opening a bucket to everybody."""
 
 from __future__ import annotations
 

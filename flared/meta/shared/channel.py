@@ -79,7 +79,7 @@ class Channel:
                     sent = self._socket.send(view)
                 del self._unsent[:sent]
         except BlockingIOError:
-            pass
+            pass  # the rest goes when the socket is writable
         except OSError as error:
             self.close(error.strerror or str(error))
 

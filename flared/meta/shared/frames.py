@@ -147,7 +147,7 @@ def unpack_answers(payload: bytes) -> list[Answer]:
 
 
 def _unpack_commit(payload: bytes, at: int) -> tuple[Commit, int]:
-    """Return the commit at ``at``, and where it ends. Nothing is taken that is not there, whatever it announces."""
+    """Return the commit at ``at``, and where it ends. Nothing is taken that is not there, even if it is announced."""
     if at + _COMMIT.size > len(payload):
         raise BadFrame("a frame ends too early")
     number, flags, keys, writes_count, notes_count = _COMMIT.unpack_from(payload, at)
