@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from flared.catalog import chunks, extents, versions
-from flared.catalog.buckets import Bucket, Versioning, read_bucket, writable_bucket
+from flared.catalog.buckets import Bucket, Versioning, find_bucket_nowait, read_bucket, writable_bucket
 from flared.catalog.chunks import ChunkRecord, read_chunk
 from flared.catalog.details import EMPTY, Details, some
 from flared.catalog.lister import Lister
@@ -314,9 +314,12 @@ def _show(version: int) -> str:
 
 def missing_error(kv: KV, name: ObjectName) -> NoSuchBucket | NoSuchObject:
     """Return the error for an object that does not exist: NoSuchBucket if its bucket does not exist either."""
-    bucket, marker = kv.get_many_nowait([keys.bucket(name.bucket), keys.delete_marker(*name)])
-    if bucket is None:
-        return NoSuchBucket(f"there is no bucket {name.bucket}")
+    try:
+        bucket = find_bucket_nowait(kv, name.bucket)
+    except NoSuchBucket as error:
+        return error
+    # A bucket that never had versioning has no delete markers, and the look-up would be one in the file.
+    marker = kv.get_nowait(keys.delete_marker(*name)) if bucket.versioning else None
     deleted = 0
     if marker is not None:
         newest = decode(name, marker.value)
