@@ -12,17 +12,26 @@ from flared.catalog.buckets import Versioning
 from flared.catalog.details import EMPTY
 from flared.catalog.objects import change_details, find_current
 from flared.catalog.uploads import Upload, UploadId, create_upload, list_uploads
+from flared.meta.keys import object_ as object_key
+from flared.names import BucketName, ObjectKey, ObjectName
 from flared.objects.bucket_documents import put_document
-from flared.objects.buckets import set_versioning
+from flared.objects.buckets import create_bucket, set_versioning
 from flared.objects.delete import delete_object
 from flared.objects.lifecycle import Rule, encode_rules
 from flared.objects.listing import list_versions
 from flared.objects.store import now_ms
+from flared.objects.tags import set_tags
+from flared.upkeep.deletion import expire as expire_module
+from flared.upkeep.deletion.expire import Expire
 from tests.support.checkers import recount
 from tests.support.cluster import GRACE, Cluster, name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    import pytest
+
+    from flared.meta.kv import KV, Transaction
 
 Clock = trio.testing.MockClock
 
@@ -184,3 +193,70 @@ async def test_more_than_a_page_of_versions_goes(autojump_clock: Clock) -> None:
         await set_rules(cluster, [Rule("old", noncurrent_days=1, newer_kept=1)])
         await pass_ends()
         assert len(await listed(cluster)) == 2 + 205
+
+
+async def test_rules_that_are_taken_back_delete_nothing_more(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await pass_ends()  # so that the node's own worker rests
+        names = [f"a/{number:03d}" for number in range(450)]
+        for one in names:
+            await cluster.put(one, b"")
+        await set_rules(cluster, [Rule("date", at_ms=now_ms(cluster.store))])
+        expire = Expire(cluster.store)
+        await expire.step()
+        await trio.sleep(GRACE + 1)
+        while not expire.expired:
+            await expire.step()
+        await put_document(cluster.store, name("a").bucket, Kind.LIFECYCLE, None)
+        while await expire.step():
+            pass
+        assert len(keys(cluster, *names)) == len(names) - expire.expired > 0
+
+
+async def test_an_object_that_gets_other_tags_stays(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await pass_ends()
+        await cluster.put("a", b"1")
+        await set_tags(cluster.store, name("a"), {"class": "old"})
+        await set_rules(cluster, [Rule("old", tags={"class": "old"}, at_ms=now_ms(cluster.store))])
+        transact_each = expire_module.transact_each
+
+        async def keep_first(
+            kv: KV, items: Sequence[object], change: Callable[[Transaction, object], bool]
+        ) -> list[bool]:
+            """The owner changes the tags when the object was found due and is not deleted yet."""
+            if items:
+                await set_tags(cluster.store, name("a"), {"class": "kept"})
+            return await transact_each(kv, items, change)
+
+        monkeypatch.setattr(expire_module, "transact_each", keep_first)
+        expire = Expire(cluster.store)
+        await expire.step()
+        await trio.sleep(GRACE + 1)
+        while await expire.step():
+            pass
+        assert await cluster.get("a") == b"1"
+        assert not expire.expired
+
+
+async def test_a_bucket_that_cannot_be_read_keeps_no_other_waiting(autojump_clock: Clock) -> None:
+    cluster = Cluster()
+    async with cluster.running():
+        await pass_ends()
+        bucket = BucketName("another")
+        await create_bucket(cluster.store, bucket)
+        broken = ObjectName(bucket, ObjectKey("broken"))
+        await cluster.kv.transact(lambda tx: tx.put(object_key(*broken), b"9 of a later format"))
+        await cluster.put("a", b"1")
+        for one in (bucket, name("a").bucket):
+            rules = encode_rules([Rule("date", at_ms=now_ms(cluster.store))])
+            await put_document(cluster.store, one, Kind.LIFECYCLE, rules)
+        expire = Expire(cluster.store)
+        await expire.step()
+        await trio.sleep(GRACE + 1)
+        while await expire.step():
+            pass
+        assert not keys(cluster, "a")
+        await cluster.kv.transact(lambda tx: tx.delete(object_key(*broken)))

@@ -2,7 +2,8 @@
 
 A pass goes over every bucket that has rules, a page of uploads, objects or versions at a time, and begins anew an
 hour after it ended. Each deletion is decided in a transaction on what is there then: an object that was written again
-meanwhile stays. What goes, goes as by a client's delete, its chunks after the grace. A crash repeats the pass.
+or got other tags meanwhile stays, and so does everything once the rules were changed. What goes, goes as by a client's
+delete, its chunks after the grace. A crash repeats the pass; a bucket that cannot be read waits for the next one.
 
 The time is the steady one (``steady_clock``): a clock that jumps makes nothing due.
 """
@@ -52,7 +53,10 @@ class _Place:
     """Where a pass is in one bucket."""
 
     bucket: BucketName
+    document: bytes
+    """The rules, as the bucket had them when the pass began with it."""
     rules: tuple[Rule, ...]
+    """Those that are enabled."""
     uploads_done: bool = False
     upload_after: tuple[str, str] = ("", "")
     after: str = ""
@@ -67,7 +71,7 @@ class _Place:
     @property
     def prefix(self) -> str:
         """What the keys begin with that any rule is about."""
-        return commonprefix([rule.prefix for rule in self.rules if rule.enabled])  # noqa: RUF071  # keys are not paths
+        return commonprefix([rule.prefix for rule in self.rules])  # noqa: RUF071  # keys are not paths
 
 
 class Expire:
@@ -94,13 +98,18 @@ class Expire:
             return await self._next_bucket()
         place = self._place
         try:
-            if not place.uploads_done:
+            if find_document_nowait(self._store.kv, place.bucket, Kind.LIFECYCLE) != place.document:
+                place.done = True
+            elif not place.uploads_done:
                 await self._expire_uploads(place, steady_ms)
             elif not place.objects_done:
                 await self._expire_objects(place, steady_ms)
             else:
                 await self._expire_versions(place, steady_ms)
         except NoSuchBucket:
+            place.done = True
+        except Damaged as error:  # what cannot be read must not keep other buckets waiting
+            log.error("event=lifecycle_unreadable bucket=%s message=%r", place.bucket, str(error))
             place.done = True
         if place.done:
             for rule, count in place.expired.items():
@@ -122,10 +131,10 @@ class Expire:
                 except (Damaged, NoSuchBucket) as error:
                     log.error("event=lifecycle_unreadable bucket=%s message=%r", bucket.name, str(error))
                     continue
-                if document is not None:
-                    rules = decode_rules(document)
-                    walk = VersionWalk(tuple(rules)) if bucket.versioning else None
-                    self._place = _Place(bucket.name, rules, walk=walk)
+                rules = tuple(rule for rule in decode_rules(document or b"[]") if rule.enabled)
+                if document is not None and rules:
+                    walk = VersionWalk(rules) if bucket.versioning else None
+                    self._place = _Place(bucket.name, document, rules, walk=walk)
                     return True
         if len(page) < PAGE:
             self._bucket = ""
@@ -159,14 +168,11 @@ class Expire:
         page = await list_page(self._store.kv, place.bucket, prefix=place.prefix, after=place.after, limit=PAGE)
         due: list[Manifest] = []
         for manifest in page.objects:
-            tags = {} if manifest.details is None else manifest.details.tags
-            written_ms = int(manifest.modified * 1000)
-            expiry = find_expiry(place.rules, manifest.name.key, manifest.size, tags, written_ms)
-            # Of a row that is damaged nothing is known, and so not that it is due.
-            if manifest.is_readable and expiry is not None and expiry.due_ms <= steady_ms:
+            rule = _find_rule(place, manifest, steady_ms)
+            if rule is not None:
                 due.append(manifest)
-                place.expired[expiry.rule] = place.expired.get(expiry.rule, 0) + 1
-        self.expired += await self._delete(due)
+                place.expired[rule] = place.expired.get(rule, 0) + 1
+        self.expired += await self._delete(place, due, steady_ms)
         place.after = page.next or ""
         place.objects_done = page.next is None
         place.done = place.objects_done and place.walk is None
@@ -195,7 +201,7 @@ class Expire:
         place.version_after = page.next or ("", None)
         place.done = page.next is None
 
-    async def _delete(self, due: Sequence[Manifest]) -> int:
+    async def _delete(self, place: _Place, due: Sequence[Manifest], steady_ms: int) -> int:
         moment, garbage_due_ms = now_ms(self._store), due_ms(self._store)
 
         def delete(tx: Transaction, manifest: Manifest) -> bool:
@@ -203,8 +209,18 @@ class Expire:
                 now = read_object(tx, manifest.name)
             except RowCorrupt:
                 return False
-            if now is None or now.version != manifest.version:
+            if now is None or now.version != manifest.version or _find_rule(place, now, steady_ms) is None:
                 return False
             return delete_object(tx, manifest.name, lambda _: None, moment, garbage_due_ms).deleted is not None
 
         return sum(await transact_each(self._store.kv, due, delete))
+
+
+def _find_rule(place: _Place, manifest: Manifest, steady_ms: int) -> str | None:
+    """Return the rule by which the current version is due; None: it stays."""
+    if not manifest.is_readable:
+        return None  # of a row that is damaged nothing is known, and so not that it is due
+    tags = {} if manifest.details is None else manifest.details.tags
+    written_ms = int(manifest.modified * 1000)
+    expiry = find_expiry(place.rules, manifest.name.key, manifest.size, tags, written_ms)
+    return expiry.rule if expiry is not None and expiry.due_ms <= steady_ms else None
