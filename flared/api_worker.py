@@ -158,6 +158,7 @@ class _Worker:
     async def run(self, connected: socket.socket, memory: int) -> None:
         async with open_turns() as turns:
             self._channel = Channel(connected, turns, self._receive, _owner_ended)
+            # Nothing before the owner has said which opening of the metadata it has, and which nodes there are.
             await self._greeted.wait()
             kv = self._kv = FollowerKV(self._config.metadata, Subscriber(memory), turns, self._hello)
             self._connector = Connector(self._keyring, turns, self._caller, self._config.workers)

@@ -132,6 +132,7 @@ def _with_secret(ctx: typer.Context, endpoint: str, output: str, json: bool, mak
         if not output:
             made = make(client)
         else:
+            # The file comes first: where it cannot be written, no key is made whose secret no one has.
             with new_credentials_file(output) as write:
                 made = make(client)
                 write(format_credentials(made.id, made.secret))

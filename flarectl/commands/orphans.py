@@ -38,6 +38,7 @@ def orphans(
             _show(name, found)
         if delete:
             _confirm(name, found, yes=yes)
+            # As many as were shown, and no more: others that are found meanwhile are held back.
             answer = client.allow_orphans(name, found.held)
     if json:
         render.say_json(answer)

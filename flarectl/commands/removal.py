@@ -39,6 +39,7 @@ def rm(
     from flarectl.client import Client
 
     with Client(options.endpoint_of(ctx, endpoint)) as client:
+        # By force chunks may be lost: what it costs is shown before the question.
         if force:
             _confirm(name, client.removal_cost(name), yes=yes)
         state = client.remove_node(name, force=force)

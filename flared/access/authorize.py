@@ -301,6 +301,7 @@ def _is_allowed(
     name = action_of(call, action, versioned=names_version(query))
     if call in EACH_ASKS_AGAIN and access.policy is not None:
         return True
+    # The policy first: what it denies, nothing below allows. Only who may change it is not locked out by it.
     if access.policy is not None:
         facts = _facts(identity, resource, context, query)
         target = f"{resource.bucket}/{resource.key}" if isinstance(resource, ObjectName) else resource
@@ -313,6 +314,7 @@ def _is_allowed(
             return True
     if granted or owns:
         return True
+    # What is open to everybody, unless the bucket blocks that.
     has_key = key is not None
     if access.is_blocked(Blocks.ACLS):
         return False

@@ -112,6 +112,7 @@ def sign_request(authority: Authority, secrets: Sequence[bytes], node: str, requ
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+    # Of the request only names and key are taken, and only if they are the node's own.
     asked = x509.load_pem_x509_csr(request)
     if not asked.is_signature_valid:
         raise ValueError("the request for a certificate is not signed by its own key")
@@ -121,6 +122,7 @@ def sign_request(authority: Authority, secrets: Sequence[bytes], node: str, requ
     names = _names_of(asked.extensions)
     if node not in names or len(names) > NAMES_MAX:
         raise ValueError(f"a request for a certificate names its node and at most {NAMES_MAX - 1} others")
+    # An authority whose files do not fit would make certificates that no node believes.
     key, issuer = _open_key(authority.key, secrets), x509.load_pem_x509_certificate(authority.certificate)
     if _public_bytes(issuer.public_key()) != _public_bytes(key.public_key()):
         raise ValueError("the key of the cluster's authority is not that of its certificate")

@@ -113,6 +113,7 @@ class Entry:
             in_turn = self._in_turns.get(route.call)
             if in_turn is None:
                 return False
+            # From here on the request counts, by whichever way it is answered: identity, limits, grants.
             face, begin = in_turn
             exchange.call = route.call
             fields = exchange.fields
@@ -122,6 +123,7 @@ class Entry:
             if self._gate.audits_objects:
                 exchange.change = route.call, resource
             begun = begin(exchange, resource)
+            # What is left to a task passes the limits again there.
             if not begun and self._gate.limits and isinstance(exchange.caller, Caller):
                 self._gate.give_back(exchange.caller)
             return begun

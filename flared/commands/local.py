@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -175,7 +176,10 @@ async def _run(nodes: list[LocalNode], say: Callable[[str], None]) -> int:
                 if isinstance(config, ApiConfig) and config.s3_listen is not None:
                     directory = nodes[0].config.parent
                     key = await trio.to_thread.run_sync(ensure_key, directory, config)
-                    say(f"S3:          http://{config.s3_listen}" + (f"   (its key: . {key})" if key else ""))
+                    say(
+                        f"S3:          http://{config.s3_listen}"
+                        + (f"   (its key: . {shlex.quote(str(key))})" if key else "")
+                    )
                 say(f"next, in another terminal: {_flarectl()} --endpoint http://{config.listen} put FILE")
                 notify("READY=1")
         except* NotStarted as group:

@@ -110,6 +110,7 @@ async def _reference(store: Store, manifest: Manifest, asked: _Asked) -> PutResu
 
     def decide(tx: Transaction) -> PutResult:
         store.chunks.nodes.refuse_while_halted()
+        # The references first: what was released meanwhile must not be named again.
         if not add_references(tx, manifest):
             raise _Gone
         draft = Manifest(
