@@ -4,7 +4,7 @@ A port whose node has a certificate accepts both: a connection that begins with 
 is plain HTTP, if ``plain`` allows that for its peer. So a cluster can move to TLS one host and one client at a time.
 
 Connections in turns stay in turns: handshake and ciphers run where bytes are received and sent.
-Memory of a connection: OpenSSL's own, and at most ``ENCRYPT_BYTES`` of ciphertext that the kernel has not accepted yet.
+Memory of a connection: OpenSSL's own, and ciphertext that the kernel has not accepted yet: about ``UNSENT_BYTES_MAX``.
 
 RFC 8446 (TLS 1.3), RFC 5246 (1.2), RFC 7301 (ALPN).
 """
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ENCRYPT_BYTES = 256 * 1024
 """Plain bytes that are encrypted at once; the part that the kernel does not accept is held until it does."""
+UNSENT_BYTES_MAX = ENCRYPT_BYTES + 64 * 1024
+"""Ciphertext held for a peer that goes on sending: such a part, and TLS's own answers, which are few and small."""
 RECORD_BYTES = 16 * 1024 + 2048
 """Size of one receive: the largest record."""
 RECEIVE_BYTES_MAX = 256 * 1024
@@ -155,7 +157,8 @@ class TlsStream(_Covered):
         """Go on after a read that gave nothing: True if more came from the kernel, None if it has no more, False at
         the end. Sends TLS's own answers. Raise ConnectionLost."""
         if isinstance(error, ssl.SSLWantReadError):
-            self._push()
+            if not self._push() and len(self._unsent) > UNSENT_BYTES_MAX:
+                raise ConnectionLost(f"{self.peer} goes on sending, and receives none of TLS's answers")
             data = self._below.receive_nowait(min(max(wanted, RECORD_BYTES), RECEIVE_BYTES_MAX))
             if data is None:
                 return None

@@ -10,7 +10,7 @@ import ssl
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flared.errors import ConfigError, ConnectionLost
-from flared.http.tls import HANDSHAKE, TlsStream
+from flared.http.tls import HANDSHAKE, RECEIVE_BYTES_MAX, UNSENT_BYTES_MAX, TlsStream
 from flared.http.tls_context import Tls, TlsCaller, TlsListener
 from flared.http.tls_settings import TlsSettings
 from tests.support.certificates import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from flared.http.messages import Reply, Request
+    from flared.http.stream import Stream
 
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 
@@ -348,3 +349,43 @@ def test_a_node_without_a_certificate_takes_one_over_and_gives_it_up(tmp_path: P
 
 def paths_of(files: dict[str, str]) -> dict[str, Path]:
     return {name: Path(path) for name, path in files.items()}
+
+
+class _Deaf:
+    """A Stream whose peer sends much, and receives nothing."""
+
+    peer = "192.0.2.1:5"
+
+    def __init__(self) -> None:
+        self._left = 1000
+
+    def receive_nowait(self, size: int) -> bytes | None:
+        self._left -= 1
+        return bytes(size) if self._left else None
+
+    def send_nowait(self, data: object) -> int:
+        return 0
+
+
+class _Answering:
+    """In place of OpenSSL: it answers all that it is given, as it does each KeyUpdate, and finds no plain bytes."""
+
+    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self._incoming, self._outgoing = incoming, outgoing
+
+    def read(self, *_: object) -> bytes:
+        self._outgoing.write(self._incoming.read())
+        raise ssl.SSLWantReadError
+
+
+@pytest.mark.parametrize("into", [False, True])
+def test_a_peer_that_never_receives_the_answers_of_tls_is_left(
+    into: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Tls(TlsSettings(*write_certificate(tmp_path))).context
+    assert context is not None
+    stream = TlsStream(cast("Stream", _Deaf()), context)
+    monkeypatch.setattr(stream, "_tls", _Answering(stream._incoming, stream._outgoing))
+    with pytest.raises(ConnectionLost, match="receives none of"):
+        stream.receive_into_nowait(memoryview(bytearray(100))) if into else stream.receive_nowait(100)
+    assert len(stream._unsent) <= UNSENT_BYTES_MAX + RECEIVE_BYTES_MAX
