@@ -59,15 +59,16 @@ def start(
     A first start that fails removes its TOML files again, so that the next one may have other options. Raise what
     ``prepare`` raises, and Busy for a port in use.
     """
-    new = not _toml_files(directory)
-    code = 1
+    taken_back = new = not _toml_files(directory)
     try:
         found = prepare(directory, nodes=nodes, port=port, data_port=data_port, scheme=scheme, s3_port=s3_port)
         if new:
             _check_ports(found)
+        taken_back = False  # an error that ends a running cluster leaves it as it is: it may hold data
         code = run_local(found, say)
+        taken_back = new and code != 0
     finally:
-        if new and code:
+        if taken_back:
             for file in _toml_files(directory):
                 file.unlink()
     return code

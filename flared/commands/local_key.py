@@ -77,4 +77,6 @@ def _write_private(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # the metadata are synced, and keys in them are sealed with the secret
     new.rename(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import sys
@@ -110,6 +111,17 @@ def test_only_a_first_start_takes_its_files_back(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.glob("*.toml"))
     names(tmp_path, 1)
     assert local.start(tmp_path, print, nodes=1, port=None, data_port=None, scheme=None) == 1
+    assert sorted(path.name for path in tmp_path.glob("*.toml")) == ["api.toml", "data1.toml"]
+
+
+def test_a_cluster_that_ends_with_an_error_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_local(nodes: object, say: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "data1.log")
+
+    monkeypatch.setattr(local, "run_local", run_local)
+    port, s3_port, data_port = free_port(), free_port(), free_port()
+    with pytest.raises(OSError, match="No space left"):
+        local.start(tmp_path, print, nodes=1, port=port, data_port=data_port, scheme=None, s3_port=s3_port)
     assert sorted(path.name for path in tmp_path.glob("*.toml")) == ["api.toml", "data1.toml"]
 
 
