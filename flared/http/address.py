@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from flared.errors import BadRequest
@@ -106,3 +107,14 @@ def _listen(family: int, place: tuple[str | int | bytes, ...]) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def leads_to_loopback(address: str) -> bool:
+    """Return whether ``host:port`` is of this machine, by its loopback address or as localhost."""
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # another name, which may begin with any digits

@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from flared.errors import ConfigError, ConnectionLost
-from flared.http.address import HTTPS, LOOPBACK
+from flared.http.address import HTTPS, leads_to_loopback
 from flared.http.stream import connect_tcp
 from flared.http.tls import SniffedStream, connect_tls
 
@@ -95,9 +95,7 @@ class TlsCaller:
         if nothing answers, if the certificate is not trusted, or if this node may not speak plain HTTP to there.
         """
         if not address.startswith(HTTPS):
-            if self._plain == "refuse" or (
-                self._plain == "local" and not address.startswith((*LOOPBACK, "localhost:"))
-            ):
+            if self._plain == "refuse" or (self._plain == "local" and not leads_to_loopback(address)):
                 raise ConnectionLost(
                     f"{address} is known without https://, and plain = {self._plain!r} in [tls] refuses to call it so"
                 )
