@@ -187,6 +187,11 @@ def is_of_key(certificate: bytes, key: bytes) -> bool:
     return _public_bytes(x509.load_pem_x509_certificate(certificate).public_key()) == _public_bytes(public)
 
 
+def certificates_in(content: bytes) -> list[bytes]:
+    """Return each of several certificates in PEM."""
+    return [_BEGIN + part.partition(_END)[0] + _END + b"\n" for part in content.split(_BEGIN)[1:]]
+
+
 def first_certificate(content: bytes) -> bytes:
     """Return the first of several certificates in PEM, with nothing before or after it."""
     begin, end = content.find(_BEGIN), content.find(_END)

@@ -17,6 +17,7 @@ import time
 from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from flared.access.certificates import (
     RENEW_DAYS,
     Authority,
+    certificates_in,
     fingerprint,
     is_of_key,
     is_signed_by,
@@ -117,8 +119,7 @@ def make_own_authority(ca: Path, key: Path, secrets_: Sequence[bytes], say: Call
         raise NotPrepared(f"{missing} is missing: put it back, or move {there} away to begin anew")
     if not ca.exists():
         made = make_authority(f"Flare {secrets.token_hex(4)}", secrets_[0], time.time())
-        write(key, made.key, KEY_MODE)  # first: without it the certificate is worth nothing
-        give(key)
+        write(key, made.key, KEY_MODE, own=give)  # first: without it the certificate is worth nothing
         write(ca, made.certificate, PUBLIC_MODE)
         say(f"{ca} is the authority of this cluster, and {key} its key: keep copies of both with the backups")
         return True
@@ -127,8 +128,7 @@ def make_own_authority(ca: Path, key: Path, secrets_: Sequence[bytes], say: Call
     except ValueError as error:
         raise NotPrepared(f"{key}: {error}") from None
     if sealed is not None:
-        write(key, sealed.key, KEY_MODE)
-        give(key)
+        write(key, sealed.key, KEY_MODE, own=give)
         say(f"{key} is sealed with the new secret")
     return False
 
@@ -198,8 +198,7 @@ def make_certificate(
             return False
         say(f"{files.certificate} {reason}")
     if not files.key.exists():
-        write(files.key, make_key(), SHARED_MODE)
-        give(files.key, group_only=True)
+        write(files.key, make_key(), SHARED_MODE, own=partial(give, group_only=True))
     try:
         issued = ask(make_request(node, names, files.key.read_bytes()))
         if not is_of_key(issued.certificate, files.key.read_bytes()):
@@ -243,8 +242,8 @@ def describe_endpoint(listen: Address, ca: Path) -> str:
     return f"https://{place}:{listen.port}#{fingerprint(ca.read_bytes())}"
 
 
-def write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that appears under its name when it is complete and synced."""
+def write(path: Path, content: bytes, mode: int, own: Callable[[Path], None] | None = None) -> None:
+    """Write a file that appears under its name when it is complete and synced, and ``own`` has given it away."""
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     if units.is_service(path.parent):
         give(path.parent, group_only=True)
@@ -256,6 +255,8 @@ def write(path: Path, content: bytes, mode: int) -> None:
             output.flush()
             os.fchmod(output.fileno(), mode)
             os.fsync(output.fileno())
+        if own is not None:
+            own(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -272,7 +273,9 @@ def _is_own(files: NodeFiles) -> bool:
     """Return whether the cluster's authority made the certificate. Raise NotPrepared if it is not that of the key."""
     try:
         content = files.certificate.read_bytes()
-        if not files.ca.exists() or not is_signed_by(content, files.ca.read_bytes()):
+        # Any of those that the file holds: a new authority is put first before the certificate is renewed.
+        authorities = certificates_in(files.ca.read_bytes()) if files.ca.exists() else []
+        if not any(is_signed_by(content, authority) for authority in authorities):
             return False
         if not files.key.exists() or not is_of_key(content, files.key.read_bytes()):
             raise NotPrepared(f"{files.certificate} is not for {files.key}: move both away to begin anew")

@@ -53,7 +53,10 @@ def ensure_key(directory: Path, config: ApiConfig) -> Path | None:
         "AWS_ENDPOINT_URL": f"http://{config.s3_listen}",
         "AWS_DEFAULT_REGION": config.s3_region,
     }
-    _write_private(path, "".join(f"export {name}={value}\n" for name, value in lines.items()))
+    try:
+        _write_private(path, "".join(f"export {name}={value}\n" for name, value in lines.items()))
+    except OSError:  # a full disk, say: the cluster runs without the file, and the next start makes it
+        return None
     return path
 
 

@@ -105,6 +105,27 @@ def test_the_authority_that_is_handed_over_comes_first_and_others_stay(host: Hos
         make_certificate(files, "data1", ["host1"], lambda _: Issued(wrong, wrong), host.said.append, force=True)
 
 
+def test_a_crash_between_authority_and_certificate_is_mended_by_the_next_run(host: Host, tmp_path: Path) -> None:
+    """The new authority is first in the file, and the certificate is still of the one behind it."""
+    host.make()
+    new = OwnAuthority(tmp_path / "new").authority.certificate
+    host.files.ca.write_bytes(new + host.files.ca.read_bytes())
+    assert not host.make()
+    assert "days more" in host.said[-1]
+
+
+def test_a_key_has_its_owner_before_it_has_its_name(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def give(path: Path, *, group_only: bool = False) -> None:
+        assert not host.files.key.exists()
+        given.append(path.name)
+
+    monkeypatch.setattr(certificates, "give", give)
+    host.make()
+    assert any(name.startswith(".api.key.") for name in given)
+
+
 def test_the_names_of_a_host(monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "h1")
     monkeypatch.setattr("socket.getfqdn", lambda: "h1.example.org")
